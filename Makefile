@@ -1,0 +1,30 @@
+# vidfed: two commands matter, `make demo` and `make test`; each sets up all it needs.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check venv protos requirements
+
+help: ## what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 22
+
+demo: ## three national nodes on this machine, asked about synthetic pictures (under a minute after the first set-up)
+	@.ci/venv runtime
+	@.venv/bin/vidfed demo
+
+test: venv ## every test
+	@echo "vidfed: running the tests"
+	@.venv/bin/python -m pytest -n 2 --dist worksteal
+
+check: venv ## lint, types, import rules, generated code
+	@echo "vidfed: ruff check";        .venv/bin/ruff check .
+	@echo "vidfed: ruff format";       .venv/bin/ruff format --check .
+	@echo "vidfed: mypy --strict";     .venv/bin/mypy
+	@echo "vidfed: import rules";      .venv/bin/lint-imports --no-cache
+	@echo "vidfed: protos";            .venv/bin/buf lint protos && .venv/bin/python protos/generate.py --check
+
+venv: ## only the virtual environment with everything for development
+	@.ci/venv dev
+
+protos: venv ## regenerate the modules below protos/vidfed/v1
+	@.venv/bin/python protos/generate.py
+
+requirements: venv ## refresh the pinned, hashed requirement files
+	@requirements/refresh

@@ -1,0 +1,35 @@
+"""What the index package raises.
+
+HashError
+├── HashTextError      a hash's text is not of its algorithm's form
+├── HashInputError     the caller's arrays, labels or limits are not what the index takes
+├── DistanceError      a distance the algorithm does not allow, with the reason
+├── PictureError       a file cannot be hashed as a picture
+└── IndexCorruptError  an index file is damaged; rebuild it from the record store
+"""
+
+from __future__ import annotations
+
+
+class HashError(Exception):
+    """Root of everything this package raises on purpose."""
+
+
+class HashTextError(HashError, ValueError):
+    """A hash's text is not of its algorithm's form."""
+
+
+class HashInputError(HashError, ValueError):
+    """The caller's arrays, labels or limits are not what the index takes."""
+
+
+class DistanceError(HashError, ValueError):
+    """A distance the algorithm does not allow, with the reason."""
+
+
+class PictureError(HashError):
+    """A file cannot be hashed as a picture: unreadable, truncated, too large, or no picture at all."""
+
+
+class IndexCorruptError(HashError):
+    """An index file is damaged; rebuild it from the record store."""
