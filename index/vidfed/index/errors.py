@@ -5,7 +5,10 @@ HashError
 ├── HashInputError     the caller's arrays, labels or limits are not what the index takes
 ├── DistanceError      a distance the algorithm does not allow, with the reason
 ├── PictureError       a file cannot be hashed as a picture
-└── IndexCorruptError  an index file is damaged; rebuild it from the record store
+├── IndexCorruptError  an index file is damaged; rebuild it from the record store
+├── IndexLockedError   another process writes this index
+├── IndexClosedError   the index was closed, or is read-only and was asked to change
+└── IndexStorageError  the disk refused; what was flushed before is intact
 """
 
 from __future__ import annotations
@@ -33,3 +36,15 @@ class PictureError(HashError):
 
 class IndexCorruptError(HashError):
     """An index file is damaged; rebuild it from the record store."""
+
+
+class IndexLockedError(HashError):
+    """Another process writes this index; only one may."""
+
+
+class IndexClosedError(HashError):
+    """The index was closed, or is read-only and was asked to change."""
+
+
+class IndexStorageError(HashError):
+    """The disk refused (full, read-only, no permission, no such index); what was flushed before is intact."""
