@@ -2,7 +2,8 @@
 
 WireError
 ├── MalformedError    a message is not of its stated form; the sender is at fault
-└── VersionError      a message of a version, or with fields, that this program does not know
+├── VersionError      a message of a version, or with fields, that this program does not know
+└── ServeError        a service cannot listen where it is told to
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ class MalformedError(WireError):
 
 class VersionError(WireError):
     """A message of a version, or with fields, that this program does not know."""
+
+
+class ServeError(WireError):
+    """A service cannot listen where it is told to."""
 
 
 @unique

@@ -39,7 +39,7 @@ from vidfed.wire.values import (
 )
 
 _TO_WIRE = {algorithm: pb.HashAlgorithm.Value(f"HASH_ALGORITHM_{algorithm.name}") for algorithm in Algorithm}
-_FROM_WIRE = {number: algorithm for algorithm, number in _TO_WIRE.items()}
+_FROM_WIRE: dict[int, Algorithm] = {number: algorithm for algorithm, number in _TO_WIRE.items()}
 
 AnyEnum = TypeVar("AnyEnum", bound=Enum)
 AnyMessage = TypeVar("AnyMessage", bound=Message)

@@ -93,7 +93,7 @@ def verify_peer(leaf_pem: bytes, directory: Directory, now_ms: int) -> Peer:
     Raises:
         PeerError: it names no member of this federation, or that member's CA does not stand behind it.
     """
-    federation, peer = _named(leaf_pem)
+    federation, peer = claimed_peer(leaf_pem)
     if federation != directory.federation:
         raise PeerError("certificate of another federation")
     if peer.member not in directory.members:
@@ -124,8 +124,12 @@ def _verified(leaf_pem: bytes, ca_pem: bytes) -> tuple[int, int]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _named(leaf_pem: bytes) -> tuple[str, Peer]:
-    """Read whom a leaf names, unverified."""
+def claimed_peer(leaf_pem: bytes) -> tuple[str, Peer]:
+    """Return (federation, peer) as a leaf claims them, unverified: `verify_peer` is what trust may rest on.
+
+    Raises:
+        PeerError: it names nobody.
+    """
     try:
         leaf = x509.load_pem_x509_certificate(leaf_pem)
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
