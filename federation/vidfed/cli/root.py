@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, override
+from typing import TYPE_CHECKING
 
 import click
 
@@ -33,11 +33,9 @@ _COMMANDS = {
 class _Root(click.Group):
     """A group that knows its commands by name and imports one only to run it."""
 
-    @override
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
-    @override
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         entry = _COMMANDS.get(cmd_name)
         if entry is None:
@@ -47,7 +45,6 @@ class _Root(click.Group):
             raise TypeError(f"{entry.module}.{entry.attribute} is not a command")
         return command
 
-    @override
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         roles = dict.fromkeys(entry.role for entry in _COMMANDS.values())
         for role in roles:

@@ -1,4 +1,4 @@
-"""A member's gateway: takes lookups from its own investigators, adds the member's signature, asks every node, hands the answers on untouched.
+"""A member's gateway: takes its own investigators' lookups, adds the member's signature, asks all nodes, passes answers on.
 
 For each call: (1) the TLS peer is an investigator of this member, (2) its credential holds and is the same person's, (3) its
 signature holds over the bytes as received, (4) only then the request is parsed and must come from this member and person, now, for
@@ -67,7 +67,7 @@ class GatewayServicer(rpc.GatewayServiceServicer):
         self._audit = audit
         self._clock = clock
 
-    async def Lookup(  # type: ignore[override]
+    async def Lookup(  # type: ignore[override]  # noqa: N802 - the name in the .proto
         self, request: pb.LookupCall, context: grpc.aio.ServicerContext[pb.LookupCall, pb.NodeReply]
     ) -> AsyncIterator[pb.NodeReply]:
         """Ask the request's audience; stream each node's reply as it comes."""
@@ -85,7 +85,7 @@ class GatewayServicer(rpc.GatewayServiceServicer):
         async for reply in self._nodes.ask_all(call, members, directory, deadline_s):
             yield reply
 
-    async def GetDirectory(  # type: ignore[override]
+    async def GetDirectory(  # type: ignore[override]  # noqa: N802 - the name in the .proto
         self, request: pb.GetDirectoryRequest, context: grpc.aio.ServicerContext[pb.GetDirectoryRequest, pb.GetDirectoryResponse]
     ) -> pb.GetDirectoryResponse:
         """Hand out the signed directory; whoever receives it verifies it."""

@@ -51,7 +51,7 @@ def items_of_pictures(
     if not paths:
         return []
     # A bare hash needs no imaging libraries.
-    from vidfed.index.hashing import PictureHashes, find_pictures, hash_pictures
+    from vidfed.index.hashing import PictureHashes, find_pictures, hash_pictures  # noqa: PLC0415
 
     found = list(find_pictures(paths))
     items = []
@@ -85,7 +85,7 @@ def parse_distances(texts: Iterable[str]) -> dict[Algorithm, int]:
 
 
 def _item(picture: PictureHashes, *, any_quality: bool) -> Item:
-    from vidfed.index.hashing import ORIENTATIONS, RELIABLE_PDQ_QUALITY, one_line
+    from vidfed.index.hashing import ORIENTATIONS, RELIABLE_PDQ_QUALITY, one_line  # noqa: PLC0415
 
     quality = picture.pdq_quality
     plain = quality < RELIABLE_PDQ_QUALITY and not any_quality

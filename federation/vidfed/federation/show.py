@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _STYLE = {Ternary.YES: "bold green", Ternary.NO: "bold red", Ternary.UNKNOWN: "yellow"}
 _HOUR_MS = 60 * MINUTE_MS
+_NOTABLE_S = 60  # an answer on its way looks a little old
 _DAY_MS = 24 * _HOUR_MS
 
 
@@ -119,7 +120,7 @@ def _age(index: IndexState | None, now_ms: int) -> str:
     if index is None:
         return "-"
     behind_s = max(0, now_ms - index.current_ms) // SECOND_MS
-    current = "current" if behind_s < 60 else f"{behind_s} s behind"
+    current = f"{behind_s} s behind" if behind_s >= _NOTABLE_S else "current"
     if not index.changed_ms:
         return f"{current}, empty"
     return f"{current}, changed {_ago(now_ms - index.changed_ms)} ago"

@@ -41,10 +41,10 @@ __all__ = [
 _LATE = {"HashIndex": "hash_index", "IndexStats": "hash_index", "SearchResult": "hits"}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module's attributes are of any type
     if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+    from importlib import import_module  # noqa: PLC0415
 
     value = getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
     globals()[name] = value

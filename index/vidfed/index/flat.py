@@ -18,7 +18,7 @@ class FlatScan:
     """A FAISS copy of some codes (of one algorithm, in row order) that is compared with every query in full."""
 
     def __init__(self, algorithm: Algorithm, codes: NDArray[np.uint8]) -> None:
-        import faiss
+        import faiss  # noqa: PLC0415 - 0.2 s that only searching should cost
 
         # One thread: the index spreads large batches itself, and OpenMP's own pool does not survive the fork of a server's workers.
         faiss.omp_set_num_threads(1)
@@ -38,7 +38,7 @@ class FlatScan:
         Returns:
             The number of each hit's query, its distance, its row.
         """
-        import faiss
+        import faiss  # noqa: PLC0415
 
         faiss.omp_set_num_threads(1)  # holds for the calling thread only, and costs nothing
         # FAISS's radius is exclusive, ours is not.

@@ -377,7 +377,7 @@ class HashIndex:
             raise HashInputError(f"codes must be a NumPy array of uint8, got {type(codes).__name__}")
         if codes.dtype != np.uint8:
             raise HashInputError(f"codes must be uint8, got {codes.dtype}")
-        if codes.ndim != 2 or codes.shape[1] != length:
+        if codes.ndim != 2 or codes.shape[1] != length:  # noqa: PLR2004 - rows and bytes
             raise HashInputError(f"codes must be of shape (n, {length}) for {self._algorithm.label}, got {codes.shape}")
         return np.ascontiguousarray(codes)
 

@@ -256,7 +256,7 @@ class _Reading:
             raise StoreError(f"{self._path}: {_cause(error)}") from None
 
 
-def _prepare_connection(connection: Any, _record: object) -> None:
+def _prepare_connection(connection: Any, _record: object) -> None:  # noqa: ANN401 - whatever the database driver gives
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")

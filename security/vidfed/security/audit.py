@@ -73,7 +73,7 @@ class AuditLog:
         marks = ", ".join("?" * (len(values) + 1))
         with self._lock:
             try:
-                position = self._database.execute(f"INSERT INTO entries VALUES ({marks})", (None, *values)).lastrowid
+                position = self._database.execute(f"INSERT INTO entries VALUES ({marks})", (None, *values)).lastrowid  # noqa: S608 - only question marks
             except sqlite3.Error as error:
                 raise AuditError(f"audit log: {error}") from error
         if position is None:
