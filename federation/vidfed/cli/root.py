@@ -33,10 +33,10 @@ _COMMANDS = {
 class _Root(click.Group):
     """A group that knows its commands by name and imports one only to run it."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, _ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         entry = _COMMANDS.get(cmd_name)
         if entry is None:
             return None
@@ -45,7 +45,7 @@ class _Root(click.Group):
             raise TypeError(f"{entry.module}.{entry.attribute} is not a command")
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         roles = dict.fromkeys(entry.role for entry in _COMMANDS.values())
         for role in roles:
             with formatter.section(role):

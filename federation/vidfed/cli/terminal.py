@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,23 +15,20 @@ if TYPE_CHECKING:
 HELP = {"help_option_names": ["-h", "--help"]}
 
 
-class _Reporting:
-    """Turns the errors a package raises on purpose into one line on stderr and status 1; anything else is a defect and shows as one."""
+class Command(click.Command):
+    """A command that turns the errors its package raises on purpose into one line on stderr and status 1.
+
+    Anything else is a defect and shows as one.
+    """
 
     reports: tuple[type[Exception], ...] = ()
 
-    def report(self, error: Exception) -> click.ClickException:
-        return click.ClickException(str(error) or type(error).__name__)
-
-
-class Command(click.Command, _Reporting):
-    """A command whose package's errors are reported as one line."""
-
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command."""
         try:
             return super().invoke(ctx)
         except self.reports as error:
-            raise self.report(error) from None
+            raise click.ClickException(str(error) or type(error).__name__) from None
         except OSError as error:
             if error.filename is None:
                 raise

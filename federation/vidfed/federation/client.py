@@ -22,7 +22,7 @@ from vidfed.wire import envelope as wire_envelope
 from vidfed.wire.channels import open_channel
 from vidfed.wire.errors import WireError
 from vidfed.wire.lookup import write_request
-from vidfed.wire.values import LOOKUP_METHOD, MESSAGE_ID_BYTES, REQUEST_TYPE, LookupRequest, RequestHeader
+from vidfed.wire.values import GATEWAY_GRACE_S, LOOKUP_METHOD, MESSAGE_ID_BYTES, REQUEST_TYPE, FailureKind, LookupRequest, RequestHeader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,10 +33,9 @@ if TYPE_CHECKING:
     from vidfed.security.kit import Kit
 
 DEFAULT_DEADLINE_S = 20.0
-_GRACE_S = 2.0  # how much longer the gateway gets than the nodes, to say which of them did not answer
 _FAILURES = {
-    pb.FAILURE_KIND_UNREACHABLE: Outcome.UNREACHABLE,
-    pb.FAILURE_KIND_TIMEOUT: Outcome.TIMEOUT,
+    FailureKind.UNREACHABLE.value: Outcome.UNREACHABLE,
+    FailureKind.TIMEOUT.value: Outcome.TIMEOUT,
 }
 _REFUSALS = {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}
 
@@ -93,7 +92,7 @@ class FederationClient:
         call = pb.LookupCall(credential=wire_envelope.to_message(self._kit.credential), request=wire_envelope.to_message(envelope))
         outcomes: dict[str, NodeOutcome] = {}
         try:
-            async for reply in self._gateway.Lookup(call, timeout=deadline_s + _GRACE_S):
+            async for reply in self._gateway.Lookup(call, timeout=deadline_s + GATEWAY_GRACE_S):
                 if reply.member in audience and reply.member not in outcomes:
                     outcomes[reply.member] = self._judge(reply, part, request, envelope.digest, directory)
         except grpc.aio.AioRpcError as error:
@@ -114,7 +113,7 @@ class FederationClient:
             audience=audience,
             message_id=secrets.token_bytes(MESSAGE_ID_BYTES),
             issued_ms=now_ms,
-            expires_ms=now_ms + int((deadline_s + _GRACE_S) * SECOND_MS),
+            expires_ms=now_ms + int((deadline_s + GATEWAY_GRACE_S) * SECOND_MS),
             method=LOOKUP_METHOD,
             directory_version=directory.version,
             purpose=justification.purpose,

@@ -10,6 +10,7 @@ import grpc
 from vidfed.v1 import services_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.wire.channels import open_channel
+from vidfed.wire.values import FailureKind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 
 _RETIRE_S = 60.0
 _KINDS = {
-    grpc.StatusCode.UNAVAILABLE: pb.FAILURE_KIND_UNREACHABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED: pb.FAILURE_KIND_TIMEOUT,
-    grpc.StatusCode.CANCELLED: pb.FAILURE_KIND_TIMEOUT,
+    grpc.StatusCode.UNAVAILABLE: FailureKind.UNREACHABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED: FailureKind.TIMEOUT,
+    grpc.StatusCode.CANCELLED: FailureKind.TIMEOUT,
 }
 
 
@@ -63,8 +64,8 @@ class Nodes:
             if error.code() is grpc.StatusCode.UNAVAILABLE:
                 # Not kept: a node that comes back is reached by the next lookup, whatever gRPC's back-off would say.
                 self._retire(member.id)
-            kind = _KINDS.get(error.code(), pb.FAILURE_KIND_PROTOCOL_ERROR)
-            return pb.NodeReply(member=member.id, failure=pb.Failure(kind=kind, detail=_described(kind, member, error)))
+            kind = _KINDS.get(error.code(), FailureKind.PROTOCOL_ERROR)
+            return pb.NodeReply(member=member.id, failure=pb.Failure(kind=kind.value, detail=_described(kind, member, error)))
         return pb.NodeReply(member=member.id, answer=answer)
 
     def _channel(self, member: Member, directory: Directory) -> grpc.aio.Channel:
@@ -88,9 +89,9 @@ class Nodes:
             task.add_done_callback(self._retiring.discard)
 
 
-def _described(kind: pb.FailureKind, member: Member, error: grpc.aio.AioRpcError) -> str:
-    if kind == pb.FAILURE_KIND_UNREACHABLE:
+def _described(kind: FailureKind, member: Member, error: grpc.aio.AioRpcError) -> str:
+    if kind is FailureKind.UNREACHABLE:
         return f"no connection to {member.endpoint}"
-    if kind == pb.FAILURE_KIND_TIMEOUT:
+    if kind is FailureKind.TIMEOUT:
         return f"no answer from {member.endpoint} within the deadline"
     return f"{member.endpoint}: {error.code().name}"

@@ -27,7 +27,7 @@ from vidfed.wire import envelope as wire_envelope
 from vidfed.wire.channels import SERVER_OPTIONS, run_until_signal, server_credentials
 from vidfed.wire.errors import WireError
 from vidfed.wire.lookup import read_request
-from vidfed.wire.values import LOOKUP_METHOD, REQUEST_TYPE
+from vidfed.wire.values import GATEWAY_GRACE_S, LOOKUP_METHOD, REQUEST_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -67,7 +67,7 @@ class GatewayServicer(rpc.GatewayServiceServicer):
         self._audit = audit
         self._clock = clock
 
-    async def Lookup(  # type: ignore[override]  # noqa: N802 - the name in the .proto
+    async def Lookup(  # noqa: N802 - the name in the .proto
         self, request: pb.LookupCall, context: grpc.aio.ServicerContext[pb.LookupCall, pb.NodeReply]
     ) -> AsyncIterator[pb.NodeReply]:
         """Ask the request's audience; stream each node's reply as it comes."""
@@ -80,12 +80,12 @@ class GatewayServicer(rpc.GatewayServiceServicer):
             await context.abort(_CODES.get(type(error), grpc.StatusCode.PERMISSION_DENIED), str(error))
         call = pb.LookupCall(credential=request.credential, request=wire_envelope.to_message(envelope.signed_by(self._home.signer)))
         members = [directory.members[member] for member in dict.fromkeys(question.header.audience) if member in directory.members]
-        remaining_s = context.time_remaining()
-        deadline_s = min(self._section.deadline_s, remaining_s if remaining_s is not None else self._section.deadline_s)
+        # The caller's own deadline leaves time to hear which nodes did not answer; a call without one is not of our client.
+        deadline_s = max(0.0, min(self._section.deadline_s, float(context.time_remaining() or 0) - GATEWAY_GRACE_S))
         async for reply in self._nodes.ask_all(call, members, directory, deadline_s):
             yield reply
 
-    async def GetDirectory(  # type: ignore[override]  # noqa: N802 - the name in the .proto
+    async def GetDirectory(  # noqa: N802 - the name in the .proto
         self, request: pb.GetDirectoryRequest, context: grpc.aio.ServicerContext[pb.GetDirectoryRequest, pb.GetDirectoryResponse]
     ) -> pb.GetDirectoryResponse:
         """Hand out the signed directory; whoever receives it verifies it."""
@@ -135,7 +135,7 @@ class GatewayServicer(rpc.GatewayServiceServicer):
         return request_envelope, question
 
 
-_CODES = {AuditError: grpc.StatusCode.UNAVAILABLE}
+_CODES: dict[type[Exception], grpc.StatusCode] = {AuditError: grpc.StatusCode.UNAVAILABLE}
 
 
 async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:

@@ -89,7 +89,7 @@ def _item(picture: PictureHashes, *, any_quality: bool) -> Item:
 
     quality = picture.pdq_quality
     plain = quality < RELIABLE_PDQ_QUALITY and not any_quality
-    codes = {h.algorithm: (h.code,) for h in picture.hashes if h.algorithm.is_digest or not plain}
+    codes: dict[Algorithm, tuple[bytes, ...]] = {h.algorithm: (h.code,) for h in picture.hashes if h.algorithm.is_digest or not plain}
     if not plain:
         codes[Algorithm.PDQ] = picture.pdq_orientations
     notes = (_TOO_PLAIN.format(quality=quality, minimum=RELIABLE_PDQ_QUALITY),) if plain else ()

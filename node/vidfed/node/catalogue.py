@@ -150,7 +150,7 @@ class Catalogue:
     def _follow_forever(self) -> None:
         while not self._stopping:
             try:
-                while not self._stopping and self._follow_once():
+                while self._follow_once():
                     pass
             except (NodeError, HashError, OSError, RuntimeError, ValueError) as error:
                 _log.error("the search index cannot follow the record store: %s; lookups are refused until it can", error)
@@ -178,9 +178,9 @@ class Catalogue:
                 self._target = max(target, self._version)
                 self._broken = None
                 self._moved.notify_all()
-            if target - self._version > _BATCH:
+            if target > self._version:
                 _log.info("search index: %d of %d changes applied", self._version, target)
-            return self._version < target
+            return self._version < target and not self._stopping
 
     def _report(self, *, broken: str | None) -> None:
         with self._moved:

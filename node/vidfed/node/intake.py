@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from vidfed.index import Algorithm, HashTextError
 from vidfed.node.errors import ImportFileError
@@ -27,6 +27,16 @@ CSV_COLUMNS = (*(a.value for a in Algorithm), *_NUMBER_FIELDS, *_TERNARY_FIELDS,
 _EMPTY_FILE = {Algorithm.MD5: "d41d8cd98f00b204e9800998ecf8427e"}
 _EMPTY_FILE |= {Algorithm.SHA1: "da39a3ee5e6b4b0d3255bfef95601890afd80709"}
 _EMPTY_FILE |= {Algorithm.SHA256: "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}
+
+
+class _Rows(Protocol):
+    """What csv.reader gives, whose own type has no public name."""
+
+    line_num: int
+
+    def __iter__(self) -> Iterator[list[str]]: ...
+
+    def __next__(self) -> list[str]: ...
 
 
 @dataclass(slots=True)
@@ -95,7 +105,7 @@ def parse_ternary(text: str) -> Ternary:
         raise ValueError(f"{text!r:.40} is not yes, no or unknown") from None
 
 
-def _open_csv(path: Path, file: TextIO) -> tuple[csv._reader, list[str]]:
+def _open_csv(path: Path, file: TextIO) -> tuple[_Rows, list[str]]:
     header = file.readline()
     delimiter = ";" if header.count(";") > header.count(",") else ","
     columns = [name.strip().lower() for name in next(csv.reader([header], delimiter=delimiter), [])]

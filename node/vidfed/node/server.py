@@ -42,7 +42,7 @@ class NodeServicer(rpc.NodeServiceServicer):
         self._pipeline = pipeline
         self._workers = workers
 
-    async def Lookup(self, request: LookupCall, context: grpc.aio.ServicerContext[LookupCall, Envelope]) -> Envelope:  # type: ignore[override]  # noqa: N802
+    async def Lookup(self, request: LookupCall, context: grpc.aio.ServicerContext[LookupCall, Envelope]) -> Envelope:  # noqa: N802
         """Answer one lookup."""
         (leaf_pem,) = context.auth_context()["x509_pem_cert"]
         loop = asyncio.get_running_loop()

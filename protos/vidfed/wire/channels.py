@@ -58,19 +58,17 @@ def server_credentials(own_tls: Callable[[], TlsIdentity], directory_source: Dir
         identity, roots = state
         return grpc.ssl_server_certificate_configuration([(identity.key, identity.certificate)], roots)
 
-    def fetch() -> grpc.ServerCertificateConfiguration | None:
+    def fetch() -> grpc.ServerCertificateConfiguration:
         nonlocal current
-        # gRPC calls this on a thread of its own for each handshake, and takes any failure as "no change": so a failure is
-        # said here. It opens nothing: every call is checked against the directory again.
+        # gRPC calls this on a thread of its own for each handshake, and would take an exception as "no change" in silence: so
+        # a failure is said here. It opens nothing: every call is checked against the directory again.
         try:
             latest = snapshot()
         except SecurityError as error:
             _log.error("TLS keeps its old trust: %s", error)
-            return None
-        if latest == current:
-            return None
-        current = latest
-        return configuration(latest)
+        else:
+            current = latest
+        return configuration(current)
 
     return grpc.dynamic_ssl_server_credentials(configuration(current), fetch, require_client_authentication=True)
 

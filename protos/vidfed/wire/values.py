@@ -7,6 +7,7 @@ from enum import Enum, unique
 from typing import TYPE_CHECKING
 
 from vidfed.v1 import lookup_pb2 as pb
+from vidfed.v1 import services_pb2
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +21,7 @@ DIGEST_BYTES = 32
 MAX_CODES = 1_000  # in one lookup: what a node searches and holds in memory for one call
 MAX_MESSAGE_BYTES = 1024 * 1024  # in one envelope; a full lookup of PhotoDNA codes takes 150 KiB
 MAX_AUDIENCE = 256
+GATEWAY_GRACE_S = 2.0  # how much longer a gateway gets than the nodes, to say which of them did not answer
 MAX_TEXT = 500  # characters of any one text in a message
 
 LOOKUP_METHOD = "vidfed.v1.NodeService/Lookup"
@@ -76,6 +78,15 @@ class HandlingCode(_Coded):
     def meaning(self) -> str:
         """The rule in a few words."""
         return _HANDLING[self]
+
+
+@unique
+class FailureKind(_Coded):
+    """Why a gateway has no signed answer of a node."""
+
+    UNREACHABLE = services_pb2.FAILURE_KIND_UNREACHABLE
+    TIMEOUT = services_pb2.FAILURE_KIND_TIMEOUT
+    PROTOCOL_ERROR = services_pb2.FAILURE_KIND_PROTOCOL_ERROR
 
 
 _HANDLING = {
