@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from vidfed.index import Algorithm
 from vidfed.security.clock import MINUTE_MS, SECOND_MS
 from vidfed.wire.values import Ternary
 
@@ -45,11 +47,19 @@ def show_result(result: LookupResult, console: Console, *, now_ms: int) -> None:
     console.print(_verdict(result))
 
 
+def short_labels(labels: list[str]) -> list[str]:
+    """Return the labels without the folder that all of them share."""
+    shared = os.path.commonpath(labels) if all(label.startswith("/") for label in labels) else ""
+    prefix = len(shared) + 1 if shared not in {"", "/", *labels} else 0
+    return [label[prefix:] for label in labels]
+
+
 def _hit_table(result: LookupResult, hits: list[FoundHit], *, many: bool, now_ms: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     columns = ["Member", "Match", "Victim identified", "Offender identified", "Series", "Case and contact", "Handling", "Index"]
-    for name in ([f"Item ({len(result.items)})"] if many else []) + columns:
-        table.add_column(name, overflow="fold")
+    labels = short_labels([item.label for item in result.items])
+    for name in (["Item"] if many else []) + columns:
+        table.add_column(name, overflow="fold", min_width=20 if name == "Case and contact" else None)
     states = {node.member: node.index for node in result.nodes}
     for hit in hits:
         record = hit.record
@@ -65,7 +75,7 @@ def _hit_table(result: LookupResult, hits: list[FoundHit], *, many: bool, now_ms
             Text(handling),
             Text(_age(states[hit.member], now_ms)),
         ]
-        table.add_row(*([Text(result.items[hit.item].label)] if many else []), *cells)
+        table.add_row(*([Text(labels[hit.item])] if many else []), *cells)
     return table
 
 
@@ -99,11 +109,11 @@ def _matches(matches: tuple[FoundMatch, ...]) -> str:
 
 
 def _nearest_of_each(matches: tuple[FoundMatch, ...]) -> list[FoundMatch]:
-    nearest: dict[str, FoundMatch] = {}
+    """Return the nearest match by each perceptual algorithm, the strongest algorithm first."""
+    nearest: dict[Algorithm, FoundMatch] = {}
     for match in sorted(matches, key=lambda match: match.nearness):
-        if not match.exact:
-            nearest.setdefault(match.algorithm.label, match)
-    return list(nearest.values())
+        nearest.setdefault(match.algorithm, match)
+    return [nearest[algorithm] for algorithm in Algorithm if algorithm in nearest and algorithm.is_perceptual]
 
 
 def _near(match: FoundMatch) -> str:
