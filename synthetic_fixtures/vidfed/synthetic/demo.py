@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import shlex
+import signal
 import tempfile
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -120,12 +122,8 @@ class _Story:
         self._federation.start("br")
         command = shlex.join(["vidfed", "lookup", "PICTURE", "--kit", str(self._kit), *_WHY])
         note(f"\nThe federation is running, br again too. In another terminal:\n\n  {command}\n\nCtrl-C ends it.")
-        try:
-            click.pause("", err=True)
-            while True:
-                click.getchar()
-        except (KeyboardInterrupt, EOFError):
-            return
+        with suppress(KeyboardInterrupt):
+            signal.pause()
 
     def _say(self, text: str) -> None:
         click.secho(f"\n== {text}", bold=True)
@@ -144,14 +142,10 @@ def _run(arguments: Sequence[str]) -> int:
         root.main(args=list(arguments), prog_name="vidfed")
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    return 0
 
 
 def _run_quietly(arguments: Sequence[str]) -> None:
     """Run a setting-up command; what it says is of use only if it fails."""
-    import io  # noqa: PLC0415 - only here
-    from contextlib import redirect_stderr, redirect_stdout  # noqa: PLC0415
-
     said = io.StringIO()
     with redirect_stdout(said), redirect_stderr(said):
         status = _run(arguments)
