@@ -1,0 +1,80 @@
+"""The root of the command line. It names the commands and where they live; loading one is left until it is called."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    module: str
+    attribute: str
+    role: str
+    help: str
+
+
+_COMMANDS = {
+    "lookup": _Entry("vidfed.federation.cli", "lookup", "Investigators", "Ask every member's database about pictures or hashes."),
+    "hash": _Entry("vidfed.index.cli", "hash_command", "Investigators", "Show the digests and perceptual hashes of pictures."),
+    "node": _Entry("vidfed.node.cli", "node", "National units", "Set up, fill and run a member's node."),
+    "gateway": _Entry("vidfed.federation.cli", "gateway", "National units", "Run the gateway that a member's investigators ask through."),
+    "trust": _Entry("vidfed.security.cli", "trust", "Administrators", "Say who is a member; hand out investigators' kits."),
+    "demo": _Entry("vidfed.synthetic.cli", "demo", "Anyone", "Run a federation of three on this machine, on synthetic pictures."),
+}
+
+
+class _Root(click.Group):
+    """A group that knows its commands by name and imports one only to run it."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = _COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        command = getattr(importlib.import_module(entry.module), entry.attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{entry.module}.{entry.attribute} is not a command")
+        return command
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        roles = dict.fromkeys(entry.role for entry in _COMMANDS.values())
+        for role in roles:
+            with formatter.section(role):
+                formatter.write_dl([(name, entry.help) for name, entry in _COMMANDS.items() if entry.role == role])
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("vidfed")
+
+
+def _print_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        click.echo(f"vidfed {_version()}")
+        ctx.exit()
+
+
+@click.command(cls=_Root, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Show the version.")
+def root() -> None:
+    """Ask every national victim-identification database at once whether a picture is known.
+
+    Only hashes and signed answers travel; no picture is ever stored, sent or shown.
+
+    Exit statuses: 0 done and complete, 3 incomplete (some members did not answer), 4 refused, 2 wrong usage, 1 anything else.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit."""
+    root.main(args=arguments, prog_name="vidfed")

@@ -1,0 +1,81 @@
+"""What all commands share: results on stdout, everything else on stderr, errors as one line, progress where it takes time."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+HELP = {"help_option_names": ["-h", "--help"]}
+
+
+class Command(click.Command):
+    """A command that turns the errors its package raises on purpose into one line on stderr and status 1.
+
+    Anything else is a defect and shows as one.
+    """
+
+    reports: tuple[type[Exception], ...] = ()
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except self.reports as error:
+            raise click.ClickException(str(error) or type(error).__name__) from None
+        except OSError as error:
+            if error.filename is None:
+                raise
+            raise click.ClickException(f"{error.filename}: {error.strerror}") from None
+
+
+def reporting(*errors: type[Exception]) -> type[Command]:
+    """Return the command class that reports these errors."""
+    return type("ReportingCommand", (Command,), {"reports": errors})
+
+
+def print_json(document: object) -> None:
+    """Write one JSON document to stdout."""
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def note(text: str) -> None:
+    """Say something to the person at the terminal, on stderr, out of the way of results."""
+    click.echo(text, err=True)
+
+
+def console() -> Console:
+    """Return the console for results. Not on a terminal it is wide, so that tables keep their lines whole in files and pipes."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else 160
+    return Console(width=width, highlight=False, soft_wrap=False)
+
+
+def progress() -> Progress:
+    """Return a progress display on stderr; on something that is no terminal it shows nothing."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    error_console = Console(stderr=True)
+    return Progress(*columns, console=error_console, transient=False, disable=not error_console.is_terminal)
+
+
+def log_to_stderr() -> None:
+    """Send the log of a serving process to stderr, one line an event, times in UTC."""
+    import logging
+    import time
+
+    handler = logging.StreamHandler()
+    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells which build of itself it loads

@@ -1,0 +1,1 @@
+"""The federation layer: one question to every node, verified answers, honest outcomes."""

@@ -1,0 +1,176 @@
+"""`vidfed lookup` and `vidfed gateway`. Thin: parse, call, print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vidfed.cli.terminal import HELP, console, note, print_json, progress, reporting
+from vidfed.federation.errors import FederationError
+from vidfed.index.errors import HashError
+from vidfed.security.errors import SecurityError
+from vidfed.wire.errors import WireError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from vidfed.federation.outcome import LookupResult
+    from vidfed.federation.question import Item, Justification, Part
+    from vidfed.index import Algorithm
+    from vidfed.security.kit import Kit
+
+_COMMAND = reporting(FederationError, SecurityError, HashError, WireError)
+_PURPOSES = ("identification", "investigation", "prosecution", "self-test")
+INCOMPLETE = 3
+REFUSED = 4
+
+
+@click.command(cls=_COMMAND, context_settings=HELP)
+@click.argument("pictures", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--hash", "hashes", multiple=True, metavar="ALGORITHM:VALUE", help="A bare hash, e.g. pdq:HEX or sha256:HEX; may be repeated."
+)
+@click.option("--case", "case_reference", required=True, help="Reference of your case; every node logs that it was asked for it.")
+@click.option("--purpose", required=True, type=click.Choice(_PURPOSES), help="Why you ask.")
+@click.option("--legal-basis", required=True, help="The law you ask under.")
+@click.option("--offence", default="child-sexual-abuse", show_default=True, help="Type of offence.")
+@click.option("--urgent", is_flag=True, help="A child may be in danger now.")
+@click.option("--ask", "ask", multiple=True, metavar="MEMBER", help="Ask only this member; may be repeated. Default: all.")
+@click.option("--distance", "distances", multiple=True, metavar="ALGORITHM=N", help="Largest distance to count as near, e.g. pdq=20.")
+@click.option("--any-quality", is_flag=True, help="Ask perceptual hashes even of pictures too plain for them. Expect false hits.")
+@click.option(
+    "--deadline-s", default=20.0, show_default=True, type=click.FloatRange(0.1, 600), help="How long to wait for the slowest node."
+)
+@click.option(
+    "--kit",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path.home() / ".vidfed/kit",
+    envvar="VIDFED_KIT",
+    show_default="~/.vidfed/kit, or $VIDFED_KIT",
+    help="Your investigator's kit.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON (schema vidfed.lookup/1).")
+def lookup(
+    pictures: tuple[Path, ...],
+    hashes: tuple[str, ...],
+    case_reference: str,
+    purpose: str,
+    legal_basis: str,
+    offence: str,
+    urgent: bool,
+    ask: tuple[str, ...],
+    distances: tuple[str, ...],
+    any_quality: bool,
+    deadline_s: float,
+    kit: Path,
+    as_json: bool,
+) -> None:
+    """Ask every member's database about PICTURES (files or folders) or hashes.
+
+    Pictures are hashed on this machine; only the hashes travel. A picture is found as an exact copy, and as a near copy: recompressed,
+    resized, mirrored or turned.
+
+    Exit status: 0 all nodes answered, 3 some did not (what they hold is not known), 4 refused, 2 wrong usage, 1 anything else.
+    """
+    import asyncio
+
+    from vidfed.federation.items import items_of_hashes, items_of_pictures, parse_distances
+    from vidfed.federation.question import Justification
+    from vidfed.federation.result_json import to_document
+    from vidfed.federation.show import show_result
+    from vidfed.security.clock import system_clock
+    from vidfed.security.kit import Kit
+    from vidfed.wire.values import Purpose, Urgency
+
+    if not pictures and not hashes:
+        raise click.UsageError("name a picture, a folder, or a --hash")
+    chosen = {entry.code: entry for entry in Purpose}[purpose]
+    urgency = Urgency.LIFE_AT_RISK if urgent else Urgency.ROUTINE
+    justification = Justification(chosen, legal_basis, case_reference, offence, urgency)
+    opened = Kit(kit)
+    limits = parse_distances(distances)
+    items = items_of_hashes(hashes)
+    failures: dict[str, str] = {}
+    with progress() as bar:
+        task = bar.add_task("hashing", total=None)
+        pictured = items_of_pictures(
+            pictures,
+            any_quality=any_quality,
+            failures=failures,
+            on_progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+        bar.update(task, visible=bool(pictures))
+    items += pictured
+    for file, reason in failures.items():
+        note(f"{file}: {reason}")
+    if not items:
+        raise SystemExit(1)
+    result = asyncio.run(_ask(opened, items, limits, justification, ask, deadline_s))
+    if as_json:
+        print_json(to_document(result, failures))
+    else:
+        show_result(result, console(), now_ms=system_clock())
+        if failures:
+            note(f"{len(failures)} files could not be hashed and were not asked about; they are listed above.")
+    raise SystemExit(_exit_status(result, failures))
+
+
+async def _ask(
+    kit: Kit,
+    items: Sequence[Item],
+    distances: Mapping[Algorithm, int],
+    justification: Justification,
+    ask: Sequence[str],
+    deadline_s: float,
+) -> LookupResult:
+    from vidfed.federation.client import FederationClient
+    from vidfed.federation.outcome import merge
+    from vidfed.federation.question import split
+
+    parts: list[Part] = list(split(items, distances))
+    results = []
+    async with FederationClient(kit) as client:
+        await client.refresh_directory()
+        with progress() as bar:
+            task = bar.add_task("asking", total=len(items), visible=len(parts) > 1)
+            for part in parts:
+                results.append(await client.lookup(part, justification, ask=ask, deadline_s=deadline_s))
+                bar.advance(task, len(part.items))
+    return merge(results)
+
+
+def _exit_status(result: LookupResult, failures: Mapping[str, str]) -> int:
+    if result.refused:
+        return REFUSED
+    if not result.complete:
+        return INCOMPLETE
+    return 1 if failures else 0
+
+
+@click.group(context_settings=HELP)
+def gateway() -> None:
+    """Run the gateway that a member's own investigators ask through."""
+
+
+@gateway.command(cls=_COMMAND)
+@click.option(
+    "--home",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(),
+    envvar="VIDFED_HOME",
+    show_default="the current folder, or $VIDFED_HOME",
+    help="The member's folder, made by `vidfed node init`.",
+)
+def serve(home: Path) -> None:
+    """Take the lookups of this member's investigators until SIGTERM or Ctrl-C."""
+    import asyncio
+
+    from vidfed.cli.terminal import log_to_stderr
+    from vidfed.federation.gateway import serve as serve_gateway
+    from vidfed.security.home import MemberHome
+
+    log_to_stderr()
+    member_home = MemberHome(home)
+    asyncio.run(serve_gateway(member_home, lambda address: click.echo(f"gateway of {member_home.member} listens on {address}")))

@@ -1,0 +1,150 @@
+"""The investigator's side: asks through the own member's gateway, believes nobody, and says what each node said.
+
+Every answer is verified here against this kit's own copy of the directory, and the set of answers against the set that should have
+answered: a gateway can neither alter, invent, misattribute nor hide one.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Self
+
+import grpc
+
+from vidfed.federation.errors import AnswerError, GatewayError, GatewayRefusedError
+from vidfed.federation.outcome import LookupResult, NodeOutcome, Outcome, outcome_of_answer
+from vidfed.federation.verify import verify_answer
+from vidfed.security.clock import SECOND_MS, system_clock
+from vidfed.security.envelope import Envelope
+from vidfed.v1 import services_pb2 as pb
+from vidfed.v1 import services_pb2_grpc as rpc
+from vidfed.wire import envelope as wire_envelope
+from vidfed.wire.channels import open_channel
+from vidfed.wire.errors import WireError
+from vidfed.wire.lookup import write_request
+from vidfed.wire.values import GATEWAY_GRACE_S, LOOKUP_METHOD, MESSAGE_ID_BYTES, REQUEST_TYPE, FailureKind, LookupRequest, RequestHeader
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vidfed.federation.question import Justification, Part
+    from vidfed.security.clock import Clock
+    from vidfed.security.directory import Directory
+    from vidfed.security.kit import Kit
+
+DEFAULT_DEADLINE_S = 20.0
+_FAILURES = {
+    FailureKind.UNREACHABLE.value: Outcome.UNREACHABLE,
+    FailureKind.TIMEOUT.value: Outcome.TIMEOUT,
+}
+_REFUSALS = {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}
+
+
+class FederationClient:
+    """Asks for one investigator. Use as an async context manager."""
+
+    def __init__(self, kit: Kit, *, clock: Clock = system_clock) -> None:
+        self._kit = kit
+        self._clock = clock
+        self._source = kit.directory_source(clock)
+        directory = self._source.current()
+        self._channel = open_channel(kit.gateway, kit.tls, directory, directory.member(kit.member))
+        self._gateway = rpc.GatewayServiceStub(self._channel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._channel.close()
+
+    async def refresh_directory(self) -> Directory:
+        """Take the gateway's directory if it is newer and holds; return the one to use.
+
+        Raises:
+            GatewayError: the gateway cannot be reached.
+            DirectoryError: what the gateway holds is not signed by the federation, or older than what this kit has seen.
+        """
+        try:
+            response = await self._gateway.GetDirectory(pb.GetDirectoryRequest(), timeout=DEFAULT_DEADLINE_S)
+        except grpc.aio.AioRpcError as error:
+            raise self._gateway_error(error) from None
+        return self._source.accept(response.signed_directory)
+
+    async def lookup(
+        self, part: Part, justification: Justification, *, ask: Sequence[str] = (), deadline_s: float = DEFAULT_DEADLINE_S
+    ) -> LookupResult:
+        """Ask about the items of one part.
+
+        Args:
+            part: from `split`.
+            justification: why.
+            ask: members to ask; all if empty.
+            deadline_s: how long to wait for the slowest node.
+
+        Raises:
+            UnknownMemberError: `ask` names somebody who is no member.
+            GatewayError, GatewayRefusedError: the gateway fails or refuses; nothing is known then.
+        """
+        directory = self._source.current()
+        audience = tuple(directory.member(member).id for member in dict.fromkeys(ask)) or tuple(sorted(directory.members))
+        request = self._request(part, justification, audience, directory, deadline_s)
+        envelope = Envelope(REQUEST_TYPE, write_request(request)).signed_by(self._kit.signer)
+        call = pb.LookupCall(credential=wire_envelope.to_message(self._kit.credential), request=wire_envelope.to_message(envelope))
+        outcomes: dict[str, NodeOutcome] = {}
+        try:
+            async for reply in self._gateway.Lookup(call, timeout=deadline_s + GATEWAY_GRACE_S):
+                if reply.member in audience and reply.member not in outcomes:
+                    outcomes[reply.member] = self._judge(reply, part, request, envelope.digest, directory)
+        except grpc.aio.AioRpcError as error:
+            if not outcomes:
+                raise self._gateway_error(error) from None
+        nodes = (
+            outcomes.get(member, NodeOutcome(member, Outcome.MISSING, "the gateway gave no answer of this node")) for member in audience
+        )
+        return LookupResult(part.items, tuple(nodes))
+
+    def _request(
+        self, part: Part, justification: Justification, audience: tuple[str, ...], directory: Directory, deadline_s: float
+    ) -> LookupRequest:
+        now_ms = self._clock()
+        header = RequestHeader(
+            federation=directory.federation,
+            issuer=self._kit.member,
+            audience=audience,
+            message_id=secrets.token_bytes(MESSAGE_ID_BYTES),
+            issued_ms=now_ms,
+            expires_ms=now_ms + int((deadline_s + GATEWAY_GRACE_S) * SECOND_MS),
+            method=LOOKUP_METHOD,
+            directory_version=directory.version,
+            purpose=justification.purpose,
+            legal_basis=justification.legal_basis,
+            offence_type=justification.offence_type,
+            case_reference=justification.case_reference,
+            pseudonym=self._kit.pseudonym,
+            urgency=justification.urgency,
+        )
+        return LookupRequest(header, len(part.items), part.columns)
+
+    def _judge(self, reply: pb.NodeReply, part: Part, request: LookupRequest, digest: bytes, directory: Directory) -> NodeOutcome:
+        if reply.WhichOneof("reply") != "answer":
+            outcome = _FAILURES.get(reply.failure.kind, Outcome.PROTOCOL_ERROR)
+            detail = reply.failure.detail if reply.failure.detail.isprintable() else ""
+            return NodeOutcome(reply.member, outcome, detail)
+        try:
+            answer = verify_answer(
+                wire_envelope.from_message(reply.answer),
+                member=directory.member(reply.member),
+                request=request,
+                request_digest=digest,
+                now_ms=self._clock(),
+            )
+        except (AnswerError, WireError) as error:
+            return NodeOutcome(reply.member, Outcome.BAD_SIGNATURE, f"the answer {error}; it was not believed")
+        return outcome_of_answer(reply.member, answer, part.items, [column.algorithm for column in part.columns])
+
+    def _gateway_error(self, error: grpc.aio.AioRpcError) -> GatewayError | GatewayRefusedError:
+        if error.code() in _REFUSALS:
+            return GatewayRefusedError(f"the gateway refuses: {error.details()}")
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            return GatewayError(f"the gateway at {self._kit.gateway} cannot be reached: is it running, and is this its address?")
+        return GatewayError(f"the gateway at {self._kit.gateway} failed: {error.code().name}: {error.details()}")

@@ -1,0 +1,30 @@
+"""What the federation package raises.
+
+FederationError
+├── QuestionError   what is asked is not complete or not allowed
+├── AnswerError     a node's answer does not hold: signature, binding to the question, or content
+├── GatewayError    the own member's gateway cannot be reached or failed
+└── GatewayRefusedError  the own member's gateway refuses this investigator or question
+"""
+
+from __future__ import annotations
+
+
+class FederationError(Exception):
+    """Root of everything this package raises on purpose."""
+
+
+class QuestionError(FederationError, ValueError):
+    """What is asked is not complete or not allowed."""
+
+
+class AnswerError(FederationError):
+    """A node's answer does not hold: signature, binding to the question, or content."""
+
+
+class GatewayError(FederationError):
+    """The own member's gateway cannot be reached or failed."""
+
+
+class GatewayRefusedError(FederationError):
+    """The own member's gateway refuses this investigator or this question."""

@@ -1,0 +1,163 @@
+"""A member's gateway: takes its own investigators' lookups, adds the member's signature, asks all nodes, passes answers on.
+
+For each call: (1) the TLS peer is an investigator of this member, (2) its credential holds and is the same person's, (3) its
+signature holds over the bytes as received, (4) only then the request is parsed and must come from this member and person, now, for
+this call, (5) the audit log has it, (6) the member's signature is added to the same envelope and the nodes are asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import grpc
+
+from vidfed.federation.fanout import Nodes
+from vidfed.security.audit import AuditEntry, AuditLog, Operation
+from vidfed.security.clock import system_clock
+from vidfed.security.credentials import verify_credential
+from vidfed.security.errors import AuditError, PeerError, SecurityError
+from vidfed.security.replay import check_time_window
+from vidfed.security.tls import INVESTIGATOR_ROLE, verify_peer
+from vidfed.v1 import services_pb2 as pb
+from vidfed.v1 import services_pb2_grpc as rpc
+from vidfed.wire import envelope as wire_envelope
+from vidfed.wire.channels import SERVER_OPTIONS, run_until_signal, server_credentials
+from vidfed.wire.errors import WireError
+from vidfed.wire.lookup import read_request
+from vidfed.wire.values import GATEWAY_GRACE_S, LOOKUP_METHOD, REQUEST_TYPE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from vidfed.security.clock import Clock
+    from vidfed.security.directory import Directory, DirectorySource
+    from vidfed.security.envelope import Envelope
+    from vidfed.security.home import MemberHome
+    from vidfed.wire.values import LookupRequest
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySection:
+    """`[gateway]` of the configuration file.
+
+    Attributes:
+        listen: `host:port` for the member's own investigators.
+        deadline_s: how long one lookup waits for the slowest node.
+    """
+
+    listen: str
+    deadline_s: float = 20.0
+
+
+class GatewayServicer(rpc.GatewayServiceServicer):
+    """The gateway's two calls."""
+
+    def __init__(
+        self, home: MemberHome, section: GatewaySection, source: DirectorySource, nodes: Nodes, audit: AuditLog, clock: Clock = system_clock
+    ) -> None:
+        self._home = home
+        self._section = section
+        self._source = source
+        self._nodes = nodes
+        self._audit = audit
+        self._clock = clock
+
+    async def Lookup(  # noqa: N802 - the name in the .proto
+        self, request: pb.LookupCall, context: grpc.aio.ServicerContext[pb.LookupCall, pb.NodeReply]
+    ) -> AsyncIterator[pb.NodeReply]:
+        """Ask the request's audience; stream each node's reply as it comes."""
+        (leaf_pem,) = context.auth_context()["x509_pem_cert"]
+        try:
+            directory = self._source.current()
+            envelope, question = self._admit(request, leaf_pem, directory)
+        except (SecurityError, WireError) as error:
+            _log.warning("refused a lookup: %s", error)
+            await context.abort(_CODES.get(type(error), grpc.StatusCode.PERMISSION_DENIED), str(error))
+        call = pb.LookupCall(credential=request.credential, request=wire_envelope.to_message(envelope.signed_by(self._home.signer)))
+        members = [directory.members[member] for member in dict.fromkeys(question.header.audience) if member in directory.members]
+        # The caller's own deadline leaves time to hear which nodes did not answer; a call without one is not of our client.
+        deadline_s = max(0.0, min(self._section.deadline_s, float(context.time_remaining() or 0) - GATEWAY_GRACE_S))
+        async for reply in self._nodes.ask_all(call, members, directory, deadline_s):
+            yield reply
+
+    async def GetDirectory(  # noqa: N802 - the name in the .proto
+        self, request: pb.GetDirectoryRequest, context: grpc.aio.ServicerContext[pb.GetDirectoryRequest, pb.GetDirectoryResponse]
+    ) -> pb.GetDirectoryResponse:
+        """Hand out the signed directory; whoever receives it verifies it."""
+        del request
+        try:
+            return pb.GetDirectoryResponse(signed_directory=self._source.signed())
+        except SecurityError as error:
+            _log.error("%s", error)
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+
+    def _admit(self, call: pb.LookupCall, leaf_pem: bytes, directory: Directory) -> tuple[Envelope, LookupRequest]:
+        """Steps 1 to 5; return the envelope and what is in it.
+
+        Raises:
+            SecurityError, WireError: a step refuses.
+        """
+        now_ms = self._clock()
+        own = directory.member(self._home.member)
+        peer = verify_peer(leaf_pem, directory, now_ms)  # 1
+        if (peer.member, peer.role) != (own.id, INVESTIGATOR_ROLE):
+            raise PeerError(f"this gateway serves the investigators of {own.id} only")
+        credential_envelope, request_envelope = wire_envelope.read_call(call)
+        credential = verify_credential(  # 2
+            credential_envelope, federation=directory.federation, member=own.id, member_keys=own.signing_keys, now_ms=now_ms
+        )
+        if credential.pseudonym != peer.pseudonym:
+            raise PeerError("the credential is another person's than the TLS certificate")
+        question = read_request(request_envelope.verify(REQUEST_TYPE, [credential.key]))  # 3, 4
+        header = question.header
+        if (header.federation, header.issuer, header.pseudonym) != (directory.federation, own.id, credential.pseudonym):
+            raise PeerError("the request names another federation, member or person")
+        if header.method != LOOKUP_METHOD:
+            raise PeerError("the request was signed for another call")
+        check_time_window(header.issued_ms, header.expires_ms, now_ms)
+        self._audit.append(  # 5
+            AuditEntry(
+                time_ms=now_ms,
+                operation=Operation.CONSULTATION,
+                member=own.id,
+                pseudonym=credential.pseudonym,
+                purpose=header.purpose.code if header.purpose else "",
+                request_digest=request_envelope.digest,
+                outcome="ASKED",
+                records_disclosed=0,
+            )
+        )
+        return request_envelope, question
+
+
+_CODES: dict[type[Exception], grpc.StatusCode] = {AuditError: grpc.StatusCode.UNAVAILABLE}
+
+
+async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
+    """Serve a member's gateway until SIGTERM or SIGINT, then let running lookups finish.
+
+    Args:
+        home: the member's folder.
+        on_ready: called with `host:port` once lookups are taken.
+
+    Raises:
+        ServeError: the address cannot be used.
+        SecurityError: keys or directory cannot be used.
+    """
+    section = home.section("gateway", GatewaySection)
+    source = home.directory_source()
+    source.current()
+    nodes = Nodes(home.node_tls)
+    with contextlib.closing(AuditLog(home.state_file("gateway-audit.db"))) as audit:
+        server = grpc.aio.server(options=SERVER_OPTIONS)
+        rpc.add_GatewayServiceServicer_to_server(GatewayServicer(home, section, source, nodes, audit), server)
+        try:
+            await run_until_signal(server, section.listen, server_credentials(home.node_tls, source), on_ready)
+        finally:
+            await nodes.close()
+        _log.info("stopped")

@@ -1,0 +1,221 @@
+"""What there is to say about each node for one lookup, and about all of them together. Pure.
+
+"No hit" is said only for a node whose signed answer says so. Whatever else happened makes the result incomplete.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum, unique
+from typing import TYPE_CHECKING
+
+from vidfed.wire.errors import Status
+from vidfed.wire.values import Ternary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from vidfed.federation.question import Item
+    from vidfed.index import Algorithm
+    from vidfed.wire.values import IndexState, LookupAnswer, RecordView
+
+
+@unique
+class Outcome(Enum):
+    """What became of asking one node."""
+
+    MATCH = "match"
+    NO_MATCH = "no match"
+    PARTIAL = "partial"
+    REFUSED = "refused"
+    RATE_LIMITED = "rate limited"
+    STALE_INDEX = "stale index"
+    INDEX_UNAVAILABLE = "index unavailable"
+    VERSION_UNSUPPORTED = "version unsupported"
+    TIMEOUT = "timeout"
+    UNREACHABLE = "unreachable"
+    PROTOCOL_ERROR = "protocol error"
+    BAD_SIGNATURE = "bad signature"
+    MISSING = "missing"
+
+    @property
+    def answered(self) -> bool:
+        """True if the node's signed answer covers the whole question."""
+        return self in {Outcome.MATCH, Outcome.NO_MATCH}
+
+    @property
+    def refused(self) -> bool:
+        """True if the node said, signed, that it does not answer this."""
+        return self in {Outcome.REFUSED, Outcome.RATE_LIMITED, Outcome.VERSION_UNSUPPORTED}
+
+
+_OF_STATUS = {
+    Status.RATE_LIMITED: Outcome.RATE_LIMITED,
+    Status.STALE_INDEX: Outcome.STALE_INDEX,
+    Status.INDEX_UNAVAILABLE: Outcome.INDEX_UNAVAILABLE,
+    Status.VERSION_UNSUPPORTED: Outcome.VERSION_UNSUPPORTED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FoundMatch:
+    """How a record matched an item; `orientation` tells how the picture had to be turned, empty for as it is."""
+
+    algorithm: Algorithm
+    distance: int
+    orientation: str = ""
+
+    @property
+    def exact(self) -> bool:
+        """True if a digest agreed: the very same file."""
+        return self.algorithm.is_digest
+
+    @property
+    def nearness(self) -> tuple[bool, float]:
+        """Sort key: digests first, then distance as a share of what the algorithm allows."""
+        return not self.exact, self.distance / max(self.algorithm.maximum_distance, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundHit:
+    """One record of one member that matches one item (its position in the result's items)."""
+
+    item: int
+    member: str
+    record: RecordView
+    matches: tuple[FoundMatch, ...]
+
+    @property
+    def usefulness(self) -> tuple[int, bool, tuple[bool, float], str]:
+        """Sort key within a result: by item; identified first; exact before near, then by distance."""
+        nearest = min(match.nearness for match in self.matches)
+        return self.item, self.record.victim_identified is not Ternary.YES, nearest, self.member
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOutcome:
+    """One node's part in a result."""
+
+    member: str
+    outcome: Outcome
+    detail: str = ""
+    index: IndexState | None = None
+    hits: tuple[FoundHit, ...] = ()
+    truncated_items: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LookupResult:
+    """What all the nodes asked said about all the items."""
+
+    items: tuple[Item, ...]
+    nodes: tuple[NodeOutcome, ...]
+
+    @property
+    def hits(self) -> list[FoundHit]:
+        """All hits, what helps most first within each item."""
+        return sorted((hit for node in self.nodes for hit in node.hits), key=lambda hit: hit.usefulness)
+
+    @property
+    def complete(self) -> bool:
+        """True if every node asked gave a signed answer to the whole question. False if nobody was asked."""
+        return bool(self.nodes) and all(node.outcome.answered for node in self.nodes)
+
+    @property
+    def refused(self) -> bool:
+        """True if every node asked refused."""
+        return bool(self.nodes) and all(node.outcome.refused for node in self.nodes)
+
+    @property
+    def unanswered(self) -> list[NodeOutcome]:
+        """The nodes without a whole signed answer."""
+        return [node for node in self.nodes if not node.outcome.answered]
+
+
+def outcome_of_answer(member: str, answer: LookupAnswer, items: Sequence[Item], asked: Iterable[Algorithm]) -> NodeOutcome:
+    """Return what a verified answer says.
+
+    Args:
+        member: who answered.
+        answer: verified against the question.
+        items: the question's items.
+        asked: the algorithms in the question.
+    """
+    header = answer.header
+    if header.status is not Status.ANSWERED:
+        said = " ".join(part for part in (header.detail and header.detail + ";", header.status.advice) if part)
+        return NodeOutcome(
+            member, _OF_STATUS.get(header.status, Outcome.REFUSED), f"{header.status.name}: {said}".rstrip(": "), header.index
+        )
+    starts = _first_codes(items)
+    hits = tuple(
+        FoundHit(
+            hit.item,
+            member,
+            answer.records[hit.record],
+            tuple(
+                FoundMatch(m.algorithm, m.distance, _orientation(items[hit.item], m.algorithm, m.code - starts[m.algorithm][hit.item]))
+                for m in hit.matches
+            ),
+        )
+        for hit in answer.hits
+    )
+    missing = sorted(algorithm.label for algorithm in set(asked) - set(header.index.searched if header.index else ()))
+    if missing:
+        return NodeOutcome(member, Outcome.PARTIAL, f"not searched: {', '.join(missing)}", header.index, hits, answer.truncated_items)
+    outcome = Outcome.MATCH if hits else Outcome.NO_MATCH
+    return NodeOutcome(member, outcome, "", header.index, hits, answer.truncated_items)
+
+
+def merge(parts: Sequence[LookupResult]) -> LookupResult:
+    """Join the results of a question that was asked in parts: items in order, and for each node the worst that happened to it."""
+    items: list[Item] = []
+    nodes: dict[str, NodeOutcome] = {}
+    failed: dict[str, int] = {}
+    for part in parts:
+        offset = len(items)
+        items += part.items
+        for node in part.nodes:
+            failed[node.member] = failed.get(node.member, 0) + (not node.outcome.answered)
+            shifted = replace(
+                node,
+                hits=tuple(replace(hit, item=hit.item + offset) for hit in node.hits),
+                truncated_items=tuple(item + offset for item in node.truncated_items),
+            )
+            before = nodes.get(node.member)
+            nodes[node.member] = shifted if before is None else _joined(before, shifted)
+    if len(parts) > 1:
+        for member, count in failed.items():
+            if count:
+                detail = f"{count} of {len(parts)} parts unanswered: {nodes[member].detail}".rstrip(": ")
+                nodes[member] = replace(nodes[member], detail=detail)
+    return LookupResult(tuple(items), tuple(nodes.values()))
+
+
+def _joined(before: NodeOutcome, after: NodeOutcome) -> NodeOutcome:
+    worst = next((node for node in (before, after) if not node.outcome.answered), None)
+    if worst is None:
+        worst = next((node for node in (before, after) if node.outcome is Outcome.MATCH), after)
+    return replace(
+        worst,
+        index=after.index or before.index,
+        hits=before.hits + after.hits,
+        truncated_items=before.truncated_items + after.truncated_items,
+    )
+
+
+def _first_codes(items: Sequence[Item]) -> dict[Algorithm, list[int]]:
+    """Return for each algorithm the position in its column of each item's first code."""
+    starts: dict[Algorithm, list[int]] = {}
+    for algorithm in {algorithm for item in items for algorithm in item.codes}:
+        position, positions = 0, []
+        for item in items:
+            positions.append(position)
+            position += len(item.codes.get(algorithm, ()))
+        starts[algorithm] = positions
+    return starts
+
+
+def _orientation(item: Item, algorithm: Algorithm, code: int) -> str:
+    """Name how the picture was turned for this code; the first orientation is the picture as it is."""
+    return item.orientations[code] if code and len(item.codes[algorithm]) == len(item.orientations) else ""

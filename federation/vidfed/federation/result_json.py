@@ -1,0 +1,74 @@
+"""A lookup's result as a JSON document for scripts, schema `vidfed.lookup/1`; documented in docs/lookup-json.md."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from vidfed.federation.outcome import FoundHit, LookupResult, NodeOutcome
+
+SCHEMA = "vidfed.lookup/1"
+
+
+def to_document(result: LookupResult, failures: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return the JSON form.
+
+    Args:
+        result: what the nodes said.
+        failures: files that could not be asked about, with the reason.
+    """
+    answered = sum(node.outcome.answered for node in result.nodes)
+    return {
+        "schema": SCHEMA,
+        "complete": result.complete,
+        "nodes_asked": len(result.nodes),
+        "nodes_answered": answered,
+        "items": [{"item": number, "label": item.label, "notes": list(item.notes)} for number, item in enumerate(result.items)],
+        "hits": [_hit(hit) for hit in result.hits],
+        "nodes": [_node(node) for node in result.nodes],
+        "failures": [{"file": file, "reason": reason} for file, reason in (failures or {}).items()],
+    }
+
+
+def _hit(hit: FoundHit) -> dict[str, Any]:
+    record = hit.record
+    return {
+        "item": hit.item,
+        "member": hit.member,
+        "kind": "exact" if any(match.exact for match in hit.matches) else "near",
+        "matches": [{"algorithm": m.algorithm.value, "distance": m.distance, "orientation": m.orientation or None} for m in hit.matches],
+        "reference": record.reference,
+        "series": record.series,
+        "tags": list(record.tags),
+        "victim_identified": record.victim_identified.code,
+        "offender_identified": record.offender_identified.code,
+        "distributed": record.distributed.code,
+        "case_reference": record.case_reference,
+        "case_contact": record.case_contact,
+        "handling_code": record.handling_code.name,
+        "handling_note": record.handling_note,
+        "category": record.category,
+        "category_scale": record.category_scale,
+        "category_region": record.category_region,
+        "source_grading": record.source_grading,
+        "information_grading": record.information_grading,
+    }
+
+
+def _node(node: NodeOutcome) -> dict[str, Any]:
+    index = node.index
+    state = None
+    if index is not None:
+        searched = [algorithm.value for algorithm in index.searched]
+        state = {"version": index.version, "changed_ms": index.changed_ms, "current_ms": index.current_ms, "searched": searched}
+    return {
+        "member": node.member,
+        "outcome": node.outcome.name,
+        "detail": node.detail,
+        "answered": node.outcome.answered,
+        "hits": len(node.hits),
+        "truncated_items": list(node.truncated_items),
+        "index": state,
+    }

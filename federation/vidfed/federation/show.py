@@ -1,0 +1,143 @@
+"""A lookup's result as a table for people."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from vidfed.index import Algorithm
+from vidfed.security.clock import MINUTE_MS, SECOND_MS
+from vidfed.wire.values import Ternary
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vidfed.federation.outcome import FoundHit, FoundMatch, LookupResult
+    from vidfed.wire.values import IndexState
+
+_STYLE = {Ternary.YES: "bold green", Ternary.NO: "bold red", Ternary.UNKNOWN: "yellow"}
+_HOUR_MS = 60 * MINUTE_MS
+_NOTABLE_S = 60  # an answer on its way looks a little old
+_DAY_MS = 24 * _HOUR_MS
+
+
+def show_result(result: LookupResult, console: Console, *, now_ms: int) -> None:
+    """Print hits, what became of each node, and the line that says complete or incomplete."""
+    many = len(result.items) > 1
+    hits = result.hits
+    if hits:
+        console.print(_hit_table(result, hits, many=many, now_ms=now_ms))
+    if not many and not hits:
+        console.print(Text(f"No node that answered knows {result.items[0].label}."))
+    elif many:
+        known = len({hit.item for hit in hits})
+        console.print(f"{known} of {len(result.items)} items known, {len(result.items) - known} not known to any node that answered.")
+    for item in result.items:
+        for text in item.notes:
+            console.print(Text(f"Note: {item.label}: {text}", style="yellow"))
+    console.print(_node_table(result, now_ms=now_ms))
+    for node in result.nodes:
+        if node.truncated_items:
+            labels = ", ".join(result.items[item].label for item in node.truncated_items[:5])
+            console.print(Text(f"Note: {node.member} holds more records than it tells for: {labels}", style="yellow"))
+    console.print(_verdict(result))
+
+
+def short_labels(labels: list[str]) -> list[str]:
+    """Return the labels without the folder that all of them share."""
+    shared = os.path.commonpath(labels) if all(label.startswith("/") for label in labels) else ""
+    prefix = len(shared) + 1 if shared not in {"", "/", *labels} else 0
+    return [label[prefix:] for label in labels]
+
+
+def _hit_table(result: LookupResult, hits: list[FoundHit], *, many: bool, now_ms: int) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    columns = ["Member", "Match", "Victim identified", "Offender identified", "Series", "Case and contact", "Handling", "Index"]
+    labels = short_labels([item.label for item in result.items])
+    for name in (["Item"] if many else []) + columns:
+        table.add_column(name, overflow="fold", min_width=20 if name == "Case and contact" else None)
+    states = {node.member: node.index for node in result.nodes}
+    for hit in hits:
+        record = hit.record
+        contact = "\n".join(part for part in (record.case_reference, record.case_contact, f"ref {record.reference}") if part)
+        handling = f"{record.handling_code.name} {record.handling_note or record.handling_code.meaning}"
+        cells = [
+            Text(hit.member, style="bold"),
+            Text(_matches(hit.matches)),
+            _ternary(record.victim_identified),
+            _ternary(record.offender_identified),
+            Text(record.series or "-"),
+            Text(contact),
+            Text(handling),
+            Text(_age(states[hit.member], now_ms)),
+        ]
+        table.add_row(*([Text(labels[hit.item])] if many else []), *cells)
+    return table
+
+
+def _node_table(result: LookupResult, *, now_ms: int) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for name in ("Node", "Outcome", "Hits", "Index", ""):
+        table.add_column(name, overflow="fold")
+    for node in result.nodes:
+        style = "" if node.outcome.answered else "bold red"
+        hits = str(len(node.hits)) if node.outcome.answered else "?"
+        cells = (Text(node.outcome.value, style=style), Text(hits), Text(_age(node.index, now_ms)), Text(node.detail))
+        table.add_row(Text(node.member, style="bold"), *cells)
+    return table
+
+
+def _verdict(result: LookupResult) -> Text:
+    total = len(result.nodes)
+    if result.complete:
+        return Text(f"COMPLETE: all {total} nodes answered, every answer verified.", style="bold green")
+    answered = total - len(result.unanswered)
+    names = ", ".join(f"{node.member} ({node.outcome.value})" for node in result.unanswered)
+    text = f"INCOMPLETE: {answered} of {total} nodes answered. Not answered: {names}. What they hold is not known."
+    return Text(text, style="bold red")
+
+
+def _matches(matches: tuple[FoundMatch, ...]) -> str:
+    exact = [match.algorithm.label for match in matches if match.exact]
+    near = [_near(match) for match in _nearest_of_each(matches)]
+    lines = [f"exact ({', '.join(exact)})"] if exact else []
+    return "\n".join(lines or near)
+
+
+def _nearest_of_each(matches: tuple[FoundMatch, ...]) -> list[FoundMatch]:
+    """Return the nearest match by each perceptual algorithm, the strongest algorithm first."""
+    nearest: dict[Algorithm, FoundMatch] = {}
+    for match in sorted(matches, key=lambda match: match.nearness):
+        nearest.setdefault(match.algorithm, match)
+    return [nearest[algorithm] for algorithm in Algorithm if algorithm in nearest and algorithm.is_perceptual]
+
+
+def _near(match: FoundMatch) -> str:
+    turned = f", {match.orientation}" if match.orientation else ""
+    return f"near: {match.algorithm.label} {match.distance}{turned}"
+
+
+def _ternary(value: Ternary) -> Text:
+    return Text(value.code.upper() if value is not Ternary.UNKNOWN else "unknown", style=_STYLE[value])
+
+
+def _age(index: IndexState | None, now_ms: int) -> str:
+    """Say how far the index was behind its records, and how old the records are."""
+    if index is None:
+        return "-"
+    behind_s = max(0, now_ms - index.current_ms) // SECOND_MS
+    current = f"{behind_s} s behind" if behind_s >= _NOTABLE_S else "current"
+    if not index.changed_ms:
+        return f"{current}, empty"
+    return f"{current}, changed {_ago(now_ms - index.changed_ms)} ago"
+
+
+def _ago(elapsed_ms: int) -> str:
+    for unit_ms, name in ((_DAY_MS, "d"), (_HOUR_MS, "h"), (MINUTE_MS, "min")):
+        if elapsed_ms >= unit_ms:
+            return f"{elapsed_ms // unit_ms} {name}"
+    return f"{max(0, elapsed_ms) // SECOND_MS} s"

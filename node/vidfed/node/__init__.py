@@ -1,0 +1,1 @@
+"""A member's node: records, imports, policy, the lookup pipeline, the server."""

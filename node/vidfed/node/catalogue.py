@@ -1,0 +1,227 @@
+"""What a node can search: the record store's digests, and one hash index for each perceptual algorithm that follows the store.
+
+The store is the truth. A thread applies its changes to the indexes as they come; a search first makes sure the indexes equal
+the store, and says so when they do not, so that being behind is never mistaken for "no hit".
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vidfed.index import Algorithm, HashError, HashIndex, IndexCorruptError
+from vidfed.node.errors import IndexBehindError, IndexBrokenError, NodeError, StoreError
+from vidfed.wire.values import Hit, IndexState, Match
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from vidfed.node.records import Record
+    from vidfed.node.store import Change, RecordStore
+    from vidfed.security.clock import Clock
+    from vidfed.wire.values import HashColumn
+
+PERCEPTUAL = tuple(algorithm for algorithm in Algorithm if algorithm.is_perceptual)
+_BATCH = 20_000  # changes applied between two flushes while catching up: a few MB, a fraction of a second
+_POLL_S = 1.0  # how soon an idle node notices changes by another process; a lookup notices at once
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search gave: the state searched, hits (`Hit.record` is a position in `records`), and items cut to the cap."""
+
+    state: IndexState
+    records: tuple[Record, ...]
+    hits: tuple[Hit, ...]
+    truncated_items: tuple[int, ...]
+
+
+class Catalogue:
+    """Searches one member's records. Safe from several threads; one process at a time keeps the indexes."""
+
+    def __init__(self, store: RecordStore, folder: Path, clock: Clock) -> None:
+        """Open the indexes below `folder`; a damaged one is made anew from the store.
+
+        Raises:
+            HashError: another process keeps the indexes, or they cannot be written.
+        """
+        self._store = store
+        self._folder = folder
+        self._clock = clock
+        self._indexes = {algorithm: self._open(algorithm) for algorithm in PERCEPTUAL}
+        self._follow_lock = threading.Lock()
+        self._moved = threading.Condition()
+        self._version = min(index.source_version for index in self._indexes.values())
+        self._target = self._version
+        self._broken: str | None = None
+        self._wake = threading.Event()
+        self._stopping = False
+        self._follower = threading.Thread(target=self._follow_forever, name="index-follower", daemon=True)
+
+    def start(self) -> None:
+        """Start following the store."""
+        self._follower.start()
+
+    def close(self) -> None:
+        """Stop following and close the indexes."""
+        self._stopping = True
+        self._wake.set()
+        if self._follower.ident is not None:
+            self._follower.join()
+        for index in self._indexes.values():
+            index.close()
+
+    def progress(self) -> tuple[int, int]:
+        """Return (version the indexes have, version the store has)."""
+        return self._version, max(self._target, self._version)
+
+    def search(self, columns: Sequence[HashColumn], *, max_hits_per_item: int, patience_s: float = 2.0) -> Found:
+        """Find every record within each column's distance.
+
+        Args:
+            columns: what is asked, checked.
+            max_hits_per_item: of more, the nearest are kept and the item is named in `truncated_items`.
+            patience_s: how long to wait for the indexes to catch up with the store.
+
+        Raises:
+            IndexBehindError: the indexes did not catch up in time.
+            IndexBrokenError: the indexes cannot be used.
+            StoreError: the store cannot be read.
+        """
+        version, changed_ms = self._store.version()
+        self._wait_until(version, patience_s)
+        matches: dict[int, dict[int, list[Match]]] = {}
+        for column in columns:
+            for item, record_id, match in self._search_column(column):
+                matches.setdefault(item, {}).setdefault(record_id, []).append(match)
+        records = self._store.records(sorted({record_id for found in matches.values() for record_id in found}))
+        hits, truncated = _rank(matches, records, max_hits_per_item)
+        order = {record_id: position for position, record_id in enumerate(dict.fromkeys(record_id for _, record_id, _ in hits))}
+        state = IndexState(version, changed_ms, self._clock(), tuple(column.algorithm for column in columns))
+        return Found(
+            state,
+            tuple(records[record_id] for record_id in order),
+            tuple(Hit(item, order[record_id], tuple(found)) for item, record_id, found in hits),
+            tuple(truncated),
+        )
+
+    def _search_column(self, column: HashColumn) -> list[tuple[int, int, Match]]:
+        algorithm = column.algorithm
+        items = column.items.tolist()
+        if algorithm.is_digest:
+            codes = [code.tobytes() for code in column.codes]
+            found = self._store.find(algorithm, codes)
+            return [
+                (items[position], record_id, Match(algorithm, 0, position))
+                for position, code in enumerate(codes)
+                for record_id in found.get(code, ())
+            ]
+        try:
+            result = self._indexes[algorithm].range_search(column.codes, column.max_distance)
+        except IndexCorruptError as error:
+            self._broken = str(error)
+            raise IndexBrokenError(f"{algorithm.label}: {error}") from error
+        except (HashError, OSError, RuntimeError) as error:
+            raise IndexBrokenError(f"{algorithm.label}: {error}") from error
+        positions = np.repeat(np.arange(len(items)), np.diff(result.limits)).tolist()
+        return [
+            (items[position], label, Match(algorithm, distance, position))
+            for position, label, distance in zip(positions, result.labels.tolist(), result.distances.tolist(), strict=True)
+        ]
+
+    def _wait_until(self, version: int, patience_s: float) -> None:
+        with self._moved:
+            self._target = max(self._target, version)
+            if self._version < version and self._broken is None:
+                self._wake.set()
+                self._moved.wait_for(lambda: self._version >= version or self._broken is not None, patience_s)
+            if self._broken is not None:
+                raise IndexBrokenError(self._broken)
+            if self._version < version:
+                raise IndexBehindError(f"index at change {self._version} of {version}")
+
+    def _follow_forever(self) -> None:
+        while not self._stopping:
+            try:
+                while self._follow_once():
+                    pass
+            except (NodeError, HashError, OSError, RuntimeError, ValueError) as error:
+                _log.error("the search index cannot follow the record store: %s; lookups are refused until it can", error)
+                self._report(broken=str(error))
+            self._wake.wait(_POLL_S)
+            self._wake.clear()
+
+    def _follow_once(self) -> bool:
+        """Apply one batch of changes; return whether there may be more."""
+        with self._follow_lock:
+            target, _ = self._store.version()
+            if target < self._version:
+                raise StoreError(
+                    f"the record store is at change {target}, older than its index at {self._version}: was an old copy restored?"
+                )
+            changes = self._store.changes_after(self._version, limit=_BATCH)
+            if not changes:
+                self._report(broken=None)
+                return False
+            for algorithm, index in self._indexes.items():
+                _apply(index, algorithm, changes)
+                index.flush(source_version=changes[-1].version)
+            with self._moved:
+                self._version = changes[-1].version
+                self._target = max(target, self._version)
+                self._broken = None
+                self._moved.notify_all()
+            if target > self._version:
+                _log.info("search index: %d of %d changes applied", self._version, target)
+            return self._version < target and not self._stopping
+
+    def _report(self, *, broken: str | None) -> None:
+        with self._moved:
+            self._broken = broken
+            self._moved.notify_all()
+
+    def _open(self, algorithm: Algorithm) -> HashIndex:
+        path = self._folder / algorithm.value
+        try:
+            return HashIndex.open(path, algorithm)
+        except IndexCorruptError as error:
+            _log.warning("%s index is damaged (%s); rebuilding it from the record store", algorithm.label, error)
+            shutil.rmtree(path)
+            return HashIndex.open(path, algorithm)
+
+
+def _apply(index: HashIndex, algorithm: Algorithm, changes: Sequence[Change]) -> None:
+    """Bring one index from before these changes to after them. Applying them twice gives the same."""
+    latest = {change.record_id: change.codes.get(algorithm) for change in changes}
+    index.remove(np.fromiter(latest, dtype=np.int64, count=len(latest)))
+    present = {record_id: code for record_id, code in latest.items() if code is not None}
+    if present:
+        codes = np.frombuffer(b"".join(present.values()), dtype=np.uint8).reshape(len(present), algorithm.code_bytes)
+        index.add(np.fromiter(present, dtype=np.int64, count=len(present)), codes)
+
+
+def _rank(
+    matches: Mapping[int, Mapping[int, list[Match]]], records: Mapping[int, Record], cap: int
+) -> tuple[list[tuple[int, int, list[Match]]], list[int]]:
+    """Order each item's records by nearness (exact first), keep `cap` of them, and name the items that had more."""
+    hits: list[tuple[int, int, list[Match]]] = []
+    truncated: list[int] = []
+    for item in sorted(matches):
+        known = [(record_id, found) for record_id, found in matches[item].items() if record_id in records]
+        known.sort(key=lambda entry: (min(_nearness(match) for match in entry[1]), entry[0]))
+        if len(known) > cap:
+            truncated.append(item)
+        hits += [(item, record_id, sorted(found, key=_nearness)) for record_id, found in known[:cap]]
+    return hits, truncated
+
+
+def _nearness(match: Match) -> tuple[bool, float]:
+    """Order matches: digests first, then by distance as a share of what the algorithm allows."""
+    return match.algorithm.is_perceptual, match.distance / max(match.algorithm.maximum_distance, 1)

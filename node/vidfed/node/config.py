@@ -1,0 +1,84 @@
+"""The node's part of the configuration file, and the commented file that `vidfed node init` writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vidfed.security.home import config_text
+from vidfed.wire.values import Purpose
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSection:
+    """`[node]`: where the node listens, as `host:port`."""
+
+    listen: str
+
+
+_TEMPLATE = """\
+# Configuration of one vidfed member. Times, sizes and rates carry their unit in their name.
+# Paths are relative to this folder. Services read this file when they start.
+
+[member]
+federation = {federation}
+id = {member}
+name = {name}
+# Whom other members call about a hit, unless a record says otherwise.
+contact = {contact}
+
+[trust]
+# The federation's key; compare its fingerprint with the administrators by another channel (`vidfed trust show`).
+anchor_file = "trust/anchor.json"
+# The list of members the administrators sign. A newer file takes effect at once, without restart.
+directory_file = {directory_file}
+
+[node]
+# Where other members' gateways connect: host:port.
+listen = {listen}
+
+[gateway]
+# Where this member's own investigators connect: host:port.
+listen = {gateway_listen}
+# How long one lookup waits for the slowest member.
+deadline_s = 20.0
+
+[policy]
+# Members whose lookups are answered. Empty means nobody, this member included.
+answer_members = {answer_members}
+# Purposes that are answered; known: {known_purposes}.
+purposes = {purposes}
+# For each member.
+max_hashes_per_minute = 60000
+# Of more records for one picture, the nearest are told and the answer says that there are more.
+max_hits_per_item = 20
+"""
+
+
+def render_config(
+    *,
+    federation: str,
+    member: str,
+    name: str,
+    contact: str,
+    listen: str,
+    gateway_listen: str,
+    directory_file: str,
+    answer_members: Sequence[str],
+) -> str:
+    """Return the text of a new `vidfed.toml`."""
+    return _TEMPLATE.format(
+        federation=config_text(federation),
+        member=config_text(member),
+        name=config_text(name),
+        contact=config_text(contact),
+        directory_file=config_text(directory_file),
+        listen=config_text(listen),
+        gateway_listen=config_text(gateway_listen),
+        answer_members=config_text(list(answer_members)),
+        known_purposes=", ".join(purpose.code for purpose in Purpose),
+        purposes=config_text([purpose.code for purpose in Purpose if purpose is not Purpose.SELF_TEST]),
+    )

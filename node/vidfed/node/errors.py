@@ -1,0 +1,30 @@
+"""What the node package raises.
+
+NodeError
+├── StoreError         the record store cannot be opened, read or written
+├── ImportFileError    a file to import is not what it should be
+├── IndexBehindError   the index does not equal the store yet
+└── IndexBrokenError   the index cannot be used at all
+"""
+
+from __future__ import annotations
+
+
+class NodeError(Exception):
+    """Root of everything this package raises on purpose."""
+
+
+class StoreError(NodeError):
+    """The record store cannot be opened, read or written."""
+
+
+class ImportFileError(NodeError):
+    """A file to import is not what it should be."""
+
+
+class IndexBehindError(NodeError):
+    """The index does not equal the store yet; nothing can be said about what is not found."""
+
+
+class IndexBrokenError(NodeError):
+    """The index cannot be used at all; nothing can be said about what is not found."""

@@ -1,0 +1,103 @@
+"""gRPC over the federation's TLS: what both ends of every connection share, and the life of a serving process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from typing import TYPE_CHECKING
+
+import grpc
+
+from vidfed.security.errors import SecurityError
+from vidfed.security.tls import TlsIdentity, node_server_name
+from vidfed.wire.errors import ServeError
+from vidfed.wire.values import MAX_MESSAGE_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vidfed.security.directory import Directory, DirectorySource, Member
+
+_log = logging.getLogger(__name__)
+
+DRAIN_S = 10.0  # how long running calls may take after SIGTERM
+_ENVELOPE_OVERHEAD_BYTES = 64 * 1024  # credential, signatures and framing around the largest payload
+_LIMIT = MAX_MESSAGE_BYTES + _ENVELOPE_OVERHEAD_BYTES
+_COMMON = (("grpc.max_receive_message_length", _LIMIT), ("grpc.max_send_message_length", _LIMIT))
+SERVER_OPTIONS = (
+    *_COMMON,
+    ("grpc.so_reuseport", 0),  # a second process on the same address is a mistake, and says so
+    ("grpc.max_connection_age_ms", 600_000),  # bounds how long a dropped peer's connection lives
+    ("grpc.max_connection_age_grace_ms", 30_000),
+    ("grpc.max_concurrent_streams", 200),
+)
+_CLIENT_OPTIONS = (
+    *_COMMON,
+    ("grpc.enable_retries", 0),  # a lookup is signed for one use; the layer above decides what is safe to repeat
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+def server_credentials(own_tls: Callable[[], TlsIdentity], directory_source: DirectorySource) -> grpc.ServerCredentials:
+    """Return credentials that require a client certificate from some member's CA and follow the directory and renewed certificates.
+
+    gRPC takes only one merged set of roots here; who the caller is must be decided again with `verify_peer` on every call.
+
+    Raises:
+        SecurityError: there is no valid directory or key to start with.
+    """
+
+    def snapshot() -> tuple[TlsIdentity, bytes]:
+        members = directory_source.current().members.values()
+        return own_tls(), b"\n".join(member.tls_ca for member in members)
+
+    current = snapshot()
+
+    def configuration(state: tuple[TlsIdentity, bytes]) -> grpc.ServerCertificateConfiguration:
+        identity, roots = state
+        return grpc.ssl_server_certificate_configuration([(identity.key, identity.certificate)], roots)
+
+    def fetch() -> grpc.ServerCertificateConfiguration:
+        nonlocal current
+        # gRPC calls this on a thread of its own for each handshake, and would take an exception as "no change" in silence: so
+        # a failure is said here. It opens nothing: every call is checked against the directory again.
+        try:
+            latest = snapshot()
+        except SecurityError as error:
+            _log.error("TLS keeps its old trust: %s", error)
+        else:
+            current = latest
+        return configuration(current)
+
+    return grpc.dynamic_ssl_server_credentials(configuration(current), fetch, require_client_authentication=True)
+
+
+def open_channel(address: str, own_tls: TlsIdentity, directory: Directory, member: Member) -> grpc.aio.Channel:
+    """Open a channel to a member's node or gateway, accepting its certificate from that member's own CA only."""
+    credentials = grpc.ssl_channel_credentials(member.tls_ca, own_tls.key, own_tls.certificate)
+    name = node_server_name(directory.federation, member.id)
+    return grpc.aio.secure_channel(address, credentials, options=[*_CLIENT_OPTIONS, ("grpc.ssl_target_name_override", name)])
+
+
+async def run_until_signal(
+    server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentials, on_ready: Callable[[str], None]
+) -> None:
+    """Bind, start, call `on_ready` with `host:port`, wait for SIGTERM or SIGINT, let running calls finish.
+
+    Raises:
+        ServeError: the address cannot be used.
+    """
+    try:
+        port = server.add_secure_port(listen, credentials)
+    except RuntimeError:
+        raise ServeError(f"cannot listen on {listen}: the address is in use, or not one of this machine") from None
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await server.start()
+    on_ready(f"{listen.rpartition(':')[0]}:{port}")
+    await stop.wait()
+    _log.info("stopping: nothing new is accepted; what is running has %.0f s", DRAIN_S)
+    await server.stop(DRAIN_S)

@@ -1,0 +1,319 @@
+"""Lookup requests and answers: values to bytes and back.
+
+Reading is strict: a length that does not fit, an item or record that does not exist, an unknown enum number, a text that is too long or
+holds control characters, and any field this version does not know are all refused.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TypeVar
+
+import numpy as np
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from vidfed.index import Algorithm
+from vidfed.v1 import lookup_pb2 as pb
+from vidfed.wire.errors import MalformedError, Status, VersionError
+from vidfed.wire.values import (
+    DIGEST_BYTES,
+    MAX_AUDIENCE,
+    MAX_CODES,
+    MAX_MESSAGE_BYTES,
+    MAX_TEXT,
+    MESSAGE_ID_BYTES,
+    AnswerHeader,
+    HandlingCode,
+    HashColumn,
+    Hit,
+    IndexState,
+    LookupAnswer,
+    LookupRequest,
+    Match,
+    Purpose,
+    RecordView,
+    RequestHeader,
+    Ternary,
+    Urgency,
+)
+
+_TO_WIRE = {algorithm: pb.HashAlgorithm.Value(f"HASH_ALGORITHM_{algorithm.name}") for algorithm in Algorithm}
+_FROM_WIRE: dict[int, Algorithm] = {number: algorithm for algorithm, number in _TO_WIRE.items()}
+
+AnyEnum = TypeVar("AnyEnum", bound=Enum)
+AnyMessage = TypeVar("AnyMessage", bound=Message)
+
+
+def write_request(request: LookupRequest) -> bytes:
+    """Return the bytes to be signed."""
+    header = request.header
+    message = pb.LookupRequest(
+        header=pb.RequestHeader(
+            federation=header.federation,
+            issuer=header.issuer,
+            audience=header.audience,
+            message_id=header.message_id,
+            issued_ms=header.issued_ms,
+            expires_ms=header.expires_ms,
+            method=header.method,
+            directory_version=header.directory_version,
+            purpose=header.purpose.value if header.purpose else pb.PURPOSE_UNSPECIFIED,
+            legal_basis=header.legal_basis,
+            offence_type=header.offence_type,
+            case_reference=header.case_reference,
+            pseudonym=header.pseudonym,
+            urgency=header.urgency.value,
+        ),
+        item_count=request.item_count,
+        columns=[
+            pb.HashColumn(
+                algorithm=_TO_WIRE[column.algorithm],
+                codes=column.codes.tobytes(),
+                items=column.items.tolist(),
+                max_distance=column.max_distance,
+            )
+            for column in request.columns
+        ],
+    )
+    return message.SerializeToString()
+
+
+def read_request(payload: bytes) -> LookupRequest:
+    """Read a request's verified bytes.
+
+    A missing purpose reads as None: refusing it is the pipeline's to do, with the status that says so.
+
+    Raises:
+        MalformedError: not of the stated form; the message says what.
+        VersionError: it has fields this program does not know.
+    """
+    message = _parse(payload, pb.LookupRequest())
+    header = message.header
+    texts = (
+        header.federation,
+        header.issuer,
+        *header.audience,
+        header.method,
+        header.legal_basis,
+        header.offence_type,
+        header.case_reference,
+        header.pseudonym,
+    )
+    _check_texts(texts)
+    if len(header.message_id) != MESSAGE_ID_BYTES:
+        raise MalformedError(f"message id of {len(header.message_id)} bytes, expected {MESSAGE_ID_BYTES}")
+    if len(header.audience) > MAX_AUDIENCE:
+        raise MalformedError(f"audience of {len(header.audience)}, at most {MAX_AUDIENCE}")
+    if not message.columns:
+        raise MalformedError("no hash is asked for")
+    columns = tuple(_read_column(column, message.item_count) for column in message.columns)
+    if len({column.algorithm for column in columns}) != len(columns):
+        raise MalformedError("an algorithm has two columns")
+    if (count := sum(len(column.codes) for column in columns)) > MAX_CODES:
+        raise MalformedError(f"{count} hashes in one lookup, at most {MAX_CODES}")
+    return LookupRequest(
+        RequestHeader(
+            federation=header.federation,
+            issuer=header.issuer,
+            audience=tuple(header.audience),
+            message_id=header.message_id,
+            issued_ms=header.issued_ms,
+            expires_ms=header.expires_ms,
+            method=header.method,
+            directory_version=header.directory_version,
+            purpose=_enum(Purpose, header.purpose) if header.purpose else None,
+            legal_basis=header.legal_basis,
+            offence_type=header.offence_type,
+            case_reference=header.case_reference,
+            pseudonym=header.pseudonym,
+            urgency=_enum(Urgency, header.urgency),
+        ),
+        message.item_count,
+        columns,
+    )
+
+
+def write_answer(answer: LookupAnswer) -> bytes:
+    """Return the bytes to be signed."""
+    header = answer.header
+    index = header.index
+    message = pb.LookupAnswer(
+        header=pb.AnswerHeader(
+            federation=header.federation,
+            issuer=header.issuer,
+            audience=header.audience,
+            request_digest=header.request_digest,
+            method=header.method,
+            answered_ms=header.answered_ms,
+            sequence=header.sequence,
+            last=header.last,
+            previous_digest=header.previous_digest,
+            status=header.status.value,
+            detail=header.detail,
+            index=pb.IndexState(
+                version=index.version,
+                changed_ms=index.changed_ms,
+                current_ms=index.current_ms,
+                searched=[_TO_WIRE[algorithm] for algorithm in index.searched],
+            )
+            if index
+            else None,
+            audit_position=header.audit_position,
+        ),
+        records=[_write_record(record) for record in answer.records],
+        hits=[
+            pb.Hit(
+                item=hit.item,
+                record=hit.record,
+                matches=[pb.Match(algorithm=_TO_WIRE[m.algorithm], distance=m.distance, code=m.code) for m in hit.matches],
+            )
+            for hit in answer.hits
+        ],
+        truncated_items=answer.truncated_items,
+    )
+    return message.SerializeToString()
+
+
+def read_answer(payload: bytes) -> LookupAnswer:
+    """Read an answer's verified bytes. Whether it fits the question is for the asker to check.
+
+    Raises:
+        MalformedError: not of the stated form; the message says what.
+        VersionError: it has fields this program does not know.
+    """
+    message = _parse(payload, pb.LookupAnswer())
+    header = message.header
+    _check_texts((header.federation, header.issuer, header.audience, header.method, header.detail))
+    if len(header.request_digest) != DIGEST_BYTES or len(header.previous_digest) not in {0, DIGEST_BYTES}:
+        raise MalformedError("a digest of the wrong length")
+    index = header.index
+    state = IndexState(index.version, index.changed_ms, index.current_ms, tuple(map(_algorithm, index.searched)))
+    answer = LookupAnswer(
+        AnswerHeader(
+            federation=header.federation,
+            issuer=header.issuer,
+            audience=header.audience,
+            request_digest=header.request_digest,
+            method=header.method,
+            answered_ms=header.answered_ms,
+            status=_enum(Status, header.status),
+            detail=header.detail,
+            index=state if header.HasField("index") else None,
+            audit_position=header.audit_position,
+            sequence=header.sequence,
+            last=header.last,
+            previous_digest=header.previous_digest,
+        ),
+        tuple(_read_record(record) for record in message.records),
+        tuple(Hit(hit.item, hit.record, tuple(map(_read_match, hit.matches))) for hit in message.hits),
+        tuple(message.truncated_items),
+    )
+    if any(hit.record >= len(answer.records) or not hit.matches for hit in answer.hits):
+        raise MalformedError("a hit without its record or without a match")
+    if answer.header.status is not Status.ANSWERED and (answer.records or answer.hits):
+        raise MalformedError("a refusal with hits")
+    return answer
+
+
+def _read_column(column: pb.HashColumn, item_count: int) -> HashColumn:
+    algorithm = _algorithm(column.algorithm)
+    count = len(column.items)
+    if not count or len(column.codes) != count * algorithm.code_bytes:
+        raise MalformedError(f"{algorithm.label}: {len(column.codes)} bytes for {count} codes of {algorithm.code_bytes} bytes")
+    codes = np.frombuffer(column.codes, dtype=np.uint8).reshape(count, algorithm.code_bytes)
+    items = np.fromiter(column.items, dtype=np.uint32, count=count)
+    if int(items.max()) >= item_count:
+        raise MalformedError(f"{algorithm.label}: an item beyond the {item_count} announced")
+    return HashColumn(algorithm, codes, items, column.max_distance)
+
+
+def _read_match(match: pb.Match) -> Match:
+    return Match(_algorithm(match.algorithm), match.distance, match.code)
+
+
+def _write_record(record: RecordView) -> pb.RecordView:
+    return pb.RecordView(
+        reference=record.reference,
+        series=record.series,
+        tags=record.tags,
+        victim_identified=record.victim_identified.value,
+        offender_identified=record.offender_identified.value,
+        distributed=record.distributed.value,
+        case_reference=record.case_reference,
+        case_contact=record.case_contact,
+        handling_code=record.handling_code.value,
+        handling_note=record.handling_note,
+        category=record.category,
+        category_scale=record.category_scale,
+        category_region=record.category_region,
+        source_grading=record.source_grading,
+        information_grading=record.information_grading,
+    )
+
+
+def _read_record(record: pb.RecordView) -> RecordView:
+    view = RecordView(
+        reference=record.reference,
+        series=record.series,
+        tags=tuple(record.tags),
+        victim_identified=_enum(Ternary, record.victim_identified),
+        offender_identified=_enum(Ternary, record.offender_identified),
+        distributed=_enum(Ternary, record.distributed),
+        case_reference=record.case_reference,
+        case_contact=record.case_contact,
+        handling_code=_enum(HandlingCode, record.handling_code),
+        handling_note=record.handling_note,
+        category=record.category,
+        category_scale=record.category_scale,
+        category_region=record.category_region,
+        source_grading=record.source_grading,
+        information_grading=record.information_grading,
+    )
+    _check_texts((view.reference, view.series, *view.tags, view.case_reference, view.case_contact, view.handling_note))
+    _check_texts((view.category, view.category_scale, view.category_region, view.source_grading, view.information_grading))
+    return view
+
+
+def _parse(payload: bytes, message: AnyMessage) -> AnyMessage:
+    if len(payload) > MAX_MESSAGE_BYTES:
+        raise MalformedError(f"{len(payload)} bytes, at most {MAX_MESSAGE_BYTES}")
+    try:
+        message.ParseFromString(payload)
+    except DecodeError:
+        raise MalformedError("not a message of this type") from None
+    _refuse_unknown_fields(message)
+    return message
+
+
+def _refuse_unknown_fields(message: Message) -> None:
+    if len(UnknownFieldSet(message)):
+        raise VersionError(f"{type(message).__name__} has a field that this version does not know")
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        for part in value if field.is_repeated else (value,):
+            _refuse_unknown_fields(part)
+
+
+def _check_texts(texts: tuple[str, ...]) -> None:
+    """Refuse texts that are too long or could play tricks on a terminal or a log."""
+    for text in texts:
+        if len(text) > MAX_TEXT:
+            raise MalformedError(f"a text of {len(text)} characters, at most {MAX_TEXT}")
+        if not text.isprintable():
+            raise MalformedError("a text with control characters")
+
+
+def _algorithm(number: int) -> Algorithm:
+    try:
+        return _FROM_WIRE[number]
+    except KeyError:
+        raise VersionError(f"hash algorithm number {number} is not known") from None
+
+
+def _enum(kind: type[AnyEnum], number: int) -> AnyEnum:
+    try:
+        return kind(number)
+    except ValueError:
+        raise VersionError(f"{kind.__name__} number {number} is not known") from None

@@ -1,0 +1,221 @@
+"""What is asked and answered, as frozen values. Numbers in enums are those on the wire."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, unique
+from typing import TYPE_CHECKING
+
+from vidfed.v1 import lookup_pb2 as pb
+from vidfed.v1 import services_pb2
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from vidfed.index import Algorithm
+    from vidfed.wire.errors import Status
+
+MESSAGE_ID_BYTES = 16
+DIGEST_BYTES = 32
+MAX_CODES = 1_000  # in one lookup: what a node searches and holds in memory for one call
+MAX_MESSAGE_BYTES = 1024 * 1024  # in one envelope; a full lookup of PhotoDNA codes takes 150 KiB
+MAX_AUDIENCE = 256
+GATEWAY_GRACE_S = 2.0  # how much longer a gateway gets than the nodes, to say which of them did not answer
+MAX_TEXT = 500  # characters of any one text in a message
+
+LOOKUP_METHOD = "vidfed.v1.NodeService/Lookup"
+REQUEST_TYPE = "application/vnd.vidfed.lookup-request.v1+protobuf"
+ANSWER_TYPE = "application/vnd.vidfed.lookup-answer.v1+protobuf"
+
+
+class _Coded(Enum):
+    """An enum whose members have a lower-case name for files and the command line."""
+
+    @property
+    def code(self) -> str:
+        """The name with hyphens, as in `self-test`."""
+        return self.name.lower().replace("_", "-")
+
+
+@unique
+class Purpose(_Coded):
+    """Why a question is asked."""
+
+    IDENTIFICATION = pb.PURPOSE_IDENTIFICATION
+    INVESTIGATION = pb.PURPOSE_INVESTIGATION
+    PROSECUTION = pb.PURPOSE_PROSECUTION
+    SELF_TEST = pb.PURPOSE_SELF_TEST
+
+
+@unique
+class Urgency(_Coded):
+    """How urgent a question is."""
+
+    ROUTINE = pb.URGENCY_ROUTINE
+    LIFE_AT_RISK = pb.URGENCY_LIFE_AT_RISK
+
+
+@unique
+class Ternary(_Coded):
+    """Yes, no, or unknown; unknown is not no."""
+
+    YES = pb.TERNARY_YES
+    NO = pb.TERNARY_NO
+    UNKNOWN = pb.TERNARY_UNKNOWN
+
+
+@unique
+class HandlingCode(_Coded):
+    """Europol handling code: what the receiver may do with a hit."""
+
+    H0 = pb.HANDLING_CODE_H0
+    H1 = pb.HANDLING_CODE_H1
+    H2 = pb.HANDLING_CODE_H2
+    H3 = pb.HANDLING_CODE_H3
+
+    @property
+    def meaning(self) -> str:
+        """The rule in a few words."""
+        return _HANDLING[self]
+
+
+@unique
+class FailureKind(_Coded):
+    """Why a gateway has no signed answer of a node."""
+
+    UNREACHABLE = services_pb2.FAILURE_KIND_UNREACHABLE
+    TIMEOUT = services_pb2.FAILURE_KIND_TIMEOUT
+    PROTOCOL_ERROR = services_pb2.FAILURE_KIND_PROTOCOL_ERROR
+
+
+_HANDLING = {
+    HandlingCode.H0: "to prevent and fight crime",
+    HandlingCode.H1: "not in court without permission",
+    HandlingCode.H2: "not passed on without permission",
+    HandlingCode.H3: "other limits, see the note",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHeader:
+    """Who asks whom, when, why. Fields as in `RequestHeader` of lookup.proto."""
+
+    federation: str
+    issuer: str
+    audience: tuple[str, ...]
+    message_id: bytes
+    issued_ms: int
+    expires_ms: int
+    method: str
+    directory_version: int
+    purpose: Purpose | None
+    legal_basis: str
+    offence_type: str
+    case_reference: str
+    pseudonym: str
+    urgency: Urgency
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HashColumn:
+    """All codes of one algorithm in one question.
+
+    Attributes:
+        algorithm: of all the codes.
+        codes: uint8[n, algorithm.code_bytes].
+        items: uint32[n], the item each code belongs to.
+        max_distance: inclusive; 0 for digests.
+    """
+
+    algorithm: Algorithm
+    codes: NDArray[np.uint8]
+    items: NDArray[np.uint32]
+    max_distance: int
+
+
+@dataclass(frozen=True, slots=True)
+class LookupRequest:
+    """One question: items numbered from 0 to item_count - 1, each with one or more codes."""
+
+    header: RequestHeader
+    item_count: int
+    columns: tuple[HashColumn, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexState:
+    """What was searched, and how fresh it is. Times in ms since the epoch."""
+
+    version: int
+    changed_ms: int
+    current_ms: int
+    searched: tuple[Algorithm, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerHeader:
+    """Who answers which question, with what status. Fields as in `AnswerHeader` of lookup.proto."""
+
+    federation: str
+    issuer: str
+    audience: str
+    request_digest: bytes
+    method: str
+    answered_ms: int
+    status: Status
+    detail: str = ""
+    index: IndexState | None = None
+    audit_position: int = 0
+    sequence: int = 0
+    last: bool = True
+    previous_digest: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordView:
+    """What a node tells about one of its records. Fields as in `RecordView` of lookup.proto."""
+
+    reference: str
+    series: str = ""
+    tags: tuple[str, ...] = ()
+    victim_identified: Ternary = Ternary.UNKNOWN
+    offender_identified: Ternary = Ternary.UNKNOWN
+    distributed: Ternary = Ternary.UNKNOWN
+    case_reference: str = ""
+    case_contact: str = ""
+    handling_code: HandlingCode = HandlingCode.H0
+    handling_note: str = ""
+    category: str = ""
+    category_scale: str = ""
+    category_region: str = ""
+    source_grading: str = ""
+    information_grading: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """How a record matched: distance 0 to the algorithm's maximum; `code` is the position in the request's column."""
+
+    algorithm: Algorithm
+    distance: int
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """Item `item` of the question matched record number `record` of the answer."""
+
+    item: int
+    record: int
+    matches: tuple[Match, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LookupAnswer:
+    """A node's reply to one question."""
+
+    header: AnswerHeader
+    records: tuple[RecordView, ...] = ()
+    hits: tuple[Hit, ...] = ()
+    truncated_items: tuple[int, ...] = field(default=())

@@ -1,0 +1,23 @@
+"""Time as everything here takes it: a callable giving milliseconds since the Unix epoch, so that tests can set the clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+Clock = Callable[[], int]
+
+SECOND_MS = 1_000
+MINUTE_MS = 60 * SECOND_MS
+DAY_MS = 24 * 60 * MINUTE_MS
+
+
+def system_clock() -> int:
+    """Return the system's time."""
+    return time.time_ns() // 1_000_000
+
+
+def as_text(moment_ms: int) -> str:
+    """Write a moment for people and files: ISO 8601, UTC, to the second."""
+    return datetime.fromtimestamp(moment_ms / SECOND_MS, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

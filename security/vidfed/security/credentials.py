@@ -1,0 +1,91 @@
+"""Investigators' credentials: a member vouches for a person whom others know by a pseudonym only."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from vidfed.security.clock import as_text
+from vidfed.security.documents import read_document
+from vidfed.security.envelope import Envelope
+from vidfed.security.errors import CredentialError, EnvelopeError, KeyFileError, SignatureError
+from vidfed.security.keys import PublicKey, Signer
+
+CREDENTIAL_TYPE = "application/vnd.vidfed.credential.v1+json"
+_FORM = {
+    "federation": str,
+    "member": str,
+    "serial": str,
+    "pseudonym": str,
+    "key": str,
+    "not_before_ms": int,
+    "not_after_ms": int,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a member states about one of its investigators.
+
+    Attributes:
+        federation, member: who vouches, and where.
+        serial: 32 hex digits; what a revocation names.
+        pseudonym: the only name other members see.
+        key: the investigator's signing key.
+        not_before_ms, not_after_ms: validity.
+    """
+
+    federation: str
+    member: str
+    serial: str
+    pseudonym: str
+    key: PublicKey
+    not_before_ms: int
+    not_after_ms: int
+
+    def to_envelope(self, signer: Signer) -> Envelope:
+        """Sign this credential with the member's key."""
+        fields = {
+            "federation": self.federation,
+            "member": self.member,
+            "serial": self.serial,
+            "pseudonym": self.pseudonym,
+            "key": self.key.text,
+            "not_before_ms": self.not_before_ms,
+            "not_after_ms": self.not_after_ms,
+        }
+        return Envelope(CREDENTIAL_TYPE, json.dumps(fields, sort_keys=True).encode()).signed_by(signer)
+
+    @classmethod
+    def read(cls, payload: bytes) -> Credential:
+        """Read a credential's payload without judging it; for one's own, or after `verify_credential`.
+
+        Raises:
+            CredentialError: malformed.
+        """
+        fields = read_document(payload, _FORM, CredentialError, "credential")
+        try:
+            key = PublicKey.parse(fields["key"])
+        except KeyFileError as error:
+            raise CredentialError(f"credential: {error}") from None
+        return cls(**{**fields, "key": key})
+
+
+def verify_credential(envelope: Envelope, *, federation: str, member: str, member_keys: tuple[PublicKey, ...], now_ms: int) -> Credential:
+    """Return the credential if this member of this federation signed it and it is valid now.
+
+    Raises:
+        CredentialError: it does not hold; the message says why.
+    """
+    try:
+        payload = envelope.verify(CREDENTIAL_TYPE, member_keys)
+    except (EnvelopeError, SignatureError) as error:
+        raise CredentialError(f"credential: {error}") from None
+    credential = Credential.read(payload)
+    if (credential.federation, credential.member) != (federation, member):
+        raise CredentialError("credential of another member or federation")
+    if now_ms < credential.not_before_ms:
+        raise CredentialError(f"credential not valid before {as_text(credential.not_before_ms)}")
+    if now_ms >= credential.not_after_ms:
+        raise CredentialError(f"credential expired at {as_text(credential.not_after_ms)}; ask the member for a new kit")
+    return credential

@@ -1,0 +1,70 @@
+"""What the security package raises.
+
+SecurityError
+├── KeyFileError          a key file is missing, damaged, or readable by others
+├── EnvelopeError         an envelope is not well formed
+├── SignatureError        no signature of the keys asked for holds
+├── DirectoryError        the trust directory cannot be used
+│   ├── DirectoryExpiredError
+│   └── UnknownMemberError
+├── CredentialError       an investigator's credential does not hold
+├── TimeWindowError       a message is too old, or from a clock that is ahead
+├── ReplayError           a message was seen before
+├── PeerError             a TLS peer is not the member it says, by that member's own CA
+├── HomeError             a member's folder or an investigator's kit is incomplete or wrong
+└── AuditError            the audit log cannot be written
+"""
+
+from __future__ import annotations
+
+
+class SecurityError(Exception):
+    """Root of everything this package raises on purpose."""
+
+
+class KeyFileError(SecurityError):
+    """A key file is missing, damaged, or readable by others."""
+
+
+class EnvelopeError(SecurityError):
+    """An envelope is not well formed."""
+
+
+class SignatureError(SecurityError):
+    """No signature of the keys asked for holds."""
+
+
+class DirectoryError(SecurityError):
+    """The trust directory cannot be used."""
+
+
+class DirectoryExpiredError(DirectoryError):
+    """The trust directory is past its expiry."""
+
+
+class UnknownMemberError(DirectoryError):
+    """The trust directory lists no such member."""
+
+
+class CredentialError(SecurityError):
+    """An investigator's credential does not hold."""
+
+
+class TimeWindowError(SecurityError):
+    """A message is too old, or from a clock that is ahead."""
+
+
+class ReplayError(SecurityError):
+    """A message was seen before."""
+
+
+class PeerError(SecurityError):
+    """A TLS peer is not the member it says, judged by that member's own CA."""
+
+
+class HomeError(SecurityError):
+    """A member's folder or an investigator's kit is incomplete or wrong."""
+
+
+class AuditError(SecurityError):
+    """The audit log cannot be written."""

@@ -1,0 +1,163 @@
+"""A member's folder: its keys, certificates, trust directory and configuration.
+
+vidfed.toml                configuration, commented
+member.json                what the administrators need to list this member
+keys/signing.key           the member's voice (0600)
+keys/ca.key, keys/node.key TLS (0600)
+tls/ca.crt, tls/node.crt
+trust/anchor.json          the federation's key
+store/ index/ state/       records, search index, replay memory and audit log
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vidfed.security.clock import Clock, system_clock
+from vidfed.security.directory import Anchor, Member, SignedDirectoryFile, member_request
+from vidfed.security.documents import MEMBER_ID, check_id
+from vidfed.security.errors import HomeError, KeyFileError
+from vidfed.security.files import PRIVATE_MODE, read_private, write_private, write_whole
+from vidfed.security.keys import SigningKey
+from vidfed.security.settings import Section, read_section, read_settings
+from vidfed.security.tls import TlsIdentity, make_ca, make_node_leaf
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CONFIG_FILE = "vidfed.toml"
+_FOLDER_MODE = 0o700
+
+
+@dataclass(frozen=True, slots=True)
+class MemberSection:
+    """`[member]`: who this is."""
+
+    federation: str
+    id: str
+    name: str
+    contact: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrustSection:
+    """`[trust]`: where trust comes from. Paths are relative to the folder."""
+
+    anchor_file: str = "trust/anchor.json"
+    directory_file: str = "trust/directory.json"
+
+
+class MemberHome:
+    """An existing member's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read the configuration of `folder`.
+
+        Raises:
+            HomeError: there is none, or it is wrong.
+        """
+        self.folder = folder
+        self.config_path = folder / CONFIG_FILE
+        self._settings = read_settings(self.config_path)
+        known = {"member", "trust", "node", "gateway", "policy"}
+        if unknown := sorted(self._settings.keys() - known):
+            raise HomeError(f"{self.config_path}: unknown section [{unknown[0]}]; known are {', '.join(sorted(known))}")
+        self.identity = self.section("member", MemberSection)
+        self._trust = self.section("trust", TrustSection)
+        check_id(self.identity.id, MEMBER_ID, HomeError, f"{self.config_path}: [member] id")
+
+    @property
+    def federation(self) -> str:
+        """The federation's id."""
+        return self.identity.federation
+
+    @property
+    def member(self) -> str:
+        """The member's id."""
+        return self.identity.id
+
+    def section(self, name: str, kind: type[Section]) -> Section:
+        """Return one section of the configuration; see `read_section`."""
+        return read_section(self._settings, name, kind, self.config_path)
+
+    def state_file(self, name: str) -> Path:
+        """Return the path of a file that running services keep."""
+        folder = self.folder / "state"
+        folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+        return folder / name
+
+    @functools.cached_property
+    def signer(self) -> SigningKey:
+        """The member's signing key."""
+        return SigningKey.load(self.folder / "keys/signing.key")
+
+    @functools.cached_property
+    def ca(self) -> TlsIdentity:
+        """The member's CA."""
+        return self._tls("ca")
+
+    def node_tls(self) -> TlsIdentity:
+        """Return the node's TLS key and certificate, read anew, so that a renewed one is seen."""
+        return self._tls("node")
+
+    def directory_source(self, clock: Clock = system_clock) -> SignedDirectoryFile:
+        """Return the source of this member's trust directory."""
+        anchor = Anchor.load(self.folder / self._trust.anchor_file)
+        if anchor.federation != self.federation:
+            raise HomeError(f"{self.config_path}: federation {self.federation!r}, but the anchor is of {anchor.federation!r}")
+        return SignedDirectoryFile(self.folder / self._trust.directory_file, anchor, clock=clock)
+
+    @property
+    def anchor_path(self) -> Path:
+        """The anchor file."""
+        return self.folder / self._trust.anchor_file
+
+    def _tls(self, name: str) -> TlsIdentity:
+        certificate = self.folder / f"tls/{name}.crt"
+        try:
+            return TlsIdentity(read_private(self.folder / f"keys/{name}.key"), certificate.read_bytes())
+        except OSError as error:
+            raise KeyFileError(f"{certificate}: {error.strerror}") from None
+
+
+def create_home(folder: Path, *, config: str, endpoint: str, anchor: Anchor) -> MemberHome:
+    """Make a member's folder: keys, certificates, configuration and the request to the administrators.
+
+    Args:
+        folder: must not exist yet, or be empty.
+        config: text of `vidfed.toml`; its `[member]` section says who this is.
+        endpoint: `host:port` under which the others reach the node.
+        anchor: the federation's root of trust.
+
+    Raises:
+        HomeError: the folder is in use, or the configuration is wrong. Nothing is overwritten.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise HomeError(f"{folder}: exists and is not empty; keys are never overwritten")
+    for part in (folder, *(folder / name for name in ("keys", "tls", "trust", "store", "index", "state"))):
+        part.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+    write_whole(folder / CONFIG_FILE, config.encode(), mode=PRIVATE_MODE)
+    home = MemberHome(folder)
+    signer = SigningKey.generate()
+    signer.save(folder / "keys/signing.key")
+    ca = make_ca(home.federation, home.member)
+    for name, tls in (("ca", ca), ("node", make_node_leaf(ca, home.federation, home.member))):
+        write_private(folder / f"keys/{name}.key", tls.key)
+        write_whole(folder / f"tls/{name}.crt", tls.certificate)
+    anchor.save(home.anchor_path)
+    identity = home.identity
+    member = Member(identity.id, identity.name, endpoint, (signer.public,), ca.certificate, identity.contact)
+    write_whole(folder / "member.json", member_request(Member.from_fields(member.to_fields()), signer).to_json())
+    return home
+
+
+def config_text(value: object) -> str:
+    """Write one value as TOML: a text, a number, or a list of texts."""
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04X}" for c in escaped) + '"'
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(config_text(entry) for entry in value) + "]"
+    return str(value)

@@ -1,0 +1,121 @@
+"""Ed25519 keys (RFC 8032): whoever signs is a `Signer`, whatever holds its key."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from nacl.exceptions import BadSignatureError
+from nacl.signing import SigningKey as NaclSigningKey
+from nacl.signing import VerifyKey as NaclVerifyKey
+
+from vidfed.security.errors import KeyFileError
+from vidfed.security.files import read_private, write_private
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PUBLIC_KEY_BYTES = 32
+SIGNATURE_BYTES = 64
+_FILE_KIND = "vidfed-ed25519-seed/1"
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKey:
+    """An Ed25519 public key of 32 bytes."""
+
+    raw: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.raw) != PUBLIC_KEY_BYTES:
+            raise KeyFileError(f"an Ed25519 public key has {PUBLIC_KEY_BYTES} bytes, this one {len(self.raw)}")
+
+    @property
+    def key_id(self) -> str:
+        """First 16 hex digits of the key's SHA-256; names the key to people and in envelopes, decides nothing."""
+        return hashlib.sha256(self.raw).hexdigest()[:16]
+
+    @property
+    def text(self) -> str:
+        """Base64, the form used in files."""
+        return base64.b64encode(self.raw).decode()
+
+    @classmethod
+    def parse(cls, text: str) -> PublicKey:
+        """Read the base64 form.
+
+        Raises:
+            KeyFileError: it is not base64 of 32 bytes.
+        """
+        try:
+            return cls(base64.b64decode(text, validate=True))
+        except (binascii.Error, ValueError):
+            raise KeyFileError("a public key is not base64") from None
+
+    def holds(self, message: bytes, signature: bytes) -> bool:
+        """Tell whether `signature` is this key's signature over `message`."""
+        if len(signature) != SIGNATURE_BYTES:
+            return False
+        try:
+            NaclVerifyKey(self.raw).verify(message, signature)
+        except BadSignatureError:
+            return False
+        return True
+
+
+class Signer(Protocol):
+    """Whatever can sign with one Ed25519 key: a key file here, a hardware token elsewhere."""
+
+    @property
+    def public(self) -> PublicKey:
+        """The public half."""
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the 64-byte signature over `message`."""
+
+
+class SigningKey:
+    """An Ed25519 private key in memory. Never shown: its `repr` is the public key's id."""
+
+    __slots__ = ("_key", "public")
+
+    def __init__(self, seed: bytes) -> None:
+        self._key = NaclSigningKey(seed)
+        self.public = PublicKey(bytes(self._key.verify_key))
+
+    @classmethod
+    def generate(cls) -> SigningKey:
+        """Make a new key from the system's randomness."""
+        return cls(bytes(NaclSigningKey.generate()))
+
+    @classmethod
+    def load(cls, path: Path) -> SigningKey:
+        """Read a key file.
+
+        Raises:
+            KeyFileError: missing, readable by others, or not a key file.
+        """
+        content = read_private(path)
+        try:
+            fields = json.loads(content)
+            if fields["kind"] != _FILE_KIND:
+                raise KeyFileError(f"{path}: not a signing key file of this version")
+            return cls(base64.b64decode(fields["seed"], validate=True))
+        except (ValueError, KeyError, TypeError):
+            raise KeyFileError(f"{path}: damaged, or not a signing key file") from None
+
+    def save(self, path: Path) -> None:
+        """Write a key file with mode 0600."""
+        fields = {"kind": _FILE_KIND, "public": self.public.text, "seed": base64.b64encode(bytes(self._key)).decode()}
+        write_private(path, json.dumps(fields, indent=1).encode() + b"\n")
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the 64-byte signature over `message`."""
+        return self._key.sign(message).signature
+
+    def __repr__(self) -> str:
+        return f"<SigningKey {self.public.key_id}>"

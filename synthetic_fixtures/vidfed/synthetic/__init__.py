@@ -1,0 +1,1 @@
+"""Seeded synthetic pictures, the demo federation. Nothing here comes from outside."""

@@ -1,0 +1,156 @@
+"""A whole federation on this machine: real folders, real keys, real processes on free loopback ports. For the demo and the tests."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+FEDERATION = "demo"
+_START_S = 60.0  # a slow machine under load; a process that fails says so at once
+_STOP_S = 20.0
+_VIDFED = (sys.executable, "-m", "vidfed.cli")
+
+
+@dataclass(slots=True)
+class Place:
+    """Where one member is: its folder and addresses."""
+
+    folder: Path
+    node_address: str
+    gateway_address: str
+
+
+@dataclass(slots=True)
+class LocalFederation:
+    """Members below one folder. Use as a context manager: leaving it ends every process it started.
+
+    Attributes:
+        folder: everything is below it.
+        run: runs one `vidfed` command line and raises unless its exit status is 0.
+    """
+
+    folder: Path
+    run: Callable[[Sequence[str]], object]
+    places: dict[str, Place] = field(default_factory=dict)
+    _processes: dict[tuple[str, str], subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes.values():
+            process.terminate()
+        for process in self._processes.values():
+            _end(process)
+
+    @property
+    def trust_folder(self) -> Path:
+        """The administrators' folder."""
+        return self.folder / "federation"
+
+    def create(self, members: dict[str, str]) -> None:
+        """Make the federation and its members, each answering all of them.
+
+        Args:
+            members: name for people by member id.
+        """
+        self.run(["trust", "create", str(self.trust_folder), "--federation", FEDERATION])
+        ports = iter(_free_ports(2 * len(members)))
+        for member in members:
+            self.places[member] = Place(self.folder / member, f"127.0.0.1:{next(ports)}", f"127.0.0.1:{next(ports)}")
+        for member, name in members.items():
+            place = self.places[member]
+            options = ["--member", member, "--name", name, "--contact", f"duty-desk@{member}.example"]
+            options += ["--anchor", str(self.trust_folder / "anchor.json"), "--directory", str(self.trust_folder / "directory.json")]
+            options += ["--endpoint", place.node_address, "--listen", place.node_address, "--gateway-listen", place.gateway_address]
+            for asker in members:
+                options += ["--answer", asker]
+            self.run(["node", "init", str(place.folder), *options])
+            self.run(["trust", "add", str(self.trust_folder), str(place.folder / "member.json"), "--yes"])
+
+    def issue_kit(self, member: str, folder: Path) -> None:
+        """Make a kit for an investigator of this member."""
+        place = self.places[member]
+        self.run(["trust", "issue-investigator", str(folder), "--home", str(place.folder), "--gateway", place.gateway_address])
+
+    def start(self, *members: str, service: str = "node") -> None:
+        """Start these members' nodes (or gateways) and wait until they answer.
+
+        Raises:
+            RuntimeError: one ended before it answered; the message holds what it said.
+        """
+        started = {}
+        for member in members:
+            log = self.places[member].folder / f"{service}.log"
+            command = [*_VIDFED, service, "serve", "--home", str(self.places[member].folder)]
+            with log.open("ab") as errors:
+                started[member] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors)  # noqa: S603 - our own command
+            self._processes[member, service] = started[member]
+        for member, process in started.items():
+            if not _wait_for_line(process):
+                log_text = (self.places[member].folder / f"{service}.log").read_text()
+                raise RuntimeError(f"{service} of {member} did not start:\n{log_text}")
+
+    def stop(self, member: str, service: str = "node") -> int:
+        """End a process in an orderly way and return its exit status."""
+        process = self._processes.pop((member, service))
+        process.terminate()
+        return _end(process)
+
+    def kill(self, member: str, service: str = "node") -> None:
+        """Kill a process without warning."""
+        process = self._processes.pop((member, service))
+        process.kill()
+        _end(process)
+
+    def process_id(self, member: str, service: str = "node") -> int:
+        """Return the id of a running process."""
+        return self._processes[member, service].pid
+
+
+def _end(process: subprocess.Popen[bytes]) -> int:
+    try:
+        return process.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
+    finally:
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _wait_for_line(process: subprocess.Popen[bytes]) -> bool:
+    """Wait until a service says on stdout that it answers; False if it ended or took too long."""
+    if process.stdout is None:
+        return False
+    deadline = time.monotonic() + _START_S
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while (left := deadline - time.monotonic()) > 0:
+            if selector.select(left):
+                return bool(os.read(process.stdout.fileno(), 4096))
+    return False
+
+
+def _free_ports(count: int) -> list[int]:
+    """Return ports that are free now. All are held until all are found, so that none comes twice."""
+    with contextlib.ExitStack() as stack:
+        return [port for _, port in zip(range(count), _held_ports(stack), strict=False)]
+
+
+def _held_ports(stack: contextlib.ExitStack) -> Iterator[int]:
+    while True:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        yield listener.getsockname()[1]
