@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 FILTER_BITS = 16
 ROW_NUMBER_BYTES = 3
 MAX_SEGMENT_ROWS = 1 << 8 * ROW_NUMBER_BYTES
-_BYTES_PER_ROW = 107
+_BYTES_PER_ROW = 104
 """Codes, tables and row numbers may take this much where rows are many; labels, buckets and bitmap come on top and stay below 110 with it."""
 _MANY_ROWS = 1 << 22
 _ROWS_PER_BUCKET = 8

@@ -112,6 +112,8 @@ class Segment:
             return self._flat_search(codes, max_distance, removed)
         search, scan = self._kernels.search, self._kernels.scan
         words = codes.view(np.uint64).reshape(-1)
+        if not words.flags.aligned:
+            words = words.copy()
         words.flags.writeable = False
         count = len(codes)
         gave_up = np.zeros(count, np.uint8)
