@@ -39,6 +39,7 @@ _logger = logging.getLogger(__name__)
 _FORMAT = 1
 _BATCH = 128
 """Queries searched together: what a limit cuts off is cut off after each batch, before it piles up."""
+_MERGE_NICENESS = 15
 _ATTEMPTS = 8
 """How often a reader that meets a writer's sweep starts again; once is rare."""
 
@@ -238,7 +239,7 @@ class HashIndex:
         labels, codes = _checked_labels(labels), self._checked_codes(codes)
         if len(labels) != len(codes):
             raise HashInputError(f"{len(labels)} labels for {len(codes)} codes")
-        ordered = np.sort(labels)
+        ordered = labels if _ascending(labels) else np.sort(labels)
         if (twice := ordered[1:][ordered[1:] == ordered[:-1]]).size:
             raise HashInputError(f"label {twice[0]} is given twice")
         with self._writing:
@@ -322,19 +323,24 @@ class HashIndex:
     # --- inside: changing ---
 
     def _add(self, labels: NDArray[np.int64], codes: NDArray[np.uint8]) -> None:
-        opened = self._snapshot.open.with_added(labels, codes)
-        rows = opened.labels.size
-        if rows < self._sizes.seal_rows or rows + self._snapshot.rows - self._snapshot.open.labels.size < self._sizes.first_seal_rows:
-            self._snapshot = replace(self._snapshot, open=opened)
+        before = self._snapshot
+        rows = before.open.labels.size + labels.size
+        if rows < self._sizes.seal_rows or before.rows + labels.size < self._sizes.first_seal_rows:
+            self._snapshot = replace(before, open=before.open.with_added(labels, codes))
             return
-        order = np.argsort(opened.labels, kind="stable")
+        if before.open.labels.size:
+            opened = before.open.with_added(labels, codes)
+            labels, codes = opened.labels, opened.codes
+        if not _ascending(labels):
+            order = np.argsort(labels, kind="stable")
+            labels, codes = labels.take(order), codes.take(order, axis=0)
         sealed = []
         for start in range(0, rows, self._sizes.most_rows):
-            chosen = order[start : start + self._sizes.most_rows]
-            arrays = build(self._algorithm, opened.labels[chosen], opened.codes.take(chosen, axis=0), self._threads)
+            part = slice(start, start + self._sizes.most_rows)
+            arrays = build(self._algorithm, labels[part], codes[part], self._threads)
             sealed.append(Sealed(self._write_segment(self._new_name("segment"), arrays)))
         self._unsynced.update((part.segment.entry.name, part.segment.entry) for part in sealed)
-        self._snapshot = Snapshot((*self._snapshot.sealed, *sealed), OpenRows.none(self._algorithm))
+        self._snapshot = Snapshot((*before.sealed, *sealed), OpenRows.none(self._algorithm))
 
     def _write_segment(self, name: str, arrays: dict[str, NDArray[Any]]) -> Segment:
         entry = self._folder.write_arrays(name, arrays)
@@ -388,6 +394,8 @@ class HashIndex:
 
     def _merge_all(self) -> None:
         """Merge until nothing is left to merge. Only the present state changes; the next flush makes it durable, and until then the old files stay."""
+        # To Linux a thread is a process with a priority of its own: merging takes the time that queries leave.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _MERGE_NICENESS)
         try:
             while self._merge_once():
                 pass
@@ -407,7 +415,8 @@ class HashIndex:
                 self._merger = None
                 return False
             self._merge_name = self._new_name("segment")
-        arrays = merge(self._algorithm, before, self._threads)
+        # One thread: the other processors are for queries.
+        arrays = merge(self._algorithm, before, threads=1)
         merged = [Sealed(self._write_segment(self._merge_name, arrays))] if arrays else []
         with self._writing:
             replaced = {id(part.segment) for part in before}
@@ -534,6 +543,10 @@ def _checked_labels(labels: NDArray[np.int64] | Sequence[int]) -> NDArray[np.int
     if array.size and (lowest := array.min()) < 0:
         raise HashInputError(f"labels cannot be negative, got {lowest}")
     return cast("NDArray[np.int64]", array)
+
+
+def _ascending(labels: NDArray[np.int64]) -> bool:
+    return bool((labels[1:] > labels[:-1]).all())
 
 
 def _checked_integer(value: int, name: str) -> int:

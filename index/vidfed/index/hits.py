@@ -22,19 +22,17 @@ class Hits(NamedTuple):
     labels: NDArray[np.int64]
 
     @classmethod
-    def none(cls) -> Hits:
-        """No hits."""
-        return cls(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int64))
-
-    @classmethod
     def join(cls, parts: Sequence[Hits]) -> Hits:
         """The hits of all parts."""
-        parts = [part for part in parts if part.queries.size]
+        parts = [part for part in parts if part is not NO_HITS]
         if not parts:
-            return cls.none()
+            return NO_HITS
         if len(parts) == 1:
             return parts[0]
         return cls(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+NO_HITS = Hits(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int64))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -98,7 +98,7 @@ def _read_only(scalar: Any, dimensions: int = 1) -> Any:
 
 
 _U8, _U16, _U32, _U64, _I64 = (_read_only(t) for t in (types.uint8, types.uint16, types.uint32, types.uint64, types.int64))
-_OUT64, _OUT32, _OUT8, _OUT16, _OUTU32 = types.int64[::1], types.int32[::1], types.uint8[::1], types.uint16[::1], types.uint32[::1]
+_OUT64, _OUT8, _OUT16, _OUTU32 = types.int64[::1], types.uint8[::1], types.uint16[::1], types.uint32[::1]
 _compiled = njit(nogil=True, cache=True, error_model="numpy", boundscheck=False)
 _inlined = njit(nogil=True, inline="always", error_model="numpy", boundscheck=False)
 
@@ -180,7 +180,7 @@ def build_table(codes, words, table, offset, prefix, scratch, directory, filters
 
 
 @njit(nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _verify(waiting, waiting_tables, held, row_numbers, codes, words, queries, query, layout, limits, removed, max_distance, out_queries, out_distances, out_rows, hits):
+def _verify(waiting, waiting_tables, held, row_numbers, codes, words, queries, query, layout, limits, removed, max_distance, out, hits):
     """Compare whole codes; -1 where a hit did not fit. A row that several tables lead to counts where the first of them does."""
     tables = layout.size // 3
     for k in range(held):
@@ -207,23 +207,23 @@ def _verify(waiting, waiting_tables, held, row_numbers, codes, words, queries, q
                     break
         if earlier:
             continue
-        if hits == out_rows.size:
+        if 3 * hits == out.size:
             return -1
-        out_queries[hits], out_distances[hits], out_rows[hits] = query, distance, row
+        out[3 * hits], out[3 * hits + 1], out[3 * hits + 2] = query, distance, row
         hits += 1
     return hits
 
 
 @njit(
-    types.UniTuple(types.int64, 2)(
+    types.UniTuple(types.int64, 3)(
         _U64, types.int64, types.int64, types.int64, _U64, _I64, _U32, _U16, _U8, _U8, _U8, _U32, _U16, _I64, types.int64, types.int64,
-        _OUT64, _OUT32, _OUT64, _OUT8,
+        _OUT64, _OUT8,
     ),
     nogil=True, cache=True, error_model="numpy",
 )  # type: ignore[untyped-decorator]
 def search(
     queries, words, first_query, last_query, codes, layout, directory, filters, row_numbers, removed, probe_tables, probe_masks, probe_bounds, limits, max_distance, budget,
-    out_queries, out_distances, out_rows, gave_up,
+    out, gave_up,
 ):
     """Look into the buckets of a plan, for queries from `first_query` to before `last_query`.
 
@@ -244,19 +244,17 @@ def search(
         limits: int64[2 * m]: each table's t_j, then each table's t_j + t_(j+1) + 1.
         max_distance: Inclusive.
         budget: Give a query up (for a scan) when it would cost more than comparing this many filters.
-        out_queries: int64[capacity]: number of the query.
-        out_distances: int32[capacity].
-        out_rows: int64[capacity].
+        out: int64[3 * capacity]: for each hit the query's number, the distance, the row.
         gave_up: uint8[q]: set to 1 where the budget was exceeded; such a query has no hits here.
 
     Returns:
-        The number of hits written, and the first query not done: less than `last_query` where the next query's hits did not fit.
+        The number of hits written; the first query not done, less than `last_query` where that query's hits did not fit; the number of queries given up.
     """
     rows, tables, probes = codes.size // words, layout.size // 3, probe_masks.size
     values, wanted = np.empty(tables, np.uint32), np.empty(tables, np.uint16)
     slots, starts, lengths = np.empty(_RING + 1, np.int64), np.empty(_RING + 1, np.int64), np.empty(_RING + 1, np.int64)
     waiting, waiting_tables = np.empty(_WAITING + LANES, np.int64), np.empty(_WAITING + LANES, np.int64)
-    hits = 0
+    hits, given_up = 0, 0
     for query in range(first_query, last_query):
         query_word = query * words
         for table in range(tables):
@@ -302,26 +300,27 @@ def search(
                 if held >= _WAITING:
                     spent += _VERIFIED * held
                     hits = _verify(waiting, waiting_tables, held, row_numbers, codes, words, queries, query, layout, limits, removed, max_distance,
-                                   out_queries, out_distances, out_rows, hits)
+                                   out, hits)
                     held = 0
                     if hits < 0:
-                        return first_hit, query
+                        return first_hit, query, given_up
         if not over and held:
             hits = _verify(waiting, waiting_tables, held, row_numbers, codes, words, queries, query, layout, limits, removed, max_distance,
-                           out_queries, out_distances, out_rows, hits)
+                           out, hits)
             if hits < 0:
-                return first_hit, query
+                return first_hit, query, given_up
         if over:
             gave_up[query] = 1
+            given_up += 1
             hits = first_hit
-    return hits, last_query
+    return hits, last_query, given_up
 
 
 @njit(
-    types.int64(_U64, types.int64, _I64, _U64, _U8, types.int64, _OUT64, _OUT32, _OUT64),
+    types.int64(_U64, types.int64, _I64, _U64, _U8, types.int64, _OUT64),
     nogil=True, cache=True, error_model="numpy",
 )  # type: ignore[untyped-decorator]
-def scan(queries, words, asked, codes, removed, max_distance, out_queries, out_distances, out_rows):
+def scan(queries, words, asked, codes, removed, max_distance, out):
     """Compare every code with the queries numbered in `asked`; arguments as in `search`. Returns the number of hits, or -1 where they did not fit."""
     rows, hits = codes.size // words, 0
     early = 2 if words == 4 and max_distance <= _EARLY_DISTANCE else 0
@@ -341,8 +340,8 @@ def scan(queries, words, asked, codes, removed, max_distance, out_queries, out_d
                     continue
                 if removed.size and removed[row >> 3] >> np.uint8(row & 7) & np.uint8(1):
                     continue
-                if hits == out_rows.size:
+                if 3 * hits == out.size:
                     return -1
-                out_queries[hits], out_distances[hits], out_rows[hits] = asked[k], distance, row
+                out[3 * hits], out[3 * hits + 1], out[3 * hits + 2] = asked[k], distance, row
                 hits += 1
     return hits

@@ -106,43 +106,46 @@ class Segment:
             return f"{self.rows} rows: scan"
         return f"{self.rows} rows: {len(self._tables)} tables, {probes.masks.size} buckets a query"
 
-    def range_search(self, codes: NDArray[np.uint8], max_distance: int, removed: NDArray[np.uint8]) -> RowHits:
-        """Find the rows within `max_distance` (inclusive) of each of `codes`, but those whose bits are set in `removed` (which may be empty)."""
+    def range_search(self, codes: NDArray[np.uint8], max_distance: int, removed: NDArray[np.uint8]) -> RowHits | None:
+        """Find the rows within `max_distance` (inclusive) of each of `codes`, but those whose bits are set in `removed` (which may be empty). None: no hits."""
         if self._kernels is None:
             return self._flat_search(codes, max_distance, removed)
-        search, scan = self._kernels.search, self._kernels.scan
         words = codes.view(np.uint64).reshape(-1)
         if not words.flags.aligned:
             words = words.copy()
         words.flags.writeable = False
         count = len(codes)
-        gave_up = np.zeros(count, np.uint8)
-        parts: list[RowHits] = []
+        parts: list[NDArray[np.int64]] = []
         planned = self._plan(max_distance)
         if planned is None:
-            gave_up[:] = 1
+            parts.append(self._scan(words, np.arange(count), max_distance, removed))
         else:
-            first, room = 0, _FIRST_ROOM
+            gave_up, given_up, first, room = np.zeros(count, np.uint8), 0, 0, _FIRST_ROOM
             while first < count:
-                out = np.empty(room, np.int64), np.empty(room, np.int32), np.empty(room, np.int64)
-                found, done = search(
-                    words, self._words, first, count, self._code_words, *self._searched, removed, *planned, *out, gave_up
+                out = np.empty(3 * room, np.int64)
+                found, first, more = self._kernels.search(
+                    words, self._words, first, count, self._code_words, *self._searched, removed, *planned, out, gave_up
                 )
+                given_up += more
                 if found:
-                    parts.append((out[0][:found], out[1][:found], out[2][:found]))
-                first, room = done, room * 4
-        if planned is None or gave_up.any():
-            asked, room, found = frozen(np.flatnonzero(gave_up)), _FIRST_ROOM * 64, -1
-            while found < 0:
-                out = np.empty(room, np.int64), np.empty(room, np.int32), np.empty(room, np.int64)
-                found = scan(words, self._words, asked, self._code_words, removed, max_distance, *out)
-                room *= 8
-            parts.append((out[0][:found], out[1][:found], out[2][:found]))
-        if len(parts) == 1:
-            return parts[0]
+                    parts.append(out[: 3 * found])
+                room *= 4
+            if given_up:
+                parts.append(self._scan(words, np.flatnonzero(gave_up), max_distance, removed))
         if not parts:
-            return np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int64)
-        return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]), np.concatenate([p[2] for p in parts])
+            return None
+        hits = (parts[0] if len(parts) == 1 else np.concatenate(parts)).reshape(-1, 3)
+        return hits[:, 0], hits[:, 1].astype(np.int32), hits[:, 2]
+
+    def _scan(self, words: NDArray[np.uint64], asked: NDArray[np.int64], max_distance: int, removed: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Compare every code with the queries numbered in `asked`."""
+        assert self._kernels is not None  # noqa: S101 - the caller looked
+        room, found = _FIRST_ROOM * 64, -1
+        while found < 0:
+            out = np.empty(3 * room, np.int64)
+            found = self._kernels.scan(words, self._words, frozen(asked), self._code_words, removed, max_distance, out)
+            room *= 8
+        return out[: 3 * found]
 
     def _plan(self, distance: int) -> tuple[Any, ...] | None:
         """The arguments of the compiled search that depend on the distance; None where a scan is cheaper."""

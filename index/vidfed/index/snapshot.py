@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vidfed.index.flat import FlatScan
-from vidfed.index.hits import Hits
+from vidfed.index.hits import NO_HITS, Hits
 from vidfed.index.segment import Segment, bits_at, no_bits, with_bits
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class OpenRows:
     def range_search(self, codes: NDArray[np.uint8], max_distance: int) -> Hits:
         """The hits of some queries."""
         if not self.labels.size:
-            return Hits.none()
+            return NO_HITS
         queries, distances, rows = self._scan.range_search(codes, max_distance)
         return Hits(queries, distances, self.labels[rows])
 
@@ -93,8 +93,8 @@ class Sealed:
 
     def range_search(self, codes: NDArray[np.uint8], max_distance: int) -> Hits:
         """The hits of some queries."""
-        queries, distances, rows = self.segment.range_search(codes, max_distance, self.removed)
-        return Hits(queries, distances, self.segment.labels_of(rows)) if rows.size else Hits.none()
+        found = self.segment.range_search(codes, max_distance, self.removed)
+        return Hits(found[0], found[1], self.segment.labels_of(found[2])) if found else NO_HITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,9 @@ class Snapshot:
 
     def range_search(self, codes: NDArray[np.uint8], max_distance: int) -> Hits:
         """The hits of some queries, in no particular order."""
-        return Hits.join([*(sealed.range_search(codes, max_distance) for sealed in self.sealed), self.open.range_search(codes, max_distance)])
+        parts = [sealed.range_search(codes, max_distance) for sealed in self.sealed]
+        parts.append(self.open.range_search(codes, max_distance))
+        return Hits.join(parts)
 
     def any_of(self, labels: NDArray[np.int64]) -> NDArray[np.int64]:
         """Those of `labels` that are in the index."""
