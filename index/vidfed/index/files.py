@@ -205,7 +205,7 @@ def _padded(size_bytes: int) -> int:
     return -(-size_bytes // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
 
 
-def _pieces(array: NDArray[Any], piece_bytes: int = 1 << 22) -> Iterator[bytes | memoryview]:
+def _pieces(array: NDArray[Any], piece_bytes: int = 1 << 19) -> Iterator[bytes | memoryview]:
     """An array's bytes in pieces that checksum and write while still in the processor's cache, padded to a cache line."""
     if array.nbytes:
         view = memoryview(np.ascontiguousarray(array)).cast("B")

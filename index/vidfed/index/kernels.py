@@ -24,11 +24,10 @@ _PREFETCHED = 256
 """Filters of a bucket asked for in advance; the processor guesses the rest of a longer one by itself."""
 _WAITING = 32
 """Rows past the filter whose codes are fetched together."""
-_PROBED, _VERIFIED = 80, 64
+_PROBED, _VERIFIED = 80, 256
 """What a bucket, and a row past the filter, cost in filters compared."""
 _SCAN_ROWS = 256
-_EARLY_DISTANCE = 40
-"""Up to this distance half of a 256-bit code tells nearly all rows apart."""
+"""Codes compared with all queries of a batch while they are in the first-level cache."""
 
 
 def _pointer(context, builder, array_type, array, index):
@@ -93,6 +92,33 @@ def _near_filters(_typing: Any, filters: Any, start: Any, wanted: Any, bound: An
     return types.uint32(filters, types.int64, types.uint16, types.uint16), code
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def _four_distances(_typing: Any, codes: Any, first_word: Any, queries: Any, query_word: Any) -> Any:
+    """The distances of one query to four codes of 256 bits, in the four quarters of one number: added up by one instruction, compared by another."""
+
+    def code(context, builder, signature, arguments):
+        codes, first_word, queries, query_word = arguments
+        number = ir.IntType(64)
+        vector = ir.VectorType(number, 4)
+
+        def load(array_type, array, index):
+            value = builder.load(builder.bitcast(_pointer(context, builder, array_type, array, index), vector.as_pointer()))
+            value.align = 8
+            return value
+
+        count = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector]), "llvm.ctpop.v4i64")
+        add_up = cgutils.get_or_insert_function(builder.module, ir.FunctionType(number, [vector]), "llvm.vector.reduce.add.v4i64")
+        wanted = load(signature.args[2], queries, query_word)
+        total = ir.Constant(vector, [0] * 4)
+        for row in range(4):
+            word = builder.add(first_word, number(4 * row))
+            bits = builder.call(count, [builder.xor(load(signature.args[0], codes, word), wanted)])
+            total = builder.add(total, builder.shl(bits, ir.Constant(vector, [16 * row] * 4)))
+        return builder.call(add_up, [total])
+
+    return types.uint64(codes, types.int64, queries, types.int64), code
+
+
 def _read_only(scalar: Any, dimensions: int = 1) -> Any:
     return types.Array(scalar, dimensions, "C", readonly=True)
 
@@ -105,12 +131,12 @@ _inlined = njit(nogil=True, inline="always", error_model="numpy", boundscheck=Fa
 
 @_inlined  # type: ignore[untyped-decorator]
 def _bits(codes, first_word, words, offset, width):
-    """`width` (at most 32) bits of one code of 1, 2, 4... words from bit `offset`, going on at the code's start after its end."""
+    """`width` (less than 64) bits of one code of 1, 2, 4... words from bit `offset`, going on at the code's start after its end."""
     word, shift = offset >> 6, np.uint64(offset & 63)
-    value = codes[first_word + (word & (words - 1))] >> shift
-    if (offset & 63) + width > 64:
-        value |= codes[first_word + ((word + 1) & (words - 1))] << (np.uint64(64) - shift)
-    return value & ((np.uint64(1) << np.uint64(width)) - np.uint64(1))
+    low = codes[first_word + (word & (words - 1))] >> shift
+    # Shifted twice, because a shift by 64 is undefined; what is beyond `width` is masked, so that no branch is needed.
+    high = (codes[first_word + ((word + 1) & (words - 1))] << np.uint64(1)) << (np.uint64(63) - shift)
+    return (low | high) & ((np.uint64(1) << np.uint64(width)) - np.uint64(1))
 
 
 @_inlined  # type: ignore[untyped-decorator]
@@ -140,19 +166,18 @@ def build_table(codes, words, table, offset, prefix, scratch, directory, filters
     """
     rows = codes.size // words
     low_bits = max(0, prefix - 8)
-    low_mask = np.uint64((1 << low_bits) - 1)
+    low_mask, prefix_mask = np.uint64((1 << low_bits) - 1), np.uint64((1 << prefix) - 1)
     part_ends = np.zeros(257, np.int64)
     for row in range(rows):
-        part_ends[np.int64(_bits(codes, row * words, words, offset, prefix) >> np.uint64(low_bits)) + 1] += 1
+        part_ends[np.int64(_bits(codes, row * words, words, offset + low_bits, prefix - low_bits)) + 1] += 1
     for part in range(256):
         part_ends[part + 1] += part_ends[part]
     for row in range(rows):
-        bucket = _bits(codes, row * words, words, offset, prefix)
-        part = np.int64(bucket >> np.uint64(low_bits))
+        value = _bits(codes, row * words, words, offset, prefix + 16)
+        part = np.int64((value & prefix_mask) >> np.uint64(low_bits))
         place = part_ends[part]
         part_ends[part] += 1
-        wanted = _bits(codes, row * words, words, offset + prefix, 16)
-        scratch[place] = (bucket & low_mask) << np.uint64(40) | wanted << np.uint64(24) | np.uint64(row)
+        scratch[place] = (value & low_mask) << np.uint64(40) | value >> np.uint64(prefix) << np.uint64(24) | np.uint64(row)
     next_free = np.empty(1 << low_bits, np.int64)
     begin = 0
     for part in range(1 << (prefix - low_bits)):
@@ -261,7 +286,7 @@ def search(
             offset, prefix = layout[3 * table], layout[3 * table + 1]
             values[table] = np.uint32(_bits(queries, query_word, words, offset, prefix))
             wanted[table] = np.uint16(_bits(queries, query_word, words, offset + prefix, 16))
-        first_hit, spent, held, over = hits, 0, 0, False
+        first_hit, spent, held = hits, 0, 0
         # Three stages, each working on what the stage before asked memory for `_AHEAD` buckets ago.
         for step in range(probes + 2 * _AHEAD):
             if step < probes:
@@ -279,9 +304,8 @@ def search(
                     _prefetch(filters, start + line)
                 starts[probe & _RING], lengths[probe & _RING] = start, length
                 spent += length + _PROBED
-                if spent > budget:
-                    over = True
-                    break
+            if spent > budget:
+                break
             probe = step - 2 * _AHEAD
             if probe < 0:
                 continue
@@ -304,6 +328,9 @@ def search(
                     held = 0
                     if hits < 0:
                         return first_hit, query, given_up
+                    if spent > budget:
+                        break
+        over = spent > budget  # in whichever stage: some bucket was not looked through
         if not over and held:
             hits = _verify(waiting, waiting_tables, held, row_numbers, codes, words, queries, query, layout, limits, removed, max_distance,
                            out, hits)
@@ -323,25 +350,24 @@ def search(
 def scan(queries, words, asked, codes, removed, max_distance, out):
     """Compare every code with the queries numbered in `asked`; arguments as in `search`. Returns the number of hits, or -1 where they did not fit."""
     rows, hits = codes.size // words, 0
-    early = 2 if words == 4 and max_distance <= _EARLY_DISTANCE else 0
+    ones, signs = np.uint64(0x0001000100010001), np.uint64(0x8000800080008000)
+    too_far = ones * np.uint64(max_distance + 1)
     for block in range(0, rows, _SCAN_ROWS):
         end = min(block + _SCAN_ROWS, rows)
         for k in range(asked.size):
             first = asked[k] * words
-            if early:
-                q0, q1 = queries[first], queries[first + 1]
-            for row in range(block, end):
-                if early:
-                    word = row * words
-                    if np.int64(_count_bits(codes[word] ^ q0) + _count_bits(codes[word + 1] ^ q1)) > max_distance:
+            for four in range(block, end, 4):
+                # A quarter keeps its sign bit unless something larger than its distance is subtracted from it.
+                if words == 4 and four + 4 <= end and ((_four_distances(codes, four * 4, queries, first) | signs) - too_far) & signs == signs:
+                    continue
+                for row in range(four, min(four + 4, end)):
+                    distance = _distance(codes, row * words, queries, first, words)
+                    if distance > max_distance:
                         continue
-                distance = _distance(codes, row * words, queries, first, words)
-                if distance > max_distance:
-                    continue
-                if removed.size and removed[row >> 3] >> np.uint8(row & 7) & np.uint8(1):
-                    continue
-                if 3 * hits == out.size:
-                    return -1
-                out[3 * hits], out[3 * hits + 1], out[3 * hits + 2] = asked[k], distance, row
-                hits += 1
+                    if removed.size and removed[row >> 3] >> np.uint8(row & 7) & np.uint8(1):
+                        continue
+                    if 3 * hits == out.size:
+                        return -1
+                    out[3 * hits], out[3 * hits + 1], out[3 * hits + 2] = asked[k], distance, row
+                    hits += 1
     return hits
