@@ -22,19 +22,17 @@ class Hits(NamedTuple):
     labels: NDArray[np.int64]
 
     @classmethod
-    def none(cls) -> Hits:
-        """No hits."""
-        return cls(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int64))
-
-    @classmethod
     def join(cls, parts: Sequence[Hits]) -> Hits:
         """The hits of all parts."""
-        parts = [part for part in parts if part.queries.size]
+        parts = [part for part in parts if part is not NO_HITS]
         if not parts:
-            return cls.none()
+            return NO_HITS
         if len(parts) == 1:
             return parts[0]
         return cls(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+NO_HITS = Hits(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int64))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,8 +53,8 @@ class SearchResult:
             limits, truncated = np.zeros(query_count + 1, np.int64), np.zeros(query_count, np.bool_)
             return cls(limits, hits.distances, hits.labels, truncated)
         if hits.queries.size > 1:
-            order = np.lexsort((hits.labels, hits.distances, hits.queries))
-            hits = Hits(*(column[order] for column in hits))
+            order = _order(hits)
+            hits = Hits(*(column.take(order) for column in hits))
         counts = np.bincount(hits.queries, minlength=query_count)
         truncated = counts > limit if limit is not None else np.zeros(query_count, np.bool_)
         if limit is not None and truncated.any():
@@ -81,3 +79,17 @@ class SearchResult:
             np.concatenate([np.empty(0, np.int64), *(part.labels for part in parts)]),
             np.concatenate([np.empty(0, np.bool_), *(part.truncated for part in parts)]),
         )
+
+
+def _order(hits: Hits) -> NDArray[np.intp]:
+    """Sort by query, distance and label. A scan finds labels in ascending order: then a stable sort without them, of 16-bit numbers in linear time, is enough."""
+    keys = hits.queries * (int(hits.distances.max()) + 1) + hits.distances
+    order = np.argsort(keys.astype(np.uint16) if keys.max() < _RADIX_SORTED else keys, kind="stable")
+    keys, labels = keys.take(order), hits.labels.take(order)
+    if ((keys[1:] > keys[:-1]) | (labels[1:] > labels[:-1])).all():
+        return order
+    return np.lexsort((hits.labels, hits.distances, hits.queries))
+
+
+_RADIX_SORTED = 1 << 16
+"""NumPy sorts numbers of 16 bits by counting, larger ones by comparing."""
