@@ -2,13 +2,14 @@
 
     python -m benchmarks.index [--quick] [--json] [--rows N]
 
-256-bit hashes, distance 31; half of the queries are random, half lie within 12 bits of a stored hash. Every ratio compares things measured in turn, A B A B, in
-this run; the yardstick has the same data, threads and warm-up.
+256-bit hashes, distance 31; half of the queries are random, half lie within 12 bits of a stored hash. Every ratio compares things measured
+in turn, A B A B, in this run; the yardstick has the same data, threads and warm-up.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.metadata
 import json
 import platform
@@ -16,6 +17,7 @@ import shutil
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -39,7 +41,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="smaller sizes: done within 50 s on two processors")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.add_argument("--rows", type=int, metavar="N", help="only the speedup at N rows (100000000 needs 20 GB of memory and a quarter of an hour)")
+    parser.add_argument(
+        "--rows", type=int, metavar="N", help="only the speedup at N rows (100000000 needs 20 GB of memory and a quarter of an hour)"
+    )
     options = parser.parse_args()
     faiss.omp_set_num_threads(1)
     folder = Path(tempfile.mkdtemp(prefix="vidfed-benchmark-"))
@@ -49,7 +53,8 @@ def main() -> None:
         shutil.rmtree(folder)
     report = {
         "name": "index",
-        "versions": {name: importlib.metadata.version(name) for name in ("faiss-cpu", "numba", "numpy")} | {"python": platform.python_version()},
+        "versions": {name: importlib.metadata.version(name) for name in ("faiss-cpu", "numba", "numpy")}
+        | {"python": platform.python_version()},
         "cpu": processor_name(),
         "threads": 1,
         "figures": figures,
@@ -63,43 +68,56 @@ def main() -> None:
 
 def all_figures(folder: Path, *, quick: bool) -> dict[str, Any]:
     """Everything that docs/index.md quotes."""
-    one_million, ten_million = (250_000, 3_000_000) if quick else (1_000_000, 10_000_000)
+    one_million, ten_million = (500_000, 6_000_000) if quick else (1_000_000, 10_000_000)
     figures: dict[str, Any] = {"exact": True, "rows_1m": one_million, "rows_10m": ten_million}
     warm_up(folder)
 
     say(f"{one_million:,} rows: beside the scan and the peers")
-    codes = random_codes(one_million, seed=1)
-    asked = queries(codes, 1_000)
-    with HashIndex.open(folder / "1m", Algorithm.PDQ, threads=1) as index:
-        index.add(np.arange(one_million), codes)
-        scan = flat(codes)
-        ours, scanned = in_turn(lambda: index.range_search(asked, DISTANCE), lambda: scan.range_search(asked[:250], DISTANCE + 1))
-        figures["exact"] &= same(index.range_search(asked[:250], DISTANCE), scan.range_search(asked[:250], DISTANCE + 1))
-        figures["speedup_1m"] = scanned * 4 / ours
-        del scan
-        figures["speedup_over_multihash_1m"] = multihash_time(codes, asked[:100]) * 10 / ours
-        exchange = threatexchange_time(codes, asked[:50])
-        figures["speedup_over_threatexchange_1m"] = exchange and exchange * 20 / ours
-    shutil.rmtree(folder / "1m")
-
+    figures |= beside_the_peers(folder / "1m", one_million)
     say(f"{one_million:,} skewed rows")
-    codes = skewed_codes(one_million)
-    asked = queries(codes, 200)
-    with HashIndex.open(folder / "skew", Algorithm.PDQ, threads=1) as index:
-        index.add(np.arange(one_million), codes)
-        scan = flat(codes)
-        ours, scanned = in_turn(lambda: index.range_search(asked, DISTANCE), lambda: scan.range_search(asked, DISTANCE + 1))
-        figures["exact"] &= same(index.range_search(asked, DISTANCE), scan.range_search(asked, DISTANCE + 1))
-        figures["skew_over_scan"] = ours / scanned
-        del scan
-    shutil.rmtree(folder / "skew")
-
+    exact, figures["skew_over_scan"] = skewed(folder / "skew", one_million)
+    figures["exact"] &= exact
     say(f"{one_million:,} rows: latency while segments are merged")
     figures["p99_merge_over_idle"] = merge_latency(folder / "merge", random_codes(one_million, seed=3))
     shutil.rmtree(folder / "merge")
 
     say(f"{ten_million:,} rows")
     return figures | large(folder / "10m", ten_million, figures)
+
+
+def beside_the_peers(path: Path, rows: int) -> dict[str, Any]:
+    """The figures at one million rows."""
+    codes = random_codes(rows, seed=1)
+    asked = queries(codes, 1_000)
+    few = asked[:250]
+    with HashIndex.open(path, Algorithm.PDQ, threads=1) as index:
+        index.add(np.arange(rows), codes)
+        scan = flat(codes)
+        ours, scanned = in_turn(lambda: index.range_search(asked, DISTANCE), lambda: scan.range_search(few, DISTANCE + 1))
+        exact = same(index.range_search(few, DISTANCE), scan.range_search(few, DISTANCE + 1))
+    ours /= len(asked)
+    exchange = threatexchange_time(codes, asked[:50])
+    shutil.rmtree(path)
+    return {
+        "exact": exact,
+        "speedup_1m": scanned / len(few) / ours,
+        "us_per_query_1m": ours * 1e6,
+        "speedup_over_multihash_1m": multihash_time(codes, asked[:100]) / ours,
+        "speedup_over_threatexchange_1m": exchange and exchange / ours,
+    }
+
+
+def skewed(path: Path, rows: int) -> tuple[bool, float]:
+    """Whether it is exact, and the time over a scan's, on crowded buckets."""
+    codes = skewed_codes(rows)
+    asked = queries(codes, 200)
+    with HashIndex.open(path, Algorithm.PDQ, threads=1) as index:
+        index.add(np.arange(rows), codes)
+        scan = flat(codes)
+        ours, scanned = in_turn(lambda: index.range_search(asked, DISTANCE), lambda: scan.range_search(asked, DISTANCE + 1))
+        exact = same(index.range_search(asked, DISTANCE), scan.range_search(asked, DISTANCE + 1))
+    shutil.rmtree(path)
+    return exact, ours / scanned
 
 
 def large(path: Path, rows: int, figures: dict[str, Any]) -> dict[str, Any]:
@@ -111,13 +129,11 @@ def large(path: Path, rows: int, figures: dict[str, Any]) -> dict[str, Any]:
     with HashIndex.open(path, Algorithm.PDQ, threads=1) as index:
         building = timed(lambda: index.add(np.arange(rows), codes))
         sorting.append(timed(lambda: np.argsort(keys)))
-        del keys
-        flushing = timed(lambda: index.flush())
+        flushing = timed(index.flush)
         scan = flat(codes)
         few = asked[:100]
         ours, scanned = in_turn(lambda: index.range_search(asked, DISTANCE), lambda: scan.range_search(few, DISTANCE + 1), rounds=3)
         exact = figures["exact"] and same(index.range_search(few, DISTANCE), scan.range_search(few, DISTANCE + 1))
-        del scan, codes
         size = index.stats().size_bytes
         with HashIndex.open(path, Algorithm.PDQ, read_only=True, threads=2) as two:
             batch, single, doubled = in_turn(
@@ -179,7 +195,7 @@ def merge_latency(path: Path, codes: NDArray[np.uint8]) -> float:
         measured: list[float] = []
         while go_on(len(measured)):
             code = asked[len(measured) % len(asked)][None]
-            measured.append(timed(lambda: index.range_search(code, DISTANCE)))
+            measured.append(timed(partial(index.range_search, code, DISTANCE)))
         return measured
 
     idle: list[float] = []
@@ -189,27 +205,28 @@ def merge_latency(path: Path, codes: NDArray[np.uint8]) -> float:
             idle = latencies(lambda done: done < 3_000) if start else []
             index.add(np.arange(start, start + quarter), codes[start : start + quarter])
         merging = latencies(lambda _: index.stats().merging)
-    say(f"  {len(merging)} queries during the merge; p99 {np.percentile(idle, 99) * 1e6:.0f} us idle, {np.percentile(merging, 99) * 1e6:.0f} us merging")
-    return float(np.percentile(merging, 99) / np.percentile(idle, 99)) if merging else float("nan")
+    before, during = float(np.percentile(idle, 99)), float(np.percentile(merging, 99))
+    say(f"  {len(merging)} queries during the merge; p99 {before * 1e6:.0f} us idle, {during * 1e6:.0f} us merging")
+    return during / before
 
 
 def multihash_time(codes: NDArray[np.uint8], asked: NDArray[np.uint8]) -> float:
-    """FAISS's own multi-index."""
+    """Seconds a query of FAISS's own multi-index."""
     index = faiss.IndexBinaryMultiHash(256, 16, 16)
     index.nflip = 1
     index.add(codes)
-    return median(timed(lambda: index.range_search(asked, DISTANCE + 1)) for _ in range(3))
+    return median(timed(lambda: index.range_search(asked, DISTANCE + 1)) for _ in range(3)) / len(asked)
 
 
 def threatexchange_time(codes: NDArray[np.uint8], asked: NDArray[np.uint8]) -> float | None:
-    """The index of Meta's threatexchange, one query at a time as its interface has it; None if it is not installed."""
+    """Seconds a query of the index of Meta's threatexchange, asked one by one as its interface has it; None if it is not installed."""
     try:
-        from threatexchange.signal_type.pdq.pdq_index import PDQIndex  # noqa: PLC0415
+        peer = importlib.import_module("threatexchange.signal_type.pdq.pdq_index").PDQIndex
     except ImportError:
         return None
-    index = PDQIndex.build((code.tobytes().hex(), number) for number, code in enumerate(codes))
+    index = peer.build((code.tobytes().hex(), number) for number, code in enumerate(codes))
     texts = [code.tobytes().hex() for code in asked]
-    return median(timed(lambda: [index.query(text) for text in texts]) for _ in range(3))
+    return median(timed(lambda: [index.query(text) for text in texts]) for _ in range(3)) / len(asked)
 
 
 def random_codes(rows: int, seed: int) -> NDArray[np.uint8]:
@@ -236,7 +253,9 @@ def queries(codes: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
     asked = random.integers(0, 256, (count, 32), np.uint8)
     asked[::2] = codes[random.integers(0, len(codes), (count + 1) // 2)]
     for _ in range(12):
-        asked[np.arange(0, count, 2), random.integers(0, 32, (count + 1) // 2)] ^= np.left_shift(1, random.integers(0, 8, (count + 1) // 2)).astype(np.uint8)
+        asked[np.arange(0, count, 2), random.integers(0, 32, (count + 1) // 2)] ^= np.left_shift(
+            1, random.integers(0, 8, (count + 1) // 2)
+        ).astype(np.uint8)
     return asked
 
 
@@ -262,7 +281,9 @@ def same(ours: SearchResult, scan: Any) -> bool:  # noqa: ANN401 - FAISS is not 
     number = np.repeat(np.arange(len(limits) - 1), np.diff(limits.astype(np.int64)))
     order = np.lexsort((labels, distances, number))
     return bool(
-        np.array_equal(ours.limits, limits.astype(np.int64)) and np.array_equal(ours.labels, labels[order]) and np.array_equal(ours.distances, distances[order])
+        np.array_equal(ours.limits, limits.astype(np.int64))
+        and np.array_equal(ours.labels, labels[order])
+        and np.array_equal(ours.distances, distances[order])
     )
 
 
@@ -286,8 +307,8 @@ def processor_name() -> str:
 
 
 def say(text: str) -> None:
-    """What is going on, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """What is going on, and after how much time of the processors, on stderr."""
+    print(f"{time.process_time():5.1f} s  {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +26,7 @@ PDQ = Algorithm.PDQ
 
 
 class FilmedDisk(Disk):
-    """A disk that keeps a picture of the folder before each of its operations: what a kill, and what a power cut, would leave at that moment."""
+    """A disk that keeps a picture of the folder before each operation: what a kill, and what a power cut, would leave at that moment."""
 
     def __init__(self, folder: Path, film: Path) -> None:
         self.folder = folder
@@ -183,7 +184,8 @@ def test_a_missing_shortened_or_lengthened_file_is_reported_as_corruption(tmp_pa
     for path in (tmp_path / "good").iterdir():
         if path.name == "LOCK":
             continue
-        for change in (os.unlink, lambda p: os.truncate(p, os.path.getsize(p) - 1), lambda p: os.truncate(p, os.path.getsize(p) + 1)):  # noqa: PTH202
+        size = path.stat().st_size
+        for change in (os.unlink, partial(os.truncate, length=size - 1), partial(os.truncate, length=size + 1)):
             bad = tmp_path / "bad"
             shutil.copytree(tmp_path / "good", bad)
             change(bad / path.name)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
-from tests.index.oracle import KINDS, TINY, Oracle, flipped, make_codes
 
-from vidfed.index import Algorithm, HashIndex, IndexStorageError
+from tests.index.oracle import KINDS, TINY, Oracle, flipped, make_codes
+from vidfed.index import Algorithm, HashIndex, IndexStorageError, plan
 from vidfed.index import segment as segments
 
 HAMMING = [Algorithm.PDQ, Algorithm.PHASH]
@@ -53,7 +56,9 @@ def test_every_distance_allowed_is_searched_exactly(tmp_path: Path, algorithm: A
     with HashIndex.open(tmp_path, algorithm, sizes=TINY) as index:
         index.add(np.arange(140), codes)
         assert index.stats().open_rows == 0
-        largest = 40 if algorithm is Algorithm.PDQ else algorithm.maximum_distance  # beyond, a plan has millions of buckets and is never chosen
+        largest = (
+            40 if algorithm is Algorithm.PDQ else algorithm.maximum_distance
+        )  # beyond, a plan has millions of buckets and is never chosen
         for distance in range(largest + 1):
             oracle.check(index.range_search(centres, distance), centres, distance)
 
@@ -68,6 +73,22 @@ def test_crowded_buckets_make_a_query_fall_back_to_the_scan_and_stay_exact(tmp_p
         index.add(np.arange(70_000), codes)
         assert "tables" in index.stats().plan
         oracle.check(index.range_search(asked, 31), asked, 31)
+
+
+@pytest.mark.usefixtures("tables_even_if_tiny")
+def test_a_query_given_up_at_any_moment_is_still_answered_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = make_codes("clustered", 150, 32, seed=1)
+    oracle = Oracle(Algorithm.PDQ)
+    oracle.add(np.arange(150), codes)
+    asked = codes[::20]
+    with HashIndex.open(tmp_path, Algorithm.PDQ, sizes=TINY) as index:
+        index.add(np.arange(150), codes)
+        monkeypatch.setattr(segments, "_OVERRUN", 0)
+        for budget in (*range(0, 60_000, 450), 100_000, 400_000):
+            monkeypatch.setattr(segments, "_BUDGET_SHARE", budget * plan.ENTRY_COST / plan.scan_cost(150))
+            for part in index._snapshot.sealed:
+                part.segment._plans.clear()
+            oracle.check(index.range_search(asked, 31), asked, 31)
 
 
 def test_more_hits_than_were_made_room_for_are_all_found(tmp_path: Path) -> None:
@@ -122,7 +143,14 @@ class _AnyHistory(RuleBasedStateMachine):
         assert self.index is not None
         return self.index
 
-    @rule(target=known, kind=st.sampled_from(KINDS), count=st.integers(1, 40), seed=st.integers(0, 5), start=st.integers(0, 300), huge=st.booleans())
+    @rule(
+        target=known,
+        kind=st.sampled_from(KINDS),
+        count=st.integers(1, 40),
+        seed=st.integers(0, 5),
+        start=st.integers(0, 300),
+        huge=st.booleans(),
+    )
     def add(self, kind: str, count: int, seed: int, start: int, huge: bool) -> Any:  # noqa: ANN401
         codes = make_codes(kind, count, self.algorithm.code_bytes, seed)
         labels = np.arange(start, start + 3 * count, 3) + (2**62 if huge else 0)
@@ -159,7 +187,13 @@ class _AnyHistory(RuleBasedStateMachine):
     def wait_for_merges(self) -> None:
         self.writer.settle()
 
-    @rule(code=known, near=st.integers(0, 20), seed=st.integers(0, 99), share=st.sampled_from([0, 0.5, 1]), limit=st.none() | st.integers(1, 5))
+    @rule(
+        code=known,
+        near=st.integers(0, 20),
+        seed=st.integers(0, 99),
+        share=st.sampled_from([0, 0.5, 1]),
+        limit=st.none() | st.integers(1, 5),
+    )
     def ask(self, code: Any, near: int, seed: int, share: float, limit: int | None) -> None:  # noqa: ANN401
         codes = flipped(code, near, np.random.default_rng(seed))
         distance = int(share * self.algorithm.default_distance)
@@ -183,10 +217,26 @@ class _AnyHistory(RuleBasedStateMachine):
 
 
 @pytest.mark.usefixtures("tables_even_if_tiny")
-class TestAnyHistory(_AnyHistory.TestCase):  # type: ignore[name-defined,misc]
-    settings = settings(max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+class TestAnyHistory(_AnyHistory.TestCase):  # type: ignore[valid-type,misc]
+    settings = settings(
+        max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    )
 
 
 def test_a_reader_needs_an_index(tmp_path: Path) -> None:
     with pytest.raises(IndexStorageError, match="no index there"):
         HashIndex.open(tmp_path, Algorithm.PDQ, read_only=True)
+
+
+@pytest.mark.slow
+def test_where_machine_code_cannot_be_kept_it_is_compiled_at_each_start() -> None:
+    """As with a read-only installation and no home folder: Numba alone would refuse to compile at all."""
+    program = (
+        "import sys, numba.core.caching\n"
+        "numba.core.caching.CacheImpl._locator_classes = []\n"
+        "from vidfed.index import kernels, segment\n"
+        "module, reason = segment.kernels()\n"
+        "assert module is kernels and not reason, reason\n"
+        "assert not kernels.KEPT\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})

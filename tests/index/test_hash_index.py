@@ -85,7 +85,13 @@ def test_what_cannot_be_added_is_refused_precisely_and_nothing_is_added(index: H
         (31, 1.5, HashInputError, "limit must be an integer"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_precisely(index: HashIndex, distance: Any, limit: Any, error: type[Exception], message: str) -> None:  # noqa: ANN401
+def test_what_cannot_be_asked_is_refused_precisely(
+    index: HashIndex,
+    distance: Any,  # noqa: ANN401
+    limit: Any,  # noqa: ANN401
+    error: type[Exception],
+    message: str,
+) -> None:
     with pytest.raises(error, match=message):
         index.range_search(np.zeros((1, 32), np.uint8), distance, limit)
 
@@ -136,7 +142,14 @@ def test_a_closed_index_says_so(tmp_path: Path) -> None:
     index.close()
     index.close()
     codes = np.zeros((1, 32), np.uint8)
-    for act in (lambda: index.range_search(codes, 1), lambda: index.add([1], codes), lambda: index.remove([1]), index.flush, index.stats, lambda: len(index)):
+    for act in (
+        lambda: index.range_search(codes, 1),
+        lambda: index.add([1], codes),
+        lambda: index.remove([1]),
+        index.flush,
+        index.stats,
+        lambda: len(index),
+    ):
         with pytest.raises(IndexClosedError, match="closed"):
             act()
 

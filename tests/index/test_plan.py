@@ -31,7 +31,7 @@ def test_buckets_and_filters_stay_within_a_substring_and_its_neighbour(bits: int
 @pytest.mark.parametrize("distance", [0, 1, 5, 31, 40])
 def test_thresholds_add_up_to_the_distance_the_pigeonhole_principle_asks_for(rows: int, distance: int) -> None:
     tables = plan.tables_for(256, rows, 31)
-    probes = plan.probes_for(256, tables, rows, distance)
+    probes = plan.probes_for(tables, rows, distance)
     if probes is None:
         assert rows <= 16_384 or distance > 31
         return

@@ -1,8 +1,8 @@
 """The index's files: immutable, checksummed, and named by one manifest that is replaced in one step.
 
-Every change of the index on disk is: write new files under names never used before, fsync them, write the new manifest under a temporary name, fsync it, rename
-it over the old one, fsync the folder. Whoever opens the index reads the manifest and only the files it names, so that any interruption leaves either the old state or the new one. What no manifest names is
-litter, swept up by the next writer.
+Every change of the index on disk is: write new files under names never used before, fsync them, write the new manifest under a temporary
+name, fsync it, rename it over the old one, fsync the folder. Whoever opens the index reads the manifest and only the files it names, so
+that any interruption leaves either the old state or the new one. What no manifest names is litter, swept up by the next writer.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import mmap
 import os
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from vidfed.index.errors import IndexCorruptError, IndexStorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -114,7 +114,9 @@ class Folder:
         return FileEntry(name, size_bytes, crc32)
 
     def read_arrays(self, entry: FileEntry, *, check: bool = True) -> dict[str, NDArray[Any]]:
-        """Map a file and check every byte of it (unless this process has only just written it). The arrays are read-only, and live as long as anyone holds them.
+        """Map a file and check every byte of it, unless this process has only just written it.
+
+        The arrays are read-only, and live as long as anyone holds them.
 
         Raises:
             IndexCorruptError: the file is missing, has another length, or any byte of it changed.
@@ -208,7 +210,7 @@ def _padded(size_bytes: int) -> int:
 def _pieces(array: NDArray[Any], piece_bytes: int = 1 << 19) -> Iterator[bytes | memoryview]:
     """An array's bytes in pieces that checksum and write while still in the processor's cache, padded to a cache line."""
     if array.nbytes:
-        view = memoryview(np.ascontiguousarray(array)).cast("B")
+        view = np.ascontiguousarray(array).data.cast("B")
         for start in range(0, len(view), piece_bytes):
             yield view[start : start + piece_bytes]
     yield bytes(_padded(array.nbytes) - array.nbytes)

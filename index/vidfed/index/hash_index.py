@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -71,8 +72,9 @@ class IndexStats:
 class HashIndex:
     """Rows of a label (an int64, not negative, the caller's own number for a record) and a code.
 
-    Safe to use from several threads. One process writes; others may open the same folder with `read_only=True`, and see what the writer flushed from their next query on.
-    Open one with `HashIndex.open`; it is also a context manager, that closes (and on success flushes) at its end.
+    Safe to use from several threads. One process writes; others may open the same folder with `read_only=True`, and see what the writer
+    flushed from their next query on. Open one with `HashIndex.open`; it is also a context manager, that closes (and on success flushes) at
+    its end.
     """
 
     def __init__(self, folder: Folder, algorithm: Algorithm, lock: int | None, sizes: Sizes, threads: int) -> None:
@@ -164,7 +166,7 @@ class HashIndex:
         Args:
             codes: uint8[q, bytes], one code a row.
             max_distance: Inclusive; bits for Hamming algorithms, squared Euclidean for PhotoDNA.
-            limit: Keep only the nearest so many of each query's hits (at equal distance those of the lowest labels), and say so in `truncated`.
+            limit: Keep only the nearest so many of each query's hits (at equal distance the lowest labels), and say so in `truncated`.
 
         Raises:
             HashInputError: an argument of the wrong type, shape or value.
@@ -277,7 +279,7 @@ class HashIndex:
         """Return when everything added and removed so far is on the disk.
 
         Args:
-            source_version: The version of the record store that the index has now caught up with; stored in the same step. None leaves it as it was.
+            source_version: The version of the record store that the index has now caught up with, stored in the same step. None keeps it.
 
         Raises:
             HashInputError: `source_version` is not an integer from 0 on.
@@ -377,7 +379,8 @@ class HashIndex:
             "flushed_at": flushed_at,
             "open": opened and opened.to_json(),
             "segments": [
-                {"file": part.segment.entry.to_json(), "removed": part.removed_entry and part.removed_entry.to_json()} for part in self._snapshot.sealed
+                {"file": part.segment.entry.to_json(), "removed": part.removed_entry and part.removed_entry.to_json()}
+                for part in self._snapshot.sealed
             ],
         }
 
@@ -393,7 +396,10 @@ class HashIndex:
             self._merger.start()
 
     def _merge_all(self) -> None:
-        """Merge until nothing is left to merge. Only the present state changes; the next flush makes it durable, and until then the old files stay."""
+        """Merge until nothing is left to merge.
+
+        Only the present state changes; the next flush makes it durable, and until then the old files stay.
+        """
         # To Linux a thread is a process with a priority of its own: merging takes the time that queries leave.
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _MERGE_NICENESS)
         try:
@@ -472,12 +478,12 @@ class HashIndex:
                 part = Sealed(part.segment, removed, int(np.bitwise_count(removed).sum()), removed_entry)
             sealed.append(part)
         opened = self._snapshot.open
-        entry = FileEntry.from_json(manifest["open"]) if manifest["open"] else None
-        if entry != opened.entry:
+        open_entry = FileEntry.from_json(manifest["open"]) if manifest["open"] else None
+        if open_entry != opened.entry:
             opened = OpenRows.none(self._algorithm)
-            if entry:
-                arrays = self._folder.read_arrays(entry)
-                opened = OpenRows(self._algorithm, arrays["labels"], arrays["codes"].reshape(-1, self._algorithm.code_bytes), entry)
+            if open_entry is not None:
+                arrays = self._folder.read_arrays(open_entry)
+                opened = OpenRows(self._algorithm, arrays["labels"], arrays["codes"].reshape(-1, self._algorithm.code_bytes), open_entry)
         self._sequence, self._generation = manifest["sequence"], manifest["generation"]
         self._source_version, self._flushed_at = manifest["source_version"], manifest["flushed_at"]
         self._snapshot = self._flushed = Snapshot(tuple(sealed), opened)
@@ -493,9 +499,9 @@ class HashIndex:
         return self._snapshot
 
     def _spread(self) -> Callable[..., Iterable[SearchResult]]:
-        if self._pool is None:
-            with self._writing:
-                self._pool = self._pool or ThreadPoolExecutor(self._threads, "vidfed-index-search")
+        with self._writing if self._pool is None else nullcontext():
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self._threads, "vidfed-index-search")
         return self._pool.map
 
     def _check_writable(self) -> None:
@@ -556,7 +562,7 @@ def _checked_integer(value: int, name: str) -> int:
 
 
 def _lock(path: Path) -> int:
-    """Become the folder's only writer, creating the folder if need be. The kernel lets go of the lock when the process ends, however it ends."""
+    """Become the folder's only writer, creating the folder if need be. The lock ends with the process, however that ends."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

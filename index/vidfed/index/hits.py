@@ -29,7 +29,11 @@ class Hits(NamedTuple):
             return NO_HITS
         if len(parts) == 1:
             return parts[0]
-        return cls(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+        return cls(
+            np.concatenate([part.queries for part in parts]),
+            np.concatenate([part.distances for part in parts]),
+            np.concatenate([part.labels for part in parts]),
+        )
 
 
 NO_HITS = Hits(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int64))
@@ -54,13 +58,13 @@ class SearchResult:
             return cls(limits, hits.distances, hits.labels, truncated)
         if hits.queries.size > 1:
             order = _order(hits)
-            hits = Hits(*(column.take(order) for column in hits))
+            hits = Hits(hits.queries.take(order), hits.distances.take(order), hits.labels.take(order))
         counts = np.bincount(hits.queries, minlength=query_count)
         truncated = counts > limit if limit is not None else np.zeros(query_count, np.bool_)
         if limit is not None and truncated.any():
             starts = np.cumsum(counts) - counts
             kept = np.arange(hits.queries.size) - np.repeat(starts, counts) < limit
-            hits = Hits(*(column[kept] for column in hits))
+            hits = Hits(hits.queries[kept], hits.distances[kept], hits.labels[kept])
             counts = np.minimum(counts, limit)
         limits = np.zeros(query_count + 1, np.int64)
         np.cumsum(counts, out=limits[1:])
@@ -82,7 +86,10 @@ class SearchResult:
 
 
 def _order(hits: Hits) -> NDArray[np.intp]:
-    """Sort by query, distance and label. A scan finds labels in ascending order: then a stable sort without them, of 16-bit numbers in linear time, is enough."""
+    """Sort by query, distance and label.
+
+    A scan finds labels in ascending order: then a stable sort without them is enough, of 16-bit numbers and in linear time.
+    """
     keys = hits.queries * (int(hits.distances.max()) + 1) + hits.distances
     order = np.argsort(keys.astype(np.uint16) if keys.max() < _RADIX_SORTED else keys, kind="stable")
     keys, labels = keys.take(order), hits.labels.take(order)

@@ -1,18 +1,23 @@
 """The compiled loops: building tables, looking into buckets, scanning. Imported only when an index is large enough to need them.
 
-Numba compiles on the first import and keeps the machine code beside this file, or in the user's cache folder where that is read-only. All of them run without Python's interpreter lock.
+Numba compiles on the first import (six to ten seconds) and keeps the machine code (next time half a second): in the folder that the
+environment's NUMBA_CACHE_DIR names, else in `__pycache__` beside this file, else, where that is read-only, in the user's cache folder.
+Where none of them can be written it compiles at each start; set NUMBA_CACHE_DIR there. All loops run without Python's interpreter lock.
+
+The intrinsics live in this file too: Numba compiles anew only when the file of a kept function changes.
 """
 
-# ruff: noqa: ANN001, ANN202 - Numba reads the signatures given to `njit`, and its intrinsics are not typed
+# Numba and LLVM's builder are not typed; the signatures given to `njit` are what Numba checks.
+# mypy: ignore-errors
+# ruff: noqa: ANN001, ANN201, ANN202, ARG001, PLR2004
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
+from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
 
 LANES = 32
@@ -34,8 +39,8 @@ def _pointer(context, builder, array_type, array, index):
     return builder.gep(context.make_array(array_type)(context, builder, array).data, [index])
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _count_bits(_typing: Any, value: Any) -> Any:
+@intrinsic
+def _count_bits(_typing, value):
     """The number of set bits."""
 
     def code(_context, builder, _signature, arguments):
@@ -44,8 +49,8 @@ def _count_bits(_typing: Any, value: Any) -> Any:
     return value(value), code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _lowest_bit(_typing: Any, value: Any) -> Any:
+@intrinsic
+def _lowest_bit(_typing, value):
     """The position of the lowest set bit of a value that is not 0."""
 
     def code(_context, builder, _signature, arguments):
@@ -54,8 +59,8 @@ def _lowest_bit(_typing: Any, value: Any) -> Any:
     return value(value), code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _prefetch(_typing: Any, array: Any, index: Any) -> Any:
+@intrinsic
+def _prefetch(_typing, array, index):
     """Ask for the cache line of `array[index]` and do not wait."""
 
     def code(context, builder, signature, arguments):
@@ -69,9 +74,9 @@ def _prefetch(_typing: Any, array: Any, index: Any) -> Any:
     return types.void(array, index), code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _near_filters(_typing: Any, filters: Any, start: Any, wanted: Any, bound: Any) -> Any:
-    """Which of the 32 filters from `start` differ from `wanted` in at most `bound` bits, as a mask. LLVM makes of it what the processor has."""
+@intrinsic
+def _near_filters(_typing, filters, start, wanted, bound):
+    """Which of the 32 filters from `start` differ from `wanted` in at most `bound` bits, as a mask: eight instructions with AVX2."""
 
     def code(context, builder, signature, arguments):
         filters, start, wanted, bound = arguments
@@ -92,9 +97,9 @@ def _near_filters(_typing: Any, filters: Any, start: Any, wanted: Any, bound: An
     return types.uint32(filters, types.int64, types.uint16, types.uint16), code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _four_distances(_typing: Any, codes: Any, first_word: Any, queries: Any, query_word: Any) -> Any:
-    """The distances of one query to four codes of 256 bits, in the four quarters of one number: added up by one instruction, compared by another."""
+@intrinsic
+def _four_distances(_typing, codes, first_word, queries, query_word):
+    """The distances of one query to four codes of 256 bits, in the four quarters of one number."""
 
     def code(context, builder, signature, arguments):
         codes, first_word, queries, query_word = arguments
@@ -119,17 +124,28 @@ def _four_distances(_typing: Any, codes: Any, first_word: Any, queries: Any, que
     return types.uint64(codes, types.int64, queries, types.int64), code
 
 
-def _read_only(scalar: Any, dimensions: int = 1) -> Any:
+def _read_only(scalar, dimensions: int = 1):
     return types.Array(scalar, dimensions, "C", readonly=True)
 
 
 _U8, _U16, _U32, _U64, _I64 = (_read_only(t) for t in (types.uint8, types.uint16, types.uint32, types.uint64, types.int64))
 _OUT64, _OUT8, _OUT16, _OUTU32 = types.int64[::1], types.uint8[::1], types.uint16[::1], types.uint32[::1]
-_compiled = njit(nogil=True, cache=True, error_model="numpy", boundscheck=False)
-_inlined = njit(nogil=True, inline="always", error_model="numpy", boundscheck=False)
 
 
-@_inlined  # type: ignore[untyped-decorator]
+def _can_keep() -> bool:
+    """Whether there is a folder to keep machine code in; Numba refuses to compile when asked to keep it and there is none."""
+    try:
+        FunctionCache(_can_keep)
+    except RuntimeError:
+        return False
+    return True
+
+
+KEPT = _can_keep()
+_inlined = njit(nogil=True, inline="always", error_model="numpy")
+
+
+@_inlined
 def _bits(codes, first_word, words, offset, width):
     """`width` (less than 64) bits of one code of 1, 2, 4... words from bit `offset`, going on at the code's start after its end."""
     word, shift = offset >> 6, np.uint64(offset & 63)
@@ -139,7 +155,7 @@ def _bits(codes, first_word, words, offset, width):
     return (low | high) & ((np.uint64(1) << np.uint64(width)) - np.uint64(1))
 
 
-@_inlined  # type: ignore[untyped-decorator]
+@_inlined
 def _distance(codes, first_word, queries, first_query_word, words):
     total = np.uint64(0)
     for word in range(words):
@@ -148,8 +164,11 @@ def _distance(codes, first_word, queries, first_query_word, words):
 
 
 @njit(
-    types.void(_U64, types.int64, types.int64, types.int64, types.int64, types.uint64[::1], _OUTU32, _OUT16, _OUT8), nogil=True, cache=True, error_model="numpy"
-)  # type: ignore[untyped-decorator]
+    types.void(_U64, types.int64, types.int64, types.int64, types.int64, types.uint64[::1], _OUTU32, _OUT16, _OUT8),
+    nogil=True,
+    cache=KEPT,
+    error_model="numpy",
+)
 def build_table(codes, words, table, offset, prefix, scratch, directory, filters, row_numbers) -> None:
     """Fill one table by counting sort, in two passes: into at most 256 parts, then each part while it is in the processor's cache.
 
@@ -204,7 +223,7 @@ def build_table(codes, words, table, offset, prefix, scratch, directory, filters
     directory[directory.size - 1] = np.uint32(rows)
 
 
-@njit(nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(nogil=True, error_model="numpy")
 def _verify(waiting, waiting_tables, held, row_numbers, codes, words, queries, query, layout, limits, removed, max_distance, out, hits):
     """Compare whole codes; -1 where a hit did not fit. A row that several tables lead to counts where the first of them does."""
     tables = layout.size // 3
@@ -223,10 +242,14 @@ def _verify(waiting, waiting_tables, held, row_numbers, codes, words, queries, q
         earlier = False
         for table in range(waiting_tables[k]):
             offset, prefix = layout[3 * table], layout[3 * table + 1]
-            flips = np.int64(_count_bits(_bits(codes, row * words, words, offset, prefix) ^ _bits(queries, query * words, words, offset, prefix)))
+            flips = np.int64(
+                _count_bits(_bits(codes, row * words, words, offset, prefix) ^ _bits(queries, query * words, words, offset, prefix))
+            )
             if flips <= limits[table]:
                 offset += prefix
-                flips += np.int64(_count_bits(_bits(codes, row * words, words, offset, 16) ^ _bits(queries, query * words, words, offset, 16)))
+                flips += np.int64(
+                    _count_bits(_bits(codes, row * words, words, offset, 16) ^ _bits(queries, query * words, words, offset, 16))
+                )
                 if flips <= limits[tables + table]:
                     earlier = True
                     break
@@ -241,14 +264,48 @@ def _verify(waiting, waiting_tables, held, row_numbers, codes, words, queries, q
 
 @njit(
     types.UniTuple(types.int64, 3)(
-        _U64, types.int64, types.int64, types.int64, _U64, _I64, _U32, _U16, _U8, _U8, _U8, _U32, _U16, _I64, types.int64, types.int64,
-        _OUT64, _OUT8,
+        _U64,
+        types.int64,
+        types.int64,
+        types.int64,
+        _U64,
+        _I64,
+        _U32,
+        _U16,
+        _U8,
+        _U8,
+        _U8,
+        _U32,
+        _U16,
+        _I64,
+        types.int64,
+        types.int64,
+        _OUT64,
+        _OUT8,
     ),
-    nogil=True, cache=True, error_model="numpy",
-)  # type: ignore[untyped-decorator]
-def search(
-    queries, words, first_query, last_query, codes, layout, directory, filters, row_numbers, removed, probe_tables, probe_masks, probe_bounds, limits, max_distance, budget,
-    out, gave_up,
+    nogil=True,
+    cache=KEPT,
+    error_model="numpy",
+)
+def search(  # noqa: C901, PLR0912, PLR0915 - one pipeline; Numba pays for each call between its stages
+    queries,
+    words,
+    first_query,
+    last_query,
+    codes,
+    layout,
+    directory,
+    filters,
+    row_numbers,
+    removed,
+    probe_tables,
+    probe_masks,
+    probe_bounds,
+    limits,
+    max_distance,
+    budget,
+    out,
+    gave_up,
 ):
     """Look into the buckets of a plan, for queries from `first_query` to before `last_query`.
 
@@ -273,7 +330,8 @@ def search(
         gave_up: uint8[q]: set to 1 where the budget was exceeded; such a query has no hits here.
 
     Returns:
-        The number of hits written; the first query not done, less than `last_query` where that query's hits did not fit; the number of queries given up.
+        The number of hits written; the first query not done, less than `last_query` where that query's hits did not fit;
+        the number of queries given up.
     """
     rows, tables, probes = codes.size // words, layout.size // 3, probe_masks.size
     values, wanted = np.empty(tables, np.uint32), np.empty(tables, np.uint16)
@@ -323,8 +381,22 @@ def search(
                     held += 1
                 if held >= _WAITING:
                     spent += _VERIFIED * held
-                    hits = _verify(waiting, waiting_tables, held, row_numbers, codes, words, queries, query, layout, limits, removed, max_distance,
-                                   out, hits)
+                    hits = _verify(
+                        waiting,
+                        waiting_tables,
+                        held,
+                        row_numbers,
+                        codes,
+                        words,
+                        queries,
+                        query,
+                        layout,
+                        limits,
+                        removed,
+                        max_distance,
+                        out,
+                        hits,
+                    )
                     held = 0
                     if hits < 0:
                         return first_hit, query, given_up
@@ -332,8 +404,9 @@ def search(
                         break
         over = spent > budget  # in whichever stage: some bucket was not looked through
         if not over and held:
-            hits = _verify(waiting, waiting_tables, held, row_numbers, codes, words, queries, query, layout, limits, removed, max_distance,
-                           out, hits)
+            hits = _verify(
+                waiting, waiting_tables, held, row_numbers, codes, words, queries, query, layout, limits, removed, max_distance, out, hits
+            )
             if hits < 0:
                 return first_hit, query, given_up
         if over:
@@ -345,10 +418,12 @@ def search(
 
 @njit(
     types.int64(_U64, types.int64, _I64, _U64, _U8, types.int64, _OUT64),
-    nogil=True, cache=True, error_model="numpy",
-)  # type: ignore[untyped-decorator]
+    nogil=True,
+    cache=KEPT,
+    error_model="numpy",
+)
 def scan(queries, words, asked, codes, removed, max_distance, out):
-    """Compare every code with the queries numbered in `asked`; arguments as in `search`. Returns the number of hits, or -1 where they did not fit."""
+    """Compare every code with the queries numbered in `asked`; the rest as in `search`. Returns the hits, or -1 if they did not fit."""
     rows, hits = codes.size // words, 0
     ones, signs = np.uint64(0x0001000100010001), np.uint64(0x8000800080008000)
     too_far = ones * np.uint64(max_distance + 1)
@@ -358,7 +433,11 @@ def scan(queries, words, asked, codes, removed, max_distance, out):
             first = asked[k] * words
             for four in range(block, end, 4):
                 # A quarter keeps its sign bit unless something larger than its distance is subtracted from it.
-                if words == 4 and four + 4 <= end and ((_four_distances(codes, four * 4, queries, first) | signs) - too_far) & signs == signs:
+                if (
+                    words == 4
+                    and four + 4 <= end
+                    and ((_four_distances(codes, four * 4, queries, first) | signs) - too_far) & signs == signs
+                ):
                     continue
                 for row in range(four, min(four + 4, end)):
                     distance = _distance(codes, row * words, queries, first, words)

@@ -1,7 +1,8 @@
 """How a segment's codes are cut, and which buckets a query must look into: pure arithmetic, and the argument why nothing is missed.
 
-A code of `b` bits is cut into `m` substrings that lie on a ring (after the last comes the first). Let d_j be the number of bits in which a stored code and the query differ in
-substring j, D their sum, r the distance asked for, and choose thresholds t_j >= -1 with sum(t_j) = r - m + 1. If D <= r, then
+A code is cut into `m` substrings that lie on a ring (after the last comes the first). Let d_j be the number of bits in which a stored code
+and the query differ in substring j, D their sum, r the distance asked for, and choose thresholds t_j >= -1 with sum(t_j) = r - m + 1. If
+D <= r, then
 
     sum(d_j - t_j - 1) = D - (r - m + 1) - m <= -1,
 
@@ -9,12 +10,13 @@ and a sequence on a ring whose sum is negative has a starting point from which e
 
     d_j <= t_j   and   d_j + d_(j+1) <= t_j + t_(j+1) + 1.
 
-The first condition is the pigeonhole principle of multi-index hashing: look into the buckets of all values within t_j flips of the query's substring j, where t_j = -1 means none. The second is the start of the
-"pigeonring" (Qin and Xiao, VLDB 2018): beside each row in a bucket lie the 16 bits of its code that follow the bucket's own, and a row goes further only if flips and
-differing bits together are within t_j + t_(j+1) + 1. Random rows almost never are, so whole codes are fetched for a handful of rows only.
+The first condition is the pigeonhole principle of multi-index hashing: look into the buckets of all values within t_j flips of the query's
+substring j, where t_j = -1 means none. The second is the start of the "pigeonring" (Qin and Xiao, VLDB 2018): beside each row in a bucket
+lie the 16 bits of its code that follow the bucket's own, and a row goes further only if flips and differing bits together are within
+t_j + t_(j+1) + 1. Random rows almost never are, so whole codes are fetched for a handful of rows only.
 
-Both conditions stay necessary when fewer bits are looked at. So a bucket may be addressed by the first p_j <= w_j bits of its substring (small segments: fewer buckets), as long as
-the 16 bits after them end within the next substring.
+Both conditions stay necessary when fewer bits are looked at. So a bucket may be addressed by the first p_j <= w_j bits of its substring
+(small segments: fewer buckets), as long as the 16 bits after them end within the next substring.
 """
 
 from __future__ import annotations
@@ -34,10 +36,10 @@ FILTER_BITS = 16
 ROW_NUMBER_BYTES = 3
 MAX_SEGMENT_ROWS = 1 << 8 * ROW_NUMBER_BYTES
 _BYTES_PER_ROW = 104
-"""Codes, tables and row numbers may take this much where rows are many; labels, buckets and bitmap come on top and stay below 110 with it."""
+"""Codes, tables and row numbers may take this much where rows are many; with labels, buckets and bitmap it stays below 110."""
 _MANY_ROWS = 1 << 22
 _ROWS_PER_BUCKET = 8
-"""At least so many on average: one vector instruction compares 32 of them, and a bucket costs two cache misses however few it holds."""
+"""At least so many on average: 32 of them are compared at once, and a bucket costs two cache misses however few it holds."""
 
 _WORTH_TRYING = 0.6
 """A plan expected to cost more than this share of a scan is not worth its risk."""
@@ -86,8 +88,8 @@ def tables_for(bits: int, rows: int, distance: int) -> tuple[Table, ...]:
 
 
 @lru_cache(maxsize=64)
-def probes_for(bits: int, tables: tuple[Table, ...], rows: int, distance: int) -> Probes | None:
-    """List the buckets to look into; None where scanning every code is expected to be cheaper (few rows, or a distance far beyond the cut's)."""
+def probes_for(tables: tuple[Table, ...], rows: int, distance: int) -> Probes | None:
+    """List the buckets to look into; None where scanning every code is likely cheaper (few rows, or a distance far beyond the cut's)."""
     thresholds = [-1] * len(tables)
     cost = 0.0
     most = scan_cost(rows) * _WORTH_TRYING
@@ -103,11 +105,11 @@ def probes_for(bits: int, tables: tuple[Table, ...], rows: int, distance: int) -
         for flips in range(threshold + 1):
             masks = _masks(table.prefix, flips)
             parts.append((np.full(masks.size, j, np.uint8), masks, np.full(masks.size, min(sums[j] - flips, FILTER_BITS), np.uint16)))
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    arrays = *columns, np.array(thresholds), np.array(sums)
-    for array in arrays:
+    numbers, masks, bounds = (np.concatenate(column) for column in zip(*parts, strict=True))
+    probes = Probes(numbers, masks, bounds, np.array(thresholds), np.array(sums), cost)
+    for array in (probes.tables, probes.masks, probes.bounds, probes.thresholds, probes.sums):
         array.flags.writeable = False
-    return Probes(*arrays, cost)
+    return probes
 
 
 def scan_cost(rows: int) -> int:
@@ -124,7 +126,10 @@ def _cut(bits: int, count: int, rows: int) -> tuple[Table, ...]:
 
 
 def _flips(tables: tuple[Table, ...], rows: int, distance: int) -> list[tuple[Table, int]]:
-    """Raise the thresholds from -1 by r + 1 steps in all, each time the one whose next flip adds the least cost. Best possible: each next flip of a table costs more than its last."""
+    """Raise the thresholds from -1 by r + 1 steps in all, each time the one whose next flip adds the least cost.
+
+    That is the best there is: each next flip of a table costs more than its last.
+    """
     thresholds = dict.fromkeys(tables, -1)
     steps = []
     for _ in range(distance + 1):

@@ -27,7 +27,7 @@ _logger = logging.getLogger(__name__)
 _FIRST_ROOM = 1024
 """Hits made room for at first; where it does not suffice the search goes on with more."""
 _BUDGET_SHARE = 0.12
-"""A query that turns out to cost more than this share of a scan (crowded buckets, far more than expected) is scanned instead: 1.12 scans in all."""
+"""A query that turns out to cost more than this share of a scan (its buckets are crowded) is scanned instead: 1.12 scans in all."""
 _OVERRUN = 1.5
 """A distance that is expected to cost more than that gets so much more than expected."""
 _NONE_REMOVED = np.empty(0, np.uint8)
@@ -71,7 +71,6 @@ class Segment:
         self._layout = arrays.get("layout")
         self._kernels = kernels()[0] if self._layout is not None else None
         if self._layout is not None and self._kernels is not None:
-            self._bits = algorithm.code_bytes * 8
             self._words = algorithm.code_bytes // 8
             self._tables = tuple(plan.Table(int(offset), int(prefix)) for offset, prefix, _ in self._layout.reshape(-1, 3))
             self._code_words = frozen(self.codes.view(np.uint64).reshape(-1))
@@ -101,13 +100,13 @@ class Segment:
         """How a query for `distance` would be answered, for people."""
         if self._kernels is None:
             return f"{self.rows} rows: scan by FAISS"
-        probes = plan.probes_for(self._bits, self._tables, self.rows, distance)
+        probes = plan.probes_for(self._tables, self.rows, distance)
         if probes is None:
             return f"{self.rows} rows: scan"
         return f"{self.rows} rows: {len(self._tables)} tables, {probes.masks.size} buckets a query"
 
     def range_search(self, codes: NDArray[np.uint8], max_distance: int, removed: NDArray[np.uint8]) -> RowHits | None:
-        """Find the rows within `max_distance` (inclusive) of each of `codes`, but those whose bits are set in `removed` (which may be empty). None: no hits."""
+        """Find the rows within `max_distance` (inclusive) of each of `codes`, except those set in `removed` (maybe empty). None: no hits."""
         if self._kernels is None:
             return self._flat_search(codes, max_distance, removed)
         words = codes.view(np.uint64).reshape(-1)
@@ -137,7 +136,9 @@ class Segment:
         hits = (parts[0] if len(parts) == 1 else np.concatenate(parts)).reshape(-1, 3)
         return hits[:, 0], hits[:, 1].astype(np.int32), hits[:, 2]
 
-    def _scan(self, words: NDArray[np.uint64], asked: NDArray[np.int64], max_distance: int, removed: NDArray[np.uint8]) -> NDArray[np.int64]:
+    def _scan(
+        self, words: NDArray[np.uint64], asked: NDArray[np.int64], max_distance: int, removed: NDArray[np.uint8]
+    ) -> NDArray[np.int64]:
         """Compare every code with the queries numbered in `asked`."""
         assert self._kernels is not None  # noqa: S101 - the caller looked
         room, found = _FIRST_ROOM * 64, -1
@@ -150,7 +151,7 @@ class Segment:
     def _plan(self, distance: int) -> tuple[Any, ...] | None:
         """The arguments of the compiled search that depend on the distance; None where a scan is cheaper."""
         if distance not in self._plans:
-            probes = plan.probes_for(self._bits, self._tables, self.rows, distance)
+            probes = plan.probes_for(self._tables, self.rows, distance)
             if probes is None:
                 self._plans[distance] = None
             else:
@@ -181,7 +182,11 @@ def build(algorithm: Algorithm, labels: NDArray[np.int64], codes: NDArray[np.uin
     base = int(labels[0])
     narrow = int(labels[-1]) - base <= np.iinfo(np.uint32).max
     offsets = (labels - base).astype(np.uint32 if narrow else np.int64)
-    arrays: dict[str, NDArray[Any]] = {"label_base": np.array([base]), "label_offsets": offsets, "codes": np.ascontiguousarray(codes).reshape(-1)}
+    arrays: dict[str, NDArray[Any]] = {
+        "label_base": np.array([base]),
+        "label_offsets": offsets,
+        "codes": np.ascontiguousarray(codes).reshape(-1),
+    }
     module = kernels()[0] if algorithm.distance_kind is DistanceKind.HAMMING else None
     if module is None:
         return arrays
@@ -234,4 +239,5 @@ def bits_at(bitmap: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[np.bo
     """Which of `rows` are set; an empty bitmap has none."""
     if not bitmap.size:
         return np.zeros(rows.size, np.bool_)
-    return (bitmap[rows >> 3] >> (rows & 7).astype(np.uint8) & 1).astype(np.bool_)
+    set_bits: NDArray[np.bool_] = (bitmap[rows >> 3] >> (rows & 7).astype(np.uint8) & 1).astype(np.bool_)
+    return set_bits
