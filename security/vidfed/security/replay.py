@@ -43,15 +43,23 @@ class ReplayMemory:
     """
 
     def __init__(self, path: Path) -> None:
+        """Open the memory at `path`, making it if absent.
+
+        Raises:
+            ReplayError: it cannot be opened.
+        """
         self._lock = threading.Lock()
-        self._database = sqlite3.connect(path, timeout=5, check_same_thread=False, isolation_level=None)
-        self._database.execute("PRAGMA journal_mode=WAL")
-        self._database.execute("PRAGMA synchronous=FULL")
-        self._database.execute(
-            "CREATE TABLE IF NOT EXISTS seen "
-            "(issuer TEXT, message_id BLOB, issued_ms INTEGER, PRIMARY KEY (issuer, message_id)) WITHOUT ROWID"
-        )
-        self._database.execute("CREATE INDEX IF NOT EXISTS seen_by_time ON seen (issued_ms)")
+        try:
+            self._database = sqlite3.connect(path, timeout=5, check_same_thread=False, isolation_level=None)
+            self._database.execute("PRAGMA journal_mode=WAL")
+            self._database.execute("PRAGMA synchronous=FULL")
+            self._database.execute(
+                "CREATE TABLE IF NOT EXISTS seen "
+                "(issuer TEXT, message_id BLOB, issued_ms INTEGER, PRIMARY KEY (issuer, message_id)) WITHOUT ROWID"
+            )
+            self._database.execute("CREATE INDEX IF NOT EXISTS seen_by_time ON seen (issued_ms)")
+        except sqlite3.Error as error:
+            raise ReplayError(f"{path}: {error}") from None
 
     def record(self, issuer: str, message_id: bytes, issued_ms: int, now_ms: int) -> None:
         """Remember a message, durably, if it is new.
