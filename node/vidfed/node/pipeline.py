@@ -40,7 +40,7 @@ from vidfed.security.errors import (
 from vidfed.security.replay import ReplayMemory, check_time_window
 from vidfed.security.tls import NODE_ROLE, claimed_peer, verify_peer
 from vidfed.wire.envelope import read_call
-from vidfed.wire.errors import MalformedError, Status, VersionError
+from vidfed.wire.errors import MalformedError, Status, TooLargeError, VersionError
 from vidfed.wire.lookup import read_request, write_answer
 from vidfed.wire.values import ANSWER_TYPE, LOOKUP_METHOD, REQUEST_TYPE, AnswerHeader, LookupAnswer, LookupRequest, Purpose
 
@@ -110,7 +110,8 @@ class LookupPipeline:
         try:
             credential_envelope, request_envelope = read_call(call)  # step 1
         except MalformedError as error:
-            return self._sign(progress, digest, Status.MALFORMED, str(error))
+            status = Status.TOO_LARGE if isinstance(error, TooLargeError) else Status.MALFORMED
+            return self._sign(progress, digest, status, str(error))
         try:
             request = self._admit(peer, credential_envelope, request_envelope, progress)  # steps 3 to 9
             found = self._search(request)  # step 10
@@ -158,6 +159,8 @@ class LookupPipeline:
         # Step 5.
         try:
             request = read_request(payload)
+        except TooLargeError as error:
+            raise _RefusalError(Status.TOO_LARGE, str(error)) from None
         except MalformedError as error:
             raise _RefusalError(Status.MALFORMED, str(error)) from None
         except VersionError as error:
