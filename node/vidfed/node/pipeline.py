@@ -42,7 +42,7 @@ from vidfed.security.tls import NODE_ROLE, claimed_peer, verify_peer
 from vidfed.wire.envelope import read_call
 from vidfed.wire.errors import MalformedError, Status, TooLargeError, VersionError
 from vidfed.wire.lookup import read_request, write_answer
-from vidfed.wire.values import ANSWER_TYPE, LOOKUP_METHOD, REQUEST_TYPE, AnswerHeader, LookupAnswer, LookupRequest, Purpose
+from vidfed.wire.values import ANSWER_TYPE, LOOKUP_METHOD, MAX_TEXT, REQUEST_TYPE, AnswerHeader, LookupAnswer, LookupRequest, Purpose
 
 if TYPE_CHECKING:
     from vidfed.node.catalogue import Catalogue, Found
@@ -241,7 +241,7 @@ class LookupPipeline:
             method=LOOKUP_METHOD,
             answered_ms=now_ms,
             status=status,
-            detail=detail,
+            detail=detail[:MAX_TEXT],  # it may quote the question, and a longer text would make the answer unreadable
             index=found.state if found else None,
             audit_position=position,
         )
