@@ -34,6 +34,7 @@ from vidfed.security.errors import (
     EnvelopeError,
     PeerError,
     ReplayError,
+    ReplayMemoryError,
     SignatureError,
     TimeWindowError,
 )
@@ -174,6 +175,9 @@ class LookupPipeline:
             self.replay.record(peer.id, header.message_id, header.issued_ms, now_ms)
         except TimeWindowError as error:
             raise _RefusalError(Status.OUTSIDE_TIME_WINDOW, str(error)) from None
+        except ReplayMemoryError as error:
+            _log.error("%s; not answering", error)
+            raise _RefusalError(Status.INTERNAL_ERROR, "", str(error)) from None
         except ReplayError as error:
             raise _RefusalError(Status.REPLAYED, "this message cannot be accepted again", str(error)) from None
         # Step 7.
