@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from vidfed.security import replay
-from vidfed.security.errors import ReplayError, TimeWindowError
+from vidfed.security.errors import ReplayError, ReplayMemoryError, TimeWindowError
 from vidfed.security.replay import WINDOW_MS, ReplayMemory, check_time_window
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def test_flooded(memory: ReplayMemory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "MAX_MESSAGES_PER_ISSUER", 3)
     for number in range(3):
         memory.record("nl", bytes([number]) * 16, NOW, NOW)
-    with pytest.raises(ReplayError, match="too many"):
+    with pytest.raises(ReplayMemoryError, match="too many"):
         memory.record("nl", b"\xff" * 16, NOW, NOW)
     memory.record("fr", b"\xff" * 16, NOW, NOW)  # nobody else suffers
     later = NOW + 3 * WINDOW_MS
@@ -122,7 +122,7 @@ def test_a_memory_that_cannot_be_written_refuses(memory: ReplayMemory, tmp_path:
     with sqlite3.connect(tmp_path / "replay.db") as database:
         database.execute("DROP TABLE seen")
     database.close()
-    with pytest.raises(ReplayError, match="replay memory"):
+    with pytest.raises(ReplayMemoryError, match="replay memory"):
         memory.record("nl", ID, NOW, NOW)
 
 
@@ -134,7 +134,7 @@ def test_a_closed_memory_refuses(memory: ReplayMemory) -> None:
 
 def test_a_damaged_memory_is_an_error_of_ours_that_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "replay.db").write_bytes(b"this is no database, and long enough to be seen as none" * 20)
-    with pytest.raises(ReplayError, match=r"replay\.db"):
+    with pytest.raises(ReplayMemoryError, match=r"replay\.db"):
         ReplayMemory(tmp_path / "replay.db")
 
 

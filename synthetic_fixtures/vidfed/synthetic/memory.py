@@ -278,6 +278,10 @@ class MemoryNode:
         """Take records into the store."""
         self.store.upsert(records, now_ms=self.federation.clock())
 
+    def logged(self) -> int:
+        """Return how many entries the audit log has."""
+        return len(self.audit)
+
     def ask(self, call: LookupCall, peer: str) -> Envelope:
         """Return the signed answer to a call that arrives over a connection of this member's node."""
         return self.pipeline.answer(call, self.federation.members[peer].tls.certificate)
