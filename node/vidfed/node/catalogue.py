@@ -6,6 +6,7 @@ the store, and says so when they do not, so that being behind is never mistaken 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import threading
@@ -19,7 +20,7 @@ from vidfed.node.errors import IndexBehindError, IndexBrokenError, NodeError, St
 from vidfed.wire.values import Hit, IndexState, Match
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from vidfed.node.records import Record
@@ -57,6 +58,7 @@ class Catalogue:
         self._clock = clock
         self._indexes = {algorithm: self._open(algorithm) for algorithm in PERCEPTUAL}
         self._follow_lock = threading.Lock()
+        self._gate = _Gate()
         self._moved = threading.Condition()
         self._version = min(index.source_version for index in self._indexes.values())
         self._target = self._version
@@ -124,7 +126,8 @@ class Catalogue:
                 for record_id in found.get(code, ())
             ]
         try:
-            result = self._indexes[algorithm].range_search(column.codes, column.max_distance)
+            with self._gate.search():
+                result = self._indexes[algorithm].range_search(column.codes, column.max_distance)
         except IndexCorruptError as error:
             self._broken = str(error)
             raise IndexBrokenError(f"{algorithm.label}: {error}") from error
@@ -171,7 +174,8 @@ class Catalogue:
                 self._report(broken=None)
                 return False
             for algorithm, index in self._indexes.items():
-                _apply(index, algorithm, changes)
+                with self._gate.change():
+                    _apply(index, algorithm, changes)
                 index.flush(source_version=changes[-1].version)
             with self._moved:
                 self._version = changes[-1].version
@@ -195,6 +199,44 @@ class Catalogue:
             _log.warning("%s index is damaged (%s); rebuilding it from the record store", algorithm.label, error)
             shutil.rmtree(path)
             return HashIndex.open(path, algorithm)
+
+
+class _Gate:
+    """Lets many searches through at once, or one change.
+
+    A changed row is removed and added again: a search in between would not find a record that was there before and is there after.
+    """
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._searches = 0
+        self._changing = False
+
+    @contextlib.contextmanager
+    def search(self) -> Iterator[None]:
+        """Wait for a change to end, then search."""
+        with self._condition:
+            self._condition.wait_for(lambda: not self._changing)
+            self._searches += 1
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._searches -= 1
+                self._condition.notify_all()
+
+    @contextlib.contextmanager
+    def change(self) -> Iterator[None]:
+        """Let no new search begin, wait for those that run, then change. One thread at a time."""
+        with self._condition:
+            self._changing = True
+            self._condition.wait_for(lambda: not self._searches)
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._changing = False
+                self._condition.notify_all()
 
 
 def _apply(index: HashIndex, algorithm: Algorithm, changes: Sequence[Change]) -> None:
