@@ -10,7 +10,7 @@ import contextlib
 import logging
 import shutil
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,6 +42,21 @@ class Found:
     records: tuple[Record, ...]
     hits: tuple[Hit, ...]
     truncated_items: tuple[int, ...]
+
+    def nearest(self, cap: int) -> Found:
+        """Return this with at most `cap` records for each item, the nearest; items cut by it are named too."""
+        kept: dict[int, list[Hit]] = {}
+        for hit in self.hits:
+            kept.setdefault(hit.item, []).append(hit)
+        cut = {item for item, hits in kept.items() if len(hits) > cap}
+        hits = [hit for found in kept.values() for hit in found[:cap]]
+        order = {record: position for position, record in enumerate(dict.fromkeys(hit.record for hit in hits))}
+        return Found(
+            self.state,
+            tuple(self.records[record] for record in order),
+            tuple(replace(hit, record=order[hit.record]) for hit in hits),
+            tuple(sorted(cut.union(self.truncated_items))),
+        )
 
 
 class Catalogue:
