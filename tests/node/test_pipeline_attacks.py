@@ -447,6 +447,37 @@ def test_enumeration_by_one_member(federation: MemoryFederation, tmp_path: Path)
         assert status(node, call_for(federation, one)) is Status.ANSWERED
 
 
+# --- answers that would not fit ---
+
+
+def test_an_answer_too_large_for_one_message_is_cut_and_says_so(
+    node: MemoryNode, federation: MemoryFederation, asker: MemoryInvestigator
+) -> None:
+    note = "x" * MAX_TEXT
+    described = dict.fromkeys(("series", "case_reference", "case_contact", "handling_note", "category", "category_scale"), note)
+    node.hold(*(Record({Algorithm.PDQ: number.to_bytes(32)}, **described) for number in range(600)))  # type: ignore[arg-type]
+    items = [Hash(Algorithm.PDQ, (number << 6).to_bytes(32)) for number in range(10)]  # 64 records each are within 6 bits
+    request = replace(federation.request(asker, items), columns=columns_of(items))
+    generous = replace(node.pipeline, policy=replace(node.pipeline.policy, max_hits_per_item=50))
+    node.pipeline = generous
+    answer = told(node, call_of(asker.credential, federation.sign(request, asker)))
+    assert answer.header.status is Status.ANSWERED
+    assert {hit.item for hit in answer.hits} == set(range(10))
+    assert answer.truncated_items == tuple(range(10))
+    assert {hit.matches[0].distance for hit in answer.hits if hit.item == 0} >= {0, 1}
+
+
+def test_an_answer_that_cannot_be_cut_to_fit_is_refused(
+    node: MemoryNode, federation: MemoryFederation, asker: MemoryInvestigator
+) -> None:
+    note = "x" * MAX_TEXT
+    names = ("series", "case_reference", "case_contact", "handling_note", "category", "category_scale")
+    far_apart = [Hash(Algorithm.MD5, number.to_bytes(16)) for number in range(400)]
+    node.hold(*(Record({Algorithm.MD5: entry.code}, **dict.fromkeys(names, note)) for entry in far_apart))  # type: ignore[arg-type]
+    call = call_of(asker.credential, federation.sign(federation.request(asker, far_apart), asker))
+    assert status(node, call) is Status.TOO_LARGE
+
+
 # --- policy ---
 
 
