@@ -19,7 +19,7 @@ Every outcome from step 3 on is a signed answer, bound to the question by the di
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vidfed.index import DistanceError
@@ -34,15 +34,27 @@ from vidfed.security.errors import (
     EnvelopeError,
     PeerError,
     ReplayError,
+    ReplayMemoryError,
     SignatureError,
     TimeWindowError,
 )
 from vidfed.security.replay import ReplayMemory, check_time_window
 from vidfed.security.tls import NODE_ROLE, claimed_peer, verify_peer
 from vidfed.wire.envelope import read_call
-from vidfed.wire.errors import MalformedError, Status, VersionError
+from vidfed.wire.errors import MalformedError, Status, TooLargeError, VersionError
 from vidfed.wire.lookup import read_request, write_answer
-from vidfed.wire.values import ANSWER_TYPE, LOOKUP_METHOD, REQUEST_TYPE, AnswerHeader, LookupAnswer, LookupRequest, Purpose
+from vidfed.wire.values import (
+    ANSWER_TYPE,
+    DIGEST_BYTES,
+    LOOKUP_METHOD,
+    MAX_MESSAGE_BYTES,
+    MAX_TEXT,
+    REQUEST_TYPE,
+    AnswerHeader,
+    LookupAnswer,
+    LookupRequest,
+    Purpose,
+)
 
 if TYPE_CHECKING:
     from vidfed.node.catalogue import Catalogue, Found
@@ -53,6 +65,7 @@ if TYPE_CHECKING:
     from vidfed.v1.services_pb2 import LookupCall
 
 _log = logging.getLogger(__name__)
+_ANSWER_BYTES = MAX_MESSAGE_BYTES - 4096  # room for what the header says only at the end: audience, time, audit position
 
 
 class UnknownPeerError(Exception):
@@ -110,7 +123,8 @@ class LookupPipeline:
         try:
             credential_envelope, request_envelope = read_call(call)  # step 1
         except MalformedError as error:
-            return self._sign(progress, digest, Status.MALFORMED, str(error))
+            status = Status.TOO_LARGE if isinstance(error, TooLargeError) else Status.MALFORMED
+            return self._sign(progress, digest, status, str(error))
         try:
             request = self._admit(peer, credential_envelope, request_envelope, progress)  # steps 3 to 9
             found = self._search(request)  # step 10
@@ -158,6 +172,8 @@ class LookupPipeline:
         # Step 5.
         try:
             request = read_request(payload)
+        except TooLargeError as error:
+            raise _RefusalError(Status.TOO_LARGE, str(error)) from None
         except MalformedError as error:
             raise _RefusalError(Status.MALFORMED, str(error)) from None
         except VersionError as error:
@@ -171,6 +187,9 @@ class LookupPipeline:
             self.replay.record(peer.id, header.message_id, header.issued_ms, now_ms)
         except TimeWindowError as error:
             raise _RefusalError(Status.OUTSIDE_TIME_WINDOW, str(error)) from None
+        except ReplayMemoryError as error:
+            _log.error("%s; not answering", error)
+            raise _RefusalError(Status.INTERNAL_ERROR, "", str(error)) from None
         except ReplayError as error:
             raise _RefusalError(Status.REPLAYED, "this message cannot be accepted again", str(error)) from None
         # Step 7.
@@ -202,12 +221,19 @@ class LookupPipeline:
             raise _RefusalError(Status.WRONG_AUDIENCE, f"the request is not addressed to {self.member}")
 
     def _search(self, request: LookupRequest) -> Found:
+        cap = self.policy.max_hits_per_item
         try:
-            return self.catalogue.search(request.columns, max_hits_per_item=self.policy.max_hits_per_item)
+            found = self.catalogue.search(request.columns, max_hits_per_item=cap)
         except IndexBehindError as error:
             raise _RefusalError(Status.STALE_INDEX, "", str(error)) from None
         except (IndexBrokenError, StoreError) as error:
             raise _RefusalError(Status.INDEX_UNAVAILABLE, "", str(error)) from None
+        while len(write_answer(self._answer(self._header("", bytes(DIGEST_BYTES), Status.ANSWERED, "", found), found))) > _ANSWER_BYTES:
+            cap //= 2
+            if not cap:
+                raise _RefusalError(Status.TOO_LARGE, "the answer does not fit into one message")
+            found = found.nearest(cap)
+        return found
 
     def _sign(self, progress: _Progress, digest: bytes, status: Status, detail: str, found: Found | None = None) -> Envelope:
         """Steps 11 and 12."""
@@ -230,22 +256,26 @@ class LookupPipeline:
         except AuditError as error:
             _log.error("%s; not answering", error)
             status, detail, found = Status.AUDIT_UNAVAILABLE, "", None
-        header = AnswerHeader(
+        header = replace(self._header(progress.member, digest, status, detail, found), answered_ms=now_ms, audit_position=position)
+        return Envelope(ANSWER_TYPE, write_answer(self._answer(header, found))).signed_by(self.signer)
+
+    def _header(self, audience: str, digest: bytes, status: Status, detail: str, found: Found | None) -> AnswerHeader:
+        return AnswerHeader(
             federation=self.federation,
             issuer=self.member,
-            audience=progress.member,
+            audience=audience,
             request_digest=digest,
             method=LOOKUP_METHOD,
-            answered_ms=now_ms,
+            answered_ms=0,
             status=status,
-            detail=detail,
+            detail=detail[:MAX_TEXT],  # it may quote the question, and a longer text would make the answer unreadable
             index=found.state if found else None,
-            audit_position=position,
         )
-        answer = LookupAnswer(header)
-        if found:
-            answer = LookupAnswer(header, tuple(record.view() for record in found.records), found.hits, found.truncated_items)
-        return Envelope(ANSWER_TYPE, write_answer(answer)).signed_by(self.signer)
+
+    def _answer(self, header: AnswerHeader, found: Found | None) -> LookupAnswer:
+        if not found:
+            return LookupAnswer(header)
+        return LookupAnswer(header, tuple(record.view() for record in found.records), found.hits, found.truncated_items)
 
 
 def _stated_purpose(request: LookupRequest) -> Purpose:

@@ -56,12 +56,20 @@ class AuditLog:
     """An append-only log in a SQLite file. Safe from several threads and processes."""
 
     def __init__(self, path: Path) -> None:
+        """Open the log at `path`, making it if absent.
+
+        Raises:
+            AuditError: it cannot be opened.
+        """
         self._lock = threading.Lock()
-        self._database = sqlite3.connect(path, timeout=5, check_same_thread=False, isolation_level=None)
-        self._database.execute("PRAGMA journal_mode=WAL")
-        self._database.execute("PRAGMA synchronous=FULL")
         columns = ", ".join(field.name for field in fields(AuditEntry))
-        self._database.execute(f"CREATE TABLE IF NOT EXISTS entries (position INTEGER PRIMARY KEY AUTOINCREMENT, {columns})")
+        try:
+            self._database = sqlite3.connect(path, timeout=5, check_same_thread=False, isolation_level=None)
+            self._database.execute("PRAGMA journal_mode=WAL")
+            self._database.execute("PRAGMA synchronous=FULL")
+            self._database.execute(f"CREATE TABLE IF NOT EXISTS entries (position INTEGER PRIMARY KEY AUTOINCREMENT, {columns})")
+        except sqlite3.Error as error:
+            raise AuditError(f"{path}: {error}") from None
 
     def append(self, entry: AuditEntry) -> int:
         """Write an entry and return its position, counted from 1, once it is on disk.
