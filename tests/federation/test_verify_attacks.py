@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -143,7 +143,7 @@ def test_answer_to_another_call(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("header", [{"sequence": 1}, {"last": False}, {"previous_digest": bytes(32)}])
-def test_a_piece_of_a_stream_is_no_whole_answer(scene: Scene, header: dict[str, object]) -> None:
+def test_a_piece_of_a_stream_is_no_whole_answer(scene: Scene, header: dict[str, Any]) -> None:
     with pytest.raises(AnswerError, match="piece of a stream"):
         scene.judge(scene.signed(scene.answer(**header)))
 
