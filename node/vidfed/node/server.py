@@ -16,7 +16,7 @@ from vidfed.node.pipeline import LookupPipeline, UnknownPeerError
 from vidfed.node.policy import HashRates, Policy, PolicySection
 from vidfed.node.status import announced
 from vidfed.node.store import RecordStore
-from vidfed.security.audit import AuditLog
+from vidfed.security.audit.member import Checkpointer, open_log, read_audit_section
 from vidfed.security.clock import system_clock
 from vidfed.security.errors import PeerError
 from vidfed.security.replay import ReplayMemory
@@ -68,7 +68,11 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
     policy = Policy.from_section(home.section("policy", PolicySection))
     directory_source = home.directory_source()
     directory_source.current()  # better no node than one that can only refuse
+    audit_section = read_audit_section(home)
     with contextlib.ExitStack() as stack:
+        audit = stack.enter_context(contextlib.closing(open_log(home)))
+        audit.checkpoint()  # so that the first answer can carry one
+        stack.enter_context(Checkpointer(audit, audit_section.checkpoint_every_s))
         store = stack.enter_context(contextlib.closing(RecordStore(home.folder / "store/records.db")))
         catalogue = stack.enter_context(contextlib.closing(Catalogue(store, home.folder / "index", system_clock)))
         pipeline = LookupPipeline(
@@ -80,7 +84,7 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
             policy=policy,
             rates=HashRates(policy.max_hashes_per_minute),
             replay=stack.enter_context(contextlib.closing(ReplayMemory(home.state_file("replay.db")))),
-            audit=stack.enter_context(contextlib.closing(AuditLog(home.state_file("audit.db")))),
+            audit=audit,
             clock=system_clock,
         )
         catalogue.start()
