@@ -65,7 +65,7 @@ def progress() -> Progress:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     error_console = Console(stderr=True)
-    return Progress(*columns, console=error_console, transient=False, disable=not error_console.is_terminal)
+    return Progress(*columns, console=error_console, transient=True, disable=not error_console.is_terminal)
 
 
 def log_to_stderr() -> None:

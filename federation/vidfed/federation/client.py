@@ -146,5 +146,7 @@ class FederationClient:
         if error.code() in _REFUSALS:
             return GatewayRefusedError(f"the gateway refuses: {error.details()}")
         if error.code() is grpc.StatusCode.UNAVAILABLE:
-            return GatewayError(f"the gateway at {self._kit.gateway} cannot be reached: is it running, and is this its address?")
+            return GatewayError(
+                f"the gateway at {self._kit.gateway} cannot be reached: is it running, is this its address, is your kit still valid?"
+            )
         return GatewayError(f"the gateway at {self._kit.gateway} failed: {error.code().name}: {error.details()}")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _STYLE = {Ternary.YES: "bold green", Ternary.NO: "bold red", Ternary.UNKNOWN: "yellow"}
 _HOUR_MS = 60 * MINUTE_MS
+_WIDE = 130  # columns of a terminal that take all of a hit in one row
 _NOTABLE_S = 60  # an answer on its way looks a little old
 _DAY_MS = 24 * _HOUR_MS
 
@@ -30,7 +31,7 @@ def show_result(result: LookupResult, console: Console, *, now_ms: int) -> None:
     many = len(result.items) > 1
     hits = result.hits
     if hits:
-        console.print(_hit_table(result, hits, many=many, now_ms=now_ms))
+        console.print(_hit_table(result, hits, many=many, now_ms=now_ms, narrow=console.width < _WIDE))
     if not many and not hits:
         console.print(Text(f"No node that answered knows {result.items[0].label}."))
     elif many:
@@ -54,28 +55,37 @@ def short_labels(labels: list[str]) -> list[str]:
     return [label[prefix:] for label in labels]
 
 
-def _hit_table(result: LookupResult, hits: list[FoundHit], *, many: bool, now_ms: int) -> Table:
+def _hit_table(result: LookupResult, hits: list[FoundHit], *, many: bool, now_ms: int, narrow: bool) -> Table:
+    """Return one row for each hit; on a narrow terminal a row has few columns of several lines."""
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    columns = ["Member", "Match", "Victim identified", "Offender identified", "Series", "Case and contact", "Handling", "Index"]
     labels = short_labels([item.label for item in result.items])
+    columns = ["Member", "Match", "Known"] if narrow else ["Member", "Match", "Victim\nidentified", "Offender\nidentified", "Series"]
     for name in (["Item"] if many else []) + columns:
-        table.add_column(name, overflow="fold", min_width=20 if name == "Case and contact" else None)
+        table.add_column(name, overflow="fold", no_wrap=name == "Match")
+    for name in ("Case and contact", "Handling", "Index"):
+        if not narrow:
+            table.add_column(name, overflow="fold", min_width=20 if name == "Case and contact" else None)
     states = {node.member: node.index for node in result.nodes}
     for hit in hits:
         record = hit.record
-        contact = "\n".join(part for part in (record.case_reference, record.case_contact, f"ref {record.reference}") if part)
+        contact = [part for part in (record.case_reference, record.case_contact, f"ref {record.reference}") if part]
         handling = f"{record.handling_code.name} {record.handling_note or record.handling_code.meaning}"
-        cells = [
-            Text(hit.member, style="bold"),
-            Text(_matches(hit.matches)),
-            _ternary(record.victim_identified),
-            _ternary(record.offender_identified),
-            Text(record.series or "-"),
-            Text(contact),
-            Text(handling),
-            Text(_age(states[hit.member], now_ms)),
-        ]
-        table.add_row(*([Text(labels[hit.item])] if many else []), *cells)
+        cells = [Text(labels[hit.item])] if many else []
+        cells += [Text(hit.member, style="bold"), Text(_matches(hit.matches))]
+        identified = [_ternary(record.victim_identified), _ternary(record.offender_identified)]
+        rest = [Text(record.series or "-"), Text("\n".join(contact)), Text(handling), Text(_age(states[hit.member], now_ms))]
+        if narrow:
+            known = Text("\n").join(
+                [
+                    Text("victim identified: ") + identified[0],
+                    Text("offender identified: ") + identified[1],
+                    Text("series: ") + rest[0],
+                    *rest[1:],
+                ]
+            )
+            table.add_row(*cells, known)
+        else:
+            table.add_row(*cells, *identified, *rest)
     return table
 
 

@@ -78,6 +78,8 @@ _READ_BYTES: Final = 1 << 20
 _FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")
 _MPO: Final = "MPO"  # what Pillow calls a JPEG with further pictures attached; the first one is hashed
 _BACKGROUND: Final = (255, 255, 255)  # under transparent pixels: white, as on a page and as most viewers and converters show them
+_PHASH_SIZE: Final = (32, 32)
+_DHASH_SIZE: Final = (9, 8)
 _EXIF_ORIENTATION: Final = 0x0112
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -233,12 +235,12 @@ def _hash_or_raise(path: Path, *, orientations: bool, bulk: bool) -> PictureHash
     content, digests = _read(path)
     picture, mime_type = _decode(content)
     pdq_codes, quality = _pdq(picture, orientations=orientations, bulk=bulk)
-    # imagehash turns to grey first whatever it is given, and grey stays as it is: once is enough for both.
-    grey = picture.convert("L")
+    # imagehash makes any picture grey and small first, and does nothing to one that is so already: done here, it is done without copies.
+    grey = picture if picture.mode == "L" else picture.convert("L")
     perceptual = (
         Hash(Algorithm.PDQ, pdq_codes[0]),
-        Hash(Algorithm.PHASH, np.packbits(imagehash.phash(grey).hash).tobytes()),
-        Hash(Algorithm.DHASH, np.packbits(imagehash.dhash(grey).hash).tobytes()),
+        Hash(Algorithm.PHASH, np.packbits(imagehash.phash(grey.resize(_PHASH_SIZE, Image.Resampling.LANCZOS)).hash).tobytes()),
+        Hash(Algorithm.DHASH, np.packbits(imagehash.dhash(grey.resize(_DHASH_SIZE, Image.Resampling.LANCZOS)).hash).tobytes()),
     )
     return PictureHashes(
         path=path,
@@ -254,11 +256,10 @@ def _hash_or_raise(path: Path, *, orientations: bool, bulk: bool) -> PictureHash
 
 def _read(path: Path) -> tuple[bytes, tuple[Hash, ...]]:
     """Read a file once: the bytes to decode and the digests of the same bytes, even if somebody is writing to it meanwhile."""
-    # Non-blocking, or opening a named pipe would wait for a writer for ever.
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0) as file:
+    if path.is_dir():
+        raise _UnfitError("a folder, not a picture file" if any(path.iterdir()) else "an empty folder")
+    with open(path, "rb", buffering=0, opener=_open_without_waiting) as file:
         status = os.fstat(file.fileno())
-        if stat.S_ISDIR(status.st_mode):
-            raise _UnfitError("a folder, not a picture file" if any(path.iterdir()) else "an empty folder")
         if not stat.S_ISREG(status.st_mode):
             raise _UnfitError("not a regular file")
         content = bytearray(file.read(_READ_BYTES))
@@ -275,6 +276,11 @@ def _read(path: Path) -> tuple[bytes, tuple[Hash, ...]]:
             for _, hasher in hashers:
                 hasher.update(chunk)
     return bytes(content), tuple(Hash(algorithm, hasher.digest()) for algorithm, hasher in hashers)
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open, but do not wait for ever for somebody to write into a named pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 _DIGESTS: Final = (Algorithm.MD5, Algorithm.SHA1, Algorithm.SHA256)
@@ -308,7 +314,8 @@ def _pillow() -> Iterator[None]:
 def _decode(content: bytes) -> tuple[Image.Image, str]:
     """Decode a picture as it is shown: mode "L" or "RGB", turned upright. Also its MIME type."""
     try:
-        with _pillow(), Image.open(io.BytesIO(content), formats=_FORMATS) as picture:
+        with _pillow():
+            picture = Image.open(io.BytesIO(content), formats=_FORMATS)
             _check_pixels(picture)
             mime_type = "image/jpeg" if picture.format == _MPO else Image.MIME[str(picture.format)]
             picture.load()
@@ -358,9 +365,9 @@ def _flat(picture: Image.Image) -> Image.Image:
         page = Image.new("RGB", picture.size, _BACKGROUND)
         page.paste(layers, mask=layers.getchannel("A"))
         return page
-    if picture.mode in {"1", "L"}:
-        return picture.convert("L")
-    return picture.convert("RGB")
+    # Converting into the mode it has would copy it.
+    wanted = "L" if picture.mode in {"1", "L"} else "RGB"
+    return picture if picture.mode == wanted else picture.convert(wanted)
 
 
 def _stretched(picture: Image.Image) -> Image.Image:
@@ -392,7 +399,7 @@ def _pdq(picture: Image.Image, *, orientations: bool, bulk: bool) -> tuple[list[
 
             array = np.asarray(picture)
             return pdq(array.reshape(picture.height, picture.width, -1), orientations=orientations)
-    array = np.asarray(picture.convert("RGB"))
+    array = np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
     if orientations:
         vectors, quality = pdqhash.compute_dihedral(array)
     else:
@@ -432,6 +439,12 @@ def _start_worker() -> None:
     # Ctrl-C reaches the whole process group. The parent ends the workers; they have nothing to say about it.
     signal(SIGINT, SIG_IGN)
     pthread_sigmask(SIG_SETMASK, ())
+    _keep_memory()
+
+
+def _keep_memory() -> None:
+    """Let Pillow keep 128 MB between pictures: fresh memory for each costs about as much as decoding it."""
+    Image.core.set_blocks_max(8)  # type: ignore[attr-defined]  # described in Pillow's reference, "Block allocator"
 
 
 def _hash_in_worker(path: Path, orientations: bool) -> HashingResult:

@@ -51,8 +51,8 @@ deadline_s = 20.0
 answer_members = {answer_members}
 # Purposes that are answered; known: {known_purposes}.
 purposes = {purposes}
-# For each member.
-max_hashes_per_minute = 60000
+# For each member; a picture is asked with 13 hashes.
+max_hashes_per_minute = 600000
 # Of more records for one picture, the nearest are told and the answer says that there are more.
 max_hits_per_item = 20
 

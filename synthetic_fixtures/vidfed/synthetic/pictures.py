@@ -1,10 +1,10 @@
 """Seeded synthetic pictures: noise, shapes and strokes that mean nothing, for tests, benchmarks and the demo.
 
-There is never any picture of a person or a thing here. What the families copy from real collections is only what matters to a hash: how much
-there is to see and how alike unrelated pictures are. The ordinary families are as varied as photographs; the awkward ones are those
+There is never any picture of a person or a thing here. What the families copy from real collections is only what matters to a hash: how
+much there is to see, and how alike unrelated pictures are. The ordinary families are as varied as photographs; the awkward ones are those
 that make perceptual hashes fail in practice, which random hashes never show.
 
-The same seed gives the same pixels on any machine: random numbers are drawn as integers, and all drawing and scaling is Pillow's integer arithmetic.
+The same seed gives the same pixels on any machine: random numbers are drawn as integers, and all drawing and scaling is integer arithmetic.
 """
 
 from __future__ import annotations
@@ -68,11 +68,11 @@ def frames(seed: int, count: int, size: tuple[int, int] = SIZE) -> list[Image.Im
     still = _scene(rng, size)
     width, height = size
     side = max(2, min(size) // 24)
-    colour, top = _colour(rng), int(rng.integers(0, height - side))
+    colour, start, top = _colour(rng), int(rng.integers(0, width - side)), int(rng.integers(0, height - side))
     series = []
     for number in range(count):
         frame = _grained(still, rng, strength=3)
-        left = (width - side) * number // max(1, count - 1)
+        left = (start + number * side // 2) % (width - side)
         ImageDraw.Draw(frame).rectangle((left, top, left + side, top + side), fill=colour)
         series.append(frame)
     return series

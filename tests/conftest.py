@@ -1,0 +1,39 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+class Ran(NamedTuple):
+    """How a command ended and what it said."""
+
+    status: int
+    out: str
+    err: str
+
+    def json(self) -> Any:  # noqa: ANN401 - a JSON document
+        return json.loads(self.out)
+
+
+def run_vidfed(*arguments: str | Path, cwd: Path | None = None) -> Ran:
+    """Run a `vidfed` command line in a process of its own."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("VIDFED_")}
+    command = [sys.executable, "-m", "vidfed.cli", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100, cwd=cwd, env=environment)
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="session")
+def vidfed() -> Callable[..., Ran]:
+    return run_vidfed

@@ -1,0 +1,31 @@
+"""`vidfed demo` from beginning to end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.conftest import Ran
+
+
+def test_the_demo_tells_its_story_and_leaves_nothing_running(vidfed: Callable[..., Ran], tmp_path: Path) -> None:
+    ran = vidfed("demo", "--folder", tmp_path / "demo")
+    assert ran.status == 0, ran.err
+    for told in (
+        "exact (MD5, SHA-1, SHA-256)",
+        "near: PDQ",
+        "flipped left to right",
+        "5 of 95 items known, 90 not known",
+        "COMPLETE: all 3 nodes answered, every answer verified.",
+        "INCOMPLETE: 2 of 3 nodes answered. Not answered: br (unreachable).",
+    ):
+        assert told in " ".join(ran.out.split())
+    assert vidfed("node", "status", "--home", tmp_path / "demo/nl", "--json").json()["serving"] is False
+
+
+def test_the_demo_does_not_write_into_a_folder_in_use(vidfed: Callable[..., Ran], tmp_path: Path) -> None:
+    (tmp_path / "mine").touch()
+    assert vidfed("demo", "--folder", tmp_path).status == 2

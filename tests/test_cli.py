@@ -1,0 +1,67 @@
+"""The command line as a newcomer meets it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+
+from vidfed.cli.root import root
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.conftest import Ran
+
+HEAVY = ("numpy", "faiss", "grpc", "PIL", "sqlalchemy", "numba", "rich", "nacl", "cryptography")
+
+
+def every_command() -> Iterator[tuple[str, ...]]:
+    context = click.Context(root)
+    for name in root.list_commands(context):
+        command = root.get_command(context, name)
+        yield (name,)
+        if isinstance(command, click.Group):
+            yield from ((name, below) for below in command.list_commands(context))
+
+
+@pytest.mark.parametrize("names", list(every_command()), ids=" ".join)
+def test_every_command_explains_itself(names: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        root.main([*names, "--help"], prog_name="vidfed")
+    assert ended.value.code == 0
+    assert f"Usage: vidfed {' '.join(names)}" in capsys.readouterr().out
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = "import sys; from vidfed.cli.root import root; root.main(['--help'], standalone_mode=False); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "click" in loaded
+    assert not loaded & set(HEAVY)
+
+
+def test_an_unknown_command_is_wrong_usage(vidfed: Callable[..., Ran]) -> None:
+    ran = vidfed("lokup")
+    assert ran.status == 2
+    assert "No such command" in ran.err
+
+
+def test_the_version_is_told(vidfed: Callable[..., Ran]) -> None:
+    assert vidfed("--version").out.startswith("vidfed 0.")
+
+
+def test_a_folder_without_a_member_says_how_to_make_one(vidfed: Callable[..., Ran], tmp_path: object) -> None:
+    ran = vidfed("node", "serve", "--home", str(tmp_path))
+    assert ran.status == 1
+    assert "`vidfed node init` makes a member's folder" in ran.err
+
+
+def test_a_missing_kit_says_where_kits_come_from(vidfed: Callable[..., Ran], tmp_path: object) -> None:
+    why = ("--case", "1", "--purpose", "identification", "--legal-basis", "law")
+    ran = vidfed("lookup", "--hash", "md5:" + "0" * 32, "--kit", f"{tmp_path}/none", *why)
+    assert ran.status == 1
+    assert "vidfed trust issue-investigator" in ran.err
