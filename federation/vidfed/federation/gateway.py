@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from vidfed.federation.fanout import Nodes
 from vidfed.federation.bookkeeping import Bookkeeping
+from vidfed.federation.fanout import Nodes
 from vidfed.security.audit.member import Checkpointer, open_log, read_audit_section
 from vidfed.security.clock import system_clock
 from vidfed.security.credentials import verify_credential

@@ -42,8 +42,8 @@ class Bench:
     def storage(self) -> Storage:
         return Storage(self.path, self.origin, read_only=True)
 
-    def entry(self, number: int = 0, **changed: Any) -> AuditEntry:
-        values = {
+    def entry(self, number: int = 0, **changed: Any) -> AuditEntry:  # noqa: ANN401 - any of the entry's fields
+        values: dict[str, Any] = {
             "time_ms": self.now_ms + number,
             "operation": Operation.DISCLOSURE,
             "event": Event.LOOKUP_ANSWERED,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from vidfed.security.audit import Event, Operation
 from vidfed.security.audit.entries import commit
 from vidfed.security.audit.merkle import Frontier, leaf_hash
 from vidfed.security.audit.notes import Checkpoint
@@ -17,7 +18,7 @@ from vidfed.security.errors import AuditDamagedError
 from vidfed.security.keys import SigningKey
 
 if TYPE_CHECKING:
-    from conftest import Bench
+    from tests.security.audit.conftest import Bench
 
 
 def tamper(bench: Bench, *statements: str) -> None:
@@ -163,8 +164,6 @@ def test_same_size_other_root(bench: Bench) -> None:
 
 
 def test_an_erasure_announced_by_an_earlier_entry_does_not_cover_a_later_one(bench: Bench) -> None:
-    from vidfed.security.audit import Event, Operation
-
     with closing(bench.open()) as log:
         log.append(bench.entry(event=Event.LOG_ERASED, operation=Operation.ERASURE, details={"positions": (5,)}))
         log.append_many([bench.entry(number) for number in range(9)])

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vidfed.security.audit import AuditLog
 from vidfed.security.audit.merkle import verify_inclusion
 from vidfed.security.audit.verify import verify_log
 from vidfed.security.errors import AuditError
@@ -22,7 +21,8 @@ from vidfed.security.errors import AuditError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Bench
+    from tests.security.audit.conftest import Bench
+    from vidfed.security.audit import AuditLog
 
 CHILD = """
 import sys
@@ -149,8 +149,14 @@ CRASHES = {
     "before anything is written": ("AuditLog._write = lambda *_: os._exit(9)", 3),
     "inside the transaction": ("import vidfed.security.audit.log as m\nm.insert_rows = lambda *_: os._exit(9)", 3),
     "after the rows, before the commit": (
-        "import vidfed.security.audit.log as m\nreal = m.insert_rows\n"
-        "def stop(database, table, rows):\n    real(database, table, rows)\n    table == 'hashes' and os._exit(9)\nm.insert_rows = stop",
+        """
+import vidfed.security.audit.log as m
+real = m.insert_rows
+def stop(database, table, rows):
+    real(database, table, rows)
+    table == "hashes" and os._exit(9)
+m.insert_rows = stop
+""",
         3,
     ),
     "after the commit, before the reply": (

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import getpass
 import logging
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
+from vidfed.security.audit.entries import AuditEntry
 from vidfed.security.audit.log import AuditLog
 from vidfed.security.audit.notes import log_origin
 from vidfed.security.audit.storage import Storage
+from vidfed.security.audit.witness import Witness
 from vidfed.security.clock import Clock, system_clock
 from vidfed.security.errors import AuditError, HomeError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from vidfed.security.audit.entries import Event, Operation
     from vidfed.security.home import MemberHome
 
 _log = logging.getLogger(__name__)
 _FILE = "audit.db"
+_WITNESS_FILE = "witness.db"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,3 +108,36 @@ class Checkpointer:
             except AuditError as error:
                 # Not the end: appends fail too while the log cannot be written, and say so in every answer.
                 _log.error("no checkpoint could be signed: %s", error)
+
+
+def open_witness(home: MemberHome, *, clock: Clock = system_clock) -> Witness:
+    """Open the member's memory as a witness of the others, and of what they cosigned.
+
+    Raises:
+        AuditError: it cannot be opened.
+        KeyFileError: the audit key cannot be used.
+    """
+    path = home.state_file(_WITNESS_FILE)
+    return Witness(path, federation=home.federation, member=home.member, signer=home.audit_signer, clock=clock)
+
+
+@contextlib.contextmanager
+def logged(home: MemberHome, operation: Operation, event: Event, **details: int | str) -> Iterator[dict[str, int | str]]:
+    """Log a command that changes something: before it begins, and what came of it. What cannot be logged is not done.
+
+    Yields:
+        A mapping for counts of what was done, which the second entry will hold.
+
+    Raises:
+        AuditError: the log cannot be written.
+    """
+    base = AuditEntry(system_clock(), operation, event, home.member, outcome="BEGUN", details={"operator": getpass.getuser(), **details})
+    with contextlib.closing(open_log(home)) as log:
+        begun = log.append(base).position
+        done: dict[str, int | str] = {}
+        outcome = "FAILED"
+        try:
+            yield done
+            outcome = "DONE"
+        finally:
+            log.append(replace(base, time_ms=system_clock(), outcome=outcome, details={**base.details, **done, "begun": begun}))

@@ -63,6 +63,15 @@ class Frontier:
         self.size += 1
         return stored
 
+    def append_complete(self, root: bytes, height: int) -> None:
+        """Add a complete subtree of 2**height leaves, which must begin at a multiple of its size."""
+        position, current = self.size >> height, root
+        while position & 1:
+            current = node_hash(self.roots.pop(), current)
+            position >>= 1
+        self.roots.append(current)
+        self.size += 1 << height
+
     def root(self) -> bytes:
         """Return the tree's root."""
         if not self.roots:
@@ -81,6 +90,27 @@ def read_frontier(read: ReadHashes, size: int) -> Frontier:
             roots.append(_complete(read, start, height))
             start += 1 << height
     return Frontier(size, roots)
+
+
+def complete_after(read: ReadHashes, start: int, size: int) -> list[bytes]:
+    """Return the roots of the complete subtrees that follow the first `start` leaves up to `size`, as `heights_after` lists them."""
+    roots = []
+    for height in heights_after(start, size):
+        roots.append(_complete(read, start, height))
+        start += 1 << height
+    return roots
+
+
+def heights_after(start: int, size: int) -> list[int]:
+    """Return the heights of the largest aligned complete subtrees that fill [start, size), left to right."""
+    heights = []
+    while start < size:
+        height = (size - start).bit_length() - 1
+        if start:
+            height = min(height, (start & -start).bit_length() - 1)
+        heights.append(height)
+        start += 1 << height
+    return heights
 
 
 def tree_root(read: ReadHashes, size: int) -> bytes:
@@ -186,6 +216,13 @@ def verify_consistency(old: int, new: int, old_root: bytes, new_root: bytes, pro
         if proof or old_root != EMPTY_ROOT:
             raise ProofError("an empty log has one root only, and needs no proof")
         return
+    before, after = _consistent_roots(old, new, old_root, proof)
+    if before != old_root or after != new_root:
+        raise ProofError("consistency proof: does not lead from the old root to the new one")
+
+
+def _consistent_roots(old: int, new: int, old_root: bytes, proof: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """Return the old and the new root that the proof leads to, for 0 < old < new."""
     path = list(proof)
     if not old & (old - 1):
         path.insert(0, old_root)
@@ -210,8 +247,7 @@ def verify_consistency(old: int, new: int, old_root: bytes, new_root: bytes, pro
         last >>= 1
     if last:
         raise ProofError("consistency proof: too short")
-    if before != old_root or after != new_root:
-        raise ProofError("consistency proof: does not lead from the old root to the new one")
+    return before, after
 
 
 def _check_hashes(proof: Sequence[bytes]) -> None:

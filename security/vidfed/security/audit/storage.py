@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vidfed.security.audit.entries import SealedEntry
 from vidfed.security.audit.merkle import leaf_hash
@@ -146,10 +146,13 @@ class Storage:
         ((first, last),) = self._fetch(query, (from_ms, to_ms))
         return (0, 0) if first is None else (first, last + 1)
 
+    def has_content_before(self, position: int) -> bool:
+        """Tell whether an entry before this position still has its content."""
+        return bool(self._fetch("SELECT 1 FROM entries WHERE position < ? AND body IS NOT NULL LIMIT 1", (position,)))
+
     def stored_hashes(self) -> Iterator[tuple[int, int, bytes]]:
         """Yield (level, position, hash) of all stored hashes above the leaves."""
-        for level, position, stored in self._fetch("SELECT level, position, hash FROM hashes ORDER BY level, position"):
-            yield level, position, stored
+        yield from self._fetch("SELECT level, position, CAST(hash AS BLOB) FROM hashes ORDER BY level, position")
 
     def latest_checkpoint(self) -> tuple[int, str] | None:
         """Return (time in ms, note) of the newest checkpoint."""
@@ -171,7 +174,7 @@ class Storage:
             if connection is not None:
                 connection.close()
 
-    def _fetch(self, query: str, values: Iterable[int] = ()) -> list[tuple[object, ...] | tuple[int, ...] | tuple[bytes, ...]]:
+    def _fetch(self, query: str, values: Iterable[int] = ()) -> list[Any]:
         with self._reader_lock:
             try:
                 return self._reader.execute(query, tuple(values)).fetchall()

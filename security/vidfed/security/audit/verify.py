@@ -101,7 +101,8 @@ def verify_log(storage: Storage, keys: Sequence[PublicKey], known: Iterable[Know
     """
     (_, origin), report = storage.about, VerifyReport(storage.about[1])
     checkpoints = _signed_checkpoints(storage, keys, known, report)
-    drops, missing = DropsAnnounced(), []
+    drops = DropsAnnounced()
+    missing: list[int] = []
     edge = Frontier()
     stored: dict[tuple[int, int], bytes] = {}
     try:
