@@ -6,8 +6,8 @@ the store, and says so when they do not, so that being behind is never mistaken 
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import shutil
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -61,6 +61,8 @@ class Catalogue:
         self._version = min(index.source_version for index in self._indexes.values())
         self._target = self._version
         self._broken: str | None = None
+        self._damaged: set[Algorithm] = set()
+        self._renewals = 0
         self._wake = threading.Event()
         self._stopping = False
         self._follower = threading.Thread(target=self._follow_forever, name="index-follower", daemon=True)
@@ -95,12 +97,15 @@ class Catalogue:
             IndexBrokenError: the indexes cannot be used.
             StoreError: the store cannot be read.
         """
+        renewals = self._renewals
         version, changed_ms = self._store.version()
         self._wait_until(version, patience_s)
         matches: dict[int, dict[int, list[Match]]] = {}
         for column in columns:
             for item, record_id, match in self._search_column(column):
                 matches.setdefault(item, {}).setdefault(record_id, []).append(match)
+        if self._renewals != renewals:
+            raise IndexBehindError("an index was renewed during the search")  # it may have been searched while it was empty
         records = self._store.records(sorted({record_id for found in matches.values() for record_id in found}))
         hits, truncated = _rank(matches, records, max_hits_per_item)
         order = {record_id: position for position, record_id in enumerate(dict.fromkeys(record_id for _, record_id, _ in hits))}
@@ -126,7 +131,8 @@ class Catalogue:
         try:
             result = self._indexes[algorithm].range_search(column.codes, column.max_distance)
         except IndexCorruptError as error:
-            self._broken = str(error)
+            self._damaged.add(algorithm)
+            self._wake.set()
             raise IndexBrokenError(f"{algorithm.label}: {error}") from error
         except (HashError, OSError, RuntimeError) as error:
             raise IndexBrokenError(f"{algorithm.label}: {error}") from error
@@ -161,6 +167,8 @@ class Catalogue:
     def _follow_once(self) -> bool:
         """Apply one batch of changes; return whether there may be more."""
         with self._follow_lock:
+            while self._damaged:
+                self._renew(self._damaged.pop())
             target, _ = self._store.version()
             if target < self._version:
                 raise StoreError(
@@ -170,11 +178,13 @@ class Catalogue:
             if not changes:
                 self._report(broken=None)
                 return False
+            reached = changes[-1].version
             for algorithm, index in self._indexes.items():
-                _apply(index, algorithm, changes)
-                index.flush(source_version=changes[-1].version)
+                if index.source_version < reached:
+                    _apply(index, algorithm, changes)
+                    index.flush(source_version=reached)
             with self._moved:
-                self._version = changes[-1].version
+                self._version = reached
                 self._target = max(target, self._version)
                 self._broken = None
                 self._moved.notify_all()
@@ -193,8 +203,19 @@ class Catalogue:
             return HashIndex.open(path, algorithm)
         except IndexCorruptError as error:
             _log.warning("%s index is damaged (%s); rebuilding it from the record store", algorithm.label, error)
-            shutil.rmtree(path)
+            HashIndex.discard(path)
             return HashIndex.open(path, algorithm)
+
+    def _renew(self, algorithm: Algorithm) -> None:
+        """Throw away an index that turned out to be damaged while in use, and start again from an empty one."""
+        _log.warning("%s index is damaged; rebuilding it from the record store", algorithm.label)
+        with self._moved:
+            self._renewals += 1
+            self._version = 0  # until it is rebuilt, nothing can be said about what is not found
+        with contextlib.suppress(HashError):
+            self._indexes[algorithm].close()
+        HashIndex.discard(self._folder / algorithm.value)
+        self._indexes[algorithm] = HashIndex.open(self._folder / algorithm.value, algorithm)
 
 
 def _apply(index: HashIndex, algorithm: Algorithm, changes: Sequence[Change]) -> None:
