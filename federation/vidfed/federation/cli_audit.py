@@ -188,9 +188,8 @@ def witnesses(home: Path, as_json: bool) -> None:
                 click.echo(f"{member:<8} never {text}")
     for entry in evidence:
         click.echo(f"EVIDENCE {entry.kind} of the log of {entry.member}, found {as_text(entry.time_ms)}: two states it signed,")
-        click.echo(
-            f"         {entry.held.size} entries with root {entry.held.root.hex()[:16]} and {entry.shown.size} with {entry.shown.root.hex()[:16]}"
-        )
+        held, shown = (f"{found.size} entries with root {found.root.hex()[:16]}" for found in (entry.held, entry.shown))
+        click.echo(f"         {held} and {shown}")
     raise SystemExit(bool(evidence))
 
 

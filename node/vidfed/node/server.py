@@ -18,6 +18,7 @@ from vidfed.node.policy import HashRates, Policy, PolicySection
 from vidfed.node.status import announced
 from vidfed.node.store import RecordStore
 from vidfed.node.witnessing import Witnessing
+from vidfed.security.audit.changes import Seen
 from vidfed.security.audit.member import Checkpointer, open_log, open_witness, read_audit_section
 from vidfed.security.clock import system_clock
 from vidfed.security.errors import PeerError
@@ -73,6 +74,9 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
     audit_section = read_audit_section(home)
     with contextlib.ExitStack() as stack:
         audit = stack.enter_context(contextlib.closing(open_log(home)))
+        seen = Seen(home.state_file("seen.json"), home.member, audit, system_clock)
+        seen.policy(home.section("policy", PolicySection))
+        seen.trust(directory_source)
         audit.checkpoint()  # so that the first answer can carry one
         stack.enter_context(Checkpointer(audit, audit_section.checkpoint_every_s))
         witness = stack.enter_context(contextlib.closing(open_witness(home)))
@@ -101,7 +105,7 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
             stack.enter_context(announced(home.state_file("serving"), address))
             on_ready(address)
 
-        rounds = Witnessing(home.member, audit, witness, directory_source, home.node_tls)
+        rounds = Witnessing(home.member, audit, witness, directory_source, home.node_tls, seen)
         witnessing = asyncio.create_task(rounds.run(audit_section.witness_every_s))
         try:
             await run_until_signal(server, section.listen, credentials, announce)

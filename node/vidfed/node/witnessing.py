@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vidfed.security.audit import AuditLog
+    from vidfed.security.audit.changes import Seen
     from vidfed.security.audit.witness import Witness
     from vidfed.security.directory import Directory, DirectorySource, Member
     from vidfed.security.tls import TlsIdentity
@@ -42,6 +43,7 @@ class Witnessing:
     witness: Witness
     source: DirectorySource
     own_tls: Callable[[], TlsIdentity]
+    seen: Seen
 
     async def run(self, every_s: float) -> None:
         """Make a round every so often, for ever."""
@@ -59,6 +61,7 @@ class Witnessing:
             SecurityError: the own log or the trust directory cannot be used.
         """
         directory = self.source.current()
+        await asyncio.to_thread(self.seen.trust, self.source)
         if await asyncio.to_thread(len, self.log):
             await asyncio.to_thread(self.log.checkpoint)
         others = [member for member in directory.members.values() if member.id != self.member]
