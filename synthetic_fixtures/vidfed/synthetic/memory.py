@@ -19,7 +19,7 @@ from vidfed.node.catalogue import Catalogue
 from vidfed.node.pipeline import LookupPipeline
 from vidfed.node.policy import HashRates, Policy, PolicySection
 from vidfed.node.store import RecordStore
-from vidfed.security.audit import AuditLog
+from vidfed.security.audit import AuditLog, log_origin
 from vidfed.security.clock import DAY_MS, MINUTE_MS, system_clock
 from vidfed.security.credentials import Credential
 from vidfed.security.directory import Anchor, Directory, Member
@@ -80,6 +80,7 @@ class MemoryMember:
 
     id: str
     signer: SigningKey
+    audit_signer: SigningKey
     ca: TlsIdentity
     tls: TlsIdentity
     entry: Member
@@ -123,9 +124,10 @@ class MemoryFederation:
     def add(self, *ids: str, endpoint: str = "127.0.0.1:1") -> None:
         """Add members with new keys, CAs and node certificates; a member already there gets all of them anew."""
         for member in ids:
-            signer, ca = SigningKey.generate(), make_ca(self.federation, member)
-            entry = Member(member, f"Unit {member}", endpoint, (signer.public,), ca.certificate, f"desk@{member}.example")
-            self.members[member] = MemoryMember(member, signer, ca, make_node_leaf(ca, self.federation, member), entry)
+            signer, audit_signer, ca = SigningKey.generate(), SigningKey.generate(), make_ca(self.federation, member)
+            keys, audit_keys = (signer.public,), (audit_signer.public,)
+            entry = Member(member, f"Unit {member}", endpoint, keys, audit_keys, ca.certificate, f"desk@{member}.example")
+            self.members[member] = MemoryMember(member, signer, audit_signer, ca, make_node_leaf(ca, self.federation, member), entry)
         self.version += 1
 
     def remove(self, member: str) -> None:
@@ -247,7 +249,9 @@ class MemoryNode:
         self.store = RecordStore(folder / "records.db")
         self.catalogue = Catalogue(self.store, folder / "index", federation.clock)
         self.replay = ReplayMemory(folder / "replay.db")
-        self.audit = AuditLog(folder / "audit.db")
+        self.audit = AuditLog(
+            folder / "audit.db", log_origin(federation.federation, member), self.member.audit_signer, clock=federation.clock
+        )
         checked = Policy.from_section(policy)
         self.pipeline = LookupPipeline(
             federation=federation.federation,
