@@ -7,6 +7,7 @@ this call, (5) the audit log has it, (6) the member's signature is added to the 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from dataclasses import dataclass
@@ -73,12 +74,12 @@ class GatewayServicer(rpc.GatewayServiceServicer):
         """Ask the request's audience; stream each node's reply as it comes."""
         (leaf_pem,) = context.auth_context()["x509_pem_cert"]
         try:
-            directory = self._source.current()
-            envelope, question = self._admit(request, leaf_pem, directory)
+            # Signatures and a log on disk take their time: not on the event loop, where every other lookup would wait for them.
+            envelope, question, directory = await asyncio.to_thread(self._admit, request, leaf_pem)
         except (SecurityError, WireError) as error:
             _log.warning("refused a lookup: %s", error)
             await context.abort(_CODES.get(type(error), grpc.StatusCode.PERMISSION_DENIED), str(error))
-        call = pb.LookupCall(credential=request.credential, request=wire_envelope.to_message(envelope.signed_by(self._home.signer)))
+        call = pb.LookupCall(credential=request.credential, request=wire_envelope.to_message(envelope))
         members = [directory.members[member] for member in dict.fromkeys(question.header.audience) if member in directory.members]
         # The caller's own deadline leaves time to hear which nodes did not answer; a call without one is not of our client.
         deadline_s = max(0.0, min(self._section.deadline_s, float(context.time_remaining() or 0) - GATEWAY_GRACE_S))
@@ -91,17 +92,18 @@ class GatewayServicer(rpc.GatewayServiceServicer):
         """Hand out the signed directory; whoever receives it verifies it."""
         del request
         try:
-            return pb.GetDirectoryResponse(signed_directory=self._source.signed())
+            return pb.GetDirectoryResponse(signed_directory=await asyncio.to_thread(self._source.signed))
         except SecurityError as error:
             _log.error("%s", error)
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
 
-    def _admit(self, call: pb.LookupCall, leaf_pem: bytes, directory: Directory) -> tuple[Envelope, LookupRequest]:
-        """Steps 1 to 5; return the envelope and what is in it.
+    def _admit(self, call: pb.LookupCall, leaf_pem: bytes) -> tuple[Envelope, LookupRequest, Directory]:
+        """Steps 1 to 6, blocking; return the envelope with the member's signature, what is in it, and the directory it was judged by.
 
         Raises:
             SecurityError, WireError: a step refuses.
         """
+        directory = self._source.current()
         now_ms = self._clock()
         own = directory.member(self._home.member)
         peer = verify_peer(leaf_pem, directory, now_ms)  # 1
@@ -132,7 +134,7 @@ class GatewayServicer(rpc.GatewayServiceServicer):
                 records_disclosed=0,
             )
         )
-        return request_envelope, question
+        return request_envelope.signed_by(self._home.signer), question, directory  # 6
 
 
 _CODES: dict[type[Exception], grpc.StatusCode] = {AuditError: grpc.StatusCode.UNAVAILABLE}
