@@ -48,7 +48,7 @@ class Scene:
 
     def answer(self, member: str = "fr", status: Status = Status.ANSWERED, **header: object) -> LookupAnswer:
         now_ms = self.federation.clock()
-        return answer_to(self.request, self.envelope.digest, self.federation.members[member], status, now_ms, **header)
+        return answer_to(self.request, self.envelope.digest, member, status, now_ms, **header)
 
     def signed(self, answer: LookupAnswer, by: str = "fr") -> Envelope:
         return sign_answer(answer, self.federation.members[by].signer)

@@ -219,12 +219,12 @@ def call_of(credential: Envelope, request: Envelope) -> LookupCall:
 
 
 def answer_to(
-    request: LookupRequest, digest: bytes, member: MemoryMember, status: Status, now_ms: int, **header: object
+    request: LookupRequest, digest: bytes, member: str, status: Status, now_ms: int, **header: object
 ) -> LookupAnswer:
     """Return an answer without hits as an honest node would give it; `header` replaces fields of its header."""
     complete = AnswerHeader(
         federation=request.header.federation,
-        issuer=member.id,
+        issuer=member,
         audience=request.header.issuer,
         request_digest=digest,
         method=LOOKUP_METHOD,
