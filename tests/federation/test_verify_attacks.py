@@ -48,7 +48,7 @@ class Scene:
 
     def answer(self, member: str = "fr", status: Status = Status.ANSWERED, **header: object) -> LookupAnswer:
         now_ms = self.federation.clock()
-        return answer_to(self.request, self.envelope.digest, self.federation.members[member], status, now_ms, **header)
+        return answer_to(self.request, self.envelope.digest, member, self.federation.members[member].audit_signer, status, now_ms, **header)
 
     def signed(self, answer: LookupAnswer, by: str = "fr") -> Envelope:
         return sign_answer(answer, self.federation.members[by].signer)
@@ -69,7 +69,7 @@ def test_an_honest_answer_holds(scene: Scene) -> None:
 
 
 def test_an_honest_refusal_holds(scene: Scene) -> None:
-    refusal = LookupAnswer(replace(scene.answer(status=Status.STALE_INDEX).header, index=None))
+    refusal = scene.answer(status=Status.STALE_INDEX, index=None)
     assert scene.judge(scene.signed(refusal)).header.status is Status.STALE_INDEX
 
 

@@ -113,7 +113,6 @@ headers = st.builds(
     status=st.just(Status.ANSWERED),
     detail=texts,
     index=st.none() | st.builds(IndexState, uint64, int64, int64, st.lists(algorithms, max_size=3).map(tuple)),
-    audit_position=uint64,
     sequence=uint32,
     last=st.booleans(),
     previous_digest=st.sampled_from([b"", bytes(32)]),

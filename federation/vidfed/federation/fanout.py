@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
 import grpc
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from vidfed.security.directory import Directory, Member
     from vidfed.security.tls import TlsIdentity
 
+_log = logging.getLogger(__name__)
 _RETIRE_S = 60.0
 _PROOF_S = 10.0
 _KINDS = {
@@ -76,6 +78,10 @@ class Nodes:
                 self._retire(member.id)
             kind = _KINDS.get(error.code(), FailureKind.PROTOCOL_ERROR)
             return pb.NodeReply(member=member.id, failure=pb.Failure(kind=kind.value, detail=_described(kind, member, error)))
+        except Exception:  # noqa: BLE001 - one member's odd entry must not take the other nodes' answers with it
+            _log.exception("could not ask %s", member.id)
+            failure = pb.Failure(kind=FailureKind.PROTOCOL_ERROR.value, detail="the gateway could not ask; see its log")
+            return pb.NodeReply(member=member.id, failure=failure)
         return pb.NodeReply(member=member.id, answer=answer)
 
     def _channel(self, member: Member, directory: Directory) -> grpc.aio.Channel:

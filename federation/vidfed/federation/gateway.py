@@ -8,6 +8,7 @@ has each reply before the investigator has it.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from dataclasses import dataclass
@@ -89,7 +90,7 @@ class GatewayServicer(rpc.GatewayServiceServicer):
         except (SecurityError, WireError) as error:
             _log.warning("refused a lookup: %s", error)
             await context.abort(_CODES.get(type(error), grpc.StatusCode.PERMISSION_DENIED), str(error))
-        call = pb.LookupCall(credential=request.credential, request=wire_envelope.to_message(envelope.signed_by(self._home.signer)))
+        call = pb.LookupCall(credential=request.credential, request=wire_envelope.to_message(envelope))
         members = [directory.members[member] for member in dict.fromkeys(question.header.audience) if member in directory.members]
         # The caller's own deadline leaves time to hear which nodes did not answer; a call without one is not of our client.
         deadline_s = max(0.0, min(self._section.deadline_s, float(context.time_remaining() or 0) - GATEWAY_GRACE_S))
@@ -107,7 +108,7 @@ class GatewayServicer(rpc.GatewayServiceServicer):
         """Hand out the signed directory; whoever receives it verifies it."""
         del request
         try:
-            return pb.GetDirectoryResponse(signed_directory=self._source.signed())
+            return pb.GetDirectoryResponse(signed_directory=await asyncio.to_thread(self._source.signed))
         except SecurityError as error:
             _log.error("%s", error)
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
@@ -134,7 +135,7 @@ class GatewayServicer(rpc.GatewayServiceServicer):
         return peer
 
     async def _admit(self, call: pb.LookupCall, leaf_pem: bytes, directory: Directory) -> tuple[Envelope, LookupRequest]:
-        """Steps 1 to 4; return the envelope and what is in it.
+        """Steps 1 to 4, and 6: return the envelope with the member's signature added, and what is in it.
 
         Raises:
             SecurityError, WireError: a step refuses; it is logged if an own investigator asked.
@@ -142,11 +143,12 @@ class GatewayServicer(rpc.GatewayServiceServicer):
         peer = self._own_investigator(leaf_pem, directory)  # 1
         credential_envelope, request_envelope = wire_envelope.read_call(call)
         try:
-            question = self._check(credential_envelope, request_envelope, peer, directory)
+            # Signatures take their time: not on the event loop, where every other lookup would wait for them.
+            question = await asyncio.to_thread(self._check, credential_envelope, request_envelope, peer, directory)
         except (SecurityError, WireError) as error:
             await self._books.refused(peer.pseudonym, request_envelope.digest, type(error).__name__)
             raise
-        return request_envelope, question
+        return request_envelope.signed_by(self._home.signer), question  # 6
 
     def _check(self, credential_envelope: Envelope, request_envelope: Envelope, peer: Peer, directory: Directory) -> LookupRequest:
         """Steps 2 to 4."""

@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from vidfed.v1.services_pb2 import LookupCall
 
 _log = logging.getLogger(__name__)
-_ANSWER_BYTES = MAX_MESSAGE_BYTES - 32 * 1024  # room for what is added only at the end: the log's receipt with its cosigned checkpoint
+_ANSWER_BYTES = MAX_MESSAGE_BYTES - 80 * 1024  # room for what is added only at the end: the log's receipt with its cosigned checkpoint
 
 
 class UnknownPeerError(Exception):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from vidfed.security.errors import SecurityError
-from vidfed.security.tls import TlsIdentity, node_server_name
+from vidfed.security.tls import TlsIdentity, is_one_ca, node_server_name
 from vidfed.wire.errors import ServeError
 from vidfed.wire.values import MAX_MESSAGE_BYTES
 
@@ -50,7 +50,9 @@ def server_credentials(own_tls: Callable[[], TlsIdentity], directory_source: Dir
 
     def snapshot() -> tuple[TlsIdentity, bytes]:
         members = directory_source.current().members.values()
-        return own_tls(), b"\n".join(member.tls_ca for member in members)
+        if damaged := sorted(member.id for member in members if not is_one_ca(member.tls_ca)):
+            _log.error("TLS trusts nobody of %s: the directory holds no CA certificate of them", ", ".join(damaged))
+        return own_tls(), b"\n".join(member.tls_ca for member in members if is_one_ca(member.tls_ca))
 
     current = snapshot()
 

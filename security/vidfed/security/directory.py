@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cryptography import x509
-
 from vidfed.security.clock import Clock, as_text, system_clock
 from vidfed.security.documents import FEDERATION_ID, MEMBER_ID, check_id, read_document, read_object
 from vidfed.security.envelope import Envelope
@@ -27,6 +25,7 @@ from vidfed.security.errors import (
 )
 from vidfed.security.files import write_whole
 from vidfed.security.keys import PublicKey, Signer
+from vidfed.security.tls import is_one_ca
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -293,21 +292,11 @@ def read_member_request(envelope: Envelope) -> Member:
         member = Member.from_fields(json.loads(envelope.payload))
         for key in (*member.signing_keys, *member.audit_keys[:1]):
             envelope.verify(MEMBER_REQUEST_TYPE, [key])
-        _check_ca(member)
+        if not is_one_ca(member.tls_ca):
+            raise DirectoryError(f"member {member.id}: tls_ca must be exactly one CA certificate")
     except (ValueError, RecursionError, SignatureError, EnvelopeError) as error:
         raise DirectoryError(f"member request: {error}") from None
     return member
-
-
-def _check_ca(member: Member) -> None:
-    """Refuse what is not one CA certificate: gRPC takes all members' CAs as one text, in which a damaged one spoils the others'."""
-    try:
-        (authority,) = x509.load_pem_x509_certificates(member.tls_ca)
-        is_ca = authority.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (ValueError, x509.ExtensionNotFound):
-        is_ca = False
-    if not is_ca:
-        raise DirectoryError(f"member {member.id}: tls_ca must be exactly one CA certificate")
 
 
 def _read_keys(entry: Mapping[str, Any], name: str) -> tuple[PublicKey, ...]:

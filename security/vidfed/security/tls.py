@@ -104,6 +104,19 @@ def verify_peer(leaf_pem: bytes, directory: Directory, now_ms: int) -> Peer:
     return peer
 
 
+@functools.lru_cache(maxsize=4096)
+def is_one_ca(authority_pem: bytes) -> bool:
+    """Tell whether this is exactly one CA certificate.
+
+    gRPC takes all members' CAs as one text, in which a damaged one spoils the others.
+    """
+    try:
+        (authority,) = x509.load_pem_x509_certificates(authority_pem)
+        return authority.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+        return False
+
+
 def leaf_expires_ms(certificate: bytes) -> int:
     """Return when a PEM certificate ends, in ms since the epoch."""
     return _moment_ms(x509.load_pem_x509_certificate(certificate).not_valid_after_utc)

@@ -7,6 +7,7 @@ sets. Nothing here listens on a network; `MemoryNode` is one member's real pipel
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import resource
 import secrets
 from dataclasses import dataclass, field, replace
@@ -19,12 +20,12 @@ from vidfed.node.catalogue import Catalogue
 from vidfed.node.pipeline import LookupPipeline
 from vidfed.node.policy import HashRates, Policy, PolicySection
 from vidfed.node.store import RecordStore
-from vidfed.security.audit import AuditLog, log_origin
+from vidfed.security.audit import AuditLog, Checkpoint, log_origin
 from vidfed.security.clock import DAY_MS, MINUTE_MS, system_clock
 from vidfed.security.credentials import Credential
 from vidfed.security.directory import Anchor, Directory, Member
 from vidfed.security.envelope import Envelope
-from vidfed.security.errors import DirectoryExpiredError
+from vidfed.security.errors import AuditError, DirectoryExpiredError
 from vidfed.security.keys import SigningKey
 from vidfed.security.replay import ReplayMemory
 from vidfed.security.tls import TlsIdentity, make_ca, make_investigator_leaf, make_node_leaf
@@ -38,6 +39,7 @@ from vidfed.wire.values import (
     AnswerHeader,
     HashColumn,
     IndexState,
+    LogReceipt,
     LookupAnswer,
     LookupRequest,
     Purpose,
@@ -220,11 +222,14 @@ def call_of(credential: Envelope, request: Envelope) -> LookupCall:
     return LookupCall(credential=to_message(credential), request=to_message(request))
 
 
-def answer_to(request: LookupRequest, digest: bytes, member: MemoryMember, status: Status, now_ms: int, **header: object) -> LookupAnswer:
-    """Return an answer without hits as an honest node would give it; `header` replaces fields of its header."""
+def answer_to(
+    request: LookupRequest, digest: bytes, member: str, audit_signer: Signer, status: Status, now_ms: int, **header: object
+) -> LookupAnswer:
+    """Return an answer without hits as an honest node with an empty log would give it; `header` replaces fields of its header."""
+    checkpoint = Checkpoint(log_origin(request.header.federation, member), 0, hashlib.sha256().digest()).signed_by(audit_signer)
     complete = AnswerHeader(
         federation=request.header.federation,
-        issuer=member.id,
+        issuer=member,
         audience=request.header.issuer,
         request_digest=digest,
         method=LOOKUP_METHOD,
@@ -232,7 +237,8 @@ def answer_to(request: LookupRequest, digest: bytes, member: MemoryMember, statu
         status=status,
         index=IndexState(1, now_ms, now_ms, tuple(column.algorithm for column in request.columns)),
     )
-    return LookupAnswer(replace(complete, **header))  # type: ignore[arg-type]  # the test names the fields
+    named = replace(complete, **header)  # type: ignore[arg-type]  # the test names the fields
+    return LookupAnswer(named, log=LogReceipt(0, bytes(32), checkpoint.text))
 
 
 def sign_answer(answer: LookupAnswer, signer: Signer) -> Envelope:
@@ -252,6 +258,7 @@ class MemoryNode:
         self.audit = AuditLog(
             folder / "audit.db", log_origin(federation.federation, member), self.member.audit_signer, clock=federation.clock
         )
+        self.audit.checkpoint()
         checked = Policy.from_section(policy)
         self.pipeline = LookupPipeline(
             federation=federation.federation,
@@ -274,7 +281,8 @@ class MemoryNode:
         self.catalogue.close()
         self.store.close()
         self.replay.close()
-        self.audit.close()
+        with contextlib.suppress(AuditError):  # a test may have closed it already
+            self.audit.close()
 
     def hold(self, *records: Record) -> None:
         """Take records into the store."""
