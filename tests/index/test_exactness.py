@@ -159,6 +159,15 @@ class _AnyHistory(RuleBasedStateMachine):
         self.oracle.add(labels[new], codes[new])
         return codes[:2]
 
+    @rule(target=known, count=st.integers(1, 40), seed=st.integers(0, 5), start=st.integers(0, 300))
+    def put(self, count: int, seed: int, start: int) -> Any:  # noqa: ANN401
+        codes = make_codes("uniform", count, self.algorithm.code_bytes, seed)
+        labels = np.arange(start, start + 2 * count, 2)
+        self.writer.put(labels, codes)
+        self.oracle.remove(labels)
+        self.oracle.add(labels, codes)
+        return codes[:2]
+
     @rule(start=st.integers(0, 300), count=st.integers(1, 200), step=st.integers(1, 3))
     def remove(self, start: int, count: int, step: int) -> None:
         labels = np.arange(start, start + count * step, step)

@@ -271,3 +271,19 @@ def test_the_package_shows_what_it_means_to_show() -> None:
         assert getattr(vidfed.index, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
         _ = vidfed.index.Nonsense
+
+
+def test_a_row_that_is_given_another_code_is_found_at_every_moment(tmp_path: Path) -> None:
+    codes = make_codes("uniform", 2, 32, 1)
+    with HashIndex.open(tmp_path / "index", Algorithm.PDQ, sizes=TINY) as index:
+        index.put([7], codes[:1])
+
+        def change() -> None:
+            for turn in range(300):
+                index.put([7], codes[turn % 2 : turn % 2 + 1])
+
+        changer = threading.Thread(target=change)
+        changer.start()
+        while changer.is_alive():
+            assert index.range_search(codes, 0).labels.tolist() == [7]
+        changer.join()

@@ -32,7 +32,9 @@ def show_result(result: LookupResult, console: Console, *, now_ms: int) -> None:
     hits = result.hits
     if hits:
         console.print(_hit_table(result, hits, many=many, now_ms=now_ms, narrow=console.width < _WIDE))
-    if not many and not hits:
+    if not any(node.outcome.answered for node in result.nodes) and not hits:
+        console.print(Text("No node answered: nothing is known about what was asked.", style="bold red"))
+    elif not many and not hits:
         console.print(Text(f"No node that answered knows {result.items[0].label}."))
     elif many:
         known = len({hit.item for hit in hits})

@@ -238,18 +238,33 @@ class HashIndex:
             HashInputError: an argument of the wrong type, shape or value, or a label that is there already.
             IndexClosedError: the index was closed or is read-only.
         """
-        labels, codes = _checked_labels(labels), self._checked_codes(codes)
-        if len(labels) != len(codes):
-            raise HashInputError(f"{len(labels)} labels for {len(codes)} codes")
-        ordered = labels if _ascending(labels) else np.sort(labels)
-        if (twice := ordered[1:][ordered[1:] == ordered[:-1]]).size:
-            raise HashInputError(f"label {twice[0]} is given twice")
+        labels, codes = self._checked_rows(labels, codes)
         with self._writing:
             self._check_writable()
             if (there := self._snapshot.any_of(labels)).size:
-                raise HashInputError(f"label {there[0]} is in the index already; remove it first to give it another code")
+                raise HashInputError(f"label {there[0]} is in the index already; `put` gives it another code")
             if labels.size:
-                self._add(labels, codes)
+                self._snapshot = self._with_added(self._snapshot, labels, codes)
+                self._start_merging()
+
+    def put(self, labels: NDArray[np.int64] | Sequence[int], codes: NDArray[np.uint8]) -> None:
+        """Add rows, and give those that are there already another code. A query meanwhile sees all of them as they were or as they are now.
+
+        Args:
+            labels: int64[n], not negative, none twice.
+            codes: uint8[n, bytes].
+
+        Raises:
+            HashInputError: an argument of the wrong type, shape or value.
+            IndexClosedError: the index was closed or is read-only.
+        """
+        labels, codes = self._checked_rows(labels, codes)
+        with self._writing:
+            self._check_writable()
+            if labels.size:
+                there = np.unique(self._snapshot.any_of(labels))
+                before = self._snapshot.without(there) if there.size else self._snapshot
+                self._snapshot = self._with_added(before, labels, codes)
                 self._start_merging()
 
     def remove(self, labels: NDArray[np.int64] | Sequence[int]) -> int:
@@ -324,12 +339,10 @@ class HashIndex:
 
     # --- inside: changing ---
 
-    def _add(self, labels: NDArray[np.int64], codes: NDArray[np.uint8]) -> None:
-        before = self._snapshot
+    def _with_added(self, before: Snapshot, labels: NDArray[np.int64], codes: NDArray[np.uint8]) -> Snapshot:
         rows = before.open.labels.size + labels.size
         if rows < self._sizes.seal_rows or before.rows + labels.size < self._sizes.first_seal_rows:
-            self._snapshot = replace(before, open=before.open.with_added(labels, codes))
-            return
+            return replace(before, open=before.open.with_added(labels, codes))
         if before.open.labels.size:
             opened = before.open.with_added(labels, codes)
             labels, codes = opened.labels, opened.codes
@@ -342,7 +355,7 @@ class HashIndex:
             arrays = build(self._algorithm, labels[part], codes[part], self._threads)
             sealed.append(Sealed(self._write_segment(self._new_name("segment"), arrays)))
         self._unsynced.update((part.segment.entry.name, part.segment.entry) for part in sealed)
-        self._snapshot = Snapshot((*before.sealed, *sealed), OpenRows.none(self._algorithm))
+        return Snapshot((*before.sealed, *sealed), OpenRows.none(self._algorithm))
 
     def _write_segment(self, name: str, arrays: dict[str, NDArray[Any]]) -> Segment:
         entry = self._folder.write_arrays(name, arrays)
@@ -526,6 +539,17 @@ class HashIndex:
                     self._pool.shutdown(wait=False)
                 if self._lock_descriptor is not None:
                     os.close(self._lock_descriptor)
+
+    def _checked_rows(
+        self, labels: NDArray[np.int64] | Sequence[int], codes: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        labels, codes = _checked_labels(labels), self._checked_codes(codes)
+        if len(labels) != len(codes):
+            raise HashInputError(f"{len(labels)} labels for {len(codes)} codes")
+        ordered = labels if _ascending(labels) else np.sort(labels)
+        if (twice := ordered[1:][ordered[1:] == ordered[:-1]]).size:
+            raise HashInputError(f"label {twice[0]} is given twice")
+        return labels, codes
 
     def _checked_codes(self, codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
         length = self._algorithm.code_bytes

@@ -106,7 +106,7 @@ class Segment:
         return f"{self.rows} rows: {len(self._tables)} tables, {probes.masks.size} buckets a query"
 
     def range_search(self, codes: NDArray[np.uint8], max_distance: int, removed: NDArray[np.uint8]) -> RowHits | None:
-        """Find the rows within `max_distance` (inclusive) of each of `codes`, except those set in `removed` (maybe empty). None: no hits."""
+        """Find rows within `max_distance` (inclusive) of each of `codes`, except those set in `removed` (maybe empty). None: no hits."""
         if self._kernels is None:
             return self._flat_search(codes, max_distance, removed)
         words = codes.view(np.uint64).reshape(-1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,6 +41,21 @@ class Found:
     records: tuple[Record, ...]
     hits: tuple[Hit, ...]
     truncated_items: tuple[int, ...]
+
+    def nearest(self, cap: int) -> Found:
+        """Return this with at most `cap` records for each item, the nearest; items cut by it are named too."""
+        kept: dict[int, list[Hit]] = {}
+        for hit in self.hits:
+            kept.setdefault(hit.item, []).append(hit)
+        cut = {item for item, hits in kept.items() if len(hits) > cap}
+        hits = [hit for found in kept.values() for hit in found[:cap]]
+        order = {record: position for position, record in enumerate(dict.fromkeys(hit.record for hit in hits))}
+        return Found(
+            self.state,
+            tuple(self.records[record] for record in order),
+            tuple(replace(hit, record=order[hit.record]) for hit in hits),
+            tuple(sorted(cut.union(self.truncated_items))),
+        )
 
 
 class Catalogue:
@@ -219,13 +234,17 @@ class Catalogue:
 
 
 def _apply(index: HashIndex, algorithm: Algorithm, changes: Sequence[Change]) -> None:
-    """Bring one index from before these changes to after them. Applying them twice gives the same."""
+    """Bring one index from before these changes to after them. Applying them twice gives the same.
+
+    A search meanwhile finds a changed record by its old code or its new one, never by neither.
+    """
     latest = {change.record_id: change.codes.get(algorithm) for change in changes}
-    index.remove(np.fromiter(latest, dtype=np.int64, count=len(latest)))
     present = {record_id: code for record_id, code in latest.items() if code is not None}
+    gone = latest.keys() - present.keys()
     if present:
         codes = np.frombuffer(b"".join(present.values()), dtype=np.uint8).reshape(len(present), algorithm.code_bytes)
-        index.add(np.fromiter(present, dtype=np.int64, count=len(present)), codes)
+        index.put(np.fromiter(present, dtype=np.int64, count=len(present)), codes)
+    index.remove(np.fromiter(gone, dtype=np.int64, count=len(gone)))
 
 
 def _rank(

@@ -34,15 +34,27 @@ from vidfed.security.errors import (
     EnvelopeError,
     PeerError,
     ReplayError,
+    ReplayMemoryError,
     SignatureError,
     TimeWindowError,
 )
 from vidfed.security.replay import ReplayMemory, check_time_window
 from vidfed.security.tls import NODE_ROLE, claimed_peer, verify_peer
 from vidfed.wire.envelope import read_call
-from vidfed.wire.errors import MalformedError, Status, VersionError
+from vidfed.wire.errors import MalformedError, Status, TooLargeError, VersionError
 from vidfed.wire.lookup import answer_digest, read_request, write_answer
-from vidfed.wire.values import ANSWER_TYPE, LOOKUP_METHOD, REQUEST_TYPE, AnswerHeader, LogReceipt, LookupAnswer, LookupRequest, Purpose
+from vidfed.wire.values import (
+    ANSWER_TYPE,
+    LOOKUP_METHOD,
+    MAX_MESSAGE_BYTES,
+    MAX_TEXT,
+    REQUEST_TYPE,
+    AnswerHeader,
+    LogReceipt,
+    LookupAnswer,
+    LookupRequest,
+    Purpose,
+)
 
 if TYPE_CHECKING:
     from vidfed.node.catalogue import Catalogue, Found
@@ -53,6 +65,7 @@ if TYPE_CHECKING:
     from vidfed.v1.services_pb2 import LookupCall
 
 _log = logging.getLogger(__name__)
+_ANSWER_BYTES = MAX_MESSAGE_BYTES - 32 * 1024  # room for what is added only at the end: the log's receipt with its cosigned checkpoint
 
 
 class UnknownPeerError(Exception):
@@ -112,10 +125,11 @@ class LookupPipeline:
         try:
             credential_envelope, request_envelope = read_call(call)  # step 1
         except MalformedError as error:
-            return self._sign(progress, digest, Status.MALFORMED, str(error))
+            status = Status.TOO_LARGE if isinstance(error, TooLargeError) else Status.MALFORMED
+            return self._sign(progress, digest, status, str(error))
         try:
             request = self._admit(peer, credential_envelope, request_envelope, progress)  # steps 3 to 9
-            found = self._search(request)  # step 10
+            found = self._search(request, progress, digest)  # step 10
         except _RefusalError as refusal:
             _log.warning("refused %s from %s: %s", refusal.status.name, peer.id, refusal)
             return self._sign(progress, digest, refusal.status, refusal.detail)
@@ -136,7 +150,9 @@ class LookupPipeline:
             raise UnknownPeerError("not a node")
         return directory.member(peer.member)
 
-    def _admit(self, peer: Member, credential_envelope: Envelope, request_envelope: Envelope, progress: _Progress) -> LookupRequest:
+    def _admit(  # noqa: PLR0912 - each branch is one refusal
+        self, peer: Member, credential_envelope: Envelope, request_envelope: Envelope, progress: _Progress
+    ) -> LookupRequest:
         now_ms = self.clock()
         # Step 3. The member's keys are those of the TLS peer: an envelope of another issuer cannot pass.
         try:
@@ -160,6 +176,8 @@ class LookupPipeline:
         # Step 5.
         try:
             request = read_request(payload)
+        except TooLargeError as error:
+            raise _RefusalError(Status.TOO_LARGE, str(error)) from None
         except MalformedError as error:
             raise _RefusalError(Status.MALFORMED, str(error)) from None
         except VersionError as error:
@@ -173,6 +191,9 @@ class LookupPipeline:
             self.replay.record(peer.id, header.message_id, header.issued_ms, now_ms)
         except TimeWindowError as error:
             raise _RefusalError(Status.OUTSIDE_TIME_WINDOW, str(error)) from None
+        except ReplayMemoryError as error:
+            _log.error("%s; not answering", error)
+            raise _RefusalError(Status.INTERNAL_ERROR, "", str(error)) from None
         except ReplayError as error:
             raise _RefusalError(Status.REPLAYED, "this message cannot be accepted again", str(error)) from None
         # Step 7.
@@ -203,13 +224,20 @@ class LookupPipeline:
         if self.member not in header.audience:
             raise _RefusalError(Status.WRONG_AUDIENCE, f"the request is not addressed to {self.member}")
 
-    def _search(self, request: LookupRequest) -> Found:
+    def _search(self, request: LookupRequest, progress: _Progress, digest: bytes) -> Found:
+        cap = self.policy.max_hits_per_item
         try:
-            return self.catalogue.search(request.columns, max_hits_per_item=self.policy.max_hits_per_item)
+            found = self.catalogue.search(request.columns, max_hits_per_item=cap)
         except IndexBehindError as error:
             raise _RefusalError(Status.STALE_INDEX, "", str(error)) from None
         except (IndexBrokenError, StoreError) as error:
             raise _RefusalError(Status.INDEX_UNAVAILABLE, "", str(error)) from None
+        while len(write_answer(self._compose(progress, digest, Status.ANSWERED, "", found))) > _ANSWER_BYTES:
+            cap //= 2
+            if not cap:
+                raise _RefusalError(Status.TOO_LARGE, "the answer does not fit into one message")
+            found = found.nearest(cap)
+        return found
 
     def _sign(self, progress: _Progress, digest: bytes, status: Status, detail: str, found: Found | None = None) -> Envelope:
         """Steps 11 and 12."""
@@ -233,7 +261,7 @@ class LookupPipeline:
             method=LOOKUP_METHOD,
             answered_ms=self.clock(),
             status=status,
-            detail=detail,
+            detail=detail[:MAX_TEXT],  # it may quote the question, and a longer text would make the answer unreadable
             index=found.state if found else None,
         )
         if found is None:

@@ -17,7 +17,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from vidfed.index import Algorithm
 from vidfed.v1 import audit_pb2 as audit_pb
 from vidfed.v1 import lookup_pb2 as pb
-from vidfed.wire.errors import MalformedError, Status, VersionError
+from vidfed.wire.errors import MalformedError, Status, TooLargeError, VersionError
 from vidfed.wire.values import (
     DIGEST_BYTES,
     MAX_AUDIENCE,
@@ -88,6 +88,7 @@ def read_request(payload: bytes) -> LookupRequest:
     A missing purpose reads as None: refusing it is the pipeline's to do, with the status that says so.
 
     Raises:
+        TooLargeError: too many hashes for one lookup.
         MalformedError: not of the stated form; the message says what.
         VersionError: it has fields this program does not know.
     """
@@ -114,7 +115,7 @@ def read_request(payload: bytes) -> LookupRequest:
     if len({column.algorithm for column in columns}) != len(columns):
         raise MalformedError("an algorithm has two columns")
     if (count := sum(len(column.codes) for column in columns)) > MAX_CODES:
-        raise MalformedError(f"{count} hashes in one lookup, at most {MAX_CODES}")
+        raise TooLargeError(f"{count} hashes in one lookup, at most {MAX_CODES}")
     return LookupRequest(
         RequestHeader(
             federation=header.federation,
@@ -223,7 +224,7 @@ def read_answer(payload: bytes) -> LookupAnswer:
     )
     if any(hit.record >= len(answer.records) or not hit.matches for hit in answer.hits):
         raise MalformedError("a hit without its record or without a match")
-    if answer.header.status is not Status.ANSWERED and (answer.records or answer.hits):
+    if answer.header.status is not Status.ANSWERED and (answer.records or answer.hits or answer.truncated_items):
         raise MalformedError("a refusal with hits")
     return answer
 
@@ -308,7 +309,7 @@ def _read_record(record: pb.RecordView) -> RecordView:
 
 def _parse(payload: bytes, message: AnyMessage) -> AnyMessage:
     if len(payload) > MAX_MESSAGE_BYTES:
-        raise MalformedError(f"{len(payload)} bytes, at most {MAX_MESSAGE_BYTES}")
+        raise TooLargeError(f"{len(payload)} bytes, at most {MAX_MESSAGE_BYTES}")
     try:
         message.ParseFromString(payload)
     except DecodeError:

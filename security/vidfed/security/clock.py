@@ -19,8 +19,8 @@ def system_clock() -> int:
 
 
 def as_text(moment_ms: int) -> str:
-    """Write a moment for people and files: ISO 8601, UTC, to the second. One that no calendar has, as others may send, in ms."""
+    """Write a moment for people and files: ISO 8601, UTC, to the second. Any number has a text: hostile messages name moments too."""
     try:
         return datetime.fromtimestamp(moment_ms / SECOND_MS, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (ValueError, OverflowError, OSError):
-        return f"{moment_ms} ms"
+        return "a time outside the calendar"

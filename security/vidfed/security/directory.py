@@ -7,9 +7,12 @@ key, `SignedDirectoryFile`.
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
+
+from cryptography import x509
 
 from vidfed.security.clock import Clock, as_text, system_clock
 from vidfed.security.documents import FEDERATION_ID, MEMBER_ID, check_id, read_document, read_object
@@ -177,7 +180,10 @@ class Anchor:
         if fields["kind"] != _ANCHOR_KIND:
             raise DirectoryError(f"{path}: not an anchor file of this version")
         check_id(fields["federation"], FEDERATION_ID, DirectoryError, "federation id")
-        return cls(fields["federation"], PublicKey.parse(fields["key"]))
+        try:
+            return cls(fields["federation"], PublicKey.parse(fields["key"]))
+        except KeyFileError as error:
+            raise DirectoryError(f"{path}: {error}") from None
 
 
 class DirectorySource(Protocol):
@@ -206,22 +212,17 @@ class SignedDirectoryFile:
         self._anchor = anchor
         self._clock = clock
         self._known: tuple[tuple[int, int, int], bytes, Directory] | None = None
+        self._lock = threading.Lock()
 
     def current(self) -> Directory:
         """Return the file's directory; see `DirectorySource.current`."""
-        directory = self._read()[1]
-        now = self._clock()
-        if now >= directory.expires_ms:
-            raise DirectoryExpiredError(
-                f"{self._path}: trust directory version {directory.version} expired at {as_text(directory.expires_ms)}; "
-                "get a newer one from the federation's administrators"
-            )
-        return directory
+        return self._unexpired(self._read()[1])
 
     def signed(self) -> bytes:
         """Return the file's bytes, verified."""
-        self.current()
-        return self._read()[0]
+        content, directory = self._read()
+        self._unexpired(directory)
+        return content
 
     def accept(self, content: bytes) -> Directory:
         """Replace the file with a newer signed directory if it holds; keep the present one if it is as new.
@@ -236,11 +237,24 @@ class SignedDirectoryFile:
         present = self._read()[1] if self._path.exists() else None
         if present is not None and offered.version < present.version:
             raise DirectoryError(f"offered trust directory is version {offered.version}, older than version {present.version} held here")
+        self._unexpired(offered)  # before it replaces one that may still be good
         if present is None or offered.version > present.version:
             write_whole(self._path, content)
         return self.current()
 
+    def _unexpired(self, directory: Directory) -> Directory:
+        if self._clock() >= directory.expires_ms:
+            raise DirectoryExpiredError(
+                f"{self._path}: trust directory version {directory.version} expired at {as_text(directory.expires_ms)}; "
+                "get a newer one from the federation's administrators"
+            )
+        return directory
+
     def _read(self) -> tuple[bytes, Directory]:
+        with self._lock:  # or a thread that still reads the old file would take the newer one another has read for a rollback
+            return self._read_locked()
+
+    def _read_locked(self) -> tuple[bytes, Directory]:
         try:
             status = self._path.stat()
             stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
@@ -279,9 +293,21 @@ def read_member_request(envelope: Envelope) -> Member:
         member = Member.from_fields(json.loads(envelope.payload))
         for key in (*member.signing_keys, *member.audit_keys[:1]):
             envelope.verify(MEMBER_REQUEST_TYPE, [key])
-    except (ValueError, SignatureError, EnvelopeError) as error:
+        _check_ca(member)
+    except (ValueError, RecursionError, SignatureError, EnvelopeError) as error:
         raise DirectoryError(f"member request: {error}") from None
     return member
+
+
+def _check_ca(member: Member) -> None:
+    """Refuse what is not one CA certificate: gRPC takes all members' CAs as one text, in which a damaged one spoils the others'."""
+    try:
+        (authority,) = x509.load_pem_x509_certificates(member.tls_ca)
+        is_ca = authority.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (ValueError, x509.ExtensionNotFound):
+        is_ca = False
+    if not is_ca:
+        raise DirectoryError(f"member {member.id}: tls_ca must be exactly one CA certificate")
 
 
 def _read_keys(entry: Mapping[str, Any], name: str) -> tuple[PublicKey, ...]:

@@ -10,6 +10,7 @@ SecurityError
 ├── CredentialError       an investigator's credential does not hold
 ├── TimeWindowError       a message is too old, or from a clock that is ahead
 ├── ReplayError           a message was seen before
+│   └── ReplayMemoryError it cannot be known whether it was: the memory is full, or cannot be read or written
 ├── PeerError             a TLS peer is not the member it says, by that member's own CA
 ├── HomeError             a member's folder or an investigator's kit is incomplete or wrong
 └── AuditError            the audit log cannot be written or read
@@ -61,6 +62,10 @@ class TimeWindowError(SecurityError):
 
 class ReplayError(SecurityError):
     """A message was seen before."""
+
+
+class ReplayMemoryError(ReplayError):
+    """It cannot be known whether a message was seen before: the memory is full, or cannot be read or written."""
 
 
 class PeerError(SecurityError):

@@ -164,7 +164,7 @@ def config_text(value: object) -> str:
     """Write one value as TOML: a text, a number, or a list of texts."""
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04X}" for c in escaped) + '"'
+        return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08X}" for c in escaped) + '"'
     if isinstance(value, list | tuple):
         return "[" + ", ".join(config_text(entry) for entry in value) + "]"
     return str(value)

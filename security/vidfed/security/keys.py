@@ -104,9 +104,12 @@ class SigningKey:
             fields = json.loads(content)
             if fields["kind"] != _FILE_KIND:
                 raise KeyFileError(f"{path}: not a signing key file of this version")
-            return cls(base64.b64decode(fields["seed"], validate=True))
-        except (ValueError, KeyError, TypeError):
+            key = cls(base64.b64decode(fields["seed"], validate=True))
+            if key.public.text != fields["public"]:  # half overwritten: another key would sign what nobody believes
+                raise KeyFileError(f"{path}: damaged: the secret is not that of the public key beside it")
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise KeyFileError(f"{path}: damaged, or not a signing key file") from None
+        return key
 
     def save(self, path: Path) -> None:
         """Write a key file with mode 0600."""
