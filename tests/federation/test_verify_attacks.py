@@ -69,7 +69,8 @@ def test_an_honest_answer_holds(scene: Scene) -> None:
 
 
 def test_an_honest_refusal_holds(scene: Scene) -> None:
-    refusal = LookupAnswer(replace(scene.answer(status=Status.STALE_INDEX).header, index=None))
+    honest = scene.answer(status=Status.STALE_INDEX)
+    refusal = replace(honest, header=replace(honest.header, index=None))
     assert scene.judge(scene.signed(refusal)).header.status is Status.STALE_INDEX
 
 
@@ -205,3 +206,21 @@ def test_a_removed_key_is_not_believed(scene: Scene) -> None:
     scene.federation.members["fr"] = replace(fr, entry=replace(fr.entry, signing_keys=(SigningKey.generate().public,)))
     with pytest.raises(AnswerError):
         scene.judge(signed)
+
+
+def test_an_answer_that_was_not_logged(scene: Scene) -> None:
+    with pytest.raises(AnswerError, match="was not logged"):
+        scene.judge(scene.signed(replace(scene.answer(), log=None)))
+    unlogged = scene.answer(status=Status.AUDIT_UNAVAILABLE)
+    assert scene.judge(scene.signed(replace(unlogged, header=replace(unlogged.header, index=None)))).log is None
+
+
+@pytest.mark.parametrize("note", ["", "nonsense", "another log's"])
+def test_an_answer_with_a_checkpoint_that_is_not_the_node_s(scene: Scene, note: str) -> None:
+    answer = scene.answer()
+    other = scene.answer(member="nl").log
+    assert answer.log is not None
+    assert other is not None
+    checkpoint = other.checkpoint if note == "another log's" else note
+    with pytest.raises(AnswerError, match="names no state of the node's log"):
+        scene.judge(scene.signed(replace(answer, log=replace(answer.log, checkpoint=checkpoint))))

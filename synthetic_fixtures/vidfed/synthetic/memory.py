@@ -19,7 +19,8 @@ from vidfed.node.catalogue import Catalogue
 from vidfed.node.pipeline import LookupPipeline
 from vidfed.node.policy import HashRates, Policy, PolicySection
 from vidfed.node.store import RecordStore
-from vidfed.security.audit import AuditLog, log_origin
+from vidfed.security.audit import AuditLog, Checkpoint, log_origin
+from vidfed.security.audit.merkle import EMPTY_ROOT
 from vidfed.security.clock import DAY_MS, MINUTE_MS, system_clock
 from vidfed.security.credentials import Credential
 from vidfed.security.directory import Anchor, Directory, Member
@@ -30,6 +31,7 @@ from vidfed.security.replay import ReplayMemory
 from vidfed.security.tls import TlsIdentity, make_ca, make_investigator_leaf, make_node_leaf
 from vidfed.v1.services_pb2 import LookupCall
 from vidfed.wire.envelope import to_message
+from vidfed.wire.errors import Status
 from vidfed.wire.lookup import write_answer, write_request
 from vidfed.wire.values import (
     ANSWER_TYPE,
@@ -38,6 +40,7 @@ from vidfed.wire.values import (
     AnswerHeader,
     HashColumn,
     IndexState,
+    LogReceipt,
     LookupAnswer,
     LookupRequest,
     Purpose,
@@ -52,7 +55,6 @@ if TYPE_CHECKING:
     from vidfed.index import Hash
     from vidfed.node.records import Record
     from vidfed.security.keys import Signer
-    from vidfed.wire.errors import Status
 
 FEDERATION = "memory"
 ANSWERING = PolicySection(answer_members=("nl", "fr", "br"), purposes=("identification", "investigation", "prosecution"))
@@ -232,7 +234,9 @@ def answer_to(request: LookupRequest, digest: bytes, member: MemoryMember, statu
         status=status,
         index=IndexState(1, now_ms, now_ms, tuple(column.algorithm for column in request.columns)),
     )
-    return LookupAnswer(replace(complete, **header))  # type: ignore[arg-type]  # the test names the fields
+    empty = Checkpoint(log_origin(complete.federation, member.id), 0, EMPTY_ROOT).signed_by(member.audit_signer)
+    receipt = None if status is Status.AUDIT_UNAVAILABLE else LogReceipt(0, bytes(32), empty.text)
+    return LookupAnswer(replace(complete, **header), log=receipt)  # type: ignore[arg-type]  # the test names the fields
 
 
 def sign_answer(answer: LookupAnswer, signer: Signer) -> Envelope:

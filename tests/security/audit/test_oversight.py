@@ -356,4 +356,4 @@ def test_the_page_holds_nothing_from_outside_and_escapes_what_it_shows(bench: Be
 
 @pytest.mark.parametrize("moment_ms", [1 << 62, -(1 << 62), 253_402_300_800_000])
 def test_a_moment_that_no_calendar_has_can_be_told(moment_ms: int) -> None:
-    assert as_text(moment_ms) == f"{moment_ms} ms"
+    assert as_text(moment_ms) == "a time outside the calendar"
