@@ -16,7 +16,7 @@ from vidfed.index import Algorithm, Hash
 from vidfed.synthetic.memory import MemoryFederation, columns_of
 from vidfed.v1 import lookup_pb2 as pb
 from vidfed.wire.errors import MalformedError, Status, VersionError, WireError
-from vidfed.wire.lookup import read_answer, read_request, write_answer, write_request
+from vidfed.wire.lookup import answer_digest, read_answer, read_request, write_answer, write_request
 from vidfed.wire.values import (
     MAX_AUDIENCE,
     MAX_CODES,
@@ -27,6 +27,7 @@ from vidfed.wire.values import (
     HashColumn,
     Hit,
     IndexState,
+    LogReceipt,
     LookupAnswer,
     LookupRequest,
     Match,
@@ -124,7 +125,10 @@ def answers(draw: st.DrawFn) -> LookupAnswer:
     held = tuple(draw(st.lists(records, max_size=3)))
     found = st.builds(Hit, uint32, st.integers(0, len(held) - 1), matches)
     hits = tuple(draw(st.lists(found, max_size=4))) if held else ()
-    return LookupAnswer(draw(headers), held, hits, tuple(draw(st.lists(uint32, max_size=3))))
+    return LookupAnswer(draw(headers), held, hits, tuple(draw(st.lists(uint32, max_size=3))), draw(receipts))
+
+
+receipts = st.none() | st.builds(LogReceipt, uint64, st.binary(min_size=32, max_size=32), texts)
 
 
 def same(one: LookupRequest, other: LookupRequest) -> bool:
@@ -177,8 +181,9 @@ def _full_request() -> pb.LookupRequest:
 
 def _full_answer() -> pb.LookupAnswer:
     header = AnswerHeader("f", "nl", "fr", bytes(32), "m", 1, Status.ANSWERED, "d", IndexState(1, 1, 1, (Algorithm.PDQ,)), 1)
+    receipt = LogReceipt(7, bytes(32), "note")
     hit = Hit(0, 0, (Match(Algorithm.PDQ, 3, 0),))
-    return pb.LookupAnswer.FromString(write_answer(LookupAnswer(header, (RecordView("r", tags=("a",)),), (hit,), (0,))))
+    return pb.LookupAnswer.FromString(write_answer(LookupAnswer(header, (RecordView("r", tags=("a",)),), (hit,), (0,), receipt)))
 
 
 REQUEST, ANSWER = _full_request(), _full_answer()
@@ -218,7 +223,7 @@ def test_the_messages_these_attacks_start_from_are_good_and_deep() -> None:
     read_request(REQUEST.SerializeToString())
     read_answer(ANSWER.SerializeToString())
     assert {path for path, _ in nested(REQUEST)} == {"itself", ".header", ".columns"}
-    assert {path for path, _ in nested(ANSWER)} == {"itself", ".header", ".header.index", ".records", ".hits", ".hits.matches"}
+    assert {path for path, _ in nested(ANSWER)} == {"itself", ".header", ".header.index", ".records", ".hits", ".hits.matches", ".log"}
 
 
 def changed_request(**header: object) -> bytes:
@@ -418,3 +423,19 @@ def test_re_serialisation_can_give_other_bytes_for_the_same_message() -> None:
     turned = b"".join(part.SerializeToString() for part in reversed(parts))
     assert turned != REQUEST.SerializeToString()
     assert same(read_request(turned), good_request())
+
+
+@settings(max_examples=50)
+@given(answers(), receipts)
+def test_the_digest_of_an_answer_does_not_depend_on_its_log_receipt(answer: LookupAnswer, receipt: LogReceipt | None) -> None:
+    assert answer_digest(write_answer(answer)) == answer_digest(write_answer(replace(answer, log=receipt)))
+
+
+def test_a_log_receipt_that_is_not_the_last_field_or_comes_twice_is_malformed() -> None:
+    receipt = pb.LookupAnswer(log=ANSWER.log).SerializeToString()
+    core = ANSWER.SerializeToString().removesuffix(receipt)
+    assert read_answer(core + receipt).log == LogReceipt(7, bytes(32), "note")
+    for payload in (receipt + core, receipt + core + receipt, core + receipt + receipt, core[:-2] + receipt + core[-2:]):
+        for read in (read_answer, answer_digest):
+            with pytest.raises(WireError):
+                read(payload)

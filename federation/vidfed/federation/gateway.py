@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -95,8 +96,8 @@ class GatewayServicer(rpc.GatewayServiceServicer):
         # The caller's own deadline leaves time to hear which nodes did not answer; a call without one is not of our client.
         deadline_s = max(0.0, min(self._section.deadline_s, float(context.time_remaining() or 0) - GATEWAY_GRACE_S))
         try:
-            async for reply in self._nodes.ask_all(call, members, directory, deadline_s):
-                await self._books.received(question, envelope.digest, reply)  # 7
+            received = functools.partial(self._books.received, question, envelope.digest)  # 7
+            async for reply in self._nodes.ask_all(call, members, directory, deadline_s, received):
                 yield reply
         except AuditError as error:
             _log.error("%s; the answers are not passed on", error)

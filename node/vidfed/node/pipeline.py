@@ -244,12 +244,12 @@ class LookupPipeline:
         answer = self._compose(progress, digest, status, detail, found)
         try:
             logged = self._log(progress, digest, answer)
+            newest = self.audit.latest_checkpoint or self.audit.checkpoint()
         except AuditError as error:
             _log.error("%s; not answering", error)
             answer = self._compose(progress, digest, Status.AUDIT_UNAVAILABLE, "", None)
         else:
-            newest = self.audit.latest_checkpoint
-            answer = replace(answer, log=LogReceipt(logged.position, logged.commitment, newest.text if newest else ""))
+            answer = replace(answer, log=LogReceipt(logged.position, logged.commitment, newest.text))
         return Envelope(ANSWER_TYPE, write_answer(answer)).signed_by(self.signer)
 
     def _compose(self, progress: _Progress, digest: bytes, status: Status, detail: str, found: Found | None) -> LookupAnswer:
