@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vidfed.node.records import Record
-    from vidfed.node.store import UpsertReport
+    from vidfed.node.bulk import UpsertReport
 
 _COMMAND = reporting(NodeError, SecurityError, HashError, WireError)
 _HOME = click.option(

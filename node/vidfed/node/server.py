@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from vidfed.node.catalogue import Catalogue
-from vidfed.node.config import NodeSection
+from vidfed.node.config import NodeSection, store_location
 from vidfed.node.pipeline import LookupPipeline, UnknownPeerError
 from vidfed.node.policy import HashRates, Policy, PolicySection
 from vidfed.node.status import announced
@@ -69,7 +69,7 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
     directory_source = home.directory_source()
     directory_source.current()  # better no node than one that can only refuse
     with contextlib.ExitStack() as stack:
-        store = stack.enter_context(contextlib.closing(RecordStore(home.folder / "store/records.db")))
+        store = stack.enter_context(contextlib.closing(RecordStore(store_location(home))))
         catalogue = stack.enter_context(contextlib.closing(Catalogue(store, home.folder / "index", system_clock)))
         pipeline = LookupPipeline(
             federation=home.federation,
