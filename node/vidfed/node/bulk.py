@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import secrets
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -35,6 +35,7 @@ MAX_REPEATS = 100  # unrelated items of one import that may share one perceptual
 _DIGESTS = ("sha256", "sha1", "md5")  # strongest first
 _PERCEPTUAL = tuple(algorithm.value for algorithm in Algorithm if algorithm.is_perceptual)
 _CODES = tuple(algorithm.value for algorithm in Algorithm)
+_BY_SOURCE = "taken back by its source"
 _COUNTER_BITS = 22  # 4 million counters of one byte: what spotting fillers costs in memory, whatever the size of the import
 
 _COLUMNS = tuple(column.name for column in schema.records.c)
@@ -137,6 +138,7 @@ class Intake:
         defaults: dict[str, object] | None = None,
         max_repeats: int = MAX_REPEATS,
         on_note: Callable[[int, str], None] = _no_note,
+        source_rules: bool = False,
     ) -> None:
         """Begin.
 
@@ -148,12 +150,14 @@ class Intake:
             defaults: what is true of every new record where its entry does not say otherwise; known records keep theirs.
             max_repeats: see rule 5.
             on_note: called with an entry's number and what the operator should know about it.
+            source_rules: the file is a journal of its source: later entries correct earlier ones, and what it took back it may give again.
         """
         self.report = UpsertReport()
         self._database = database
         self._connection = connection
         self._now_ms = now_ms
         self._on_note = on_note
+        self._source_rules = source_rules
         self._max_repeats = max_repeats
         table = schema.records
         (last_id, last_version) = connection.execute(sa.select(sa.func.max(table.c.id), sa.func.max(table.c.version))).one()
@@ -204,13 +208,21 @@ class Intake:
                 batch.add(row)
         self._write(touched)
 
-    def finish(self, *, file_sha256: bytes | None = None) -> UpsertReport:
-        """Do what can only be done at the end, and return the report."""
+    def finish(self, *, file_sha256: bytes | None = None, format_name: str = "", tool: str = "") -> UpsertReport:
+        """Do what can only be done at the end, and return the report.
+
+        Args:
+            file_sha256: of the file, 32 bytes.
+            format_name: as the file itself told it.
+            tool: that wrote the file.
+        """
         if self._fillers:
             self._remove_fillers()
         if file_sha256 is not None:
             imports = schema.imports
-            self._connection.execute(sa.update(imports).where(imports.c.id == self._import_id).values(file_sha256=file_sha256))
+            self._connection.execute(
+                sa.update(imports).where(imports.c.id == self._import_id).values(file_sha256=file_sha256, format=format_name, tool=tool)
+            )
         self.report.refused_codes = len(self._fillers)
         return self.report
 
@@ -268,12 +280,17 @@ class Intake:
 
     def _merge(self, entry: Entry, row: _Row, touched: list[_Row]) -> None:
         columns = row.columns
-        if columns[_RETRACTED] is not None:
+        was_retracted = columns[_RETRACTED] is not None
+        if was_retracted and self._source_rules and columns[_AT["retraction_reason"]] == _BY_SOURCE:
+            columns[_RETRACTED] = None
+            columns[_AT["retraction_reason"]] = ""
+        elif was_retracted:
             self.report.kept_retracted += 1
             self._on_note(entry.number, f"record {columns[_REFERENCE]} was retracted by its owner and stays so")
             return
         again = self._is_seen(columns[_ID])
-        changed, disagrees = self._overlay(entry, columns, again=again)
+        changed, disagrees = self._overlay(entry, columns, again=again and not self._source_rules)
+        changed = changed or was_retracted
         if columns[_LIKENESS] is not None and entry.codes.keys() & set(_DIGESTS):  # recognised by its source's number, now by its digest
             columns[_LIKENESS] = None
         if again:
@@ -292,7 +309,7 @@ class Intake:
             touched.append(row)
 
     def _overlay(self, entry: Entry, columns: list[Any], *, again: bool) -> tuple[bool, bool]:
-        """Write what an entry says over a record's columns; return whether that changed it, and whether it says otherwise than rule 3 allows."""
+        """Write what an entry says over a record's columns; return whether that changed it, and whether it contradicts an earlier entry."""
         changed = disagrees = False
         for name, code in entry.codes.items():
             at = _AT[name]
@@ -315,7 +332,7 @@ class Intake:
             self._on_note(entry.number, "the source takes back an item that is not known here")
         elif row.columns[_RETRACTED] is None:
             row.columns[_RETRACTED] = self._now_ms
-            row.columns[_AT["retraction_reason"]] = "taken back by its source"
+            row.columns[_AT["retraction_reason"]] = _BY_SOURCE
             self.report.retracted += 1
             if not row.is_touched:
                 row.is_touched = True
@@ -391,11 +408,15 @@ def entries_of_records(records: Iterable[Record]) -> Iterator[Entry]:
         yield Entry(number, codes, said | {"reference": record.reference})
 
 
+def empty_columns() -> dict[str, object]:
+    """Return what the columns that describe a record hold when nothing is known; neither reference nor codes nor times."""
+    record = Record(hashes={})
+    return {name: to_column(name, getattr(record, name)) for name in _DEFAULTS} | {"retraction_reason": ""}
+
+
 def _empty_row(defaults: dict[str, object]) -> list[Any]:
     """Return the columns of a record of which nothing is known but these defaults."""
-    record = replace(Record(hashes={}), reference="")
-    values = {name: to_column(name, getattr(record, name)) for name in (*_DEFAULTS, "reference")}
-    values |= {"retraction_reason": ""} | defaults
+    values: dict[str, object] = empty_columns() | {"reference": ""} | defaults
     return [values.get(name) for name in _COLUMNS]
 
 
