@@ -43,6 +43,7 @@ _AT = {name: position for position, name in enumerate(_COLUMNS)}
 _ID, _VERSION, _REFERENCE = _AT["id"], _AT["version"], _AT["reference"]
 _IMPORT, _CREATED, _CHANGED = _AT["import_id"], _AT["created_ms"], _AT["changed_ms"]
 _LIKENESS, _RETRACTED = _AT["likeness"], _AT["retracted_ms"]
+_COUNTER_MASK = (1 << _COUNTER_BITS) - 1
 _DIGEST_AT = tuple(_AT[name] for name in _DIGESTS)
 
 
@@ -105,8 +106,10 @@ class _Batch:
         columns = row.columns
         for position, rows in zip(_DIGEST_AT, self.by_digest, strict=True):
             if (code := columns[position]) is not None:
-                known = rows.setdefault(code, [])
-                if row not in known:
+                known = rows.get(code)
+                if known is None:
+                    rows[code] = [row]
+                elif row not in known:
                     known.append(row)
         if columns[_LIKENESS] is not None:
             self.by_likeness[columns[_LIKENESS]] = row
@@ -118,8 +121,9 @@ class _Batch:
             return row
         if likeness is not None:
             return self.by_likeness.get(likeness)
+        codes = entry.codes
         for name, rows in zip(_DIGESTS, self.by_digest, strict=True):
-            for row in rows.get(entry.codes.get(name, b""), ()):
+            for row in rows.get(codes[name], ()) if name in codes else ():
                 if _strongest_common_agrees(row.columns, entry.codes):
                     return row
         return None
@@ -153,19 +157,22 @@ class Intake:
             source_rules: the file is a journal of its source: later entries correct earlier ones, and what it took back it may give again.
         """
         self.report = UpsertReport()
+        if database.is_sqlite:  # overwriting what moves between pages would cost a third of the time; changes by hand do overwrite
+            connection.exec_driver_sql("PRAGMA secure_delete=OFF")
         self._database = database
         self._connection = connection
         self._now_ms = now_ms
         self._on_note = on_note
         self._source_rules = source_rules
-        self._max_repeats = max_repeats
+        self._max_repeats = min(max_repeats, 255)
         table = schema.records
         (last_id, last_version) = connection.execute(sa.select(sa.func.max(table.c.id), sa.func.max(table.c.version))).one()
         self._next_id = itertools.count((last_id or 0) + 1)
         self._next_version = itertools.count((last_version or 0) + 1)
+        self._random: list[str] = []
         self._seen = bytearray((last_id or 0) // 8 + 1)  # one bit a record: which of them this import has spoken of
         self._import_id = self._begin_import(origin)
-        self._empty_row = _empty_row({name: to_column(name, value) for name, value in (defaults or {}).items()})
+        self._empty_row = _empty_row({name: to_column(value) for name, value in (defaults or {}).items()})
         refused = connection.execute(sa.select(schema.refused_codes.c.algorithm, schema.refused_codes.c.code))
         self._refused = {(algorithm, code) for algorithm, code in refused}
         self._fillers: set[tuple[str, bytes]] = set()
@@ -264,11 +271,11 @@ class Intake:
         for name, code in entry.codes.items():
             columns[_AT[name]] = code
         for name, value in entry.values.items():
-            columns[_AT[name]] = to_column(name, value)
+            columns[_AT[name]] = to_column(value)
         record_id = next(self._next_id)
         columns[_ID] = record_id
         if not columns[_REFERENCE]:
-            columns[_REFERENCE] = secrets.token_hex(8)
+            columns[_REFERENCE] = self._new_reference()
         columns[_LIKENESS] = likeness
         columns[_IMPORT] = self._import_id
         columns[_CREATED] = self._now_ms
@@ -277,6 +284,13 @@ class Intake:
         row = _Row(columns, is_new=True)
         row.is_touched = True
         return row
+
+    def _new_reference(self) -> str:
+        """Return 8 random bytes in hex; the system's generator is asked for many at a time."""
+        if not self._random:
+            digits = secrets.token_hex(8 * BATCH)
+            self._random = [digits[start : start + 16] for start in range(0, len(digits), 16)]
+        return self._random.pop()
 
     def _merge(self, entry: Entry, row: _Row, touched: list[_Row]) -> None:
         columns = row.columns
@@ -317,7 +331,7 @@ class Intake:
                 columns[at] = code
                 changed = True
         for name, value in entry.values.items():
-            at, stored = _AT[name], to_column(name, value)
+            at, stored = _AT[name], to_column(value)
             if columns[at] == stored or name == "reference":
                 continue
             if again and columns[at] != self._empty_row[at]:
@@ -364,8 +378,8 @@ class Intake:
         for name, counters in self._counters.items():
             if (code := entry.codes.get(name)) is None:
                 continue
-            slot = hash(code) & ((1 << _COUNTER_BITS) - 1)
-            if counters[slot] >= min(self._max_repeats, 255):
+            slot = hash(code) & _COUNTER_MASK
+            if counters[slot] >= self._max_repeats:
                 self._fillers.add((name, code))
             else:
                 counters[slot] += 1
@@ -411,7 +425,7 @@ def entries_of_records(records: Iterable[Record]) -> Iterator[Entry]:
 def empty_columns() -> dict[str, object]:
     """Return what the columns that describe a record hold when nothing is known; neither reference nor codes nor times."""
     record = Record(hashes={})
-    return {name: to_column(name, getattr(record, name)) for name in _DEFAULTS} | {"retraction_reason": ""}
+    return {name: to_column(getattr(record, name)) for name in _DEFAULTS} | {"retraction_reason": ""}
 
 
 def _empty_row(defaults: dict[str, object]) -> list[Any]:

@@ -113,6 +113,9 @@ class Database:
         try:
             with self.engine.connect() as plain:
                 connection = plain.execution_options(**{_WRITES: True})
+                if self.is_sqlite:  # what is edited or erased is overwritten, not only unlinked
+                    connection.exec_driver_sql("PRAGMA secure_delete=ON")
+                    connection.rollback()
                 with connection.begin():
                     if not self.is_sqlite:
                         lock = "LOCK TABLE records IN SHARE ROW EXCLUSIVE MODE" if tables_exist else None
@@ -164,7 +167,6 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 -
         "journal_mode=WAL",
         "synchronous=FULL",
         "foreign_keys=ON",
-        "secure_delete=ON",
         f"cache_size=-{_WRITER_CACHE_KIB}",
         f"journal_size_limit={_WAL_KEPT_BYTES}",
     ):

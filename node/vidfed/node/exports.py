@@ -64,6 +64,8 @@ def vics_media(record: Record, number: int) -> dict[str, Any]:
     }
     if record.tags and any("," in tag for tag in record.tags):
         extension["tags"] = list(record.tags)  # type: ignore[assignment]  # the one field that is a list
+    if record.category:  # or the context's region would be taken for the record's
+        extension |= {"category_scale": record.category_scale, "category_region": record.category_region}
     if extension:
         media[EXTENSION] = extension
     return media

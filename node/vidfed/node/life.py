@@ -79,7 +79,7 @@ class Wanted:
 
     def condition(self) -> sa.ColumnElement[bool]:
         """Return it as SQL, but for the tag, which is compared in Python."""
-        parts = [_STATE[self.state], *(_table.c[name] == to_column(name, value) for name, value in self.equal.items() if name in _EQUAL)]
+        parts = [_STATE[self.state], *(_table.c[name] == to_column(value) for name, value in self.equal.items() if name in _EQUAL)]
         if self.hash is not None:
             parts.append(_table.c[self.hash.algorithm.value] == self.hash.code)
         if self.due_ms is not None:
@@ -140,7 +140,7 @@ def edit(store: RecordStore, reference: str, values: Mapping[str, object], *, no
     Raises:
         StoreError: there is no such record, or it was erased.
     """
-    columns = {name: to_column(name, value) for name, value in values.items()}
+    columns = {name: to_column(value) for name, value in values.items()}
     return _change(store, reference, columns, now_ms=now_ms)
 
 

@@ -113,7 +113,7 @@ class LookupPipeline:
             return self._sign(progress, digest, Status.MALFORMED, str(error))
         try:
             request = self._admit(peer, credential_envelope, request_envelope, progress)  # steps 3 to 9
-            found = self._search(request)  # step 10
+            found = self._search(request, peer.id)  # step 10
         except _RefusalError as refusal:
             _log.warning("refused %s from %s: %s", refusal.status.name, peer.id, refusal)
             return self._sign(progress, digest, refusal.status, refusal.detail)
@@ -201,9 +201,13 @@ class LookupPipeline:
         if self.member not in header.audience:
             raise _RefusalError(Status.WRONG_AUDIENCE, f"the request is not addressed to {self.member}")
 
-    def _search(self, request: LookupRequest) -> Found:
+    def _search(self, request: LookupRequest, peer: str) -> Found:
         try:
-            return self.catalogue.search(request.columns, max_hits_per_item=self.policy.max_hits_per_item)
+            return self.catalogue.search(
+                request.columns,
+                max_hits_per_item=self.policy.max_hits_per_item,
+                visible=lambda record: record.visible_to(peer),
+            )
         except IndexBehindError as error:
             raise _RefusalError(Status.STALE_INDEX, "", str(error)) from None
         except (IndexBrokenError, StoreError) as error:

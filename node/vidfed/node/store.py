@@ -147,6 +147,7 @@ class RecordStore:
 
 
 _FIELDS = tuple(field.name for field in fields(Record) if field.name not in {"hashes", "tags"})
+_NUMBERS: dict[object, int] = {each: each.value for kind in (Ternary, HandlingCode) for each in kind}
 _NUMBERED = {"victim_identified": Ternary, "offender_identified": Ternary, "distributed": Ternary, "handling_code": HandlingCode}
 
 
@@ -160,11 +161,14 @@ def to_record(row: sa.Row[Any]) -> Record:
     return Record(hashes=codes, tags=tuple(json.loads(row.tags)), **values)
 
 
-def to_column(name: str, value: object) -> object:
+def to_column(value: object) -> object:
     """Return the form in which the table keeps a field's value."""
-    if name in _NUMBERED:
-        return value.value if isinstance(value, Ternary | HandlingCode) else value
-    return json.dumps(list(value), ensure_ascii=False) if isinstance(value, tuple) else value
+    kind = type(value)
+    if kind is str or kind is int:
+        return value
+    if kind is tuple:
+        return json.dumps(value, ensure_ascii=False)
+    return _NUMBERS[value] if kind is Ternary or kind is HandlingCode else value
 
 
 def _version(connection: sa.Connection) -> tuple[int, int]:

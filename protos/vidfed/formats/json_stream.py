@@ -68,9 +68,10 @@ class JsonStream:
             try:
                 value, end = self._scan(self._text, self._at)
             except json.JSONDecodeError as error:
+                offset = error.pos - self._at  # reading on moves the text
                 cut = error.pos + _SURE > len(self._text) or error.msg.startswith("Unterminated string")
                 if not cut or not self._more():
-                    self._fail_in_value(error)
+                    self._fail_in_value(error.msg, offset)
                 continue
             except RecursionError:
                 self.fail("a value is nested too deeply")
@@ -147,13 +148,16 @@ class JsonStream:
         line, column = self._place(self._at)
         raise FormatError(f"{self._name}: line {line}, column {column}: {what}")
 
-    def _fail_in_value(self, error: json.JSONDecodeError) -> NoReturn:
-        if self._ended and error.pos + _SURE > len(self._text):
+    def _fail_in_value(self, message: str, offset: int) -> NoReturn:
+        """Say what is wrong `offset` characters into the value that comes."""
+        rest = self._text[self._at + offset :].rstrip()
+        cut = not rest or message.startswith("Unterminated string") or any(word.startswith(rest) for word in ("true", "false", "null", "-"))
+        if self._ended and cut:
             self.fail("the file ends inside a value: is it truncated?")
         if not self._ended and len(self._text) - self._at >= MAX_VALUE:
             self.fail(f"one value is longer than {MAX_VALUE >> 20} MiB")
-        self._at = error.pos
-        self.fail(f"malformed JSON: {error.msg}")
+        self._at += offset
+        self.fail(f"malformed JSON: {message}")
 
     def _more(self) -> bool:
         """Read on, dropping what was passed; return whether anything came. The piece doubles while one value does not fit."""

@@ -99,9 +99,9 @@ def _recognise(source: Source) -> str:
     if any(column_name(cell) for cell in cells):
         return "csv"
     first = next((line.strip() for line in lines if not line.lstrip().startswith(("#", "//"))), "")
-    token = first.split(None, 1)[0].strip('",;*') if first else ""
-    prefix, colon, rest = token.partition(":")
-    value = rest if colon and algorithm_name(prefix) else token
+    prefix, colon, rest = first.partition(":")
+    words = (rest if colon and algorithm_name(prefix) else first).split(None, 1)
+    value = words[0].strip('",;*') if words else ""
     if len(value) in {16, 32, 40, 64, 192, 288} and value.isascii() and not set(value) - _HASH_CHARACTERS:
         return "list"
     known = ", ".join(_LABELS.values())

@@ -19,8 +19,19 @@ _TERNARY: dict[object, Ternary] = dict.fromkeys(("yes", "y", "true", "t", "1"), 
 _TERNARY |= dict.fromkeys(("no", "n", "false", "f", "0"), Ternary.NO)
 _TERNARY |= dict.fromkeys(("unknown", "", "null", "none", "n/a", "-"), Ternary.UNKNOWN)
 _NAMES = {algorithm.value: algorithm.value for algorithm in Algorithm}
-_NAMES |= {"pdna": "photodna", "photodnahash": "photodna", "md5hash": "md5", "sha1hash": "sha1", "sha256hash": "sha256", "pdqhash": "pdq"}
+_NAMES |= {
+    "PDQ": "pdq",
+    "PhotoDNA": "photodna",
+    "SHA256": "sha256",
+    "pdna": "photodna",
+    "photodnahash": "photodna",
+    "md5hash": "md5",
+    "sha1hash": "sha1",
+    "sha256hash": "sha256",
+    "pdqhash": "pdq",
+}
 _LENGTHS = {algorithm.value: algorithm.code_bytes for algorithm in Algorithm}
+_ZEROS = {length: bytes(length) for length in _LENGTHS.values()}
 _EMPTY_FILE = frozenset(
     bytes.fromhex(digest)
     for digest in (
@@ -37,7 +48,7 @@ MAX_INT64 = 2**63 - 1
 
 def algorithm_name(text: str) -> str | None:
     """Return the name of the algorithm that a file calls this, or None: `SHA-256`, `PhotoDNA`, `pdna`, ..."""
-    return _NAMES.get("".join(c for c in text.casefold() if c.isalnum()))
+    return _NAMES.get(text) or _NAMES.get("".join(c for c in text.casefold() if c.isalnum()))
 
 
 def read_code(name: str, text: str) -> bytes:
@@ -47,6 +58,8 @@ def read_code(name: str, text: str) -> bytes:
         ValueError: of another form, of an empty file, or all zeros.
     """
     length = _LENGTHS[name]
+    if type(text) is not str:
+        raise ValueError(f"{name}: is no text")
     if len(text) == 2 * length:
         try:
             code = bytes.fromhex(text)
@@ -60,7 +73,7 @@ def read_code(name: str, text: str) -> bytes:
         raise ValueError(f"{name}: {len(code)} bytes, expected {length}")
     if code in _EMPTY_FILE:
         raise EmptyFileError("the digest of an empty file says nothing about a picture")
-    if not any(code):
+    if code == _ZEROS[length]:
         raise ValueError(f"{name}: all zeros: a tool's filler")
     return code
 
@@ -136,7 +149,7 @@ def text(value: object) -> str:
     if len(value) <= MAX_TEXT and value.isprintable():
         return value.strip()
     cleaned = _UNPRINTABLE.sub(" ", value)
-    return "".join(c for c in cleaned if c.isprintable()).strip()[:MAX_TEXT]
+    return "".join(c if c.isprintable() else " " for c in cleaned).strip()[:MAX_TEXT]
 
 
 def tags(value: object) -> tuple[str, ...]:

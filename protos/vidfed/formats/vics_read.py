@@ -29,6 +29,7 @@ _MAX_KEYS = 1_000  # spellings of keys remembered; a hostile file may have milli
 _DIGESTS = {"md5": "md5", "sha1": "sha1", "sha256": "sha256", "photodna": "photodna"}
 _FLAGS = {"victimidentified": "victim_identified", "offenderidentified": "offender_identified", "isdistributed": "distributed"}
 _PLAIN = {"mediasize": "size_bytes", "series": "series", "tags": "tags", "mimetype": "mime_type"}
+_FLAG_VALUES: dict[object, Ternary] = {True: Ternary.YES, False: Ternary.NO, "true": Ternary.YES, "false": Ternary.NO}
 _KNOWN = {*_DIGESTS, *_FLAGS, *_PLAIN, "category", "alternativehashes", "mediafiles", EXTENSION.casefold()}
 _CONTACT = ("contactorganization", "contactname", "contactemail", "contactphone")
 
@@ -185,40 +186,43 @@ class _Reader:
     def _entry(self, media: dict[str, Any], case: dict[str, object]) -> Entry | Skip:
         """Read one media object."""
         entry = Entry(self._number, {}, dict(case))
-        keys = self._keys
+        keys, codes = self._keys, entry.codes
         for key, value in media.items():
             if value is None or value == "":
                 continue
             name = keys.get(key)
             if name is None:
-                name = key.casefold()
-                name = name if name in _KNOWN else ""
-                if len(keys) < _MAX_KEYS:
-                    keys[key] = name
+                name = self._learn(key)
             if not name:
                 continue
             try:
                 if name in _DIGESTS:
-                    if not isinstance(value, str):
-                        raise ValueError(f"{name}: is no text")
-                    entry.codes[name] = read.read_code(name, value)
+                    codes[name] = read.read_code(name, value)
+                elif (field := _FLAGS.get(name)) is not None:
+                    if (flag := _FLAG_VALUES.get(value) or read.ternary(value)) is not Ternary.UNKNOWN:
+                        entry.values[field] = flag
                 else:
                     self._field(entry, name, value)
             except read.EmptyFileError as error:
                 return Skip(self._number, str(error))
-            except ValueError as error:
-                entry.notes.append(f"{error}; left out")
+            except (ValueError, TypeError) as error:  # a list where a text belongs
+                entry.notes.append(f"{key!r:.40}: {error}; left out")
         if not entry.codes:
             return Skip(self._number, "; ".join(["no usable hash", *entry.notes]))
         return entry
 
+    def _learn(self, key: str) -> str:
+        """Return what a spelling of a key means, empty for nothing to us, and remember it."""
+        name = key.casefold()
+        name = name if name in _KNOWN else ""
+        if len(self._keys) < _MAX_KEYS:
+            self._keys[key] = name
+        return name
+
     def _field(self, entry: Entry, name: str, value: Any) -> None:  # noqa: ANN401 - JSON
         values = entry.values
-        if name in _FLAGS:
-            if (flag := read.ternary(value)) is not Ternary.UNKNOWN:
-                values[_FLAGS[name]] = flag
-        elif name == "category":
-            values["category"] = str(read.whole_number(value)) if not isinstance(value, str) else read.text(value)
+        if name == "category":
+            values["category"] = read.text(value) if isinstance(value, str) else str(read.whole_number(value))
             values["category_scale"] = SCALE
             if self._about.region:
                 values["category_region"] = self._about.region
@@ -236,8 +240,12 @@ class _Reader:
 
 def _alternative_hashes(entry: Entry, hashes: object) -> None:
     for each in hashes if isinstance(hashes, list) else ():
-        fields = {key.casefold(): value for key, value in each.items()} if isinstance(each, dict) else {}
-        hash_name, value = fields.get("hashname"), fields.get("hashvalue")
+        if not isinstance(each, dict):
+            continue
+        hash_name, value = each.get("HashName"), each.get("HashValue")
+        if hash_name is None:
+            fields = {key.casefold(): value for key, value in each.items()}
+            hash_name, value = fields.get("hashname"), fields.get("hashvalue")
         if not isinstance(hash_name, str) or not isinstance(value, str) or not value:
             continue
         name = read.algorithm_name(hash_name)
