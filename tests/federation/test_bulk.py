@@ -27,7 +27,7 @@ QUESTION = {"case": "2026-17"}
 
 
 class Gateway:
-    """Answers for two members: `nl` knows the codes in `known`, `fr` knows nothing and does as its outcomes say, the last one from then on."""
+    """`nl` knows the codes in `known`; `fr` knows nothing and does as its outcomes say, the last one from then on."""
 
     def __init__(self, known: Iterable[bytes] = (), fr: Iterable[Outcome] = (Outcome.NO_MATCH,)) -> None:
         self.known = set(known)

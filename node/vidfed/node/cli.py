@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from vidfed.cli.terminal import HELP, note, print_json, progress
-from vidfed.node.cli_files import backup, export, import_, migrate, restore
+from vidfed.node.cli_files import backup, export, import_, migrate, restore, scales
 from vidfed.node.cli_options import COMMAND, HOME, JSON, described, said
 from vidfed.node.cli_records import records
 
@@ -151,5 +151,5 @@ def status(home: Path, as_json: bool) -> None:
             click.echo(f"{label:<16} {value}")
 
 
-for _command in (import_, export, records, backup, restore, migrate):
+for _command in (import_, export, records, scales, backup, restore, migrate):
     node.add_command(_command)

@@ -11,7 +11,11 @@ from vidfed.cli.terminal import file_progress, note, print_json, progress
 from vidfed.node.cli_options import COMMAND, HOME, JSON, described, said
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from vidfed.node.imports import ImportReport
+    from vidfed.node.records import Record
+    from vidfed.security.home import MemberHome
 
 _FORMATS = ("vics", "icse", "csv", "list", "ncmec")
 _LIST_ALGORITHMS = ("md5", "sha1", "sha256", "pdq", "phash", "dhash", "ahash", "whash", "photodna")
@@ -142,9 +146,10 @@ def _print_report(report: ImportReport, *, dry_run: bool) -> None:
 @click.option("--series", help="Only this series.")
 @click.option("--case", "case_reference", help="Only this case.")
 @click.option("--tag", default="", help="Only records with this tag.")
+@click.option("--in-scale", help="Write categories in this scale, by the mappings; those without a counterpart are left empty and counted.")
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
 @HOME
-def export(file: Path, home: Path, format_name: str | None, tag: str, force: bool, **equal: str | None) -> None:
+def export(file: Path, home: Path, format_name: str | None, tag: str, in_scale: str | None, force: bool, **equal: str | None) -> None:
     """Write this member's own records to FILE: VICS 2.0 (Default, #Media), which other tools read, or CSV.
 
     Perceptual hashes are sensitive: FILE is readable by you alone, and is not meant for bulk exchange between members. Retracted and
@@ -170,6 +175,8 @@ def export(file: Path, home: Path, format_name: str | None, tag: str, force: boo
         log_operation(member_home, Operation.CONSULTATION, "EXPORTED", records=0, now_ms=system_clock())
         with new_file(file) as out:
             records = (kept.record for kept in kept_records(store, wanted))
+            if in_scale:
+                records = _translated(records, member_home, in_scale)
             count = write(records, out, lambda done: bar.update(task, completed=done))
         bar.update(task, completed=count)
     click.echo(f"{count} records written to {file}")
@@ -228,3 +235,54 @@ def migrate(home: Path) -> None:
     with closing(Database(store_location(MemberHome(home)))) as database:
         before, now = migrate_store(database)
     click.echo(f"record store is of form {now}" + (f", was {before}" if before != now else " already"))
+
+
+def _translated(records: Iterator[Record], home: MemberHome, to_scale: str) -> Iterator[Record]:
+    """Yield the records with their categories in another scale, and say at the end how many have no counterpart there."""
+    from dataclasses import replace
+
+    from vidfed.node.config import StoreSection
+    from vidfed.node.scales import ScaleError, load_scales
+
+    tables = load_scales([home.folder / name for name in home.section("store", StoreSection).category_scales])
+    if to_scale not in tables.scales:
+        raise ScaleError(f"no table describes the scale {to_scale!r}; known are {', '.join(sorted(tables.scales))}")
+    region, lost = tables.scales[to_scale].region, 0
+    for record in records:
+        category = tables.translate(record, to_scale)
+        lost += bool(record.category and category is None)
+        scale = to_scale if category else ""
+        yield replace(record, category=category or "", category_scale=scale, category_region=region if category else "")
+    if lost:
+        note(f"{lost} records have a category with no counterpart in {to_scale}; it was left empty")
+
+
+@click.command(cls=COMMAND)
+@JSON
+@HOME
+def scales(home: Path, as_json: bool) -> None:
+    """Show the category scales this node knows and the mappings between them, each with version and source."""
+    from vidfed.node.config import StoreSection
+    from vidfed.node.scales import load_scales
+    from vidfed.security.home import MemberHome
+
+    member_home = MemberHome(home)
+    tables = load_scales([member_home.folder / name for name in member_home.section("store", StoreSection).category_scales])
+    if as_json:
+        known = [
+            {"name": s.name, "version": s.version, "region": s.region, "source": s.source, "values": s.values}
+            for s in tables.scales.values()
+        ]
+        mapped = [
+            {"from_scale": t.from_scale, "from_region": t.from_region, "to_scale": t.to_scale, "version": t.version, "table": t.table}
+            for t in tables.translations
+        ]
+        print_json({"schema": "vidfed.scales/1", "scales": known, "mappings": mapped})
+        return
+    for scale in tables.scales.values():
+        click.echo(f"{scale.name} (version {scale.version}{', ' + scale.region if scale.region else ''}): {', '.join(scale.values)}")
+        click.echo(f"  {scale.source}")
+    for each in tables.translations:
+        pairs = ", ".join(f"{raw} = {value}" for raw, value in each.table.items())
+        click.echo(f"{each.from_scale} ({each.from_region or 'no region'}) -> {each.to_scale} (version {each.version}): {pairs}")
+        click.echo(f"  {each.source}")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _WRITES = "vidfed_writes"
-_WRITER_CACHE_KIB = 64 * 1024  # pages a long import keeps; beyond it SQLite spills to the WAL, so memory stays bounded
+_WRITER_CACHE_KIB = 160 * 1024  # pages a long import keeps; beyond it SQLite spills to the WAL, so memory stays bounded
 _WAL_KEPT_BYTES = 64 * 1024 * 1024  # what is left of a long import's WAL file after its checkpoint
 _BUSY_TIMEOUT_S = 30  # how long a short change waits for another writer
 _POSTGRESQL_MINIMUM = 15

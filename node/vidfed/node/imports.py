@@ -6,20 +6,20 @@ Interrupted, killed or broken, nothing has changed; run again, nothing is double
 from __future__ import annotations
 
 import contextlib
-import itertools
 import re
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
 from vidfed.formats.entries import Entry
 from vidfed.formats.recognise import open_hash_file
-from vidfed.node.bulk import BATCH, MAX_REPEATS, Intake, Origin, UpsertReport
+from vidfed.node.bulk import MAX_REPEATS, Intake, Origin, UpsertReport
 from vidfed.node.errors import ImportFileError
+from vidfed.node.reading import State, read_batches
 from vidfed.security.clock import DAY_MS, as_text
 from vidfed.wire.values import MAX_TEXT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     import sqlalchemy as sa
@@ -193,23 +193,18 @@ class _Run:
             source_rules=file.format == "ncmec",
         )
         chosen = _Filter(options, self._known_good, report, log)
-        for batch in _batches(file, options):
+        state = State()
+        for batch in read_batches(file, options.region, state):
             report.entries += len(batch)
             intake.take(chosen.usable(batch))
-            self._on_progress(self._done_bytes + source.read_bytes, self._total_bytes, self._done_entries + report.entries)
+            self._on_progress(self._done_bytes + state.read_bytes, self._total_bytes, self._done_entries + report.entries)
         chosen.check_exclusions()
         self._done_bytes += source.size_bytes
         self._done_entries += report.entries
-        report.counts = intake.finish(file_sha256=source.digest.digest(), format_name=file.label, tool=file.tool)
-        report.format, report.file_sha256, report.notes = file.label, source.digest.hexdigest(), file.notes
+        report.counts = intake.finish(file_sha256=state.sha256, format_name=state.label, tool=state.tool)
+        report.format, report.file_sha256, report.notes = state.label, state.sha256.hex(), state.notes
         log.end(report)
         self.reports.append(report)
-
-
-def _batches(file: HashFile, options: ImportOptions) -> Iterator[list[Entry | Skip]]:
-    entries = file.entries(region=options.region)
-    while batch := list(itertools.islice(entries, BATCH)):
-        yield batch
 
 
 class _Filter:

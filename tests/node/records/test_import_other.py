@@ -188,3 +188,16 @@ def test_a_file_is_read_once_and_digested_on_the_way(tmp_path: Path) -> None:
     opened = open_hash_file(path)
     assert len(list(opened.entries())) == 1
     assert opened.source.read_bytes == opened.source.size_bytes == 32
+
+
+def test_a_large_file_is_read_by_a_process_of_its_own_with_the_same_result(
+    store: RecordStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = "\n".join([*(code(Algorithm.MD5, seed).hex() for seed in range(12_000)), "broken"])
+    (here,) = take_in(store, tmp_path, content, options=ImportOptions(dry_run=True))
+    monkeypatch.setattr("vidfed.node.reading.LARGE_BYTES", 0)
+    (beside,) = take_in(store, tmp_path, content)
+    assert beside == here
+    with pytest.raises(Exception, match=r"file0: line 2, column 1: the file ends"):
+        take_in(store, tmp_path, '{"value": [\n')
+    assert store.state().records == 12_000
