@@ -227,7 +227,7 @@ class LookupPipeline:
     def _search(self, request: LookupRequest, progress: _Progress, digest: bytes) -> Found:
         cap = self.policy.max_hits_per_item
         try:
-            found = self.catalogue.search(request.columns, max_hits_per_item=cap)
+            found = self.catalogue.search(request.columns, max_hits_per_item=cap, visible=lambda record: record.visible_to(progress.member))
         except IndexBehindError as error:
             raise _RefusalError(Status.STALE_INDEX, "", str(error)) from None
         except (IndexBrokenError, StoreError) as error:
