@@ -174,7 +174,7 @@ def export(file: Path, home: Path, format_name: str | None, tag: str, in_scale: 
         task = bar.add_task("exporting", total=store.state().records)
         log_operation(member_home, Operation.CONSULTATION, "EXPORTED", records=0, now_ms=system_clock())
         with new_file(file) as out:
-            records = (kept.record for kept in kept_records(store, wanted))
+            records: Iterator[Record] = (kept.record for kept in kept_records(store, wanted))
             if in_scale:
                 records = _translated(records, member_home, in_scale)
             count = write(records, out, lambda done: bar.update(task, completed=done))
