@@ -225,7 +225,7 @@ def _print_one(kept: Kept, *, hashes: bool, as_json: bool) -> None:
         print_json({"schema": "vidfed.record/1"} | fields)
         return
     for name, value in fields.items():
-        if value not in {"", None} and value != []:
+        if value or value == 0:
             click.echo(f"{name.replace('_', ' '):<20} {', '.join(map(str, value)) if isinstance(value, list) else value}")
 
 
