@@ -562,6 +562,7 @@ def test_audit_that_cannot_be_written(
 
 
 def test_full_disk(node: MemoryNode, federation: MemoryFederation, asker: MemoryInvestigator) -> None:
+    assert status(node, call_for(federation, asker)) is Status.ANSWERED  # the index is up to date before the disk is full
     with full_disk():
         answer = read_answer(node.ask(call_for(federation, asker), "nl").verify(ANSWER_TYPE, node.member.entry.signing_keys))
     assert answer.header.status is not Status.ANSWERED

@@ -76,6 +76,8 @@ def import_(
     from vidfed.node.imports import ImportOptions, import_files
     from vidfed.node.known_good import KnownGood
     from vidfed.node.store import RecordStore
+    from vidfed.security.audit import Event, Operation
+    from vidfed.security.audit.member import logged
     from vidfed.security.clock import system_clock
     from vidfed.security.home import MemberHome
 
@@ -101,10 +103,15 @@ def import_(
         store = stack.enter_context(closing(RecordStore(store_location(member_home))))
         good = stack.enter_context(KnownGood(known_good)) if known_good else None
         update = stack.enter_context(file_progress("trying" if dry_run else "importing"))
+        if not dry_run:
+            done = stack.enter_context(logged(member_home, Operation.COLLECTION, Event.RECORDS_ADDED, source="import"))
         try:
             reports = import_files(store, files, chosen, now_ms=now_ms, known_good=good, report_file=report_path, on_progress=update)
         except KeyboardInterrupt:
             raise click.ClickException("interrupted; nothing was changed") from None
+        if not dry_run:
+            done |= {name: sum(getattr(report.counts, name) for report in reports) for name in ("new", "updated", "unchanged")}
+            done["skipped"] = sum(report.skipped for report in reports)
     if as_json:
         print_json(
             {"schema": "vidfed.import/1", "dry_run": dry_run, "report": str(report_path), "files": [each.to_fields() for each in reports]}
