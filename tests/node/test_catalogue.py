@@ -7,7 +7,6 @@ import shutil
 import threading
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
 from vidfed.index import Algorithm, Hash, HashIndex, IndexLockedError
@@ -20,6 +19,8 @@ from vidfed.synthetic.memory import columns_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    import numpy as np
 
     from vidfed.node.catalogue import Found
 
@@ -112,21 +113,19 @@ def test_a_changed_code_is_found_and_the_old_one_no_longer(catalogue: Catalogue,
     assert len(find(catalogue, other).hits) == 1
 
 
-def test_a_record_is_found_while_it_is_being_changed(
-    catalogue: Catalogue, store: RecordStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_record_is_found_while_it_is_being_changed(catalogue: Catalogue, store: RecordStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A search that began before the change must not fall between the old row's removal and the new row's addition."""
     store.upsert([Record({Algorithm.PDQ: PDQ.code}, series="before")], now_ms=NOW)
     assert len(find(catalogue, PDQ).hits) == 1
     removed, searched = threading.Event(), threading.Event()
     true_add, true_search, true_wait = HashIndex.add, HashIndex.range_search, Catalogue._wait_until
 
-    def slow_add(index: HashIndex, labels: np.ndarray, codes: np.ndarray) -> None:  # type: ignore[type-arg]
+    def slow_add(index: HashIndex, labels: np.ndarray, codes: np.ndarray) -> None:
         removed.set()
         searched.wait(0.3)
         true_add(index, labels, codes)
 
-    def watched_search(index: HashIndex, codes: np.ndarray, distance: int) -> object:  # type: ignore[type-arg]
+    def watched_search(index: HashIndex, codes: np.ndarray, distance: int) -> object:
         result = true_search(index, codes, distance)
         searched.set()
         return result

@@ -426,7 +426,10 @@ def test_an_unknown_algorithm(node: MemoryNode, federation: MemoryFederation, as
     assert ask_raw(node, federation, asker, message) is Status.VERSION_UNSUPPORTED
 
 
-@pytest.mark.parametrize(("algorithm", "distance"), [(Algorithm.PDQ, 65), (Algorithm.PHASH, 11), (Algorithm.SHA256, 1), (Algorithm.PDQ, 2**32 - 1)])
+@pytest.mark.parametrize(
+    ("algorithm", "distance"),
+    [(Algorithm.PDQ, 65), (Algorithm.PHASH, 11), (Algorithm.SHA256, 1), (Algorithm.PDQ, 2**32 - 1)],
+)
 def test_distance_out_of_range(
     node: MemoryNode, federation: MemoryFederation, asker: MemoryInvestigator, algorithm: Algorithm, distance: int
 ) -> None:
@@ -467,9 +470,7 @@ def test_an_answer_too_large_for_one_message_is_cut_and_says_so(
     assert {hit.matches[0].distance for hit in answer.hits if hit.item == 0} >= {0, 1}
 
 
-def test_an_answer_that_cannot_be_cut_to_fit_is_refused(
-    node: MemoryNode, federation: MemoryFederation, asker: MemoryInvestigator
-) -> None:
+def test_an_answer_that_cannot_be_cut_to_fit_is_refused(node: MemoryNode, federation: MemoryFederation, asker: MemoryInvestigator) -> None:
     note = "x" * MAX_TEXT
     names = ("series", "case_reference", "case_contact", "handling_note", "category", "category_scale")
     far_apart = [Hash(Algorithm.MD5, number.to_bytes(16)) for number in range(400)]
@@ -573,9 +574,7 @@ def test_a_refusal_needs_the_audit_log_too(node: MemoryNode, federation: MemoryF
     assert status(node, call_for(federation, asker, purpose=None)) is Status.AUDIT_UNAVAILABLE
 
 
-def test_index_behind(
-    federation: MemoryFederation, asker: MemoryInvestigator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_index_behind(federation: MemoryFederation, asker: MemoryInvestigator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     node = MemoryNode(federation, "fr", tmp_path)  # its catalogue is never started, so nothing follows the store
     monkeypatch.setattr("vidfed.node.catalogue.Catalogue.search.__kwdefaults__", {"patience_s": 0.0}, raising=True)
     node.hold(Record({KNOWN.algorithm: KNOWN.code}))

@@ -225,7 +225,9 @@ def test_a_missing_file_closes(source: SignedDirectoryFile) -> None:
         {"expires_ms": None},
     ],
 )
-def test_a_directory_of_another_form_is_refused(source: SignedDirectoryFile, federation: MemoryFederation, changes: dict[str, object]) -> None:
+def test_a_directory_of_another_form_is_refused(
+    source: SignedDirectoryFile, federation: MemoryFederation, changes: dict[str, object]
+) -> None:
     put(source, altered(federation, **changes))
     with pytest.raises(DirectoryError):
         source.current()

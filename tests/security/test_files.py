@@ -40,7 +40,7 @@ def test_a_crash_before_the_end_leaves_the_old_file_whole(tmp_path: Path) -> Non
     write_whole(path, b"old")
     child = os.fork()  # no thread runs in this test
     if child == 0:
-        os.fsync = lambda _: os._exit(9)
+        os.fsync = lambda _: os._exit(9)  # type: ignore[assignment]  # the crash
         write_whole(path, b"new")
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9

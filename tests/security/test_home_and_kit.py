@@ -146,6 +146,11 @@ def test_no_kit_is_made_from_an_expired_directory(home: MemberHome, tmp_path: Pa
     assert not (tmp_path / "kit").exists()
 
 
+def open_whole(folder: Path) -> None:
+    kit = Kit(folder)
+    _ = (kit.signer, kit.credential, kit.tls)
+
+
 @pytest.mark.parametrize("name", sorted(FILES_OF_A_KIT - {"anchor.json", "directory.json"}))
 @pytest.mark.parametrize("damage", ["missing", "open", "garbage"])
 def test_a_kit_with_a_bad_file_is_refused_by_name(home: MemberHome, tmp_path: Path, name: str, damage: str) -> None:
@@ -160,8 +165,7 @@ def test_a_kit_with_a_bad_file_is_refused_by_name(home: MemberHome, tmp_path: Pa
     if damage == "garbage" and name in {"tls.key", "tls.crt"}:
         return  # TLS itself refuses these
     with pytest.raises(SecurityError):
-        kit = Kit(tmp_path / "kit")
-        _ = (kit.signer, kit.credential, kit.tls)
+        open_whole(tmp_path / "kit")
 
 
 def test_a_folder_without_a_kit_says_who_makes_one(tmp_path: Path) -> None:
@@ -169,7 +173,8 @@ def test_a_folder_without_a_kit_says_who_makes_one(tmp_path: Path) -> None:
         Kit(tmp_path)
 
 
-def test_each_change_of_the_directory_is_a_new_version(home: MemberHome, administrators: FederationFolder) -> None:
+@pytest.mark.usefixtures("home")
+def test_each_change_of_the_directory_is_a_new_version(administrators: FederationFolder) -> None:
     before = administrators.directory()
     assert administrators.renew().version == before.version + 1
     assert set(administrators.remove("nl").members) == set()
@@ -178,7 +183,7 @@ def test_each_change_of_the_directory_is_a_new_version(home: MemberHome, adminis
     assert set(administrators.add(before.member("nl")).members) == {"nl"}
 
 
-def test_a_request_of_somebody_else_s_key_is_refused(home: MemberHome, administrators: FederationFolder, tmp_path: Path) -> None:
+def test_a_request_whose_signature_was_altered_is_refused(home: MemberHome, administrators: FederationFolder, tmp_path: Path) -> None:
     path = tmp_path / "member.json"
     shutil.copy(home.folder / "member.json", path)
     path.write_text(path.read_text().replace('"sig": "', '"sig": "AAAA'))

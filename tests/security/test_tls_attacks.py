@@ -15,7 +15,16 @@ from vidfed.security import tls
 from vidfed.security.clock import DAY_MS, MINUTE_MS
 from vidfed.security.directory import Directory
 from vidfed.security.errors import KeyFileError, PeerError
-from vidfed.security.tls import Peer, TlsIdentity, claimed_peer, leaf_expires_ms, make_ca, make_investigator_leaf, make_node_leaf, verify_peer
+from vidfed.security.tls import (
+    Peer,
+    TlsIdentity,
+    claimed_peer,
+    leaf_expires_ms,
+    make_ca,
+    make_investigator_leaf,
+    make_node_leaf,
+    verify_peer,
+)
 from vidfed.synthetic.memory import FEDERATION, MemoryFederation
 
 

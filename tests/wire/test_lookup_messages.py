@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -40,7 +40,9 @@ from vidfed.wire.values import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-texts = st.text(st.characters(codec="utf-8"), max_size=20).filter(str.isprintable)
+    from google.protobuf.message import Message
+
+texts = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z"), include_characters=" "), max_size=20)
 int64 = st.integers(-(2**63), 2**63 - 1)
 uint64 = st.integers(0, 2**64 - 1)
 uint32 = st.integers(0, 2**32 - 1)
@@ -162,10 +164,8 @@ def test_a_damaged_message_raises_nothing_but_wire_errors(data: st.DataObject) -
         payload[position] = value
     del payload[data.draw(st.integers(0, len(payload))) :]
     for read in (read_request, read_answer):
-        try:
+        with contextlib.suppress(WireError):
             read(bytes(payload))
-        except WireError:
-            pass
 
 
 def _full_request() -> pb.LookupRequest:
@@ -230,7 +230,7 @@ def good_request() -> LookupRequest:
     return read_request(REQUEST.SerializeToString())
 
 
-def request_with(change: str) -> bytes:
+def request_with(change: str) -> bytes:  # noqa: C901, PLR0912 - a table of one line each
     """A good request with one thing wrong, for what the values themselves would not let through."""
     message = pb.LookupRequest()
     message.CopyFrom(REQUEST)

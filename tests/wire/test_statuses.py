@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +14,7 @@ from vidfed.wire.errors import Status
 from vidfed.wire.values import FailureKind, HandlingCode, Purpose, Ternary, Urgency
 
 if TYPE_CHECKING:
+    from enum import Enum
     from typing import Any
 
 

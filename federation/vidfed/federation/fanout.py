@@ -68,7 +68,7 @@ class Nodes:
                 self._retire(member.id)
             kind = _KINDS.get(error.code(), FailureKind.PROTOCOL_ERROR)
             return pb.NodeReply(member=member.id, failure=pb.Failure(kind=kind.value, detail=_described(kind, member, error)))
-        except Exception:  # one member's odd entry, or our own unreadable key, must not take the other nodes' answers with it
+        except Exception:  # noqa: BLE001 - one member's odd entry, or our own unreadable key, must not take the other nodes' answers with it
             _log.exception("could not ask %s", member.id)
             failure = pb.Failure(kind=FailureKind.PROTOCOL_ERROR.value, detail="the gateway could not ask; see its log")
             return pb.NodeReply(member=member.id, failure=failure)

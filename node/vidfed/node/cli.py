@@ -131,7 +131,6 @@ def ingest(pictures: tuple[Path, ...], home: Path, as_json: bool, **described: s
     known is updated, not doubled.
     """
     from vidfed.index.hashing import PictureHashes, find_pictures, hash_pictures
-
     from vidfed.node.intake import record_of_picture
     from vidfed.node.store import RecordStore
     from vidfed.security.clock import system_clock

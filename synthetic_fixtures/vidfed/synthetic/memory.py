@@ -218,9 +218,7 @@ def call_of(credential: Envelope, request: Envelope) -> LookupCall:
     return LookupCall(credential=to_message(credential), request=to_message(request))
 
 
-def answer_to(
-    request: LookupRequest, digest: bytes, member: str, status: Status, now_ms: int, **header: object
-) -> LookupAnswer:
+def answer_to(request: LookupRequest, digest: bytes, member: str, status: Status, now_ms: int, **header: object) -> LookupAnswer:
     """Return an answer without hits as an honest node would give it; `header` replaces fields of its header."""
     complete = AnswerHeader(
         federation=request.header.federation,
