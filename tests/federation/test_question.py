@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -79,9 +80,9 @@ def test_each_algorithm_has_one_column_with_its_own_items() -> None:
     ],
 )
 def test_a_question_without_a_usable_reason_cannot_be_made(field: str, value: str) -> None:
-    reason = {"legal_basis": "law", "case_reference": "C-1", "offence_type": "abuse"} | {field: value}
+    usable = Justification(Purpose.IDENTIFICATION, legal_basis="law", case_reference="C-1", offence_type="abuse")
     with pytest.raises(QuestionError, match=field.replace("_", " ")):
-        Justification(Purpose.IDENTIFICATION, **reason)  # type: ignore[arg-type]  # texts, by the line above
+        replace(usable, **{field: value})  # type: ignore[arg-type]  # all of these fields are texts
 
 
 def test_a_bare_hash_is_an_item_labelled_as_it_was_given() -> None:

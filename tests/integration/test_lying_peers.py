@@ -17,11 +17,12 @@ from vidfed.federation.errors import GatewayError, GatewayRefusedError
 from vidfed.federation.outcome import Outcome
 from vidfed.federation.question import Item, Justification, split
 from vidfed.index import Algorithm
-from vidfed.security.audit import AuditEntry, AuditLog
+from vidfed.security.audit import AuditEntry, AuditLog, LogPosition
 from vidfed.security.errors import AuditError, DirectoryError, UnknownMemberError
 from vidfed.security.keys import SigningKey
 from vidfed.security.kit import issue_kit
 from vidfed.synthetic.sockets import ScriptedNode, SocketFederation, no_hit
+from vidfed.v1 import audit_pb2 as audit_pb
 from vidfed.v1 import services_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
@@ -72,13 +73,13 @@ async def silent(_: pb.LookupCall) -> EnvelopeMessage:
 
 
 async def unsigned(call: pb.LookupCall) -> EnvelopeMessage:
-    message = no_hit(call, "fr", SigningKey.generate())
+    message = no_hit(call, "fr", SigningKey.generate(), SigningKey.generate())
     del message.signatures[:]
     return message
 
 
 async def wrong_key(call: pb.LookupCall) -> EnvelopeMessage:
-    return no_hit(call, "fr", SigningKey.generate())
+    return no_hit(call, "fr", SigningKey.generate(), SigningKey.generate())
 
 
 async def nothing(_: pb.LookupCall) -> EnvelopeMessage:
@@ -257,6 +258,11 @@ class LyingGateway(rpc.GatewayServiceServicer):
     ) -> pb.GetDirectoryResponse:
         return await self._true.GetDirectory(request, context)
 
+    async def GetMemberProof(  # noqa: N802
+        self, request: pb.GetMemberProofRequest, context: grpc.aio.ServicerContext[pb.GetMemberProofRequest, audit_pb.GetProofResponse]
+    ) -> audit_pb.GetProofResponse:
+        return await self._true.GetMemberProof(request, context)
+
 
 async def ask_through(federation: SocketFederation, lie: Callable[[list[pb.NodeReply]], list[pb.NodeReply]]) -> LookupResult:
     return await look_up(await federation.start_gateway("nl", LyingGateway(federation.gateway("nl"), lie)))
@@ -396,7 +402,7 @@ async def test_no_gateway_is_an_error_and_no_result(federation: SocketFederation
 
 
 class UnwritableLog(AuditLog):
-    def append(self, _entry: AuditEntry) -> int:
+    def append(self, _entry: AuditEntry) -> LogPosition:
         raise AuditError("audit log: disk full")
 
 
@@ -408,7 +414,7 @@ async def test_a_gateway_that_cannot_log_asks_nobody(federation: SocketFederatio
         return EnvelopeMessage()
 
     await federation.start_node("fr", ScriptedNode(record))
-    log = UnwritableLog(tmp_path / "unwritable.db")
+    log = UnwritableLog(tmp_path / "unwritable.db", "log", SigningKey.generate())
     kit = await federation.start_gateway("nl", federation.gateway("nl", audit=log))
     with pytest.raises((GatewayError, GatewayRefusedError)):
         await look_up(kit)
@@ -420,10 +426,10 @@ class SlowLog(AuditLog):
     """A log on a disk that takes its time: an append waits until it may go on."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path)
+        super().__init__(path, "log", SigningKey.generate())
         self.entered, self.may_go_on = threading.Event(), threading.Event()
 
-    def append(self, entry: AuditEntry) -> int:
+    def append(self, entry: AuditEntry) -> LogPosition:
         self.entered.set()
         assert self.may_go_on.wait(20)
         return super().append(entry)

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    import numpy as np
-
     from vidfed.node.catalogue import Found
 
 NOW = 1_800_000_000_000
@@ -113,36 +111,6 @@ def test_a_changed_code_is_found_and_the_old_one_no_longer(catalogue: Catalogue,
     assert len(find(catalogue, other).hits) == 1
 
 
-def test_a_record_is_found_while_it_is_being_changed(catalogue: Catalogue, store: RecordStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A search that began before the change must not fall between the old row's removal and the new row's addition."""
-    store.upsert([Record({Algorithm.PDQ: PDQ.code}, series="before")], now_ms=NOW)
-    assert len(find(catalogue, PDQ).hits) == 1
-    removed, searched = threading.Event(), threading.Event()
-    true_add, true_search, true_wait = HashIndex.add, HashIndex.range_search, Catalogue._wait_until
-
-    def slow_add(index: HashIndex, labels: np.ndarray, codes: np.ndarray) -> None:
-        removed.set()
-        searched.wait(0.3)
-        true_add(index, labels, codes)
-
-    def watched_search(index: HashIndex, codes: np.ndarray, distance: int) -> object:
-        result = true_search(index, codes, distance)
-        searched.set()
-        return result
-
-    def wait_then_change(self: Catalogue, version: int, patience_s: float) -> None:
-        true_wait(self, version, patience_s)
-        monkeypatch.setattr(Catalogue, "_wait_until", true_wait)
-        store.upsert([Record({Algorithm.PDQ: PDQ.code}, series="after")], now_ms=NOW)
-        self._wake.set()
-        assert removed.wait(5)
-
-    monkeypatch.setattr(HashIndex, "add", slow_add)
-    monkeypatch.setattr(HashIndex, "range_search", watched_search)
-    monkeypatch.setattr(Catalogue, "_wait_until", wait_then_change)
-    assert len(find(catalogue, PDQ).hits) == 1
-
-
 def test_an_index_that_is_behind_says_so_whether_or_not_there_would_be_a_hit(store: RecordStore, tmp_path: Path) -> None:
     catalogue = Catalogue(store, tmp_path / "index", clock)  # not started: nothing follows
     store.upsert([Record({Algorithm.SHA256: SHA.code, Algorithm.PDQ: PDQ.code})], now_ms=NOW)
@@ -227,16 +195,16 @@ def test_two_processes_cannot_keep_one_index(catalogue: Catalogue, store: Record
 def test_a_follower_that_fails_closes_the_catalogue_and_recovers(
     catalogue: Catalogue, store: RecordStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    true_add = HashIndex.add
+    true_put = HashIndex.put
 
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(HashIndex, "add", fail)
+    monkeypatch.setattr(HashIndex, "put", fail)
     store.upsert([Record({Algorithm.PDQ: PDQ.code})], now_ms=NOW)
     with pytest.raises(IndexBrokenError, match="No space"):
         find(catalogue, PDQ)
-    monkeypatch.setattr(HashIndex, "add", true_add)
+    monkeypatch.setattr(HashIndex, "put", true_put)
     catalogue._wake.set()
     with catalogue._moved:
         assert catalogue._moved.wait_for(lambda: catalogue._broken is None, 5)

@@ -71,7 +71,8 @@ def told(node: MemoryNode, call: LookupCall, peer: str = "nl") -> LookupAnswer:
     if header.status is not Status.ANSWERED:
         assert (answer.records, answer.hits, answer.truncated_items, header.index) == ((), (), (), None)
     if header.status is not Status.AUDIT_UNAVAILABLE:
-        assert header.audit_position == node.logged()
+        assert answer.log is not None
+        assert answer.log.position == node.logged() - 1
     return answer
 
 
@@ -427,8 +428,7 @@ def test_an_unknown_algorithm(node: MemoryNode, federation: MemoryFederation, as
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "distance"),
-    [(Algorithm.PDQ, 65), (Algorithm.PHASH, 11), (Algorithm.SHA256, 1), (Algorithm.PDQ, 2**32 - 1)],
+    ("algorithm", "distance"), [(Algorithm.PDQ, 65), (Algorithm.PHASH, 11), (Algorithm.SHA256, 1), (Algorithm.PDQ, 2**32 - 1)]
 )
 def test_distance_out_of_range(
     node: MemoryNode, federation: MemoryFederation, asker: MemoryInvestigator, algorithm: Algorithm, distance: int
@@ -557,7 +557,7 @@ def test_audit_that_cannot_be_written(
     with caplog.at_level(logging.ERROR):
         answer = told(node, call)
     assert answer.header.status is Status.AUDIT_UNAVAILABLE
-    assert (answer.header.detail, answer.header.audit_position) == ("", 0)
+    assert (answer.header.detail, answer.log) == ("", None)
     assert "audit" in caplog.text
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,12 +40,13 @@ def test_a_failure_before_the_end_leaves_the_old_file_whole_and_nothing_beside_i
 def test_a_crash_before_the_end_leaves_the_old_file_whole(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_whole(path, b"old")
-    child = os.fork()  # no thread runs in this test
-    if child == 0:
-        os.fsync = lambda _: os._exit(9)  # type: ignore[assignment]  # the crash
-        write_whole(path, b"new")
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    crash = f"""
+import os, pathlib
+from vidfed.security.files import write_whole
+os.fsync = lambda _: os._exit(9)
+write_whole(pathlib.Path({str(path)!r}), b"new")
+"""
+    assert subprocess.run([sys.executable, "-c", crash], check=False).returncode == 9
     assert path.read_bytes() == b"old"
 
 

@@ -47,7 +47,7 @@ def test_a_seed_gives_the_same_pixels_on_every_machine(family: Family) -> None:
     assert hashlib.sha256(picture(1, family, (96, 64)).tobytes()).hexdigest()[:16] == PIXELS_SHA256[family]
 
 
-@pytest.mark.parametrize("family", set(Family) - {Family.FLAT})
+@pytest.mark.parametrize("family", [family for family in Family if family is not Family.FLAT])
 def test_another_seed_gives_other_pixels(family: Family) -> None:
     assert picture(1, family).tobytes() != picture(2, family).tobytes()
 

@@ -27,6 +27,7 @@ from vidfed.wire.values import (
     HashColumn,
     Hit,
     IndexState,
+    LogReceipt,
     LookupAnswer,
     LookupRequest,
     Match,
@@ -42,9 +43,10 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-texts = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z"), include_characters=" "), max_size=20)
+texts = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]) | st.just(" "), max_size=20).filter(str.isprintable)
 int64 = st.integers(-(2**63), 2**63 - 1)
 uint64 = st.integers(0, 2**64 - 1)
+uint63 = st.integers(0, 2**63 - 1)
 uint32 = st.integers(0, 2**32 - 1)
 algorithms = st.sampled_from(Algorithm)
 
@@ -113,7 +115,6 @@ headers = st.builds(
     status=st.just(Status.ANSWERED),
     detail=texts,
     index=st.none() | st.builds(IndexState, uint64, int64, int64, st.lists(algorithms, max_size=3).map(tuple)),
-    audit_position=uint64,
     sequence=uint32,
     last=st.booleans(),
     previous_digest=st.sampled_from([b"", bytes(32)]),
@@ -125,7 +126,8 @@ def answers(draw: st.DrawFn) -> LookupAnswer:
     held = tuple(draw(st.lists(records, max_size=3)))
     found = st.builds(Hit, uint32, st.integers(0, len(held) - 1), matches)
     hits = tuple(draw(st.lists(found, max_size=4))) if held else ()
-    return LookupAnswer(draw(headers), held, hits, tuple(draw(st.lists(uint32, max_size=3))))
+    log = draw(st.none() | st.builds(LogReceipt, uint63, st.binary(min_size=32, max_size=32), texts))
+    return LookupAnswer(draw(headers), held, hits, tuple(draw(st.lists(uint32, max_size=3))), log)
 
 
 def same(one: LookupRequest, other: LookupRequest) -> bool:
@@ -215,6 +217,29 @@ def test_unknown_field_smuggled_into_an_answer(path: str) -> None:
         read_answer(smuggled(ANSWER, path))
 
 
+RECEIPT = LogReceipt(3, bytes(32), "checkpoint")
+
+
+def logged_answer() -> bytes:
+    return write_answer(replace(read_answer(ANSWER.SerializeToString()), log=RECEIPT))
+
+
+def test_unknown_field_smuggled_into_a_receipt() -> None:
+    message = pb.LookupAnswer.FromString(logged_answer())
+    with pytest.raises(WireError):
+        read_answer(smuggled(message, ".log"))
+
+
+def test_a_receipt_that_is_not_the_last_thing_in_an_answer_or_is_there_twice() -> None:
+    """What both ends log is the answer without its receipt: there must be one way only to take it off."""
+    core, whole = ANSWER.SerializeToString(), logged_answer()
+    receipt = whole.removeprefix(core)
+    assert read_answer(whole).log == RECEIPT
+    for payload in (receipt + core, whole + receipt, whole + core, whole + smuggled(pb.LookupAnswer(), "itself")):
+        with pytest.raises(WireError):
+            read_answer(payload)
+
+
 def test_the_messages_these_attacks_start_from_are_good_and_deep() -> None:
     read_request(REQUEST.SerializeToString())
     read_answer(ANSWER.SerializeToString())
@@ -230,7 +255,7 @@ def good_request() -> LookupRequest:
     return read_request(REQUEST.SerializeToString())
 
 
-def request_with(change: str) -> bytes:  # noqa: C901, PLR0912 - a table of one line each
+def request_with(change: str) -> bytes:  # noqa: C901, PLR0912 - one case for each thing that can be wrong
     """A good request with one thing wrong, for what the values themselves would not let through."""
     message = pb.LookupRequest()
     message.CopyFrom(REQUEST)

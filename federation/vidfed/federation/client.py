@@ -13,9 +13,12 @@ import grpc
 
 from vidfed.federation.errors import AnswerError, GatewayError, GatewayRefusedError
 from vidfed.federation.outcome import LookupResult, NodeOutcome, Outcome, outcome_of_answer
+from vidfed.federation.receipts import Checked, Receipt, check_proof
 from vidfed.federation.verify import verify_answer
 from vidfed.security.clock import SECOND_MS, system_clock
 from vidfed.security.envelope import Envelope
+from vidfed.security.errors import ReceiptError
+from vidfed.v1 import audit_pb2 as audit_pb
 from vidfed.v1 import services_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.wire import envelope as wire_envelope
@@ -37,6 +40,7 @@ _FAILURES = {
     FailureKind.UNREACHABLE.value: Outcome.UNREACHABLE,
     FailureKind.TIMEOUT.value: Outcome.TIMEOUT,
 }
+_NOT_IN_THE_LOG = {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.OUT_OF_RANGE}
 _REFUSALS = {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}
 
 
@@ -103,6 +107,28 @@ class FederationClient:
         )
         return LookupResult(part.items, tuple(nodes))
 
+    async def fetch_proof(self, receipt: Receipt) -> Checked:
+        """Ask the node for the proof that its log has the answer of a receipt, and check it.
+
+        Raises:
+            ReceiptError: the node does not stand by its answer, or cannot show that it does.
+            GatewayError: gateway or node cannot be reached; that proves nothing.
+        """
+        directory = self._source.current()
+        log, then, _, _ = receipt.read(directory)
+        wanted = audit_pb.GetProofRequest(position=log.position, known_size=then.size)
+        try:
+            response = await self._gateway.GetMemberProof(
+                pb.GetMemberProofRequest(member=receipt.member, proof=wanted), timeout=DEFAULT_DEADLINE_S
+            )
+        except grpc.aio.AioRpcError as error:
+            if error.code() in _NOT_IN_THE_LOG:
+                raise ReceiptError(
+                    f"{receipt.member} says that its log has no entry {log.position} or no state of {then.size} entries, and signed both"
+                ) from None
+            raise self._gateway_error(error) from None
+        return check_proof(receipt, response, directory)
+
     def _request(
         self, part: Part, justification: Justification, audience: tuple[str, ...], directory: Directory, deadline_s: float
     ) -> LookupRequest:
@@ -131,8 +157,9 @@ class FederationClient:
             detail = reply.failure.detail if reply.failure.detail.isprintable() else ""
             return NodeOutcome(reply.member, outcome, detail)
         try:
+            envelope = wire_envelope.from_message(reply.answer)
             answer = verify_answer(
-                wire_envelope.from_message(reply.answer),
+                envelope,
                 member=directory.member(reply.member),
                 request=request,
                 request_digest=digest,
@@ -140,6 +167,8 @@ class FederationClient:
             )
         except (AnswerError, WireError) as error:
             return NodeOutcome(reply.member, Outcome.BAD_SIGNATURE, f"the answer {error}; it was not believed")
+        header = request.header
+        Receipt(header.federation, reply.member, header.issued_ms, header.case_reference, envelope).save(self._kit.folder / "receipts")
         return outcome_of_answer(reply.member, answer, part.items, [column.algorithm for column in part.columns])
 
     def _gateway_error(self, error: grpc.aio.AioRpcError) -> GatewayError | GatewayRefusedError:

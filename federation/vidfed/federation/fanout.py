@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from vidfed.v1 import audit_pb2 as audit_pb
 from vidfed.v1 import services_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.wire.channels import open_channel
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _RETIRE_S = 60.0
+_PROOF_S = 10.0
 _KINDS = {
     grpc.StatusCode.UNAVAILABLE: FailureKind.UNREACHABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED: FailureKind.TIMEOUT,
@@ -48,6 +50,14 @@ class Nodes:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def proof(self, request: audit_pb.GetProofRequest, member: Member, directory: Directory) -> audit_pb.GetProofResponse:
+        """Fetch a proof from one member's node.
+
+        Raises:
+            grpc.aio.AioRpcError: it gives none.
+        """
+        return await rpc.AuditServiceStub(self._channel(member, directory)).GetProof(request, timeout=_PROOF_S)
 
     async def close(self) -> None:
         """Close all connections."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
 import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -20,7 +19,7 @@ from vidfed.node.errors import IndexBehindError, IndexBrokenError, NodeError, St
 from vidfed.wire.values import Hit, IndexState, Match
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from vidfed.node.records import Record
@@ -73,11 +72,12 @@ class Catalogue:
         self._clock = clock
         self._indexes = {algorithm: self._open(algorithm) for algorithm in PERCEPTUAL}
         self._follow_lock = threading.Lock()
-        self._gate = _Gate()
         self._moved = threading.Condition()
         self._version = min(index.source_version for index in self._indexes.values())
         self._target = self._version
         self._broken: str | None = None
+        self._damaged: set[Algorithm] = set()
+        self._renewals = 0
         self._wake = threading.Event()
         self._stopping = False
         self._follower = threading.Thread(target=self._follow_forever, name="index-follower", daemon=True)
@@ -112,12 +112,15 @@ class Catalogue:
             IndexBrokenError: the indexes cannot be used.
             StoreError: the store cannot be read.
         """
+        renewals = self._renewals
         version, changed_ms = self._store.version()
         self._wait_until(version, patience_s)
         matches: dict[int, dict[int, list[Match]]] = {}
         for column in columns:
             for item, record_id, match in self._search_column(column):
                 matches.setdefault(item, {}).setdefault(record_id, []).append(match)
+        if self._renewals != renewals:
+            raise IndexBehindError("an index was renewed during the search")  # it may have been searched while it was empty
         records = self._store.records(sorted({record_id for found in matches.values() for record_id in found}))
         hits, truncated = _rank(matches, records, max_hits_per_item)
         order = {record_id: position for position, record_id in enumerate(dict.fromkeys(record_id for _, record_id, _ in hits))}
@@ -141,10 +144,10 @@ class Catalogue:
                 for record_id in found.get(code, ())
             ]
         try:
-            with self._gate.search():
-                result = self._indexes[algorithm].range_search(column.codes, column.max_distance)
+            result = self._indexes[algorithm].range_search(column.codes, column.max_distance)
         except IndexCorruptError as error:
-            self._broken = str(error)
+            self._damaged.add(algorithm)
+            self._wake.set()
             raise IndexBrokenError(f"{algorithm.label}: {error}") from error
         except (HashError, OSError, RuntimeError) as error:
             raise IndexBrokenError(f"{algorithm.label}: {error}") from error
@@ -179,6 +182,8 @@ class Catalogue:
     def _follow_once(self) -> bool:
         """Apply one batch of changes; return whether there may be more."""
         with self._follow_lock:
+            while self._damaged:
+                self._renew(self._damaged.pop())
             target, _ = self._store.version()
             if target < self._version:
                 raise StoreError(
@@ -188,12 +193,13 @@ class Catalogue:
             if not changes:
                 self._report(broken=None)
                 return False
+            reached = changes[-1].version
             for algorithm, index in self._indexes.items():
-                with self._gate.change():
+                if index.source_version < reached:
                     _apply(index, algorithm, changes)
-                index.flush(source_version=changes[-1].version)
+                    index.flush(source_version=reached)
             with self._moved:
-                self._version = changes[-1].version
+                self._version = reached
                 self._target = max(target, self._version)
                 self._broken = None
                 self._moved.notify_all()
@@ -212,56 +218,33 @@ class Catalogue:
             return HashIndex.open(path, algorithm)
         except IndexCorruptError as error:
             _log.warning("%s index is damaged (%s); rebuilding it from the record store", algorithm.label, error)
-            shutil.rmtree(path)
+            HashIndex.discard(path)
             return HashIndex.open(path, algorithm)
 
-
-class _Gate:
-    """Lets many searches through at once, or one change.
-
-    A changed row is removed and added again: a search in between would not find a record that was there before and is there after.
-    """
-
-    def __init__(self) -> None:
-        self._condition = threading.Condition()
-        self._searches = 0
-        self._changing = False
-
-    @contextlib.contextmanager
-    def search(self) -> Iterator[None]:
-        """Wait for a change to end, then search."""
-        with self._condition:
-            self._condition.wait_for(lambda: not self._changing)
-            self._searches += 1
-        try:
-            yield
-        finally:
-            with self._condition:
-                self._searches -= 1
-                self._condition.notify_all()
-
-    @contextlib.contextmanager
-    def change(self) -> Iterator[None]:
-        """Let no new search begin, wait for those that run, then change. One thread at a time."""
-        with self._condition:
-            self._changing = True
-            self._condition.wait_for(lambda: not self._searches)
-        try:
-            yield
-        finally:
-            with self._condition:
-                self._changing = False
-                self._condition.notify_all()
+    def _renew(self, algorithm: Algorithm) -> None:
+        """Throw away an index that turned out to be damaged while in use, and start again from an empty one."""
+        _log.warning("%s index is damaged; rebuilding it from the record store", algorithm.label)
+        with self._moved:
+            self._renewals += 1
+            self._version = 0  # until it is rebuilt, nothing can be said about what is not found
+        with contextlib.suppress(HashError):
+            self._indexes[algorithm].close()
+        HashIndex.discard(self._folder / algorithm.value)
+        self._indexes[algorithm] = HashIndex.open(self._folder / algorithm.value, algorithm)
 
 
 def _apply(index: HashIndex, algorithm: Algorithm, changes: Sequence[Change]) -> None:
-    """Bring one index from before these changes to after them. Applying them twice gives the same."""
+    """Bring one index from before these changes to after them. Applying them twice gives the same.
+
+    A search meanwhile finds a changed record by its old code or its new one, never by neither.
+    """
     latest = {change.record_id: change.codes.get(algorithm) for change in changes}
-    index.remove(np.fromiter(latest, dtype=np.int64, count=len(latest)))
     present = {record_id: code for record_id, code in latest.items() if code is not None}
+    gone = latest.keys() - present.keys()
     if present:
         codes = np.frombuffer(b"".join(present.values()), dtype=np.uint8).reshape(len(present), algorithm.code_bytes)
-        index.add(np.fromiter(present, dtype=np.int64, count=len(present)), codes)
+        index.put(np.fromiter(present, dtype=np.int64, count=len(present)), codes)
+    index.remove(np.fromiter(gone, dtype=np.int64, count=len(gone)))
 
 
 def _rank(

@@ -133,6 +133,8 @@ def ingest(pictures: tuple[Path, ...], home: Path, as_json: bool, **described: s
     from vidfed.index.hashing import PictureHashes, find_pictures, hash_pictures
     from vidfed.node.intake import record_of_picture
     from vidfed.node.store import RecordStore
+    from vidfed.security.audit import Event, Operation
+    from vidfed.security.audit.member import logged
     from vidfed.security.clock import system_clock
     from vidfed.security.home import MemberHome
 
@@ -149,11 +151,13 @@ def ingest(pictures: tuple[Path, ...], home: Path, as_json: bool, **described: s
                 failures.append(result)
                 note(str(result))
             bar.advance(task)
-    store = RecordStore(member_home.folder / "store/records.db")
-    try:
-        report = store.upsert(records, now_ms=system_clock())
-    finally:
-        store.close()
+    with logged(member_home, Operation.COLLECTION, Event.RECORDS_ADDED, source="pictures") as done:
+        store = RecordStore(member_home.folder / "store/records.db")
+        try:
+            report = store.upsert(records, now_ms=system_clock())
+        finally:
+            store.close()
+        done |= {"new": report.new, "updated": report.updated, "unchanged": report.unchanged, "skipped": len(failures)}
     _print_report(report, [str(failure) for failure in failures], "not hashed", as_json=as_json)
 
 
@@ -169,20 +173,24 @@ def import_(file: Path, home: Path, as_json: bool, **described: str) -> None:
     """
     from vidfed.node.intake import Skipped, read_csv
     from vidfed.node.store import RecordStore
+    from vidfed.security.audit import Event, Operation
+    from vidfed.security.audit.member import logged
     from vidfed.security.clock import system_clock
     from vidfed.security.home import MemberHome
 
     member_home = MemberHome(home)
     template = _template(**described | {"case_contact": described["case_contact"] or member_home.identity.contact})
     skipped = Skipped()
-    store = RecordStore(member_home.folder / "store/records.db")
-    try:
-        with progress() as bar:
-            task = bar.add_task("importing", total=None)
-            rows = read_csv(file, template, skipped, lambda line: bar.update(task, completed=line))
-            report = store.upsert(rows, now_ms=system_clock())
-    finally:
-        store.close()
+    with logged(member_home, Operation.COLLECTION, Event.RECORDS_ADDED, source="csv") as done:
+        store = RecordStore(member_home.folder / "store/records.db")
+        try:
+            with progress() as bar:
+                task = bar.add_task("importing", total=None)
+                rows = read_csv(file, template, skipped, lambda line: bar.update(task, completed=line))
+                report = store.upsert(rows, now_ms=system_clock())
+        finally:
+            store.close()
+        done |= {"new": report.new, "updated": report.updated, "unchanged": report.unchanged, "skipped": len(skipped.lines)}
     for line in skipped.lines:
         note(f"{file}: {line}")
     _print_report(report, skipped.lines, "skipped", as_json=as_json)

@@ -51,10 +51,17 @@ deadline_s = 20.0
 answer_members = {answer_members}
 # Purposes that are answered; known: {known_purposes}.
 purposes = {purposes}
-# For each member.
-max_hashes_per_minute = 60000
+# For each member; a picture is asked with 13 hashes.
+max_hashes_per_minute = 600000
 # Of more records for one picture, the nearest are told and the answer says that there are more.
 max_hits_per_item = 20
+
+[audit]
+# How often the log's state is signed while it grows, and how often the other members are asked to cosign it.
+checkpoint_every_s = 10.0
+witness_every_s = 60.0
+# After this, `vidfed audit prune` drops what entries say. Their places in the log stay, so that it can still be verified.
+retention_days = 365
 """
 
 

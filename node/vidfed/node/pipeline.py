@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from vidfed.index import DistanceError
 from vidfed.node.errors import IndexBehindError, IndexBrokenError, StoreError
-from vidfed.security.audit import AuditEntry, AuditLog, Operation
+from vidfed.security.audit import AuditEntry, AuditLog, Event, LogPosition, Operation
 from vidfed.security.credentials import Credential, verify_credential
 from vidfed.security.envelope import Envelope
 from vidfed.security.errors import (
@@ -42,15 +42,15 @@ from vidfed.security.replay import ReplayMemory, check_time_window
 from vidfed.security.tls import NODE_ROLE, claimed_peer, verify_peer
 from vidfed.wire.envelope import read_call
 from vidfed.wire.errors import MalformedError, Status, TooLargeError, VersionError
-from vidfed.wire.lookup import read_request, write_answer
+from vidfed.wire.lookup import answer_digest, read_request, write_answer
 from vidfed.wire.values import (
     ANSWER_TYPE,
-    DIGEST_BYTES,
     LOOKUP_METHOD,
     MAX_MESSAGE_BYTES,
     MAX_TEXT,
     REQUEST_TYPE,
     AnswerHeader,
+    LogReceipt,
     LookupAnswer,
     LookupRequest,
     Purpose,
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from vidfed.wire.values import RequestHeader
 
 _log = logging.getLogger(__name__)
-_ANSWER_BYTES = MAX_MESSAGE_BYTES - 4096  # room for what the header says only at the end: audience, time, audit position
+_ANSWER_BYTES = MAX_MESSAGE_BYTES - 32 * 1024  # room for what is added only at the end: the log's receipt with its cosigned checkpoint
 
 
 class UnknownPeerError(Exception):
@@ -87,6 +87,7 @@ class _Progress:
     """What is known about a question so far; what the audit entry of a refusal can say."""
 
     member: str
+    started_ms: int
     request: LookupRequest | None = None
     credential: Credential | None = None
 
@@ -113,21 +114,22 @@ class LookupPipeline:
             UnknownPeerError: the caller is no member's node.
             PeerError: the certificate names nobody.
         """
+        started_ms = self.clock()
         digest = Envelope(call.request.payload_type, call.request.payload).digest
         try:
             directory = self.directory_source.current()
         except DirectoryError as error:
             _log.error("%s; not answering", error)
-            return self._sign(_Progress(claimed_peer(leaf_pem)[1].member), digest, Status.DIRECTORY_UNAVAILABLE, "")
+            return self._sign(_Progress(claimed_peer(leaf_pem)[1].member, started_ms), digest, Status.DIRECTORY_UNAVAILABLE, "")
         peer = self._peer(directory, leaf_pem)
-        progress = _Progress(peer.id)
+        progress = _Progress(peer.id, started_ms)
         try:
             credential_envelope, request_envelope = read_call(call)  # step 1
         except MalformedError as error:
             return self._sign(progress, digest, _status_of(error), str(error))
         try:
             request = self._admit(peer, credential_envelope, request_envelope, progress)  # steps 3 to 9
-            found = self._search(request)  # step 10
+            found = self._search(request, progress, digest)  # step 10
         except _RefusalError as refusal:
             _log.warning("refused %s from %s: %s", refusal.status.name, peer.id, refusal)
             return self._sign(progress, digest, refusal.status, refusal.detail)
@@ -148,7 +150,9 @@ class LookupPipeline:
             raise UnknownPeerError("not a node")
         return directory.member(peer.member)
 
-    def _admit(self, peer: Member, credential_envelope: Envelope, request_envelope: Envelope, progress: _Progress) -> LookupRequest:
+    def _admit(
+        self, peer: Member, credential_envelope: Envelope, request_envelope: Envelope, progress: _Progress
+    ) -> LookupRequest:
         now_ms = self.clock()
         # Step 3. The member's keys are those of the TLS peer: an envelope of another issuer cannot pass.
         try:
@@ -220,7 +224,7 @@ class LookupPipeline:
         if self.member not in header.audience:
             raise _RefusalError(Status.WRONG_AUDIENCE, f"the request is not addressed to {self.member}")
 
-    def _search(self, request: LookupRequest) -> Found:
+    def _search(self, request: LookupRequest, progress: _Progress, digest: bytes) -> Found:
         cap = self.policy.max_hits_per_item
         try:
             found = self.catalogue.search(request.columns, max_hits_per_item=cap)
@@ -228,7 +232,7 @@ class LookupPipeline:
             raise _RefusalError(Status.STALE_INDEX, "", str(error)) from None
         except (IndexBrokenError, StoreError) as error:
             raise _RefusalError(Status.INDEX_UNAVAILABLE, "", str(error)) from None
-        while len(write_answer(self._answer(self._header("", bytes(DIGEST_BYTES), Status.ANSWERED, "", found), found))) > _ANSWER_BYTES:
+        while len(write_answer(self._compose(progress, digest, Status.ANSWERED, "", found))) > _ANSWER_BYTES:
             cap //= 2
             if not cap:
                 raise _RefusalError(Status.TOO_LARGE, "the answer does not fit into one message")
@@ -237,45 +241,59 @@ class LookupPipeline:
 
     def _sign(self, progress: _Progress, digest: bytes, status: Status, detail: str, found: Found | None = None) -> Envelope:
         """Steps 11 and 12."""
-        now_ms = self.clock()
-        position = 0
-        request = progress.request
+        answer = self._compose(progress, digest, status, detail, found)
         try:
-            position = self.audit.append(
-                AuditEntry(
-                    time_ms=now_ms,
-                    operation=Operation.DISCLOSURE if found and found.hits else Operation.CONSULTATION,
-                    member=progress.member,
-                    pseudonym=progress.credential.pseudonym if progress.credential else "",
-                    purpose=request.header.purpose.code if request and request.header.purpose else "",
-                    request_digest=digest,
-                    outcome=status.name,
-                    records_disclosed=len(found.records) if found else 0,
-                )
-            )
+            logged = self._log(progress, digest, answer)
         except AuditError as error:
             _log.error("%s; not answering", error)
-            status, detail, found = Status.AUDIT_UNAVAILABLE, "", None
-        header = replace(self._header(progress.member, digest, status, detail, found), answered_ms=now_ms, audit_position=position)
-        return Envelope(ANSWER_TYPE, write_answer(self._answer(header, found))).signed_by(self.signer)
+            answer = self._compose(progress, digest, Status.AUDIT_UNAVAILABLE, "", None)
+        else:
+            newest = self.audit.latest_checkpoint
+            answer = replace(answer, log=LogReceipt(logged.position, logged.commitment, newest.text if newest else ""))
+        return Envelope(ANSWER_TYPE, write_answer(answer)).signed_by(self.signer)
 
-    def _header(self, audience: str, digest: bytes, status: Status, detail: str, found: Found | None) -> AnswerHeader:
-        return AnswerHeader(
+    def _compose(self, progress: _Progress, digest: bytes, status: Status, detail: str, found: Found | None) -> LookupAnswer:
+        header = AnswerHeader(
             federation=self.federation,
             issuer=self.member,
-            audience=audience,
+            audience=progress.member,
             request_digest=digest,
             method=LOOKUP_METHOD,
-            answered_ms=0,
+            answered_ms=self.clock(),
             status=status,
             detail=detail[:MAX_TEXT],  # it may quote the question, and a longer text would make the answer unreadable
             index=found.state if found else None,
         )
-
-    def _answer(self, header: AnswerHeader, found: Found | None) -> LookupAnswer:
-        if not found:
+        if found is None:
             return LookupAnswer(header)
         return LookupAnswer(header, tuple(record.view() for record in found.records), found.hits, found.truncated_items)
+
+    def _log(self, progress: _Progress, digest: bytes, answer: LookupAnswer) -> LogPosition:
+        asked = progress.request.header if progress.request else None
+        hashes = sum(len(column.codes) for column in progress.request.columns) if progress.request else 0
+        return self.audit.append(
+            AuditEntry(
+                time_ms=answer.header.answered_ms,
+                operation=Operation.DISCLOSURE if answer.hits else Operation.CONSULTATION,
+                event=Event.LOOKUP_ANSWERED,
+                member=progress.member,
+                pseudonym=progress.credential.pseudonym if progress.credential else "",
+                purpose=asked.purpose.code if asked and asked.purpose else "",
+                legal_basis=asked.legal_basis if asked else "",
+                offence_type=asked.offence_type if asked else "",
+                case_reference=asked.case_reference if asked else "",
+                request_digest=digest,
+                answer_digest=answer_digest(write_answer(answer)),
+                outcome=answer.header.status.name,
+                records=tuple(record.reference for record in answer.records),
+                details={
+                    "items": progress.request.item_count if progress.request else 0,
+                    "hashes": hashes,
+                    "hits": len(answer.hits),
+                    "took_ms": max(0, answer.header.answered_ms - progress.started_ms),
+                },
+            )
+        )
 
 
 def _status_of(error: MalformedError) -> Status:

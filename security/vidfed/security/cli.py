@@ -118,10 +118,15 @@ def show(folder: Path, as_json: bool) -> None:
 @click.option("--pseudonym", help="The only name other members will see.  [default: a random one]")
 def issue_investigator(kit: Path, home: Path, gateway: str, pseudonym: str | None) -> None:
     """Make KIT, the folder with which one investigator of this member can ask. Valid for 30 days."""
+    from vidfed.security.audit import Event, Operation
+    from vidfed.security.audit.member import logged
     from vidfed.security.home import MemberHome
     from vidfed.security.kit import CREDENTIAL_LIFE_DAYS, issue_kit
 
-    made = issue_kit(MemberHome(home), kit, gateway=gateway, pseudonym=pseudonym)
+    member_home = MemberHome(home)
+    with logged(member_home, Operation.ALTERATION, Event.KIT_ISSUED) as done:
+        made = issue_kit(member_home, kit, gateway=gateway, pseudonym=pseudonym)
+        done["pseudonym"] = made.pseudonym
     note(f"Made a kit for {made.pseudonym} of {made.member}, valid for {CREDENTIAL_LIFE_DAYS} days.")
     note(f"Next: vidfed lookup PICTURE --kit {kit} --case REFERENCE --purpose identification --legal-basis TEXT")
 

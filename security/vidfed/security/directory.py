@@ -10,7 +10,7 @@ import json
 import threading
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vidfed.security.clock import Clock, as_text, system_clock
 from vidfed.security.documents import FEDERATION_ID, MEMBER_ID, check_id, read_document, read_object
@@ -40,6 +40,7 @@ _MEMBER_FORM = {
     "name": str,
     "endpoint": str,
     "signing_keys": list,
+    "audit_keys": list,
     "tls_ca": str,
     "contact": str,
 }
@@ -57,6 +58,7 @@ class Member:
         name: for people.
         endpoint: `host:port` of the node.
         signing_keys: any of these speaks for the member.
+        audit_keys: sign the checkpoints of its audit log, the present one first; retired ones stay, so that old ones can be verified.
         tls_ca: PEM of the one CA its TLS certificates come from.
         contact: whom to call in an urgent case.
     """
@@ -65,6 +67,7 @@ class Member:
     name: str
     endpoint: str
     signing_keys: tuple[PublicKey, ...]
+    audit_keys: tuple[PublicKey, ...]
     tls_ca: bytes
     contact: str
 
@@ -75,6 +78,7 @@ class Member:
             "name": self.name,
             "endpoint": self.endpoint,
             "signing_keys": [key.text for key in self.signing_keys],
+            "audit_keys": [key.text for key in self.audit_keys],
             "tls_ca": self.tls_ca.decode(),
             "contact": self.contact,
         }
@@ -88,17 +92,11 @@ class Member:
         """
         entry = read_object(fields, _MEMBER_FORM, DirectoryError, "member")
         check_id(entry["id"], MEMBER_ID, DirectoryError, "member id")
-        keys = entry["signing_keys"]
-        if not keys or not all(isinstance(key, str) for key in keys):
-            raise DirectoryError(f"member {entry['id']}: signing_keys must name at least one key")
-        try:
-            parsed = tuple(PublicKey.parse(key) for key in keys)
-        except KeyFileError as error:
-            raise DirectoryError(f"member {entry['id']}: {error}") from None
+        signing, audit = (_read_keys(entry, name) for name in ("signing_keys", "audit_keys"))
         host, _, port = entry["endpoint"].rpartition(":")
         if not host or not port.isdecimal():
             raise DirectoryError(f"member {entry['id']}: endpoint must be host:port")
-        return cls(entry["id"], entry["name"], entry["endpoint"], parsed, entry["tls_ca"].encode(), entry["contact"])
+        return cls(entry["id"], entry["name"], entry["endpoint"], signing, audit, entry["tls_ca"].encode(), entry["contact"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,9 +277,9 @@ class SignedDirectoryFile:
         return content, directory
 
 
-def member_request(member: Member, signer: Signer) -> Envelope:
-    """Make what a unit hands to the administrators: its entry, signed with its own key as proof that it holds it."""
-    return Envelope(MEMBER_REQUEST_TYPE, json.dumps(member.to_fields(), sort_keys=True).encode()).signed_by(signer)
+def member_request(member: Member, *signers: Signer) -> Envelope:
+    """Make what a unit hands to the administrators: its entry, signed with each key it names as proof that it holds it."""
+    return Envelope(MEMBER_REQUEST_TYPE, json.dumps(member.to_fields(), sort_keys=True).encode()).signed_by(*signers)
 
 
 def read_member_request(envelope: Envelope) -> Member:
@@ -292,10 +290,20 @@ def read_member_request(envelope: Envelope) -> Member:
     """
     try:
         member = Member.from_fields(json.loads(envelope.payload))
-        for key in member.signing_keys:
+        for key in (*member.signing_keys, *member.audit_keys[:1]):
             envelope.verify(MEMBER_REQUEST_TYPE, [key])
         if not is_one_ca(member.tls_ca):
             raise DirectoryError(f"member {member.id}: tls_ca must be exactly one CA certificate")
     except (ValueError, RecursionError, SignatureError, EnvelopeError) as error:
         raise DirectoryError(f"member request: {error}") from None
     return member
+
+
+def _read_keys(entry: Mapping[str, Any], name: str) -> tuple[PublicKey, ...]:
+    keys = entry[name]
+    if not keys or not all(isinstance(key, str) for key in keys):
+        raise DirectoryError(f"member {entry['id']}: {name} must name at least one key")
+    try:
+        return tuple(PublicKey.parse(key) for key in keys)
+    except KeyFileError as error:
+        raise DirectoryError(f"member {entry['id']}: {error}") from None

@@ -3,6 +3,7 @@
 vidfed.toml                configuration, commented
 member.json                what the administrators need to list this member
 keys/signing.key           the member's voice (0600)
+keys/audit.key             signs the audit log's checkpoints, and cosigns those of others (0600)
 keys/ca.key, keys/node.key TLS (0600)
 tls/ca.crt, tls/node.crt
 trust/anchor.json          the federation's key
@@ -61,7 +62,7 @@ class MemberHome:
         self.folder = folder
         self.config_path = folder / CONFIG_FILE
         self._settings = read_settings(self.config_path)
-        known = {"member", "trust", "node", "gateway", "policy"}
+        known = {"member", "trust", "node", "gateway", "policy", "audit"}
         if unknown := sorted(self._settings.keys() - known):
             raise HomeError(f"{self.config_path}: unknown section [{unknown[0]}]; known are {', '.join(sorted(known))}")
         self.identity = self.section("member", MemberSection)
@@ -92,6 +93,11 @@ class MemberHome:
     def signer(self) -> SigningKey:
         """The member's signing key."""
         return SigningKey.load(self.folder / "keys/signing.key")
+
+    @functools.cached_property
+    def audit_signer(self) -> SigningKey:
+        """The key that signs the audit log's checkpoints. Not the signing key: who holds one cannot forge what the other shows."""
+        return SigningKey.load(self.folder / "keys/audit.key")
 
     @functools.cached_property
     def ca(self) -> TlsIdentity:
@@ -140,16 +146,17 @@ def create_home(folder: Path, *, config: str, endpoint: str, anchor: Anchor) -> 
         part.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
     write_whole(folder / CONFIG_FILE, config.encode(), mode=PRIVATE_MODE)
     home = MemberHome(folder)
-    signer = SigningKey.generate()
+    signer, audit_signer = SigningKey.generate(), SigningKey.generate()
     signer.save(folder / "keys/signing.key")
+    audit_signer.save(folder / "keys/audit.key")
     ca = make_ca(home.federation, home.member)
     for name, tls in (("ca", ca), ("node", make_node_leaf(ca, home.federation, home.member))):
         write_private(folder / f"keys/{name}.key", tls.key)
         write_whole(folder / f"tls/{name}.crt", tls.certificate)
     anchor.save(home.anchor_path)
     identity = home.identity
-    member = Member(identity.id, identity.name, endpoint, (signer.public,), ca.certificate, identity.contact)
-    write_whole(folder / "member.json", member_request(Member.from_fields(member.to_fields()), signer).to_json())
+    member = Member(identity.id, identity.name, endpoint, (signer.public,), (audit_signer.public,), ca.certificate, identity.contact)
+    write_whole(folder / "member.json", member_request(Member.from_fields(member.to_fields()), signer, audit_signer).to_json())
     return home
 
 

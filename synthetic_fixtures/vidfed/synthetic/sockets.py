@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Self
 
 import grpc
 
+from vidfed.federation.bookkeeping import Bookkeeping
 from vidfed.federation.fanout import Nodes
 from vidfed.federation.gateway import GatewaySection, GatewayServicer
 from vidfed.node.config import render_config
-from vidfed.security.audit import AuditLog
+from vidfed.security.audit.member import open_log
 from vidfed.security.clock import system_clock
 from vidfed.security.federation import FederationFolder
 from vidfed.security.home import MemberHome, create_home
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from vidfed.security.audit import AuditLog
     from vidfed.security.keys import Signer
     from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
     from vidfed.v1.services_pb2 import LookupCall
@@ -52,10 +54,10 @@ class ScriptedNode(rpc.NodeServiceServicer):
         return await self._reply(request)
 
 
-def no_hit(call: LookupCall, member: str, signer: Signer, **header: object) -> EnvelopeMessage:
+def no_hit(call: LookupCall, member: str, signer: Signer, audit_signer: Signer, **header: object) -> EnvelopeMessage:
     """Return a member's 'no hit' to this call, signed; it does not look anything up. `header` replaces fields of the answer's header."""
     request = read_call(call)[1]
-    answer = answer_to(read_request(request.payload), request.digest, member, Status.ANSWERED, system_clock(), **header)
+    answer = answer_to(read_request(request.payload), request.digest, member, audit_signer, Status.ANSWERED, system_clock(), **header)
     return to_message(sign_answer(answer, signer))
 
 
@@ -117,10 +119,10 @@ class SocketFederation:
 
     def honest(self, member: str, **header: object) -> Callable[[LookupCall], Awaitable[EnvelopeMessage]]:
         """Return the reply of a node that knows nothing, and says so."""
-        signer = self.homes[member].signer
+        home = self.homes[member]
 
         async def reply(call: LookupCall) -> EnvelopeMessage:
-            return no_hit(call, member, signer, **header)
+            return no_hit(call, member, home.signer, home.audit_signer, **header)
 
         return reply
 
@@ -130,8 +132,9 @@ class SocketFederation:
         nodes = Nodes(home.node_tls)
         self._stack.push_async_callback(nodes.close)
         if audit is None:
-            audit = self._stack.enter_context(contextlib.closing(AuditLog(home.state_file("gateway-audit.db"))))
-        return GatewayServicer(home, GatewaySection(f"{_HOST}:0", deadline_s), home.directory_source(), nodes, audit)
+            audit = self._stack.enter_context(contextlib.closing(open_log(home)))
+        section, books = GatewaySection(f"{_HOST}:0", deadline_s), Bookkeeping(audit, member)
+        return GatewayServicer(home, section, home.directory_source(), nodes, books)
 
     async def start_gateway(self, member: str, servicer: rpc.GatewayServiceServicer | None = None) -> Kit:
         """Start a gateway, the true one if none is given, and return a new kit of an investigator who asks through it."""
