@@ -288,10 +288,13 @@ def test_many_threads_see_one_version_after_the_other_and_never_a_false_rollback
 
 def test_a_request_proves_possession_of_each_key_it_names(federation: MemoryFederation) -> None:
     nl = federation.members["nl"]
-    assert read_member_request(member_request(nl.entry, nl.signer)) == nl.entry
+    assert read_member_request(member_request(nl.entry, nl.signer, nl.audit_signer)) == nl.entry
+    for one_missing in (nl.signer, nl.audit_signer):
+        with pytest.raises(DirectoryError, match="no signature"):
+            read_member_request(member_request(nl.entry, one_missing))
     stolen = replace(nl.entry, signing_keys=(*nl.entry.signing_keys, federation.members["fr"].signer.public))
     with pytest.raises(DirectoryError, match="no signature"):
-        read_member_request(member_request(stolen, nl.signer))
+        read_member_request(member_request(stolen, nl.signer, nl.audit_signer))
 
 
 @pytest.mark.parametrize("authority", ["", "garbage", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "leaf", "two"])
@@ -299,7 +302,7 @@ def test_a_request_without_exactly_one_ca_certificate_is_refused(federation: Mem
     nl, fr = federation.members["nl"], federation.members["fr"]
     text = {"leaf": nl.tls.certificate, "two": nl.ca.certificate + fr.ca.certificate}.get(authority, authority.encode())
     with pytest.raises(DirectoryError, match="CA"):
-        read_member_request(member_request(replace(nl.entry, tls_ca=text), nl.signer))
+        read_member_request(member_request(replace(nl.entry, tls_ca=text), nl.signer, nl.audit_signer))
 
 
 def test_an_anchor_survives_its_file_and_a_damaged_one_is_named(federation: MemoryFederation, tmp_path: Path) -> None:

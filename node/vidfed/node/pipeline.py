@@ -150,9 +150,7 @@ class LookupPipeline:
             raise UnknownPeerError("not a node")
         return directory.member(peer.member)
 
-    def _admit(
-        self, peer: Member, credential_envelope: Envelope, request_envelope: Envelope, progress: _Progress
-    ) -> LookupRequest:
+    def _admit(self, peer: Member, credential_envelope: Envelope, request_envelope: Envelope, progress: _Progress) -> LookupRequest:
         now_ms = self.clock()
         # Step 3. The member's keys are those of the TLS peer: an envelope of another issuer cannot pass.
         try:
