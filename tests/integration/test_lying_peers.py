@@ -17,12 +17,11 @@ from vidfed.federation.errors import GatewayError, GatewayRefusedError
 from vidfed.federation.outcome import Outcome
 from vidfed.federation.question import Item, Justification, split
 from vidfed.index import Algorithm
-from vidfed.security.audit import AuditEntry, AuditLog, LogPosition
+from vidfed.security.audit import AuditEntry, AuditLog, LogPosition, log_origin
 from vidfed.security.errors import AuditError, DirectoryError, UnknownMemberError
 from vidfed.security.keys import SigningKey
 from vidfed.security.kit import issue_kit
 from vidfed.synthetic.sockets import ScriptedNode, SocketFederation, no_hit
-from vidfed.v1 import audit_pb2 as audit_pb
 from vidfed.v1 import services_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from vidfed.federation.gateway import GatewayServicer
     from vidfed.federation.outcome import LookupResult
     from vidfed.security.kit import Kit
+    from vidfed.v1.audit_pb2 import GetProofResponse
 
 WHY = Justification(Purpose.IDENTIFICATION, "test law", "T-1")
 (PART,) = split([Item("photo.jpg", {Algorithm.SHA256: (bytes(32),), Algorithm.PDQ: (bytes(32),)})], {})
@@ -253,15 +253,15 @@ class LyingGateway(rpc.GatewayServiceServicer):
         for reply in self._lie(sorted(replies, key=lambda reply: reply.member)):
             yield reply
 
+    async def GetMemberProof(  # noqa: N802
+        self, request: pb.GetMemberProofRequest, context: grpc.aio.ServicerContext[pb.GetMemberProofRequest, GetProofResponse]
+    ) -> GetProofResponse:
+        return await self._true.GetMemberProof(request, context)
+
     async def GetDirectory(  # noqa: N802
         self, request: pb.GetDirectoryRequest, context: grpc.aio.ServicerContext[pb.GetDirectoryRequest, pb.GetDirectoryResponse]
     ) -> pb.GetDirectoryResponse:
         return await self._true.GetDirectory(request, context)
-
-    async def GetMemberProof(  # noqa: N802
-        self, request: pb.GetMemberProofRequest, context: grpc.aio.ServicerContext[pb.GetMemberProofRequest, audit_pb.GetProofResponse]
-    ) -> audit_pb.GetProofResponse:
-        return await self._true.GetMemberProof(request, context)
 
 
 async def ask_through(federation: SocketFederation, lie: Callable[[list[pb.NodeReply]], list[pb.NodeReply]]) -> LookupResult:
@@ -401,6 +401,12 @@ async def test_no_gateway_is_an_error_and_no_result(federation: SocketFederation
         await look_up(issue_kit(federation.homes["nl"], federation.folder / "kit", gateway="127.0.0.1:1"))
 
 
+def of_nl(federation: SocketFederation) -> tuple[str, SigningKey]:
+    """Name and key of a log of nl."""
+    home = federation.homes["nl"]
+    return log_origin(home.federation, home.member), home.audit_signer
+
+
 class UnwritableLog(AuditLog):
     def append(self, _entry: AuditEntry) -> LogPosition:
         raise AuditError("audit log: disk full")
@@ -414,7 +420,7 @@ async def test_a_gateway_that_cannot_log_asks_nobody(federation: SocketFederatio
         return EnvelopeMessage()
 
     await federation.start_node("fr", ScriptedNode(record))
-    log = UnwritableLog(tmp_path / "unwritable.db", "log", SigningKey.generate())
+    log = UnwritableLog(tmp_path / "unwritable.db", *of_nl(federation))
     kit = await federation.start_gateway("nl", federation.gateway("nl", audit=log))
     with pytest.raises((GatewayError, GatewayRefusedError)):
         await look_up(kit)
@@ -425,8 +431,8 @@ async def test_a_gateway_that_cannot_log_asks_nobody(federation: SocketFederatio
 class SlowLog(AuditLog):
     """A log on a disk that takes its time: an append waits until it may go on."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "log", SigningKey.generate())
+    def __init__(self, path: Path, origin: str, signer: SigningKey) -> None:
+        super().__init__(path, origin, signer)
         self.entered, self.may_go_on = threading.Event(), threading.Event()
 
     def append(self, entry: AuditEntry) -> LogPosition:
@@ -436,12 +442,12 @@ class SlowLog(AuditLog):
 
 
 async def test_a_slow_disk_does_not_stop_the_gateway_for_others(federation: SocketFederation, tmp_path: Path) -> None:
-    log = SlowLog(tmp_path / "slow.db")
+    log = SlowLog(tmp_path / "slow.db", *of_nl(federation))
     kit = await federation.start_gateway("nl", federation.gateway("nl", audit=log))
     async with FederationClient(kit) as client, FederationClient(kit) as other:
         waiting = asyncio.create_task(client.lookup(PART, WHY))
         assert await asyncio.to_thread(log.entered.wait, 20)
-        await other.refresh_directory()
+        assert (await other.refresh_directory()).members
         log.may_go_on.set()
         assert (await waiting).complete
     log.close()

@@ -6,6 +6,8 @@ answered: a gateway can neither alter, invent, misattribute nor hide one.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import secrets
 from typing import TYPE_CHECKING, Self
 
@@ -28,13 +30,14 @@ from vidfed.wire.lookup import write_request
 from vidfed.wire.values import GATEWAY_GRACE_S, LOOKUP_METHOD, MESSAGE_ID_BYTES, REQUEST_TYPE, FailureKind, LookupRequest, RequestHeader
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from vidfed.federation.question import Justification, Part
     from vidfed.security.clock import Clock
     from vidfed.security.directory import Directory
     from vidfed.security.kit import Kit
 
+_log = logging.getLogger(__name__)
 DEFAULT_DEADLINE_S = 20.0
 _FAILURES = {
     FailureKind.UNREACHABLE.value: Outcome.UNREACHABLE,
@@ -95,13 +98,22 @@ class FederationClient:
         envelope = Envelope(REQUEST_TYPE, write_request(request)).signed_by(self._kit.signer)
         call = pb.LookupCall(credential=wire_envelope.to_message(self._kit.credential), request=wire_envelope.to_message(envelope))
         outcomes: dict[str, NodeOutcome] = {}
+        saving: list[asyncio.Task[object]] = []
+
+        def keep(receipt: Receipt) -> None:
+            saving.append(asyncio.create_task(asyncio.to_thread(receipt.save, self._kit.folder / "receipts")))
+
         try:
             async for reply in self._gateway.Lookup(call, timeout=deadline_s + GATEWAY_GRACE_S):
                 if reply.member in audience and reply.member not in outcomes:
-                    outcomes[reply.member] = self._judge(reply, part, request, envelope.digest, directory)
+                    outcomes[reply.member] = self._judge(reply, part, request, envelope.digest, directory, keep)
         except grpc.aio.AioRpcError as error:
             if not outcomes:
                 raise self._gateway_error(error) from None
+        finally:
+            for saved in await asyncio.gather(*saving, return_exceptions=True):
+                if isinstance(saved, OSError):  # what the nodes said is worth more than the proof that they said it
+                    _log.warning("a receipt could not be kept: %s", saved)
         nodes = (
             outcomes.get(member, NodeOutcome(member, Outcome.MISSING, "the gateway gave no answer of this node")) for member in audience
         )
@@ -151,7 +163,15 @@ class FederationClient:
         )
         return LookupRequest(header, len(part.items), part.columns)
 
-    def _judge(self, reply: pb.NodeReply, part: Part, request: LookupRequest, digest: bytes, directory: Directory) -> NodeOutcome:
+    def _judge(
+        self,
+        reply: pb.NodeReply,
+        part: Part,
+        request: LookupRequest,
+        digest: bytes,
+        directory: Directory,
+        keep: Callable[[Receipt], None],
+    ) -> NodeOutcome:
         if reply.WhichOneof("reply") != "answer":
             outcome = _FAILURES.get(reply.failure.kind, Outcome.PROTOCOL_ERROR)
             detail = reply.failure.detail if reply.failure.detail.isprintable() else ""
@@ -168,7 +188,7 @@ class FederationClient:
         except (AnswerError, WireError) as error:
             return NodeOutcome(reply.member, Outcome.BAD_SIGNATURE, f"the answer {error}; it was not believed")
         header = request.header
-        Receipt(header.federation, reply.member, header.issued_ms, header.case_reference, envelope).save(self._kit.folder / "receipts")
+        keep(Receipt(header.federation, reply.member, header.issued_ms, header.case_reference, envelope))
         return outcome_of_answer(reply.member, answer, part.items, [column.algorithm for column in part.columns])
 
     def _gateway_error(self, error: grpc.aio.AioRpcError) -> GatewayError | GatewayRefusedError:

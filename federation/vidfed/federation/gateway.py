@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -90,13 +91,13 @@ class GatewayServicer(rpc.GatewayServiceServicer):
         except (SecurityError, WireError) as error:
             _log.warning("refused a lookup: %s", error)
             await context.abort(_CODES.get(type(error), grpc.StatusCode.PERMISSION_DENIED), str(error))
-        call = pb.LookupCall(credential=request.credential, request=wire_envelope.to_message(envelope.signed_by(self._home.signer)))
+        call = pb.LookupCall(credential=request.credential, request=wire_envelope.to_message(envelope))
         members = [directory.members[member] for member in dict.fromkeys(question.header.audience) if member in directory.members]
         # The caller's own deadline leaves time to hear which nodes did not answer; a call without one is not of our client.
         deadline_s = max(0.0, min(self._section.deadline_s, float(context.time_remaining() or 0) - GATEWAY_GRACE_S))
         try:
-            async for reply in self._nodes.ask_all(call, members, directory, deadline_s):
-                await self._books.received(question, envelope.digest, reply)  # 7
+            received = functools.partial(self._books.received, question, envelope.digest)  # 7
+            async for reply in self._nodes.ask_all(call, members, directory, deadline_s, received):
                 yield reply
         except AuditError as error:
             _log.error("%s; the answers are not passed on", error)
@@ -135,7 +136,7 @@ class GatewayServicer(rpc.GatewayServiceServicer):
         return peer
 
     async def _admit(self, call: pb.LookupCall, leaf_pem: bytes, directory: Directory) -> tuple[Envelope, LookupRequest]:
-        """Steps 1 to 4; return the envelope and what is in it.
+        """Steps 1 to 4, and 6: return the envelope with the member's signature added, and what is in it.
 
         Raises:
             SecurityError, WireError: a step refuses; it is logged if an own investigator asked.
@@ -148,7 +149,7 @@ class GatewayServicer(rpc.GatewayServiceServicer):
         except (SecurityError, WireError) as error:
             await self._books.refused(peer.pseudonym, request_envelope.digest, type(error).__name__)
             raise
-        return request_envelope, question
+        return request_envelope.signed_by(self._home.signer), question  # 6
 
     def _check(self, credential_envelope: Envelope, request_envelope: Envelope, peer: Peer, directory: Directory) -> LookupRequest:
         """Steps 2 to 4."""

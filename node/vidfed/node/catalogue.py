@@ -19,7 +19,7 @@ from vidfed.node.errors import IndexBehindError, IndexBrokenError, NodeError, St
 from vidfed.wire.values import Hit, IndexState, Match
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from vidfed.node.records import Record
@@ -95,16 +95,33 @@ class Catalogue:
         for index in self._indexes.values():
             index.close()
 
+    def catch_up(self) -> None:
+        """Bring the indexes up to the store now, in the caller's thread.
+
+        Raises:
+            StoreError, HashError: the store cannot be read, or an index not written.
+        """
+        while self._follow_once():
+            pass
+
     def progress(self) -> tuple[int, int]:
         """Return (version the indexes have, version the store has)."""
         return self._version, max(self._target, self._version)
 
-    def search(self, columns: Sequence[HashColumn], *, max_hits_per_item: int, patience_s: float = 2.0) -> Found:
+    def search(
+        self,
+        columns: Sequence[HashColumn],
+        *,
+        max_hits_per_item: int,
+        patience_s: float = 2.0,
+        visible: Callable[[Record], bool] = lambda _record: True,
+    ) -> Found:
         """Find every record within each column's distance.
 
         Args:
             columns: what is asked, checked.
             max_hits_per_item: of more, the nearest are kept and the item is named in `truncated_items`.
+            visible: says of each record whether the asker may know of it; one that it may not is as if it did not exist.
             patience_s: how long to wait for the indexes to catch up with the store.
 
         Raises:
@@ -121,7 +138,8 @@ class Catalogue:
                 matches.setdefault(item, {}).setdefault(record_id, []).append(match)
         if self._renewals != renewals:
             raise IndexBehindError("an index was renewed during the search")  # it may have been searched while it was empty
-        records = self._store.records(sorted({record_id for found in matches.values() for record_id in found}))
+        matched = self._store.records(sorted({record_id for found in matches.values() for record_id in found}))
+        records = {record_id: record for record_id, record in matched.items() if visible(record)}
         hits, truncated = _rank(matches, records, max_hits_per_item)
         order = {record_id: position for position, record_id in enumerate(dict.fromkeys(record_id for _, record_id, _ in hits))}
         state = IndexState(version, changed_ms, self._clock(), tuple(column.algorithm for column in columns))

@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from vidfed.cli.terminal import HELP, note, print_json, progress, reporting
-from vidfed.index.errors import HashError
-from vidfed.node.errors import NodeError
-from vidfed.security.errors import SecurityError
-from vidfed.wire.errors import WireError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from vidfed.node.records import Record
-    from vidfed.node.store import UpsertReport
-
-_COMMAND = reporting(NodeError, SecurityError, HashError, WireError)
-_HOME = click.option(
-    "--home",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path(),
-    envvar="VIDFED_HOME",
-    show_default="the current folder, or $VIDFED_HOME",
-    help="The member's folder, made by `vidfed node init`.",
-)
+from vidfed.cli.terminal import HELP, note, print_json, progress
+from vidfed.node.cli_files import backup, export, import_, migrate, restore, scales
+from vidfed.node.cli_options import COMMAND, HOME, JSON, described, said
+from vidfed.node.cli_records import records
 
 
 @click.group(context_settings=HELP)
@@ -35,7 +17,7 @@ def node() -> None:
     """Set up, fill and run a member's node."""
 
 
-@node.command(cls=_COMMAND)
+@node.command(cls=COMMAND)
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--member", required=True, help="Short id of this member, e.g. nl.")
 @click.option("--name", required=True, help="The unit's name, for people.")
@@ -90,56 +72,34 @@ def init(
     note(f"  {2 if answer_members else 3}. vidfed node ingest PICTURES --home {folder} ..., then: vidfed node serve --home {folder}")
 
 
-def _describe(function: Callable[..., None]) -> Callable[..., None]:
-    """Options that say what is known about all the records taken in."""
-    options = (
-        click.option("--series", default="", help="Series the pictures belong to."),
-        click.option("--case", "case_reference", default="", help="Reference of the case they come from."),
-        click.option("--contact", "case_contact", default="", help="Whom to call about them.  [default: the member's contact]"),
-        click.option("--victim-identified", default="unknown", type=click.Choice(["yes", "no", "unknown"]), show_default=True),
-        click.option("--offender-identified", default="unknown", type=click.Choice(["yes", "no", "unknown"]), show_default=True),
-        click.option("--handling", default="H0", type=click.Choice(["H0", "H1", "H2", "H3"]), show_default=True, help="Handling code."),
-        click.option("--handling-note", default="", help="The limits that H3 stands for."),
-        click.option("--json", "as_json", is_flag=True, help="Print the report as JSON."),
-        _HOME,
-    )
-    for option in reversed(options):
-        function = option(function)
-    return function
-
-
-def _template(**values: str) -> Record:
-    from vidfed.node.intake import parse_ternary
-    from vidfed.node.records import Record
-    from vidfed.wire.values import MAX_TEXT, HandlingCode
-
-    handling = HandlingCode[values.pop("handling")]
-    victim, offender = (parse_ternary(values.pop(name)) for name in ("victim_identified", "offender_identified"))
-    for name, value in values.items():
-        if len(value) > MAX_TEXT or not value.isprintable():
-            raise click.BadParameter(f"--{name.replace('_', '-')}: at most {MAX_TEXT} printable characters")
-    return Record(hashes={}, handling_code=handling, victim_identified=victim, offender_identified=offender, **values)  # type: ignore[arg-type]  # texts, by the options above
-
-
-@node.command(cls=_COMMAND)
+@node.command(cls=COMMAND)
 @click.argument("pictures", nargs=-1, required=True, type=click.Path(path_type=Path))
-@_describe
-def ingest(pictures: tuple[Path, ...], home: Path, as_json: bool, **described: str) -> None:
+@described
+@JSON
+@HOME
+def ingest(pictures: tuple[Path, ...], home: Path, as_json: bool, **options: str | None) -> None:
     """Hash PICTURES (files or folders) into records. No picture is kept.
 
     All of them become records in one transaction at the end: interrupted, nothing has changed. Run again, a picture that is already
     known is updated, not doubled.
     """
+    from contextlib import closing
+
     from vidfed.index.hashing import PictureHashes, find_pictures, hash_pictures
+    from vidfed.node.config import StoreSection, store_location
     from vidfed.node.intake import record_of_picture
+    from vidfed.node.records import Record
     from vidfed.node.store import RecordStore
     from vidfed.security.audit import Event, Operation
     from vidfed.security.audit.member import logged
-    from vidfed.security.clock import system_clock
+    from vidfed.security.clock import DAY_MS, system_clock
     from vidfed.security.home import MemberHome
 
     member_home = MemberHome(home)
-    template = _template(**described | {"case_contact": described["case_contact"] or member_home.identity.contact})
+    values = {"case_contact": member_home.identity.contact} | said(options)
+    if review_days := member_home.section("store", StoreSection).review_after_days:
+        values.setdefault("review_ms", system_clock() + review_days * DAY_MS)
+    template = Record(hashes={}, **values)  # type: ignore[arg-type]  # each value was read by its field's reader
     paths = list(find_pictures(pictures))
     records, failures = [], []
     with progress() as bar:
@@ -148,66 +108,26 @@ def ingest(pictures: tuple[Path, ...], home: Path, as_json: bool, **described: s
             if isinstance(result, PictureHashes):
                 records.append(record_of_picture(result, template))
             else:
-                failures.append(result)
+                failures.append(str(result))
                 note(str(result))
             bar.advance(task)
-    with logged(member_home, Operation.COLLECTION, Event.RECORDS_ADDED, source="pictures") as done:
-        store = RecordStore(member_home.folder / "store/records.db")
-        try:
-            report = store.upsert(records, now_ms=system_clock())
-        finally:
-            store.close()
+    with (
+        logged(member_home, Operation.COLLECTION, Event.RECORDS_ADDED, source="pictures") as done,
+        closing(RecordStore(store_location(member_home))) as store,
+    ):
+        report = store.upsert(records, now_ms=system_clock())
         done |= {"new": report.new, "updated": report.updated, "unchanged": report.unchanged, "skipped": len(failures)}
-    _print_report(report, [str(failure) for failure in failures], "not hashed", as_json=as_json)
-
-
-@node.command("import", cls=_COMMAND)
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@_describe
-def import_(file: Path, home: Path, as_json: bool, **described: str) -> None:
-    """Take the hashes in FILE, a CSV whose first line names its columns, into records.
-
-    Columns: md5, sha1, sha256, pdq, phash, dhash, ahash, whash, photodna, and what else a record holds (series, victim_identified, ...).
-    Options give what the file does not say. One transaction: broken or interrupted, nothing has changed. Rows that cannot be used are
-    left out and listed by line; the exit status is then 1.
-    """
-    from vidfed.node.intake import Skipped, read_csv
-    from vidfed.node.store import RecordStore
-    from vidfed.security.audit import Event, Operation
-    from vidfed.security.audit.member import logged
-    from vidfed.security.clock import system_clock
-    from vidfed.security.home import MemberHome
-
-    member_home = MemberHome(home)
-    template = _template(**described | {"case_contact": described["case_contact"] or member_home.identity.contact})
-    skipped = Skipped()
-    with logged(member_home, Operation.COLLECTION, Event.RECORDS_ADDED, source="csv") as done:
-        store = RecordStore(member_home.folder / "store/records.db")
-        try:
-            with progress() as bar:
-                task = bar.add_task("importing", total=None)
-                rows = read_csv(file, template, skipped, lambda line: bar.update(task, completed=line))
-                report = store.upsert(rows, now_ms=system_clock())
-        finally:
-            store.close()
-        done |= {"new": report.new, "updated": report.updated, "unchanged": report.unchanged, "skipped": len(skipped.lines)}
-    for line in skipped.lines:
-        note(f"{file}: {line}")
-    _print_report(report, skipped.lines, "skipped", as_json=as_json)
-
-
-def _print_report(report: UpsertReport, failures: list[str], word: str, *, as_json: bool) -> None:
     if as_json:
         counts = {"new": report.new, "updated": report.updated, "unchanged": report.unchanged}
         print_json({"schema": "vidfed.intake/1", **counts, "skipped": failures})
     else:
-        click.echo(f"{report.new} new, {report.updated} updated, {report.unchanged} unchanged, {len(failures)} {word}")
+        click.echo(f"{report.new} new, {report.updated} updated, {report.unchanged} unchanged, {len(failures)} not hashed")
     if failures:
         raise SystemExit(1)
 
 
-@node.command(cls=_COMMAND)
-@_HOME
+@node.command(cls=COMMAND)
+@HOME
 def serve(home: Path) -> None:
     """Answer the other members' lookups until SIGTERM or Ctrl-C."""
     import asyncio
@@ -221,8 +141,8 @@ def serve(home: Path) -> None:
     asyncio.run(serve_node(member_home, lambda address: click.echo(f"node {member_home.member} answers on {address}")))
 
 
-@node.command(cls=_COMMAND)
-@_HOME
+@node.command(cls=COMMAND)
+@HOME
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def status(home: Path, as_json: bool) -> None:
     """Show what the node holds, how current its index is, what it trusts, and whether it runs."""
@@ -235,3 +155,7 @@ def status(home: Path, as_json: bool) -> None:
     else:
         for label, value in found.lines():
             click.echo(f"{label:<16} {value}")
+
+
+for _command in (import_, export, records, scales, backup, restore, migrate):
+    node.add_command(_command)

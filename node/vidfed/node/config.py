@@ -10,6 +10,9 @@ from vidfed.wire.values import Purpose
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
+
+    from vidfed.security.home import MemberHome
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +20,26 @@ class NodeSection:
     """`[node]`: where the node listens, as `host:port`."""
 
     listen: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSection:
+    """`[store]`: where the records are.
+
+    Attributes:
+        url: `postgresql://USER@HOST/DATABASE` (the password belongs into ~/.pgpass or PGPASSFILE), or empty for the file store/records.db.
+        review_after_days: how long after being taken in a record is due for review; 0: no date is set.
+        category_scales: TOML files with further category scales and mappings, relative to the member's folder.
+    """
+
+    url: str = ""
+    review_after_days: int = 0
+    category_scales: tuple[str, ...] = ()
+
+
+def store_location(home: MemberHome) -> Path | str:
+    """Return where a member's records are, for `RecordStore`."""
+    return home.section("store", StoreSection).url or home.folder / "store/records.db"
 
 
 _TEMPLATE = """\
@@ -39,6 +62,14 @@ directory_file = {directory_file}
 [node]
 # Where other members' gateways connect: host:port.
 listen = {listen}
+
+[store]
+# Empty: the file store/records.db. Several processes or hosts: postgresql://USER@HOST/DATABASE (15 or newer; password in ~/.pgpass).
+url = ""
+# Days after which a record taken in must be reviewed (`vidfed node records due`); 0: no date is set.
+review_after_days = 0
+# TOML files with category scales and mappings of your own, see docs/import-export.md.
+category_scales = []
 
 [gateway]
 # Where this member's own investigators connect: host:port.

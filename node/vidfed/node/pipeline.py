@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from vidfed.wire.values import RequestHeader
 
 _log = logging.getLogger(__name__)
-_ANSWER_BYTES = MAX_MESSAGE_BYTES - 32 * 1024  # room for what is added only at the end: the log's receipt with its cosigned checkpoint
+_ANSWER_BYTES = MAX_MESSAGE_BYTES - 80 * 1024  # room for what is added only at the end: the log's receipt with its cosigned checkpoint
 
 
 class UnknownPeerError(Exception):
@@ -225,7 +225,7 @@ class LookupPipeline:
     def _search(self, request: LookupRequest, progress: _Progress, digest: bytes) -> Found:
         cap = self.policy.max_hits_per_item
         try:
-            found = self.catalogue.search(request.columns, max_hits_per_item=cap)
+            found = self.catalogue.search(request.columns, max_hits_per_item=cap, visible=lambda record: record.visible_to(progress.member))
         except IndexBehindError as error:
             raise _RefusalError(Status.STALE_INDEX, "", str(error)) from None
         except (IndexBrokenError, StoreError) as error:
@@ -242,12 +242,12 @@ class LookupPipeline:
         answer = self._compose(progress, digest, status, detail, found)
         try:
             logged = self._log(progress, digest, answer)
+            newest = self.audit.latest_checkpoint or self.audit.checkpoint()
         except AuditError as error:
             _log.error("%s; not answering", error)
             answer = self._compose(progress, digest, Status.AUDIT_UNAVAILABLE, "", None)
         else:
-            newest = self.audit.latest_checkpoint
-            answer = replace(answer, log=LogReceipt(logged.position, logged.commitment, newest.text if newest else ""))
+            answer = replace(answer, log=LogReceipt(logged.position, logged.commitment, newest.text))
         return Envelope(ANSWER_TYPE, write_answer(answer)).signed_by(self.signer)
 
     def _compose(self, progress: _Progress, digest: bytes, status: Status, detail: str, found: Found | None) -> LookupAnswer:

@@ -12,7 +12,7 @@ import grpc
 
 from vidfed.node.audit_service import AuditDesk, AuditServicer
 from vidfed.node.catalogue import Catalogue
-from vidfed.node.config import NodeSection
+from vidfed.node.config import NodeSection, store_location
 from vidfed.node.pipeline import LookupPipeline, UnknownPeerError
 from vidfed.node.policy import HashRates, Policy, PolicySection
 from vidfed.node.status import announced
@@ -80,7 +80,7 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
         audit.checkpoint()  # so that the first answer can carry one
         stack.enter_context(Checkpointer(audit, audit_section.checkpoint_every_s))
         witness = stack.enter_context(contextlib.closing(open_witness(home)))
-        store = stack.enter_context(contextlib.closing(RecordStore(home.folder / "store/records.db")))
+        store = stack.enter_context(contextlib.closing(RecordStore(store_location(home))))
         catalogue = stack.enter_context(contextlib.closing(Catalogue(store, home.folder / "index", system_clock)))
         pipeline = LookupPipeline(
             federation=home.federation,

@@ -106,7 +106,10 @@ def verify_peer(leaf_pem: bytes, directory: Directory, now_ms: int) -> Peer:
 
 @functools.lru_cache(maxsize=4096)
 def is_one_ca(authority_pem: bytes) -> bool:
-    """Tell whether this is exactly one CA certificate. gRPC takes all members' CAs as one text: a damaged one spoils the others."""
+    """Tell whether this is exactly one CA certificate.
+
+    gRPC takes all members' CAs as one text, in which a damaged one spoils the others.
+    """
     try:
         (authority,) = x509.load_pem_x509_certificates(authority_pem)
         return authority.extensions.get_extension_for_class(x509.BasicConstraints).value.ca

@@ -7,6 +7,7 @@ sets. Nothing here listens on a network; `MemoryNode` is one member's real pipel
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import resource
 import secrets
 from dataclasses import dataclass, field, replace
@@ -33,7 +34,6 @@ from vidfed.wire.envelope import to_message
 from vidfed.wire.lookup import write_answer, write_request
 from vidfed.wire.values import (
     ANSWER_TYPE,
-    DIGEST_BYTES,
     LOOKUP_METHOD,
     REQUEST_TYPE,
     AnswerHeader,
@@ -222,16 +222,11 @@ def call_of(credential: Envelope, request: Envelope) -> LookupCall:
     return LookupCall(credential=to_message(credential), request=to_message(request))
 
 
-def receipt_of(federation: str, member: str, audit_signer: Signer) -> LogReceipt:
-    """Return the receipt of a log that has one entry, as a node that keeps none would make it up."""
-    checkpoint = Checkpoint(log_origin(federation, member), 1, bytes(DIGEST_BYTES)).signed_by(audit_signer)
-    return LogReceipt(0, bytes(DIGEST_BYTES), checkpoint.text)
-
-
 def answer_to(
     request: LookupRequest, digest: bytes, member: str, audit_signer: Signer, status: Status, now_ms: int, **header: object
 ) -> LookupAnswer:
-    """Return an answer without hits as an honest node would give it; `header` replaces fields of its header."""
+    """Return an answer without hits as an honest node with an empty log would give it; `header` replaces fields of its header."""
+    checkpoint = Checkpoint(log_origin(request.header.federation, member), 0, hashlib.sha256().digest()).signed_by(audit_signer)
     complete = AnswerHeader(
         federation=request.header.federation,
         issuer=member,
@@ -242,8 +237,8 @@ def answer_to(
         status=status,
         index=IndexState(1, now_ms, now_ms, tuple(column.algorithm for column in request.columns)),
     )
-    changed = replace(complete, **header)  # type: ignore[arg-type]  # the test names the fields
-    return LookupAnswer(changed, log=receipt_of(request.header.federation, member, audit_signer))
+    named = replace(complete, **header)  # type: ignore[arg-type]  # the test names the fields
+    return LookupAnswer(named, log=LogReceipt(0, bytes(32), checkpoint.text))
 
 
 def sign_answer(answer: LookupAnswer, signer: Signer) -> Envelope:
@@ -263,6 +258,7 @@ class MemoryNode:
         self.audit = AuditLog(
             folder / "audit.db", log_origin(federation.federation, member), self.member.audit_signer, clock=federation.clock
         )
+        self.audit.checkpoint()
         checked = Policy.from_section(policy)
         self.pipeline = LookupPipeline(
             federation=federation.federation,
@@ -278,7 +274,6 @@ class MemoryNode:
         )
 
     def __enter__(self) -> Self:
-        self.audit.checkpoint()  # as a node does when it starts: its answers name the newest
         self.catalogue.start()
         return self
 
@@ -286,7 +281,7 @@ class MemoryNode:
         self.catalogue.close()
         self.store.close()
         self.replay.close()
-        with contextlib.suppress(AuditError):  # a test may have broken it
+        with contextlib.suppress(AuditError):  # a test may have closed it already
             self.audit.close()
 
     def hold(self, *records: Record) -> None:

@@ -119,10 +119,10 @@ class SocketFederation:
 
     def honest(self, member: str, **header: object) -> Callable[[LookupCall], Awaitable[EnvelopeMessage]]:
         """Return the reply of a node that knows nothing, and says so."""
-        home = self.homes[member]
+        signer, audit_signer = self.homes[member].signer, self.homes[member].audit_signer
 
         async def reply(call: LookupCall) -> EnvelopeMessage:
-            return no_hit(call, member, home.signer, home.audit_signer, **header)
+            return no_hit(call, member, signer, audit_signer, **header)
 
         return reply
 
@@ -133,8 +133,8 @@ class SocketFederation:
         self._stack.push_async_callback(nodes.close)
         if audit is None:
             audit = self._stack.enter_context(contextlib.closing(open_log(home)))
-        section, books = GatewaySection(f"{_HOST}:0", deadline_s), Bookkeeping(audit, member)
-        return GatewayServicer(home, section, home.directory_source(), nodes, books)
+        section = GatewaySection(f"{_HOST}:0", deadline_s)
+        return GatewayServicer(home, section, home.directory_source(), nodes, Bookkeeping(audit, member))
 
     async def start_gateway(self, member: str, servicer: rpc.GatewayServiceServicer | None = None) -> Kit:
         """Start a gateway, the true one if none is given, and return a new kit of an investigator who asks through it."""

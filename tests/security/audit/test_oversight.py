@@ -22,7 +22,7 @@ from vidfed.security.audit.report import blurred, combine, make_report, read_rep
 from vidfed.security.audit.report_html import render
 from vidfed.security.audit.retention import erase, prune
 from vidfed.security.audit.verify import verify_log
-from vidfed.security.clock import DAY_MS, as_text
+from vidfed.security.clock import DAY_MS
 from vidfed.security.directory import Anchor, Directory, Member
 from vidfed.security.errors import AuditError, OversightError
 from vidfed.security.keys import SigningKey
@@ -352,8 +352,3 @@ def test_the_page_holds_nothing_from_outside_and_escapes_what_it_shows(bench: Be
     assert "src=" not in page
     assert "http://" not in page
     assert "https://" not in page
-
-
-@pytest.mark.parametrize("moment_ms", [1 << 62, -(1 << 62), 253_402_300_800_000])
-def test_a_moment_that_no_calendar_has_can_be_told(moment_ms: int) -> None:
-    assert as_text(moment_ms) == f"{moment_ms} ms"

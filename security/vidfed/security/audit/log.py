@@ -58,6 +58,7 @@ class AuditLog:
         self._beside = path.with_suffix(".checkpoint")
         self._turns = Turns()
         self._frontier = Frontier()
+        self._closed = False
         try:
             self._latest = self._check_last()
         except BaseException:
@@ -160,7 +161,10 @@ class AuditLog:
         return dropped
 
     def close(self) -> None:
-        """Sign a last checkpoint and close."""
+        """Sign a last checkpoint and close. Closing twice is closing once."""
+        if self._closed:
+            return
+        self._closed = True
         try:
             if len(self):
                 self.checkpoint()
