@@ -6,6 +6,7 @@ Interrupted, killed or broken, nothing has changed; run again, nothing is double
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
@@ -138,7 +139,7 @@ def import_files(
     files = [open_hash_file(path, format_name=options.format_name, algorithm=options.algorithm) for path in paths]
     run = _Run(store, options, now_ms, known_good, sum(file.source.size_bytes for file in files), on_progress)
     with contextlib.ExitStack() as stack:
-        log = _ReportFile(stack.enter_context(report_file.open("w", encoding="utf-8")) if report_file else None)
+        log = _ReportFile(stack.enter_context(_private(report_file)) if report_file else None)
         stack.enter_context(contextlib.suppress(_DryRun))
         connection = stack.enter_context(store.database.writing())
         for file in files:
@@ -268,6 +269,11 @@ class _Filter:
 
 _NUMBERS = re.compile(r"\d+")
 _QUOTED = re.compile(r"'[^']*'")
+
+
+def _private(path: Path) -> IO[str]:
+    """Open a new file for writing that only its owner can read: it names entries of a case."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8")
 
 
 class _ReportFile:

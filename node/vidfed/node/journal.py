@@ -62,14 +62,13 @@ def earlier_recipients(home: MemberHome, reference: str) -> list[str]:
     if not audit_path(home).exists():
         return []
     with contextlib.closing(open_storage(home)) as storage:
-        told = [
+        return [
             f"{fields['member']}, {as_text(entry.time_ms)}"
             for _, entry in storage.entries(0, storage.size())
             if entry.body is not None
             and (fields := entry.fields())["event"] == Event.LOOKUP_ANSWERED.value
             and reference in fields["records"]
         ]
-    return told
 
 
 def _operator() -> str:
