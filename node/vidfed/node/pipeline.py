@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from vidfed.security.directory import Directory, DirectorySource, Member
     from vidfed.security.keys import Signer
     from vidfed.v1.services_pb2 import LookupCall
+    from vidfed.wire.values import RequestHeader
 
 _log = logging.getLogger(__name__)
 _ANSWER_BYTES = MAX_MESSAGE_BYTES - 80 * 1024  # room for what is added only at the end: the log's receipt with its cosigned checkpoint
@@ -125,8 +126,7 @@ class LookupPipeline:
         try:
             credential_envelope, request_envelope = read_call(call)  # step 1
         except MalformedError as error:
-            status = Status.TOO_LARGE if isinstance(error, TooLargeError) else Status.MALFORMED
-            return self._sign(progress, digest, status, str(error))
+            return self._sign(progress, digest, _status_of(error), str(error))
         try:
             request = self._admit(peer, credential_envelope, request_envelope, progress)  # steps 3 to 9
             found = self._search(request, progress, digest)  # step 10
@@ -150,9 +150,7 @@ class LookupPipeline:
             raise UnknownPeerError("not a node")
         return directory.member(peer.member)
 
-    def _admit(  # noqa: PLR0912 - each branch is one refusal
-        self, peer: Member, credential_envelope: Envelope, request_envelope: Envelope, progress: _Progress
-    ) -> LookupRequest:
+    def _admit(self, peer: Member, credential_envelope: Envelope, request_envelope: Envelope, progress: _Progress) -> LookupRequest:
         now_ms = self.clock()
         # Step 3. The member's keys are those of the TLS peer: an envelope of another issuer cannot pass.
         try:
@@ -176,26 +174,14 @@ class LookupPipeline:
         # Step 5.
         try:
             request = read_request(payload)
-        except TooLargeError as error:
-            raise _RefusalError(Status.TOO_LARGE, str(error)) from None
         except MalformedError as error:
-            raise _RefusalError(Status.MALFORMED, str(error)) from None
+            raise _RefusalError(_status_of(error), str(error)) from None
         except VersionError as error:
             raise _RefusalError(Status.VERSION_UNSUPPORTED, str(error)) from None
         progress.request = request
         self._check_header(request, peer, credential)
         # Step 6.
-        header = request.header
-        try:
-            check_time_window(header.issued_ms, header.expires_ms, now_ms)
-            self.replay.record(peer.id, header.message_id, header.issued_ms, now_ms)
-        except TimeWindowError as error:
-            raise _RefusalError(Status.OUTSIDE_TIME_WINDOW, str(error)) from None
-        except ReplayMemoryError as error:
-            _log.error("%s; not answering", error)
-            raise _RefusalError(Status.INTERNAL_ERROR, "", str(error)) from None
-        except ReplayError as error:
-            raise _RefusalError(Status.REPLAYED, "this message cannot be accepted again", str(error)) from None
+        self._count_once(request.header, peer, now_ms)
         # Step 7.
         purpose = _stated_purpose(request)
         # Step 8.
@@ -210,6 +196,18 @@ class LookupPipeline:
         if not self.rates.spend(peer.id, sum(len(column.codes) for column in request.columns), now_ms):
             raise _RefusalError(Status.RATE_LIMITED, f"more than {self.policy.max_hashes_per_minute} hashes in a minute")
         return request
+
+    def _count_once(self, header: RequestHeader, peer: Member, now_ms: int) -> None:
+        try:
+            check_time_window(header.issued_ms, header.expires_ms, now_ms)
+            self.replay.record(peer.id, header.message_id, header.issued_ms, now_ms)
+        except TimeWindowError as error:
+            raise _RefusalError(Status.OUTSIDE_TIME_WINDOW, str(error)) from None
+        except ReplayMemoryError as error:
+            _log.error("%s; not answering", error)
+            raise _RefusalError(Status.INTERNAL_ERROR, "", str(error)) from None
+        except ReplayError as error:
+            raise _RefusalError(Status.REPLAYED, "this message cannot be accepted again", str(error)) from None
 
     def _check_header(self, request: LookupRequest, peer: Member, credential: Credential) -> None:
         header = request.header
@@ -294,6 +292,10 @@ class LookupPipeline:
                 },
             )
         )
+
+
+def _status_of(error: MalformedError) -> Status:
+    return Status.TOO_LARGE if isinstance(error, TooLargeError) else Status.MALFORMED
 
 
 def _stated_purpose(request: LookupRequest) -> Purpose:

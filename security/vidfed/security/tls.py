@@ -1,4 +1,4 @@
-"""Mutual TLS 1.3 between members: each member is its own CA, and a peer is judged by *that member's* CA and nothing else.
+"""Mutual TLS between members: each member is its own CA, and a peer is judged by *that member's* CA and nothing else.
 
 A leaf names its holder in a URI: `vidfed://FEDERATION/MEMBER/node` or `vidfed://FEDERATION/MEMBER/investigator/PSEUDONYM`.
 gRPC can only be given one merged set of roots for incoming connections, by which member A's CA could name member B; so
