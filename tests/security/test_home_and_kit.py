@@ -70,6 +70,14 @@ def test_a_home_is_never_overwritten(home: MemberHome, administrators: Federatio
     assert MemberHome(home.folder).signer.public == before
 
 
+def test_a_home_that_cannot_be_made_leaves_nothing_behind(tmp_path: Path, administrators: FederationFolder) -> None:
+    folder = tmp_path / "made"
+    folder.mkdir()
+    with pytest.raises(DirectoryError, match="host:port"):
+        create_home(folder / "fr", config=config("fr"), endpoint="nowhere", anchor=administrators.anchor)
+    assert list(folder.iterdir()) == []
+
+
 def test_a_federation_is_never_overwritten(administrators: FederationFolder) -> None:
     with pytest.raises(DirectoryError, match="never overwritten"):
         FederationFolder.create(administrators.directory_path.parent, "test")

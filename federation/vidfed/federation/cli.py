@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vidfed.cli.terminal import HELP, console, note, print_json, progress, reporting
-from vidfed.federation.errors import FederationError
+from vidfed.federation.errors import FederationError, GatewayRefusedError
 from vidfed.formats.entries import FormatError
 from vidfed.index.errors import HashError
 from vidfed.security.errors import SecurityError
@@ -140,7 +140,11 @@ def lookup(
 
         status = lookup_items(opened, items, out, limits, justification, ask=ask, deadline_s=deadline_s, as_json=as_json)
         raise SystemExit(status or (1 if failures else 0))
-    result = asyncio.run(_ask(opened, items, limits, justification, ask, deadline_s))
+    try:
+        result = asyncio.run(_ask(opened, items, limits, justification, ask, deadline_s))
+    except GatewayRefusedError as error:
+        note(f"Error: {error}")
+        raise SystemExit(REFUSED) from None
     if as_json:
         print_json(to_document(result, failures))
     else:

@@ -13,6 +13,8 @@ store/ index/ state/       records, search index, replay memory and audit log
 from __future__ import annotations
 
 import functools
+import secrets
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -142,6 +144,19 @@ def create_home(folder: Path, *, config: str, endpoint: str, anchor: Anchor) -> 
     """
     if folder.exists() and any(folder.iterdir()):
         raise HomeError(f"{folder}: exists and is not empty; keys are never overwritten")
+    # Made beside its place and moved there whole: what fails half-way leaves nothing behind.
+    place = folder.absolute()
+    made = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
+    try:
+        _fill_home(made, config, endpoint, anchor)
+        made.replace(place)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+    return MemberHome(folder)
+
+
+def _fill_home(folder: Path, config: str, endpoint: str, anchor: Anchor) -> None:
     for part in (folder, *(folder / name for name in ("keys", "tls", "trust", "store", "index", "state"))):
         part.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
     write_whole(folder / CONFIG_FILE, config.encode(), mode=PRIVATE_MODE)
@@ -157,7 +172,6 @@ def create_home(folder: Path, *, config: str, endpoint: str, anchor: Anchor) -> 
     identity = home.identity
     member = Member(identity.id, identity.name, endpoint, (signer.public,), (audit_signer.public,), ca.certificate, identity.contact)
     write_whole(folder / "member.json", member_request(Member.from_fields(member.to_fields()), signer, audit_signer).to_json())
-    return home
 
 
 def config_text(value: object) -> str:
