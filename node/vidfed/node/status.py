@@ -11,10 +11,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from vidfed.index import HashError, HashIndex
-from vidfed.node.catalogue import PERCEPTUAL
 from vidfed.node.config import NodeSection, store_location
 from vidfed.node.policy import PolicySection
-from vidfed.node.store import RecordStore
+from vidfed.node.store import PERCEPTUAL, RecordStore
 from vidfed.security.clock import DAY_MS, as_text, system_clock
 from vidfed.security.errors import SecurityError
 from vidfed.security.tls import leaf_expires_ms
@@ -84,6 +83,7 @@ def read_status(home: MemberHome) -> NodeStatus:
     store = RecordStore(store_location(home))
     try:
         state = store.state()
+        index_version = _index_version(home.folder / "index", store)
     finally:
         store.close()
     try:
@@ -104,7 +104,7 @@ def read_status(home: MemberHome) -> NodeStatus:
         records=state.records,
         store_version=state.version,
         store_changed_ms=state.changed_ms,
-        index_version=_index_version(home.folder / "index"),
+        index_version=index_version,
         directory=text,
         directory_version=version,
         directory_expires_ms=expires,
@@ -141,12 +141,14 @@ def serving_address(path: Path) -> str | None:
     return None
 
 
-def _index_version(folder: Path) -> int | None:
+def _index_version(folder: Path, store: RecordStore) -> int | None:
+    """Return what the index has reached of this store's history; None where it cannot be read, 0 where it followed another."""
     versions = []
     for algorithm in PERCEPTUAL:
         try:
             with HashIndex.open(folder / algorithm.value, algorithm, read_only=True) as index:
-                versions.append(index.source_version)
+                followed = store.mark(index.source_version) == index.source_mark
+                versions.append(index.source_version if followed else 0)
         except HashError:
             return None
     return min(versions)

@@ -14,7 +14,7 @@ from vidfed.node.catalogue import Catalogue
 from vidfed.node.errors import StoreError
 from vidfed.node.life import Wanted, edit, erase, kept_record, kept_records, reinstate, retract
 from vidfed.node.records import Record, Sharing
-from vidfed.node.store import RecordStore
+from vidfed.node.store import PERCEPTUAL, RecordStore
 from vidfed.wire.values import Ternary
 
 from .make import NOW, code, record
@@ -44,7 +44,7 @@ def test_a_retracted_record_is_a_tombstone_that_lookups_do_not_find(store: Recor
     retract(store, reference, "not what it was taken for", now_ms=NOW + 1)
     assert store.find(Algorithm.MD5, [code(Algorithm.MD5, 1)]) == {}
     assert store.records([1]) == {}
-    assert [change.codes for change in store.changes_after(0, limit=5)] == [{}]
+    assert [list(codes) for codes in store.changes_after(0, limit=5).codes.values()] == [[None]] * len(PERCEPTUAL)
     assert kept_record(store, reference).retraction_reason == "not what it was taken for"
     reinstate(store, reference, now_ms=NOW + 2)
     assert store.find(Algorithm.MD5, [code(Algorithm.MD5, 1)]) != {}
