@@ -51,6 +51,7 @@ class Outcome(Enum):
 
 _OF_STATUS = {
     Status.RATE_LIMITED: Outcome.RATE_LIMITED,
+    Status.BUSY: Outcome.RATE_LIMITED,
     Status.STALE_INDEX: Outcome.STALE_INDEX,
     Status.INDEX_UNAVAILABLE: Outcome.INDEX_UNAVAILABLE,
     Status.VERSION_UNSUPPORTED: Outcome.VERSION_UNSUPPORTED,
