@@ -79,7 +79,13 @@ class FederationClient:
         return self._source.accept(response.signed_directory)
 
     async def lookup(
-        self, part: Part, justification: Justification, *, ask: Sequence[str] = (), deadline_s: float = DEFAULT_DEADLINE_S
+        self,
+        part: Part,
+        justification: Justification,
+        *,
+        ask: Sequence[str] = (),
+        deadline_s: float = DEFAULT_DEADLINE_S,
+        on_node: Callable[[NodeOutcome], None] = lambda _: None,
     ) -> LookupResult:
         """Ask about the items of one part.
 
@@ -88,6 +94,7 @@ class FederationClient:
             justification: why.
             ask: members to ask; all if empty.
             deadline_s: how long to wait for the slowest node.
+            on_node: called with what each node said, verified, as it comes; not for nodes of which the gateway says nothing.
 
         Raises:
             UnknownMemberError: `ask` names somebody who is no member.
@@ -108,6 +115,7 @@ class FederationClient:
             async for reply in self._gateway.Lookup(call, timeout=deadline_s + GATEWAY_GRACE_S):
                 if reply.member in audience and reply.member not in outcomes:
                     outcomes[reply.member] = self._judge(reply, part, request, envelope.digest, directory, keep)
+                    on_node(outcomes[reply.member])
         except grpc.aio.AioRpcError as error:
             if not outcomes:
                 raise self._gateway_error(error) from None
