@@ -42,6 +42,7 @@ DEFAULT_DEADLINE_S = 20.0
 _FAILURES = {
     FailureKind.UNREACHABLE.value: Outcome.UNREACHABLE,
     FailureKind.TIMEOUT.value: Outcome.TIMEOUT,
+    FailureKind.BREAKER_OPEN.value: Outcome.BREAKER_OPEN,
 }
 _NOT_IN_THE_LOG = {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.OUT_OF_RANGE}
 _REFUSALS = {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}
@@ -202,6 +203,8 @@ class FederationClient:
     def _gateway_error(self, error: grpc.aio.AioRpcError) -> GatewayError | GatewayRefusedError:
         if error.code() in _REFUSALS:
             return GatewayRefusedError(f"the gateway refuses: {error.details()}")
+        if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return GatewayError(f"the gateway is busy: {error.details()}")
         if error.code() is grpc.StatusCode.UNAVAILABLE:
             return GatewayError(
                 f"the gateway at {self._kit.gateway} cannot be reached: is it running, is this its address, is your kit still valid?"

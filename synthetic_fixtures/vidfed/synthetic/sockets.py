@@ -14,7 +14,8 @@ import grpc
 
 from vidfed.federation.bookkeeping import Bookkeeping
 from vidfed.federation.fanout import Nodes
-from vidfed.federation.gateway import GatewaySection, GatewayServicer
+from vidfed.federation.gateway import GatewayServicer
+from vidfed.federation.settings import GatewaySection
 from vidfed.node.config import render_config
 from vidfed.security.audit.member import open_log
 from vidfed.security.clock import system_clock
@@ -138,14 +139,16 @@ class SocketFederation:
 
         return reply
 
-    def gateway(self, member: str, *, deadline_s: float = 20.0, audit: AuditLog | None = None) -> GatewayServicer:
-        """Return this member's true gateway, not serving yet."""
+    def gateway(
+        self, member: str, *, deadline_s: float = 20.0, audit: AuditLog | None = None, section: GatewaySection | None = None
+    ) -> GatewayServicer:
+        """Return this member's true gateway, not serving yet; with `section` its other settings than the usual ones."""
         home = self.homes[member]
-        nodes = Nodes(home.node_tls)
+        section = section or GatewaySection(f"{_HOST}:0", deadline_s)
+        nodes = Nodes(home.node_tls, section)
         self._stack.push_async_callback(nodes.close)
         if audit is None:
             audit = self._stack.enter_context(contextlib.closing(open_log(home)))
-        section = GatewaySection(f"{_HOST}:0", deadline_s)
         return GatewayServicer(home, section, home.directory_source(), nodes, Bookkeeping(audit, member))
 
     async def start_gateway(self, member: str, servicer: rpc.GatewayServiceServicer | None = None) -> Kit:
