@@ -16,6 +16,7 @@ from vidfed.wire.values import Ternary
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from vidfed.federation.gateway_status import GatewayStatus
     from vidfed.federation.outcome import FoundHit, FoundMatch, LookupResult
     from vidfed.wire.values import IndexState, RecordView
 
@@ -39,6 +40,10 @@ def show_result(result: LookupResult, console: Console, *, now_ms: int) -> None:
     elif many:
         known = len({hit.item for hit in hits})
         console.print(f"{known} of {len(result.items)} items known, {len(result.items) - known} not known to any node that answered.")
+    for series in result.shared_series:
+        console.print(Text(series.text, style="bold" if series.identified_by else ""))
+    for conflict in result.conflicts:
+        console.print(Text(conflict.text(result.items[conflict.item].label), style="bold yellow"))
     for item in result.items:
         for text in item.notes:
             console.print(Text(f"Note: {item.label}: {text}", style="yellow"))
@@ -48,6 +53,20 @@ def show_result(result: LookupResult, console: Console, *, now_ms: int) -> None:
             labels = ", ".join(result.items[item].label for item in node.truncated_items[:5])
             console.print(Text(f"Note: {node.member} holds more records than it tells for: {labels}", style="yellow"))
     console.print(_verdict(result))
+
+
+def show_gateway(state: GatewayStatus, console: Console) -> None:
+    """Print how the members' nodes do."""
+    serving = (
+        f"serves on {state.address}, {state.lookups} lookups under way" if state.address else "does not serve; this was its last state"
+    )
+    console.print(Text(f"gateway of {state.member}: {serving}"))
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for name in ("Node", "Breaker", "Answers", "Without", "Usual time", "Lookups now", "Last failure"):
+        table.add_column(name, overflow="fold")
+    for row in state.rows():
+        table.add_row(*map(Text, row))
+    console.print(table)
 
 
 def short_labels(labels: list[str]) -> list[str]:
@@ -107,9 +126,8 @@ def _verdict(result: LookupResult) -> Text:
     total = len(result.nodes)
     if result.complete:
         return Text(f"COMPLETE: all {total} nodes answered, every answer verified.", style="bold green")
-    answered = total - len(result.unanswered)
-    names = ", ".join(f"{node.member} ({node.outcome.value})" for node in result.unanswered)
-    text = f"INCOMPLETE: {answered} of {total} nodes answered. Not answered: {names}. What they hold is not known."
+    names = ", ".join(f"{node.member} ({node.said})" for node in result.unanswered)
+    text = f"INCOMPLETE: {result.answered_count} of {total} nodes answered. Not answered: {names}. What they hold is not known."
     return Text(text, style="bold red")
 
 

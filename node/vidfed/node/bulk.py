@@ -299,7 +299,8 @@ class Intake:
             changed = True
         if kept:
             self.report.kept_edits += 1
-            words = f"{', '.join(kept)} of record {columns[_REFERENCE]} {'were' if len(kept) > 1 else 'was'} edited by hand and stays so"
+            verbs = ("were", "stay") if len(kept) > 1 else ("was", "stays")
+            words = f"{', '.join(kept)} of record {columns[_REFERENCE]} {verbs[0]} edited by hand and {verbs[1]} so"
             self._on_note(entry.number, words)
         columns[_EDITED] = ",".join(sorted(edited))
         return changed, disagrees

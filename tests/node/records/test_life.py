@@ -12,6 +12,7 @@ from vidfed.index import Algorithm, Hash
 from vidfed.node.backup import back_up, restore
 from vidfed.node.catalogue import Catalogue
 from vidfed.node.errors import StoreError
+from vidfed.node.imports import ImportOptions, import_files
 from vidfed.node.life import Wanted, edit, erase, kept_record, kept_records, reinstate, retract
 from vidfed.node.records import Record, Sharing
 from vidfed.node.store import PERCEPTUAL, RecordStore
@@ -37,6 +38,22 @@ def test_an_edit_sets_and_clears_and_is_a_change(store: RecordStore) -> None:
     kept = edit(store, reference, {"victim_identified": Ternary.YES, "series": "", "tags": ("b", "c")}, now_ms=NOW + 1)
     assert (kept.record.victim_identified, kept.record.series, kept.record.tags) == (Ternary.YES, "", ("b", "c"))
     assert store.version() == (2, NOW + 1)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_was_edited_by_hand_outlives_a_later_import_unless_told_otherwise(store: RecordStore, tmp_path: Path, overwrite: bool) -> None:
+    (reference,) = add(store, record(1, series="s", category="1"))
+    edit(store, reference, {"series": "mine", "victim_identified": Ternary.YES}, now_ms=NOW)
+    path = tmp_path / "set.csv"
+    path.write_text(f"md5,series,victim_identified,category\n{code(Algorithm.MD5, 1).hex()},theirs,no,2\n")
+    for _ in range(2):
+        options = ImportOptions(overwrite=overwrite)
+        (report,) = import_files(store, [path], options, now_ms=NOW, report_file=tmp_path / "report")
+    kept = kept_record(store, reference).record
+    assert kept.category == "2"
+    assert (kept.series, kept.victim_identified) == (("theirs", Ternary.NO) if overwrite else ("mine", Ternary.YES))
+    told = f"entry 2: series, victim_identified of record {reference} were edited by hand and stay so" in (tmp_path / "report").read_text()
+    assert (report.counts.unchanged, report.counts.kept_edits, told) == (1, 0 if overwrite else 1, not overwrite)
 
 
 def test_a_retracted_record_is_a_tombstone_that_lookups_do_not_find(store: RecordStore) -> None:
