@@ -7,8 +7,8 @@
  5. only now: parse the request; federation, issuer, pseudonym, method and audience are those of the signers and of this node
  6. time window, then replay
  7. purpose, legal basis, offence type and case reference are stated
- 8. policy for this member and purpose; distances allowed
- 9. rate limit
+ 8. policy for this member, the person's roles and the purpose; distances allowed
+ 9. what the member has left of its budgets
 10. search
 11. audit entry, durable before the reply
 12. sign the answer
@@ -23,7 +23,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vidfed.index import DistanceError
-from vidfed.node.errors import IndexBehindError, IndexBrokenError, StoreError
+from vidfed.node.errors import BudgetsError, IndexBehindError, IndexBrokenError, RateLimitedError, StoreError
+from vidfed.node.policy import Asker
 from vidfed.security.audit import AuditEntry, AuditLog, Event, LogPosition, Operation
 from vidfed.security.credentials import Credential, verify_credential
 from vidfed.security.envelope import Envelope
@@ -54,16 +55,20 @@ from vidfed.wire.values import (
     LookupAnswer,
     LookupRequest,
     Purpose,
+    Urgency,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vidfed.node.catalogue import Catalogue, Found
-    from vidfed.node.policy import HashRates, Policy
+    from vidfed.node.policy import PolicySource, Rule
+    from vidfed.node.rates import Budgets, Lane
     from vidfed.security.clock import Clock
     from vidfed.security.directory import Directory, DirectorySource, Member
     from vidfed.security.keys import Signer
     from vidfed.v1.services_pb2 import LookupCall
-    from vidfed.wire.values import RequestHeader
+    from vidfed.wire.values import HashColumn, RequestHeader
 
 _log = logging.getLogger(__name__)
 _ANSWER_BYTES = MAX_MESSAGE_BYTES - 80 * 1024  # room for what is added only at the end: the log's receipt with its cosigned checkpoint
@@ -90,6 +95,7 @@ class _Progress:
     started_ms: int
     request: LookupRequest | None = None
     credential: Credential | None = None
+    lane: Lane | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +107,8 @@ class LookupPipeline:
     signer: Signer
     directory_source: DirectorySource
     catalogue: Catalogue
-    policy: Policy
-    rates: HashRates
+    policy: PolicySource
+    budgets: Budgets
     replay: ReplayMemory
     audit: AuditLog
     clock: Clock
@@ -128,8 +134,8 @@ class LookupPipeline:
         except MalformedError as error:
             return self._sign(progress, digest, _status_of(error), str(error))
         try:
-            request = self._admit(peer, credential_envelope, request_envelope, progress)  # steps 3 to 9
-            found = self._search(request, progress, digest)  # step 10
+            rule, columns = self._admit(peer, credential_envelope, request_envelope, progress)  # steps 3 to 9
+            found = self._search(rule, columns, progress, digest)  # step 10
         except _RefusalError as refusal:
             _log.warning("refused %s from %s: %s", refusal.status.name, peer.id, refusal)
             return self._sign(progress, digest, refusal.status, refusal.detail)
@@ -150,7 +156,9 @@ class LookupPipeline:
             raise UnknownPeerError("not a node")
         return directory.member(peer.member)
 
-    def _admit(self, peer: Member, credential_envelope: Envelope, request_envelope: Envelope, progress: _Progress) -> LookupRequest:
+    def _admit(
+        self, peer: Member, credential_envelope: Envelope, request_envelope: Envelope, progress: _Progress
+    ) -> tuple[Rule, tuple[HashColumn, ...]]:
         now_ms = self.clock()
         # Step 3. The member's keys are those of the TLS peer: an envelope of another issuer cannot pass.
         try:
@@ -185,17 +193,32 @@ class LookupPipeline:
         # Step 7.
         purpose = _stated_purpose(request)
         # Step 8.
-        if reason := self.policy.refusal(peer.id, purpose):
-            raise _RefusalError(Status.NOT_PERMITTED, "", reason)
+        policy, asker = self.policy.current(), Asker(peer.id, frozenset(credential.roles), purpose)
+        rule = policy.decide(asker)
+        if rule is None:
+            raise _RefusalError(Status.NOT_PERMITTED, "", policy.refusal(asker))
         try:
             for column in request.columns:
                 column.algorithm.check_distance(column.max_distance)
         except DistanceError as error:
             raise _RefusalError(Status.NOT_PERMITTED, str(error)) from None
+        columns = rule.limit(request.columns)
+        if not columns:
+            raise _RefusalError(Status.NOT_PERMITTED, "none of these hash algorithms", f"rule {rule.name} allows none of the algorithms")
         # Step 9.
-        if not self.rates.spend(peer.id, sum(len(column.codes) for column in request.columns), now_ms):
-            raise _RefusalError(Status.RATE_LIMITED, f"more than {self.policy.max_hashes_per_minute} hashes in a minute")
-        return request
+        progress.lane = self._spend(rule, peer, request, now_ms)
+        return rule, columns
+
+    def _spend(self, rule: Rule, peer: Member, request: LookupRequest, now_ms: int) -> Lane:
+        hashes = sum(len(column.codes) for column in request.columns)
+        urgent = request.header.urgency is Urgency.LIFE_AT_RISK
+        try:
+            return self.budgets.spend(peer.id, rule.name, rule.limits, lookups=1, hashes=hashes, now_ms=now_ms, urgent=urgent)
+        except RateLimitedError as error:
+            raise _RefusalError(Status.RATE_LIMITED, str(error)) from None
+        except BudgetsError as error:
+            _log.error("%s; not answering", error)
+            raise _RefusalError(Status.INTERNAL_ERROR, "", str(error)) from None
 
     def _count_once(self, header: RequestHeader, peer: Member, now_ms: int) -> None:
         try:
@@ -222,10 +245,12 @@ class LookupPipeline:
         if self.member not in header.audience:
             raise _RefusalError(Status.WRONG_AUDIENCE, f"the request is not addressed to {self.member}")
 
-    def _search(self, request: LookupRequest, progress: _Progress, digest: bytes) -> Found:
-        cap = self.policy.max_hits_per_item
+    def _search(self, rule: Rule, columns: Sequence[HashColumn], progress: _Progress, digest: bytes) -> Found:
+        cap = rule.max_hits_per_item
         try:
-            found = self.catalogue.search(request.columns, max_hits_per_item=cap, visible=lambda record: record.visible_to(progress.member))
+            found = self.catalogue.search(
+                columns, max_hits_per_item=cap, visible=lambda record: rule.tells(progress.member, record), told=rule.tell
+            )
         except IndexBehindError as error:
             raise _RefusalError(Status.STALE_INDEX, "", str(error)) from None
         except (IndexBrokenError, StoreError) as error:
@@ -269,6 +294,8 @@ class LookupPipeline:
     def _log(self, progress: _Progress, digest: bytes, answer: LookupAnswer) -> LogPosition:
         asked = progress.request.header if progress.request else None
         hashes = sum(len(column.codes) for column in progress.request.columns) if progress.request else 0
+        urgency = {"urgency": asked.urgency.code} if asked and asked.urgency is not Urgency.ROUTINE else {}
+        lane = {"budget": progress.lane.value} if urgency and progress.lane else {}
         return self.audit.append(
             AuditEntry(
                 time_ms=answer.header.answered_ms,
@@ -289,6 +316,8 @@ class LookupPipeline:
                     "hashes": hashes,
                     "hits": len(answer.hits),
                     "took_ms": max(0, answer.header.answered_ms - progress.started_ms),
+                    **urgency,
+                    **lane,
                 },
             )
         )

@@ -14,7 +14,8 @@ from vidfed.node.audit_service import AuditDesk, AuditServicer
 from vidfed.node.catalogue import Catalogue
 from vidfed.node.config import NodeSection, store_location
 from vidfed.node.pipeline import LookupPipeline, UnknownPeerError
-from vidfed.node.policy import HashRates, Policy, PolicySection
+from vidfed.node.policy_file import POLICY_FILE, PolicyFile
+from vidfed.node.rates import Budgets
 from vidfed.node.status import announced
 from vidfed.node.store import RecordStore
 from vidfed.node.witnessing import Witnessing
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from vidfed.v1.services_pb2 import LookupCall
 
 _WORKERS = 4  # threads for signatures, database and search, which all release the interpreter's lock
+_POLICY_S = 1.0
 _log = logging.getLogger(__name__)
 
 
@@ -56,6 +58,13 @@ class NodeServicer(rpc.NodeServiceServicer):
         return wire_envelope.to_message(answer)
 
 
+async def _follow(policy: PolicyFile) -> None:
+    """Take a changed policy over, and log it, also when nobody asks anything."""
+    while True:
+        await asyncio.sleep(_POLICY_S)
+        await asyncio.to_thread(policy.current)
+
+
 async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
     """Serve one member's node until SIGTERM or SIGINT, then let running lookups finish.
 
@@ -68,14 +77,18 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
         SecurityError, NodeError, HashError: keys, directory, store or index cannot be used.
     """
     section = home.section("node", NodeSection)
-    policy = Policy.from_section(home.section("policy", PolicySection))
     directory_source = home.directory_source()
     directory_source.current()  # better no node than one that can only refuse
     audit_section = read_audit_section(home)
     with contextlib.ExitStack() as stack:
         audit = stack.enter_context(contextlib.closing(open_log(home)))
         seen = Seen(home.state_file("seen.json"), home.member, audit, system_clock)
-        seen.policy(home.section("policy", PolicySection))
+        policy = PolicyFile(
+            home.folder / POLICY_FILE,
+            directory_source=directory_source,
+            accept=lambda taken: seen.policy(taken.to_json()),
+            accepted=lambda found: seen.was_policy(found.to_json()),
+        )
         seen.trust(directory_source)
         audit.checkpoint()  # so that the first answer can carry one
         stack.enter_context(Checkpointer(audit, audit_section.checkpoint_every_s))
@@ -89,7 +102,7 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
             directory_source=directory_source,
             catalogue=catalogue,
             policy=policy,
-            rates=HashRates(policy.max_hashes_per_minute),
+            budgets=stack.enter_context(contextlib.closing(Budgets(home.state_file("rates.db")))),
             replay=stack.enter_context(contextlib.closing(ReplayMemory(home.state_file("replay.db")))),
             audit=audit,
             clock=system_clock,
@@ -106,10 +119,11 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
             on_ready(address)
 
         rounds = Witnessing(home.member, audit, witness, directory_source, home.node_tls, seen)
-        witnessing = asyncio.create_task(rounds.run(audit_section.witness_every_s))
+        beside = [asyncio.create_task(rounds.run(audit_section.witness_every_s)), asyncio.create_task(_follow(policy))]
         try:
             await run_until_signal(server, section.listen, credentials, announce)
         finally:
-            witnessing.cancel()
-            await asyncio.gather(witnessing, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
         _log.info("stopped")

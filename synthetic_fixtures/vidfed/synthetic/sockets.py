@@ -79,7 +79,6 @@ class SocketFederation:
                 listen=f"{_HOST}:0",
                 gateway_listen=f"{_HOST}:0",
                 directory_file=str(self.administrators.directory_path),
-                answer_members=members,
             )
             place = folder / member
             self.homes[member] = create_home(place, config=config, endpoint=f"{_HOST}:1", anchor=self.administrators.anchor)
