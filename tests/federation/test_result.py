@@ -144,10 +144,16 @@ def test_the_document_has_exactly_the_fields_of_its_schema() -> None:
     (found,) = document["hits"]
     assert set(found) == HIT_KEYS
     assert (found["kind"], found["victim_identified"], found["handling_code"]) == ("near", "unknown", "H2")
-    assert found["matches"] == [{"algorithm": "pdq", "distance": 5, "orientation": "mirrored"}]
+    assert found["matches"] == [{"algorithm": "pdq", "distance": 5, "distance_at_least": 5, "orientation": "mirrored"}]
     nl, fr = document["nodes"]
     assert set(nl) == set(fr) == NODE_KEYS
-    assert nl["index"] == {"version": 7, "changed_ms": NOW - 3_600_000, "current_ms": NOW, "searched": ["pdq"]}
+    assert nl["index"] == {
+        "version": 7,
+        "changed_ms": NOW - 3_600_000,
+        "current_ms": NOW,
+        "searched": [{"algorithm": "pdq", "max_distance": 31}],
+        "records_at_least": 0,
+    }
     assert (fr["outcome"], fr["answered"], fr["index"]) == ("TIMEOUT", False, None)
 
 

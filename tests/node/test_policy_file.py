@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +21,6 @@ from vidfed.wire.values import HandlingCode, Purpose
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 KNOWN = ("nl", "fr", "br")
 MINIMAL = '[[rule]]\nname = "one"\nmembers = ["nl"]\npurposes = ["identification"]\n'
@@ -236,3 +238,15 @@ def test_a_member_that_left_the_directory_does_not_keep_the_node_from_starting(
     accepted = opened().current().to_json()
     federation.remove("nl")
     assert opened(accepted=lambda found: found.to_json() == accepted).current().rules
+
+
+def test_the_example_in_the_documents_is_a_policy(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/policy.md").read_text()
+    (example,) = re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)
+    policy = read_policy(written(tmp_path, example), KNOWN)
+    assert [rule.name for rule in policy.rules] == ["trainees", "neighbours"]
+    settings = {each.name for each in (*fields(Rule), *fields(Limits))} - {"limits"}
+    table = page[page.index("| setting |") : page.index("A member vouches")]
+    assert settings - {"name"} == set(
+        re.findall(r"`([a-z_]+)`", "".join(line.split("|")[1] for line in table.splitlines()[2:] if "|" in line))
+    )

@@ -16,13 +16,13 @@ from vidfed.node.config import NodeSection, store_location
 from vidfed.node.pipeline import LookupPipeline, UnknownPeerError
 from vidfed.node.policy_file import POLICY_FILE, PolicyFile
 from vidfed.node.rates import Budgets
-from vidfed.node.status import announced
 from vidfed.node.store import RecordStore
 from vidfed.node.witnessing import Witnessing
 from vidfed.security.audit.changes import Seen
 from vidfed.security.audit.member import Checkpointer, open_log, open_witness, read_audit_section
 from vidfed.security.clock import system_clock
 from vidfed.security.errors import PeerError
+from vidfed.security.presence import announced
 from vidfed.security.replay import ReplayMemory
 from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.wire import envelope as wire_envelope

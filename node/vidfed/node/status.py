@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import json
-import os
 import shutil
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -18,6 +14,7 @@ from vidfed.node.policy_file import POLICY_FILE, read_policy
 from vidfed.node.store import RecordStore
 from vidfed.security.clock import DAY_MS, as_text, system_clock
 from vidfed.security.errors import SecurityError
+from vidfed.security.presence import serving_address
 from vidfed.security.tls import leaf_expires_ms
 
 if TYPE_CHECKING:
@@ -128,33 +125,8 @@ def _policy(home: MemberHome, members: tuple[str, ...]) -> tuple[str, tuple[str,
     if not policy.rules:
         return f"answers nobody: {POLICY_FILE} has no rule", ()
     named = tuple(sorted(policy.members()))
-    return f"{len(policy.rules)} rules for {', '.join(named)}", named
-
-
-@contextlib.contextmanager
-def announced(path: Path, address: str) -> Iterator[None]:
-    """Hold `path` locked with the address in it, for as long as this process serves; a crash releases it too."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        os.truncate(descriptor, 0)
-        os.write(descriptor, json.dumps({"address": address, "pid": os.getpid()}).encode())
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def serving_address(path: Path) -> str | None:
-    """Return the address of the process that serves now, or None."""
-    try:
-        with path.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return str(json.loads(file.read())["address"])
-    except FileNotFoundError:
-        pass
-    return None
+    count = len(policy.rules)
+    return f"{count} rule{'s' if count > 1 else ''} for {', '.join(named)}", named
 
 
 def _index_version(folder: Path) -> int | None:

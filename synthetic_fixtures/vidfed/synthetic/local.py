@@ -66,7 +66,7 @@ class LocalFederation:
             members: name for people by member id.
         """
         self.run(["trust", "create", str(self.trust_folder), "--federation", FEDERATION])
-        ports = iter(_free_ports(2 * len(members)))
+        ports = iter(free_ports(2 * len(members)))
         for member in members:
             self.places[member] = Place(self.folder / member, f"127.0.0.1:{next(ports)}", f"127.0.0.1:{next(ports)}")
         for member, name in members.items():
@@ -143,7 +143,7 @@ def _wait_for_line(process: subprocess.Popen[bytes]) -> bool:
     return False
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Return ports that are free now. All are held until all are found, so that none comes twice."""
     with contextlib.ExitStack() as stack:
         return [port for _, port in zip(range(count), _held_ports(stack), strict=False)]

@@ -6,6 +6,7 @@ Everything runs on the event loop of the test and listens on free loopback ports
 from __future__ import annotations
 
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
@@ -13,7 +14,8 @@ import grpc
 
 from vidfed.federation.bookkeeping import Bookkeeping
 from vidfed.federation.fanout import Nodes
-from vidfed.federation.gateway import GatewaySection, GatewayServicer
+from vidfed.federation.gateway import GatewayServicer
+from vidfed.federation.settings import GatewaySection
 from vidfed.node.config import render_config
 from vidfed.security.audit.member import open_log
 from vidfed.security.clock import system_clock
@@ -28,7 +30,7 @@ from vidfed.wire.errors import Status
 from vidfed.wire.lookup import read_request
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
     from vidfed.security.audit import AuditLog
@@ -64,25 +66,36 @@ def no_hit(call: LookupCall, member: str, signer: Signer, audit_signer: Signer, 
 class SocketFederation:
     """Members with folders on disk, in-process servers, one trust directory. Use as an async context manager."""
 
-    def __init__(self, folder: Path, *members: str) -> None:
-        """Make the members below `folder`; nobody serves yet."""
+    def __init__(self, folder: Path, *members: str, places: Mapping[str, str] | None = None, gateway: str = f"{_HOST}:0") -> None:
+        """Make the members below `folder`; nobody serves yet.
+
+        Args:
+            folder: everything is below it.
+            members: their ids.
+            places: `host:port` of their nodes, where that is known already; see `move`.
+            gateway: `host:port` on which their gateways listen when run by `vidfed gateway serve`.
+        """
         self.folder = folder
         self.administrators = FederationFolder.create(folder / "federation", FEDERATION)
-        self.homes: dict[str, MemberHome] = {}
         self._stack = contextlib.AsyncExitStack()
-        for member in members:
+
+        def make(member: str) -> MemberHome:
             config = render_config(
                 federation=FEDERATION,
                 member=member,
                 name=f"Unit {member}",
                 contact="desk",
                 listen=f"{_HOST}:0",
-                gateway_listen=f"{_HOST}:0",
+                gateway_listen=gateway,
                 directory_file=str(self.administrators.directory_path),
             )
-            place = folder / member
-            self.homes[member] = create_home(place, config=config, endpoint=f"{_HOST}:1", anchor=self.administrators.anchor)
-            self.administrators.add(self.administrators.read_request(place / "member.json"))
+            endpoint = (places or {}).get(member, f"{_HOST}:1")
+            return create_home(folder / member, config=config, endpoint=endpoint, anchor=self.administrators.anchor)
+
+        with ThreadPoolExecutor() as pool:  # making a folder is mostly waiting for the disk
+            self.homes = dict(zip(members, pool.map(make, members), strict=True))
+        for home in self.homes.values():
+            self.administrators.add(self.administrators.read_request(home.folder / "member.json"))
 
     async def __aenter__(self) -> Self:
         return self
@@ -125,18 +138,23 @@ class SocketFederation:
 
         return reply
 
-    def gateway(self, member: str, *, deadline_s: float = 20.0, audit: AuditLog | None = None) -> GatewayServicer:
-        """Return this member's true gateway, not serving yet."""
+    def gateway(
+        self, member: str, *, deadline_s: float = 20.0, audit: AuditLog | None = None, section: GatewaySection | None = None
+    ) -> GatewayServicer:
+        """Return this member's true gateway, not serving yet; with `section` its other settings than the usual ones."""
         home = self.homes[member]
-        nodes = Nodes(home.node_tls)
+        section = section or GatewaySection(f"{_HOST}:0", deadline_s)
+        nodes = Nodes(home.node_tls, section)
         self._stack.push_async_callback(nodes.close)
         if audit is None:
             audit = self._stack.enter_context(contextlib.closing(open_log(home)))
-        section = GatewaySection(f"{_HOST}:0", deadline_s)
         return GatewayServicer(home, section, home.directory_source(), nodes, Bookkeeping(audit, member))
 
     async def start_gateway(self, member: str, servicer: rpc.GatewayServiceServicer | None = None) -> Kit:
         """Start a gateway, the true one if none is given, and return a new kit of an investigator who asks through it."""
         serving = servicer or self.gateway(member)
-        address = await self.serve(member, lambda server: rpc.add_GatewayServiceServicer_to_server(serving, server))
-        return issue_kit(self.homes[member], self.folder / f"kit-of-{member}", gateway=address)
+        return self.kit(member, await self.serve(member, lambda server: rpc.add_GatewayServiceServicer_to_server(serving, server)))
+
+    def kit(self, member: str, gateway: str) -> Kit:
+        """Return a new kit of an investigator of this member who asks through this gateway."""
+        return issue_kit(self.homes[member], self.folder / f"kit-of-{member}", gateway=gateway)
