@@ -150,6 +150,23 @@ class LookupPipeline:
         self.search(question)
         return self.conclude(question)
 
+    def caller(self, leaf_pem: bytes) -> str:
+        """Return the member whose node holds this TLS certificate. Cheap; what bounds for each member go by before anything else is done.
+
+        Raises:
+            UnknownPeerError: the caller is no member's node.
+            PeerError: the certificate names nobody.
+        """
+        try:
+            return self._peer(self.directory_source.current(), leaf_pem).id
+        except DirectoryError:  # refused later, signed
+            return claimed_peer(leaf_pem)[1].member
+
+    def busy(self, call: LookupCall, member: str, method: str) -> Envelope:
+        """Return the signed refusal to look at a call at all; it is not logged, because nothing was looked at."""
+        question = Question(member, _digest_of(call), self.clock(), method, status=Status.BUSY)
+        return Envelope(ANSWER_TYPE, write_answer(self._compose(question, b""))).signed_by(self.signer)
+
     def admit(self, call: LookupCall, leaf_pem: bytes, order: ChunkOrder | None = None) -> Question:
         """Do steps 1 to 9, and return the question, admitted or refused.
 
@@ -162,7 +179,7 @@ class LookupPipeline:
             UnknownPeerError: the caller is no member's node.
             PeerError: the certificate names nobody.
         """
-        digest = Envelope(call.request.payload_type, call.request.payload).digest
+        digest = _digest_of(call)
         method, due = (LOOKUP_METHOD, 0) if order is None else (STREAM_METHOD, order.due)
         try:
             directory = self.directory_source.current()
@@ -395,6 +412,10 @@ def _take_place(question: Question, order: ChunkOrder | None) -> None:
     except SequenceError as error:
         raise _RefusalError(Status.OUT_OF_SEQUENCE, str(error)) from None
     question.sequence, question.last = stream.number, stream.last
+
+
+def _digest_of(call: LookupCall) -> bytes:
+    return Envelope(call.request.payload_type, call.request.payload).digest
 
 
 def _size(found: Found) -> int:

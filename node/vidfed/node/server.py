@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import grpc
 
 from vidfed.node.audit_service import AuditDesk, AuditServicer
 from vidfed.node.catalogue import Catalogue
 from vidfed.node.config import NodeSection, store_location
+from vidfed.node.gate import Bounds, BusyError, Gate
 from vidfed.node.pipeline import LookupPipeline, UnknownPeerError
 from vidfed.node.policy_file import POLICY_FILE, PolicyFile
 from vidfed.node.rates import Budgets
@@ -29,10 +31,10 @@ from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.wire import envelope as wire_envelope
 from vidfed.wire.channels import SERVER_OPTIONS, run_until_signal, server_credentials
 from vidfed.wire.errors import SequenceError
+from vidfed.wire.values import LOOKUP_METHOD, STREAM_METHOD
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
-    from concurrent.futures import Executor
 
     from vidfed.node.policy import PolicySource
     from vidfed.security.audit import AuditLog
@@ -41,19 +43,18 @@ if TYPE_CHECKING:
     from vidfed.v1.envelope_pb2 import Envelope
     from vidfed.v1.services_pb2 import LookupCall
 
-_WORKERS = 4  # threads for signatures, database and search, which all release the interpreter's lock
 _POLICY_S = 1.0  # how soon a changed policy is taken over while nobody asks
+_MAX_CALLS = 1_000  # at once, beyond what the gate lets wait: gRPC itself turns away the rest, unread
 _NO_NODE = (grpc.StatusCode.UNAUTHENTICATED, "not a member's node")
 _log = logging.getLogger(__name__)
-Result = TypeVar("Result")
 
 
 class NodeServicer(rpc.NodeServiceServicer):
-    """Hands each call to the pipeline in a worker thread; the event loop stays free."""
+    """Hands each call to the pipeline in a worker thread, through the gate; the event loop stays free."""
 
-    def __init__(self, pipeline: LookupPipeline, workers: Executor) -> None:
+    def __init__(self, pipeline: LookupPipeline, gate: Gate) -> None:
         self._pipeline = pipeline
-        self._workers = workers
+        self._gate = gate
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -62,30 +63,39 @@ class NodeServicer(rpc.NodeServiceServicer):
 
     async def Lookup(self, request: LookupCall, context: grpc.aio.ServicerContext[LookupCall, Envelope]) -> Envelope:  # noqa: N802
         """Answer one lookup."""
+        leaf_pem = _leaf_of(context)
         try:
-            answer = await self._run(self._pipeline.answer, request, _leaf_of(context))
+            member = self._pipeline.caller(leaf_pem)
+            answer = await self._gate.run(member, self._pipeline.answer, request, leaf_pem)
         except (UnknownPeerError, PeerError):
             await context.abort(*_NO_NODE)
+        except BusyError:
+            answer = self._pipeline.busy(request, member, LOOKUP_METHOD)
         return wire_envelope.to_message(answer)
 
     async def LookupStream(  # noqa: N802 - the name in the .proto
         self, request_iterator: AsyncIterator[LookupCall], context: grpc.aio.ServicerContext[LookupCall, Envelope]
     ) -> AsyncIterator[Envelope]:
         """Answer a stream of lookups, chunk by chunk."""
-        answers = answer_chunks(self._pipeline, request_iterator, _leaf_of(context), self._run, self._stopping)
+        leaf_pem = _leaf_of(context)
         try:
-            async with contextlib.aclosing(answers):
-                async for answer in answers:
-                    yield wire_envelope.to_message(answer)
+            member = self._pipeline.caller(leaf_pem)
+            with self._gate.stream(member):
+                run = functools.partial(self._gate.run, member, patient=True)
+                answers = answer_chunks(self._pipeline, request_iterator, leaf_pem, run, self._stopping)
+                async with contextlib.aclosing(answers):
+                    async for answer in answers:
+                        yield wire_envelope.to_message(answer)
         except (UnknownPeerError, PeerError):
             await context.abort(*_NO_NODE)
+        except BusyError:
+            async for first in request_iterator:
+                yield wire_envelope.to_message(self._pipeline.busy(first, member, STREAM_METHOD))
+                break
         except SequenceError as error:
             await context.abort(grpc.StatusCode.ABORTED, str(error))
         except StoppingError:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the node stops; go on in a new call at the first chunk without an answer")
-
-    async def _run(self, work: Callable[..., Result], /, *arguments: object) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._workers, work, *arguments)
 
 
 def _leaf_of(context: grpc.aio.ServicerContext[LookupCall, Envelope]) -> bytes:
@@ -159,9 +169,10 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
         stack.enter_context(Checkpointer(audit, audit_section.checkpoint_every_s))
         witness = stack.enter_context(contextlib.closing(open_witness(home)))
         pipeline = stack.enter_context(open_pipeline(home, directory_source, audit))
-        workers = stack.enter_context(ThreadPoolExecutor(_WORKERS, thread_name_prefix="lookup"))
-        server = grpc.aio.server(options=SERVER_OPTIONS)
-        servicer = NodeServicer(pipeline, workers)
+        bounds = Bounds()
+        workers = stack.enter_context(ThreadPoolExecutor(bounds.running, thread_name_prefix="lookup"))
+        server = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=_MAX_CALLS)
+        servicer = NodeServicer(pipeline, Gate(workers, bounds))
         rpc.add_NodeServiceServicer_to_server(servicer, server)
         rpc.add_AuditServiceServicer_to_server(AuditServicer(AuditDesk(audit, witness, directory_source), workers), server)
         credentials = server_credentials(home.node_tls, directory_source)

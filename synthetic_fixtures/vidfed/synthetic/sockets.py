@@ -17,6 +17,7 @@ from vidfed.federation.fanout import Nodes
 from vidfed.federation.gateway import GatewayServicer
 from vidfed.federation.settings import GatewaySection
 from vidfed.node.config import render_config
+from vidfed.node.gate import Bounds, Gate
 from vidfed.node.server import NodeServicer
 from vidfed.security.audit.member import open_log
 from vidfed.security.clock import system_clock
@@ -190,11 +191,12 @@ class ServedNode:
 
 
 @contextlib.asynccontextmanager
-async def serve_node(node: MemoryNode, *, drain_s: float | None = None) -> AsyncIterator[ServedNode]:
+async def serve_node(node: MemoryNode, *, drain_s: float | None = None, bounds: Bounds | None = None) -> AsyncIterator[ServedNode]:
     """Serve a node as `vidfed node serve` does, on a free loopback port; leaving stops it and lets running calls finish for `drain_s`."""
     server = grpc.aio.server(options=SERVER_OPTIONS)
-    with ThreadPoolExecutor(4) as workers:
-        servicer = NodeServicer(node.pipeline, workers)
+    bounds = bounds or Bounds()
+    with ThreadPoolExecutor(bounds.running) as threads:
+        servicer = NodeServicer(node.pipeline, Gate(threads, bounds))
         rpc.add_NodeServiceServicer_to_server(servicer, server)
         port = server.add_secure_port(f"{_HOST}:0", server_credentials(lambda: node.member.tls, node.federation))
         await server.start()
