@@ -154,10 +154,11 @@ def test_ingesting_twice_changes_nothing(desk: Desk) -> None:
 
 
 def test_a_member_removed_from_the_directory_is_out_at_once_and_back_when_added(desk: Desk, vidfed: Callable[..., Ran]) -> None:
-    trust = desk.federation.trust_folder
-    assert vidfed("trust", "remove", trust, "nl", "--yes").status == 0
+    home = desk.federation.places["nl"].folder
+    desk.federation.remove("nl")
     removed = desk.look_up("--hash", UNKNOWN_PDQ)
-    assert vidfed("trust", "add", trust, desk.federation.places["nl"].folder / "member.json", "--yes").status == 0
+    assert vidfed("node", "request", "--home", home).status == 0
+    desk.federation.add("nl")
     assert (removed.status, removed.out) == (1, "")
     assert desk.look_up("--hash", UNKNOWN_PDQ).status == 0
 

@@ -23,10 +23,12 @@ from vidfed.security.replay import check_time_window
 from vidfed.security.tls import INVESTIGATOR_ROLE, verify_peer
 from vidfed.v1 import services_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
+from vidfed.v1 import trust_pb2_grpc as trust_rpc
 from vidfed.wire import envelope as wire_envelope
 from vidfed.wire.channels import SERVER_OPTIONS, run_until_signal, server_credentials
 from vidfed.wire.errors import WireError
 from vidfed.wire.lookup import read_request
+from vidfed.wire.trust import PeerMirrors, TrustServicer
 from vidfed.wire.values import GATEWAY_GRACE_S, LOOKUP_METHOD, REQUEST_TYPE
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ class GatewaySection:
 
 
 class GatewayServicer(rpc.GatewayServiceServicer):
-    """The gateway's two calls."""
+    """The gateway's call."""
 
     def __init__(
         self, home: MemberHome, section: GatewaySection, source: DirectorySource, nodes: Nodes, audit: AuditLog, clock: Clock = system_clock
@@ -85,17 +87,6 @@ class GatewayServicer(rpc.GatewayServiceServicer):
         async for reply in self._nodes.ask_all(call, members, directory, deadline_s):
             yield reply
 
-    async def GetDirectory(  # noqa: N802 - the name in the .proto
-        self, request: pb.GetDirectoryRequest, context: grpc.aio.ServicerContext[pb.GetDirectoryRequest, pb.GetDirectoryResponse]
-    ) -> pb.GetDirectoryResponse:
-        """Hand out the signed directory; whoever receives it verifies it."""
-        del request
-        try:
-            return pb.GetDirectoryResponse(signed_directory=self._source.signed())
-        except SecurityError as error:
-            _log.error("%s", error)
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
-
     def _admit(self, call: pb.LookupCall, leaf_pem: bytes, directory: Directory) -> tuple[Envelope, LookupRequest]:
         """Steps 1 to 5; return the envelope and what is in it.
 
@@ -109,7 +100,12 @@ class GatewayServicer(rpc.GatewayServiceServicer):
             raise PeerError(f"this gateway serves the investigators of {own.id} only")
         credential_envelope, request_envelope = wire_envelope.read_call(call)
         credential = verify_credential(  # 2
-            credential_envelope, federation=directory.federation, member=own.id, member_keys=own.signing_keys, now_ms=now_ms
+            credential_envelope,
+            federation=directory.federation,
+            member=own.id,
+            member_keys=own.signing_keys,
+            now_ms=now_ms,
+            revoked=own.revoked,
         )
         if credential.pseudonym != peer.pseudonym:
             raise PeerError("the credential is another person's than the TLS certificate")
@@ -150,12 +146,18 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
         SecurityError: keys or directory cannot be used.
     """
     section = home.section("gateway", GatewaySection)
-    source = home.directory_source()
+    peers = PeerMirrors(home.member, home.node_tls)
+    source = home.directory_source(ask=peers)
     source.current()
     nodes = Nodes(home.node_tls)
-    with contextlib.closing(AuditLog(home.state_file("gateway-audit.db"))) as audit:
+    with contextlib.ExitStack() as stack:
+        audit = stack.enter_context(contextlib.closing(AuditLog(home.state_file("gateway-audit.db"))))
+        stack.enter_context(contextlib.closing(peers))
+        if home.refresh_s:
+            stack.enter_context(source.refreshing(home.refresh_s))
         server = grpc.aio.server(options=SERVER_OPTIONS)
         rpc.add_GatewayServiceServicer_to_server(GatewayServicer(home, section, source, nodes, audit), server)
+        trust_rpc.add_TrustServiceServicer_to_server(TrustServicer(source, lambda peer: peer.member == home.member, system_clock), server)
         try:
             await run_until_signal(server, section.listen, server_credentials(home.node_tls, source), on_ready)
         finally:

@@ -44,7 +44,7 @@ def node() -> None:
 @click.option("--endpoint", required=True, help="host:port under which the other members reach this node.")
 @click.option("--listen", help="host:port on which the node listens.  [default: the endpoint's port on every address]")
 @click.option("--gateway-listen", default="127.0.0.1:7444", show_default=True, help="host:port for this member's own investigators.")
-@click.option("--directory", type=click.Path(path_type=Path, dir_okay=False), help="Where the signed trust directory will be found.")
+@click.option("--directory", type=click.Path(path_type=Path, file_okay=False), help="A folder in which the administrators publish.")
 @click.option("--answer", "answer_members", multiple=True, metavar="MEMBER", help="A member to answer; may be repeated. Default: nobody.")
 def init(
     folder: Path,
@@ -64,8 +64,9 @@ def init(
     """
     from vidfed.node.config import render_config
     from vidfed.node.store import RecordStore
-    from vidfed.security.directory import Anchor
     from vidfed.security.home import create_home
+    from vidfed.security.trust.anchor import Anchor
+    from vidfed.security.trust.entry import Entry
 
     root = Anchor.load(anchor)
     config = render_config(
@@ -75,16 +76,16 @@ def init(
         contact=contact,
         listen=listen or f"0.0.0.0:{endpoint.rpartition(':')[2]}",
         gateway_listen=gateway_listen,
-        directory_file=str(directory.absolute()) if directory else "trust/directory.json",
+        directory_folder=str(directory.absolute()) if directory else "",
         answer_members=answer_members,
     )
     home = create_home(folder, config=config, endpoint=endpoint, anchor=root)
     RecordStore(folder / "store/records.db").close()
     note(f"Made {folder} for member {member} of federation {root.federation}.")
-    note(f"  signing key   {home.signer.public.key_id}  (read it to the administrators over the phone)")
+    note(f"  words         {Entry.load(home.entry_path).words}  (read them to the administrators over the phone)")
     note(f"  configuration {home.config_path}")
     note("Next:")
-    note(f"  1. hand {folder / 'member.json'} to the federation's administrators, who add it to the trust directory")
+    note(f"  1. hand {home.entry_path} to the federation's administrators, who sign it into the trust directory")
     if not answer_members:
         note("  2. say in [policy] answer_members whom this node answers; so far nobody")
     note(f"  {2 if answer_members else 3}. vidfed node ingest PICTURES --home {folder} ..., then: vidfed node serve --home {folder}")
@@ -131,7 +132,6 @@ def ingest(pictures: tuple[Path, ...], home: Path, as_json: bool, **described: s
     known is updated, not doubled.
     """
     from vidfed.index.hashing import PictureHashes, find_pictures, hash_pictures
-
     from vidfed.node.intake import record_of_picture
     from vidfed.node.store import RecordStore
     from vidfed.security.clock import system_clock
@@ -228,3 +228,44 @@ def status(home: Path, as_json: bool) -> None:
     else:
         for label, value in found.lines():
             click.echo(f"{label:<16} {value}")
+
+
+@node.command(cls=_COMMAND)
+@_HOME
+@click.option("--endpoint", help="Another host:port under which the others reach this node.")
+def request(home: Path, endpoint: str | None) -> None:
+    """Make member.json anew: to join again, to live longer, or with another name, contact or endpoint."""
+    from vidfed.security.home import MemberHome
+    from vidfed.security.trust.own import OwnEntry
+
+    member_home = MemberHome(home)
+    made = OwnEntry(member_home).renew(endpoint=endpoint)
+    note(f"Made version {made.version} of {member_home.entry_path}; words: {made.words}")
+    note("Next: hand it to whoever has the online key: vidfed trust accept FOLDER member.json")
+    note("  (who is not a member, or no longer, needs the administrators: vidfed trust propose add-member)")
+
+
+@node.command(cls=_COMMAND)
+@click.argument("what", type=click.Choice(["signing-key", "ca", "certificate"]))
+@click.option("--finish", is_flag=True, help="Go over to the new one, a day after it was published.")
+@_HOME
+def rotate(what: str, finish: bool, home: Path) -> None:
+    """Rotate a key of this member, without a ceremony: begin, publish member.json, a day later --finish, publish again.
+
+    The node's certificate is renewed at once and needs no publishing: the member's CA stands behind it.
+    """
+    from vidfed.security.home import MemberHome
+    from vidfed.security.tls import make_node_leaf
+    from vidfed.security.trust.own import OwnEntry, write_node_tls
+
+    member_home = MemberHome(home)
+    if what == "certificate":
+        write_node_tls(member_home, make_node_leaf(member_home.ca, member_home.federation, member_home.member))
+        note("Made a new certificate; running services use it from the next connection on.")
+        return
+    own = OwnEntry(member_home)
+    steps = {"signing-key": (own.begin_signing_key, own.finish_signing_key), "ca": (own.begin_ca, own.finish_ca)}
+    made = steps[what][finish]()
+    note(f"Made version {made.version} of {member_home.entry_path}.")
+    note(f"Next: whoever has the online key: vidfed trust accept FOLDER {member_home.entry_path}")
+    note("Then restart node and gateway." if finish else f"A day later: vidfed node rotate {what} --finish --home {home}")

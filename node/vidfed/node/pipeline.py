@@ -7,7 +7,7 @@
  5. only now: parse the request; federation, issuer, pseudonym, method and audience are those of the signers and of this node
  6. time window, then replay
  7. purpose, legal basis, offence type and case reference are stated
- 8. policy for this member and purpose; distances allowed
+ 8. nobody in quarantine asks or answers more than a self-test; policy for this member and purpose; distances allowed
  9. rate limit
 10. search
 11. audit entry, durable before the reply
@@ -112,7 +112,7 @@ class LookupPipeline:
         except MalformedError as error:
             return self._sign(progress, digest, Status.MALFORMED, str(error))
         try:
-            request = self._admit(peer, credential_envelope, request_envelope, progress)  # steps 3 to 9
+            request = self._admit(directory, peer, credential_envelope, request_envelope, progress)  # steps 3 to 9
             found = self._search(request)  # step 10
         except _RefusalError as refusal:
             _log.warning("refused %s from %s: %s", refusal.status.name, peer.id, refusal)
@@ -134,7 +134,9 @@ class LookupPipeline:
             raise UnknownPeerError("not a node")
         return directory.member(peer.member)
 
-    def _admit(self, peer: Member, credential_envelope: Envelope, request_envelope: Envelope, progress: _Progress) -> LookupRequest:
+    def _admit(
+        self, directory: Directory, peer: Member, credential_envelope: Envelope, request_envelope: Envelope, progress: _Progress
+    ) -> LookupRequest:
         now_ms = self.clock()
         # Step 3. The member's keys are those of the TLS peer: an envelope of another issuer cannot pass.
         try:
@@ -146,7 +148,12 @@ class LookupPipeline:
         # Step 4.
         try:
             credential = verify_credential(
-                credential_envelope, federation=self.federation, member=peer.id, member_keys=peer.signing_keys, now_ms=now_ms
+                credential_envelope,
+                federation=self.federation,
+                member=peer.id,
+                member_keys=peer.signing_keys,
+                now_ms=now_ms,
+                revoked=peer.revoked,
             )
         except CredentialError as error:
             raise _RefusalError(Status.BAD_CREDENTIAL, str(error)) from None
@@ -176,6 +183,7 @@ class LookupPipeline:
         # Step 7.
         purpose = _stated_purpose(request)
         # Step 8.
+        self._check_quarantine(directory, peer, purpose)
         if reason := self.policy.refusal(peer.id, purpose):
             raise _RefusalError(Status.NOT_PERMITTED, "", reason)
         try:
@@ -200,6 +208,11 @@ class LookupPipeline:
             raise _RefusalError(Status.WRONG_METHOD, f"signed for {header.method!r}")
         if self.member not in header.audience:
             raise _RefusalError(Status.WRONG_AUDIENCE, f"the request is not addressed to {self.member}")
+
+    def _check_quarantine(self, directory: Directory, peer: Member, purpose: Purpose) -> None:
+        own = directory.members.get(self.member)
+        if purpose is not Purpose.SELF_TEST and (peer.quarantined or own is None or own.quarantined):
+            raise _RefusalError(Status.NOT_PERMITTED, "", f"{peer.id} or this member is in quarantine, where only a self-test is answered")
 
     def _search(self, request: LookupRequest) -> Found:
         try:

@@ -20,9 +20,12 @@ from vidfed.security.audit import AuditLog
 from vidfed.security.clock import system_clock
 from vidfed.security.errors import PeerError
 from vidfed.security.replay import ReplayMemory
+from vidfed.security.tls import NODE_ROLE
 from vidfed.v1 import services_pb2_grpc as rpc
+from vidfed.v1 import trust_pb2_grpc as trust_rpc
 from vidfed.wire import envelope as wire_envelope
 from vidfed.wire.channels import SERVER_OPTIONS, run_until_signal, server_credentials
+from vidfed.wire.trust import PeerMirrors, TrustServicer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,9 +69,13 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
     """
     section = home.section("node", NodeSection)
     policy = Policy.from_section(home.section("policy", PolicySection))
-    directory_source = home.directory_source()
-    directory_source.current()  # better no node than one that can only refuse
+    peers = PeerMirrors(home.member, home.node_tls)
+    directory_source = home.directory_source(ask=peers)
+    directory_source.last_known_or_fail()  # an expired one still tells whom to ask for a newer one
     with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.closing(peers))
+        if home.refresh_s:
+            stack.enter_context(directory_source.refreshing(home.refresh_s))
         store = stack.enter_context(contextlib.closing(RecordStore(home.folder / "store/records.db")))
         catalogue = stack.enter_context(contextlib.closing(Catalogue(store, home.folder / "index", system_clock)))
         pipeline = LookupPipeline(
@@ -87,6 +94,8 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
         workers = stack.enter_context(ThreadPoolExecutor(_WORKERS, thread_name_prefix="lookup"))
         server = grpc.aio.server(options=SERVER_OPTIONS)
         rpc.add_NodeServiceServicer_to_server(NodeServicer(pipeline, workers), server)
+        trust = TrustServicer(directory_source, lambda peer: peer.role == NODE_ROLE, system_clock)
+        trust_rpc.add_TrustServiceServicer_to_server(trust, server)
         credentials = server_credentials(home.node_tls, directory_source)
 
         def announce(address: str) -> None:

@@ -75,9 +75,18 @@ def server_credentials(own_tls: Callable[[], TlsIdentity], directory_source: Dir
 
 def open_channel(address: str, own_tls: TlsIdentity, directory: Directory, member: Member) -> grpc.aio.Channel:
     """Open a channel to a member's node or gateway, accepting its certificate from that member's own CA only."""
+    return grpc.aio.secure_channel(address, *_channel_terms(own_tls, directory, member))
+
+
+def blocking_channel(address: str, own_tls: TlsIdentity, directory: Directory, member: Member) -> grpc.Channel:
+    """Open the same channel for use outside an event loop."""
+    return grpc.secure_channel(address, *_channel_terms(own_tls, directory, member))
+
+
+def _channel_terms(own_tls: TlsIdentity, directory: Directory, member: Member) -> tuple[grpc.ChannelCredentials, list[tuple[str, object]]]:
     credentials = grpc.ssl_channel_credentials(member.tls_ca, own_tls.key, own_tls.certificate)
     name = node_server_name(directory.federation, member.id)
-    return grpc.aio.secure_channel(address, credentials, options=[*_CLIENT_OPTIONS, ("grpc.ssl_target_name_override", name)])
+    return credentials, [*_CLIENT_OPTIONS, ("grpc.ssl_target_name_override", name)]
 
 
 async def run_until_signal(

@@ -10,18 +10,23 @@ from typing import TYPE_CHECKING
 
 from vidfed.security.clock import DAY_MS, Clock, system_clock
 from vidfed.security.credentials import Credential
-from vidfed.security.directory import Anchor, SignedDirectoryFile
 from vidfed.security.documents import read_document
 from vidfed.security.envelope import Envelope
 from vidfed.security.errors import HomeError
 from vidfed.security.files import read_private, write_private
 from vidfed.security.keys import SigningKey
 from vidfed.security.tls import TlsIdentity, make_investigator_leaf
+from vidfed.security.trust.anchor import Anchor
+from vidfed.security.trust.client import TufDirectory
+from vidfed.security.trust.reader import keep_files
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from vidfed.security.directory import Directory
     from vidfed.security.home import MemberHome
+    from vidfed.security.trust.mirrors import Mirror
 
 CREDENTIAL_LIFE_DAYS = 30
 _FORM = {"kind": str, "federation": str, "member": str, "pseudonym": str, "gateway": str}
@@ -65,9 +70,11 @@ class Kit:
         """The TLS key and certificate for calling the gateway."""
         return TlsIdentity(read_private(self.folder / "tls.key"), read_private(self.folder / "tls.crt"))
 
-    def directory_source(self, clock: Clock = system_clock) -> SignedDirectoryFile:
-        """Return the investigator's own copy of the trust directory."""
-        return SignedDirectoryFile(self.folder / "directory.json", Anchor.load(self.folder / "anchor.json"), clock=clock)
+    def directory_source(
+        self, clock: Clock = system_clock, ask: Callable[[Directory | None], Iterable[Mirror]] = lambda _known: ()
+    ) -> TufDirectory:
+        """Return the investigator's own copy of the trust directory; `ask` gives the mirrors that a refresh asks."""
+        return TufDirectory(self.folder / "trust", Anchor.load(self.folder / "anchor.json"), ask=ask, clock=clock)
 
 
 def issue_kit(home: MemberHome, folder: Path, *, gateway: str, pseudonym: str | None = None, clock: Clock = system_clock) -> Kit:
@@ -89,7 +96,8 @@ def issue_kit(home: MemberHome, folder: Path, *, gateway: str, pseudonym: str | 
     pseudonym = pseudonym or f"inv-{secrets.token_hex(4)}"
     if not _PSEUDONYM.fullmatch(pseudonym):
         raise HomeError(f"pseudonym {pseudonym!r:.50}: 2 to 40 lower-case letters, digits and hyphens")
-    directory = home.directory_source(clock).signed()
+    source = home.directory_source(clock)
+    source.current()
     signer = SigningKey.generate()
     now_ms = clock()
     credential = Credential(
@@ -108,7 +116,7 @@ def issue_kit(home: MemberHome, folder: Path, *, gateway: str, pseudonym: str | 
     write_private(folder / "tls.key", tls.key)
     write_private(folder / "tls.crt", tls.certificate)
     write_private(folder / "anchor.json", home.anchor_path.read_bytes())
-    write_private(folder / "directory.json", directory)
+    keep_files(folder / "trust/held", source.files())
     fields = {"kind": _KIND, "federation": home.federation, "member": home.member, "pseudonym": pseudonym, "gateway": gateway}
     write_private(folder / "kit.json", json.dumps(fields, indent=1).encode() + b"\n")  # last: with it the kit is whole
     return Kit(folder)

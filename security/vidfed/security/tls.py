@@ -111,16 +111,20 @@ def leaf_expires_ms(certificate: bytes) -> int:
 
 @functools.lru_cache(maxsize=4096)  # one entry per connection's certificate: every call is checked, each chain is verified once
 def _verified(leaf_pem: bytes, ca_pem: bytes) -> tuple[int, int]:
-    """Check a leaf against one CA, apart from time; return its validity in ms."""
+    """Check a leaf against the CA that issued it, of one or two of a member, apart from time; return its validity in ms."""
     try:
         leaf = x509.load_pem_x509_certificate(leaf_pem)
-        authority = x509.load_pem_x509_certificate(ca_pem)
-        inside = max(leaf.not_valid_before_utc, authority.not_valid_before_utc)
-        PolicyBuilder().store(Store([authority])).time(inside).build_client_verifier().verify(leaf, [])
-    except (ValueError, VerificationError):
+        authorities = x509.load_pem_x509_certificates(ca_pem)
+    except ValueError:
         raise PeerError("certificate not issued by the CA of the member it names") from None
-    ends = min(leaf.not_valid_after_utc, authority.not_valid_after_utc)
-    return _moment_ms(inside), _moment_ms(ends)
+    for authority in authorities:
+        inside = max(leaf.not_valid_before_utc, authority.not_valid_before_utc)
+        try:
+            PolicyBuilder().store(Store([authority])).time(inside).build_client_verifier().verify(leaf, [])
+        except (ValueError, VerificationError):
+            continue
+        return _moment_ms(inside), _moment_ms(min(leaf.not_valid_after_utc, authority.not_valid_after_utc))
+    raise PeerError("certificate not issued by the CA of the member it names")
 
 
 @functools.lru_cache(maxsize=4096)
