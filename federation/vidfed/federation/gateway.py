@@ -148,7 +148,7 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
     section = home.section("gateway", GatewaySection)
     peers = PeerMirrors(home.member, home.node_tls)
     source = home.directory_source(ask=peers)
-    source.current()
+    source.ready()
     nodes = Nodes(home.node_tls)
     with contextlib.ExitStack() as stack:
         audit = stack.enter_context(contextlib.closing(AuditLog(home.state_file("gateway-audit.db"))))

@@ -269,3 +269,17 @@ def rotate(what: str, finish: bool, home: Path) -> None:
     note(f"Made version {made.version} of {member_home.entry_path}.")
     note(f"Next: whoever has the online key: vidfed trust accept FOLDER {member_home.entry_path}")
     note("Then restart node and gateway." if finish else f"A day later: vidfed node rotate {what} --finish --home {home}")
+
+
+@node.command(cls=_COMMAND)
+@click.option("--to", "publisher", required=True, metavar="MEMBER", help="The member whose node publishes.")
+@_HOME
+def submit(publisher: str, home: Path) -> None:
+    """Hand this member's newest entry (member.json) to the node that publishes, so that everybody learns of it."""
+    from vidfed.security.home import MemberHome
+    from vidfed.wire.trust import submit_entry
+
+    member_home = MemberHome(home)
+    directory = member_home.directory_source().last_known_or_fail()
+    submit_entry(member_home.entry_path.read_bytes(), member_home.node_tls(), directory, directory.member(publisher))
+    note(f"The node of {publisher} has published it.")

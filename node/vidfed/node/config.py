@@ -35,6 +35,8 @@ contact = {contact}
 anchor_file = "trust/anchor.json"
 # A folder in which the administrators publish; what is newer there takes effect at once, without restart. Empty: none.
 directory_folder = {directory_folder}
+# The administrators' folder with the online key, if this node is the one that publishes. Empty: it is not.
+publish_folder = ""
 # How often some other members' nodes are asked for a newer directory. 0: never.
 refresh_s = 300.0
 

@@ -21,6 +21,7 @@ from vidfed.security.clock import system_clock
 from vidfed.security.errors import PeerError
 from vidfed.security.replay import ReplayMemory
 from vidfed.security.tls import NODE_ROLE
+from vidfed.security.trust.client import REFRESH_S
 from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.v1 import trust_pb2_grpc as trust_rpc
 from vidfed.wire import envelope as wire_envelope
@@ -71,11 +72,15 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
     policy = Policy.from_section(home.section("policy", PolicySection))
     peers = PeerMirrors(home.member, home.node_tls)
     directory_source = home.directory_source(ask=peers)
-    directory_source.last_known_or_fail()  # an expired one still tells whom to ask for a newer one
+    publisher = home.publisher()
+    if publisher is not None:
+        publisher.renew_timestamp()
+    directory_source.ready()  # better no node than one that can only refuse
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(peers))
-        if home.refresh_s:
-            stack.enter_context(directory_source.refreshing(home.refresh_s))
+        if home.refresh_s or publisher:
+            renew = publisher.renew_timestamp if publisher else None
+            stack.enter_context(directory_source.refreshing(home.refresh_s or REFRESH_S, first=renew))
         store = stack.enter_context(contextlib.closing(RecordStore(home.folder / "store/records.db")))
         catalogue = stack.enter_context(contextlib.closing(Catalogue(store, home.folder / "index", system_clock)))
         pipeline = LookupPipeline(
@@ -94,7 +99,7 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
         workers = stack.enter_context(ThreadPoolExecutor(_WORKERS, thread_name_prefix="lookup"))
         server = grpc.aio.server(options=SERVER_OPTIONS)
         rpc.add_NodeServiceServicer_to_server(NodeServicer(pipeline, workers), server)
-        trust = TrustServicer(directory_source, lambda peer: peer.role == NODE_ROLE, system_clock)
+        trust = TrustServicer(directory_source, lambda peer: peer.role == NODE_ROLE, system_clock, publisher)
         trust_rpc.add_TrustServiceServicer_to_server(trust, server)
         credentials = server_credentials(home.node_tls, directory_source)
 

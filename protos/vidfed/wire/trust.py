@@ -145,13 +145,13 @@ class TrustServicer(rpc.TrustServiceServicer):
         return peer
 
 
-def submit_entry(entry: bytes, endpoint: str, own_tls: TlsIdentity, directory: Directory, publisher: Member) -> None:
+def submit_entry(entry: bytes, own_tls: TlsIdentity, directory: Directory, publisher: Member) -> None:
     """Hand a newer entry to the member whose node publishes.
 
     Raises:
         DirectoryError: it is refused, or the node cannot be reached; the message says which.
     """
-    with blocking_channel(endpoint, own_tls, directory, publisher) as channel:
+    with blocking_channel(publisher.endpoint, own_tls, directory, publisher) as channel:
         try:
             rpc.TrustServiceStub(channel).SubmitEntry(pb.SubmitEntryRequest(entry=entry), timeout=_CALL_S)
         except grpc.RpcError as error:

@@ -28,6 +28,7 @@ from vidfed.security.tls import TlsIdentity, make_ca, make_node_leaf
 from vidfed.security.trust.anchor import Anchor
 from vidfed.security.trust.client import REFRESH_S, TufDirectory
 from vidfed.security.trust.entry import Entry
+from vidfed.security.trust.federation import FederationFolder
 from vidfed.security.trust.mirrors import FolderMirror
 
 if TYPE_CHECKING:
@@ -58,11 +59,13 @@ class TrustSection:
     Attributes:
         anchor_file: a root of the federation.
         directory_folder: a published folder to follow; none if empty.
+        publish_folder: the administrators' folder, with the online key, if this member's node publishes; none if empty.
         refresh_s: how often other members' nodes are asked for something newer; 0 for never.
     """
 
     anchor_file: str = "trust/anchor.json"
     directory_folder: str = ""
+    publish_folder: str = ""
     refresh_s: float = REFRESH_S
 
 
@@ -138,6 +141,14 @@ class MemberHome:
     def entry_path(self) -> Path:
         """The member's own entry, newest version."""
         return self.folder / "member.json"
+
+    def publisher(self) -> FederationFolder | None:
+        """Return the administrators' folder if this member's node publishes.
+
+        Raises:
+            DirectoryError: it is not one.
+        """
+        return FederationFolder(self.folder / self._trust.publish_folder) if self._trust.publish_folder else None
 
     @property
     def refresh_s(self) -> float:

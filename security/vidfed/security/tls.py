@@ -104,6 +104,21 @@ def verify_peer(leaf_pem: bytes, directory: Directory, now_ms: int) -> Peer:
     return peer
 
 
+def check_identity(identity: TlsIdentity) -> None:
+    """Check that a private key and a certificate can be read and belong together.
+
+    Raises:
+        KeyFileError: they do not.
+    """
+    try:
+        key = serialization.load_pem_private_key(identity.key, password=None)
+        certificate = x509.load_pem_x509_certificate(identity.certificate)
+    except ValueError:
+        raise KeyFileError("the TLS key or certificate is damaged") from None
+    if key.public_key() != certificate.public_key():
+        raise KeyFileError("the TLS key is not that of the certificate")
+
+
 def leaf_expires_ms(certificate: bytes) -> int:
     """Return when a PEM certificate ends, in ms since the epoch."""
     return _moment_ms(x509.load_pem_x509_certificate(certificate).not_valid_after_utc)

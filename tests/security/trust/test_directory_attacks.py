@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,6 +14,9 @@ from vidfed.security.keys import SigningKey
 from vidfed.security.trust.anchor import Anchor
 from vidfed.security.trust.form import ENTRY_LIFE, tuf_key
 from vidfed.security.trust.reader import LIMITS
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DAY_MS = 24 * HOUR_MS
 
@@ -172,7 +175,7 @@ def test_root_skipped(world: World) -> None:
         world.source(LyingMirror(files)).current()
 
 
-def test_root_of_another_federation(world: World, tmp_path: Any) -> None:
+def test_root_of_another_federation(world: World, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     other = World(tmp_path / "other", "other")
     with pytest.raises(DirectoryError):

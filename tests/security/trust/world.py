@@ -99,7 +99,7 @@ class World:
 
     def unit(self, member: str) -> Unit:
         ca = make_ca("test", member)
-        self.units[member] = Unit(member, *(SigningKey.generate() for _ in range(3)), ca)
+        self.units[member] = Unit(member, SigningKey.generate(), SigningKey.generate(), SigningKey.generate(), ca)
         return self.units[member]
 
     def entry(self, member: str, version: int = 1, revoked: dict[str, int] | None = None, **changes: Any) -> Entry:  # noqa: ANN401

@@ -97,6 +97,18 @@ class TufDirectory:
         """The directory last verified, expired or not: to find those who have a newer one, never to trust anybody with."""
         return self._known
 
+    def ready(self) -> Directory:
+        """Return the newest directory, after asking others if what is held here has expired: for a program that starts.
+
+        Raises:
+            DirectoryError: nobody has a usable one.
+        """
+        try:
+            return self.current()
+        except DirectoryError:
+            self.refresh()
+        return self.current()
+
     def last_known_or_fail(self) -> Directory:
         """Return the directory last verified, expired or not: enough to reach those who may have a newer one.
 
@@ -134,13 +146,15 @@ class TufDirectory:
         return self.refresh()
 
     @contextlib.contextmanager
-    def refreshing(self, every_s: float = REFRESH_S) -> Iterator[None]:
-        """Refresh in a thread of its own, at once and then every `every_s`, while the block runs."""
+    def refreshing(self, every_s: float = REFRESH_S, *, first: Callable[[], object] | None = None) -> Iterator[None]:
+        """Refresh in a thread of its own, at once and then every `every_s`, while the block runs; before each, do `first`."""
         ended = threading.Event()
 
         def run() -> None:
             while True:
                 try:
+                    if first is not None:
+                        first()
                     self.refresh()
                 except Exception:  # noqa: BLE001 - the thread must outlive a defect; expiry closes what it failed to renew
                     _log.exception("defect while refreshing the trust directory")
