@@ -124,8 +124,8 @@ class SigningKey:
             raise KeyFileError(f"{path}: damaged, or not a signing key file") from None
         return key
 
-    def save(self, path: Path, passphrase: bytes | None = None) -> None:
-        """Write a key file with mode 0600, closed if there is a passphrase."""
+    def to_file(self, passphrase: bytes | None = None) -> bytes:
+        """Return the content of a key file, closed if there is a passphrase."""
         if passphrase is None:
             fields: dict[str, object] = {
                 "kind": _FILE_KIND,
@@ -134,7 +134,11 @@ class SigningKey:
             }
         else:
             fields = {"kind": _CLOSED_KIND, "public": self.public.text, **close(bytes(self._key), passphrase)}
-        write_private(path, json.dumps(fields, indent=1).encode() + b"\n")
+        return json.dumps(fields, indent=1).encode() + b"\n"
+
+    def save(self, path: Path, passphrase: bytes | None = None) -> None:
+        """Write a key file with mode 0600, closed if there is a passphrase."""
+        write_private(path, self.to_file(passphrase))
 
     def sign(self, message: bytes) -> bytes:
         """Return the 64-byte signature over `message`."""

@@ -103,7 +103,8 @@ class LocalFederation:
     def issue_kit(self, member: str, folder: Path) -> None:
         """Make a kit for an investigator of this member."""
         place = self.places[member]
-        self.run(["trust", "issue-investigator", str(folder), "--home", str(place.folder), "--gateway", place.gateway_address])
+        home = ["--home", str(place.folder), "--gateway", place.gateway_address]
+        self.run(["trust", "issue-investigator", str(folder), *home, "--no-passphrase"])
 
     def start(self, *members: str, service: str = "node") -> None:
         """Start these members' nodes (or gateways) and wait until they answer.
