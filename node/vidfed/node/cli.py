@@ -283,3 +283,24 @@ def submit(publisher: str, home: Path) -> None:
     directory = member_home.directory_source().last_known_or_fail()
     submit_entry(member_home.entry_path.read_bytes(), member_home.node_tls(), directory, directory.member(publisher))
     note(f"The node of {publisher} has published it.")
+
+
+@node.command(cls=_COMMAND)
+@_HOME
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def check(home: Path, as_json: bool) -> None:
+    """Run the protocol of an accession: directory, clock, keys, permissions, TLS, disk, index, and a signed self-test of every node.
+
+    Attach what it prints to the accession. Nothing is changed. Exit status 1 if a point fails.
+    """
+    from vidfed.node.check import check_node
+    from vidfed.security.home import MemberHome
+
+    report = check_node(MemberHome(home))
+    if as_json:
+        print_json(report.to_fields())
+    else:
+        for line in report.lines():
+            click.echo(line)
+    if not report.passed:
+        raise SystemExit(1)

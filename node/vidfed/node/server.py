@@ -22,6 +22,7 @@ from vidfed.security.errors import PeerError
 from vidfed.security.replay import ReplayMemory
 from vidfed.security.tls import NODE_ROLE
 from vidfed.security.trust.client import REFRESH_S
+from vidfed.security.trust.own import renew_leaf
 from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.v1 import trust_pb2_grpc as trust_rpc
 from vidfed.wire import envelope as wire_envelope
@@ -79,7 +80,12 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(peers))
         if home.refresh_s or publisher:
-            renew = publisher.renew_timestamp if publisher else None
+
+            def renew() -> None:
+                renew_leaf(home, system_clock())
+                if publisher is not None:
+                    publisher.renew_timestamp()
+
             stack.enter_context(directory_source.refreshing(home.refresh_s or REFRESH_S, first=renew))
         store = stack.enter_context(contextlib.closing(RecordStore(home.folder / "store/records.db")))
         catalogue = stack.enter_context(contextlib.closing(Catalogue(store, home.folder / "index", system_clock)))

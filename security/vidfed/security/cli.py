@@ -12,9 +12,10 @@ from vidfed.security.errors import SecurityError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from vidfed.security.directory import Directory
-    from vidfed.security.keys import PublicKey
+    from vidfed.security.keys import PublicKey, Signer
     from vidfed.security.passphrase import Passphrase
     from vidfed.security.trust.draft import Draft
     from vidfed.security.trust.federation import FederationFolder
@@ -54,12 +55,18 @@ def keygen(keys: tuple[Path, ...], no_passphrase: bool, passphrase_file: Path | 
     """Make an administrator's key in each file KEYS, closed with a passphrase, and its public half in KEY.pub.
 
     The file's name without ending is the holder's name. Do this on a machine that is not online, and keep the key there.
+
+    A key named pkcs11:TOKEN/LABEL is made in that hardware token, whose PIN is asked for; its public half goes to LABEL.pub.
     """
     from vidfed.security.files import write_whole
     from vidfed.security.keys import SigningKey
+    from vidfed.security.pkcs11 import PREFIX
     from vidfed.security.trust.words import fingerprint
 
     for path in keys:
+        if str(path).startswith(PREFIX):
+            _make_in_token(str(path), _passphrase(passphrase_file, passphrase_fd))
+            continue
         if path.exists():
             raise click.ClickException(f"{path}: exists; a key is never overwritten")
         passphrase = None
@@ -220,7 +227,6 @@ def sign(
     draft: Path, keys: tuple[Path, ...], anchor: Path | None, yes: bool, passphrase_file: Path | None, passphrase_fd: int | None
 ) -> None:
     """Show what DRAFT (FOLDER/draft.json or a copy of it) changes, ask, and sign it. Needs no network and nothing but the file."""
-    from vidfed.security.keys import SigningKey
     from vidfed.security.trust.anchor import Anchor
     from vidfed.security.trust.describe import draft_lines
     from vidfed.security.trust.draft import Draft
@@ -237,7 +243,8 @@ def sign(
         click.confirm("Are these the words the others read, and shall this be signed?", abort=True, err=True)
     source = _passphrase(passphrase_file, passphrase_fd)
     for key in keys:
-        read = read.sign(SigningKey.load(key, source))
+        with _signer(key, source) as signer:
+            read = read.sign(signer)
     read.save(draft)
     _say_next(read, draft)
 
@@ -520,7 +527,6 @@ def enrol(kit: Path, folder: Path, passphrase_file: Path | None, passphrase_fd: 
 def _sign_and_publish(
     folder: FederationFolder, draft: Draft, signing: tuple[Path, ...], passphrase: Passphrase, *, at_once: bool, ask: bool = False
 ) -> None:
-    from vidfed.security.keys import SigningKey
     from vidfed.security.trust.describe import draft_lines
 
     if ask and signing:
@@ -528,13 +534,37 @@ def _sign_and_publish(
             note(line)
         click.confirm("Are these the words that were compared by telephone, and shall this be signed?", abort=True, err=True)
     for path in signing:
-        draft = folder.sign(SigningKey.load(path, passphrase))
+        with _signer(path, passphrase) as signer:
+            draft = folder.sign(signer)
     if at_once:
         _print_published(folder, folder.publish())
         return
     for line in draft_lines(draft):
         note(line)
     _say_next(draft, folder.draft_path)
+
+
+def _signer(path: Path, passphrase: Passphrase) -> AbstractContextManager[Signer]:
+    """Return the key in a file, or the one in a token that is named instead of a file."""
+    import contextlib
+
+    from vidfed.security.keys import SigningKey
+    from vidfed.security.pkcs11 import PREFIX, TokenKey
+
+    if str(path).startswith(PREFIX):
+        return TokenKey(str(path), passphrase)
+    return contextlib.nullcontext(SigningKey.load(path, passphrase))
+
+
+def _make_in_token(name: str, pin: Passphrase) -> None:
+    from vidfed.security.files import write_whole
+    from vidfed.security.pkcs11 import TokenKey, TokenName
+    from vidfed.security.trust.words import fingerprint
+
+    label = TokenName.parse(name).label
+    with TokenKey(name, pin, make=True) as key:
+        write_whole(Path(f"{label}.pub"), f"{key.public.text} {label}\n".encode())
+        note(f"Made {name}; words of the key: {fingerprint(key.public.raw)}. Hand out {label}.pub.")
 
 
 def _say_next(draft: Draft, path: Path) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 NODE_ROLE = "node"
 INVESTIGATOR_ROLE = "investigator"
 CA_LIFE = timedelta(days=3650)
-LEAF_LIFE = timedelta(days=90)
+LEAF_LIFE = timedelta(days=30)  # renewed by the services themselves when a third is left
 _BACKDATE = timedelta(minutes=5)  # a peer's clock may be a little behind
 
 

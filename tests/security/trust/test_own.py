@@ -19,7 +19,7 @@ from vidfed.security.passphrase import close, from_descriptor, from_file, open_c
 from vidfed.security.tls import verify_peer
 from vidfed.security.trust.entry import Entry
 from vidfed.security.trust.form import Standing
-from vidfed.security.trust.own import OVERLAP_MS, OwnEntry
+from vidfed.security.trust.own import OVERLAP_MS, OwnEntry, renew_leaf
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,6 +95,15 @@ def test_a_ca_is_rotated_with_both_accepted_meanwhile(world: World, home: Member
     assert verify_peer(new, after, world.clock()).member == "fr"
     with pytest.raises(Exception, match="not issued by the CA"):
         verify_peer(old, after, world.clock())
+
+
+def test_a_node_s_certificate_is_renewed_by_the_member_alone_when_a_third_of_its_life_is_left(world: World, home: MemberHome) -> None:
+    before = home.node_tls().certificate
+    assert not renew_leaf(home, world.clock() + 19 * DAY_MS)
+    assert renew_leaf(home, world.clock() + 21 * DAY_MS)
+    after = home.node_tls().certificate
+    assert after != before
+    assert verify_peer(after, home.directory_source(world.clock).current(), world.clock()).member == "fr"
 
 
 def test_a_revoked_credential_is_refused_everywhere(world: World, home: MemberHome) -> None:

@@ -7,6 +7,7 @@ everybody has seen that, `finish` goes over to the new one. The overlap is the t
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from vidfed.security.directory import member_request
 from vidfed.security.errors import HomeError
 from vidfed.security.files import write_private, write_whole
 from vidfed.security.keys import SigningKey
-from vidfed.security.tls import TlsIdentity, make_ca, make_node_leaf
+from vidfed.security.tls import LEAF_LIFE, TlsIdentity, leaf_expires_ms, make_ca, make_node_leaf
 from vidfed.security.trust.entry import Entry
 from vidfed.security.trust.form import TIMESTAMP_LIFE
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from vidfed.security.directory import Member
     from vidfed.security.home import MemberHome
 
+_log = logging.getLogger(__name__)
 OVERLAP_MS = int(TIMESTAMP_LIFE.total_seconds() * 1000)
 
 
@@ -126,3 +128,16 @@ def write_node_tls(home: MemberHome, leaf: TlsIdentity) -> None:
     """Put a new certificate and key where the running services take them from."""
     write_whole(home.folder / "tls/node.crt", leaf.certificate)
     write_private(home.folder / "keys/node.key", leaf.key)
+
+
+def renew_leaf(home: MemberHome, now_ms: int) -> bool:
+    """Renew the node's certificate if less than a third of its life is left; tell whether it was necessary.
+
+    Raises:
+        KeyFileError: the member's CA cannot be used; the present certificate stays.
+    """
+    if leaf_expires_ms(home.node_tls().certificate) - now_ms > LEAF_LIFE.total_seconds() * 1000 / 3:
+        return False
+    write_node_tls(home, make_node_leaf(home.ca, home.federation, home.member))
+    _log.info("renewed the node's certificate")
+    return True
