@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vidfed.cli.terminal import HELP, note, print_json, reporting
-from vidfed.security.errors import SecurityError
+from vidfed.cli.terminal import HELP, note, print_json
+from vidfed.security.cli_common import COMMAND, FILE, JSON, passphrase_from, passphrase_options
+from vidfed.security.cli_kits import investigators, issue_investigator, revoke_investigator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,26 +21,7 @@ if TYPE_CHECKING:
     from vidfed.security.trust.draft import Draft
     from vidfed.security.trust.federation import FederationFolder
 
-_COMMAND = reporting(SecurityError)
 _FOLDER = click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-_FILE = click.Path(path_type=Path, dir_okay=False)
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-
-
-def _passphrase_options(function: Callable[..., None]) -> Callable[..., None]:
-    function = click.option("--passphrase-fd", type=int, help="Open file descriptor whose first line is the passphrase.")(function)
-    return click.option("--passphrase-file", type=_FILE, help="File (mode 0600) whose first line is the passphrase.")(function)
-
-
-def _passphrase(file: Path | None, descriptor: int | None) -> Passphrase:
-    """Return where passphrases come from: a file, a descriptor, or the person at the terminal."""
-    from vidfed.security.passphrase import from_descriptor, from_file
-
-    if file is not None:
-        return from_file(file)
-    if descriptor is not None:
-        return from_descriptor(descriptor)
-    return lambda what: str(click.prompt(f"Passphrase of {what}", hide_input=True, err=True)).encode()
 
 
 @click.group(context_settings=HELP)
@@ -47,10 +29,14 @@ def trust() -> None:
     """Say who is a member, m of n administrators together; hand out investigators' kits."""
 
 
-@trust.command(cls=_COMMAND)
-@click.argument("keys", nargs=-1, required=True, type=_FILE)
+for _command in (issue_investigator, investigators, revoke_investigator):
+    trust.add_command(_command)
+
+
+@trust.command(cls=COMMAND)
+@click.argument("keys", nargs=-1, required=True, type=FILE)
 @click.option("--no-passphrase", is_flag=True, help="Leave the files open: for a first look, never for a real federation.")
-@_passphrase_options
+@passphrase_options
 def keygen(keys: tuple[Path, ...], no_passphrase: bool, passphrase_file: Path | None, passphrase_fd: int | None) -> None:
     """Make an administrator's key in each file KEYS, closed with a passphrase, and its public half in KEY.pub.
 
@@ -65,13 +51,13 @@ def keygen(keys: tuple[Path, ...], no_passphrase: bool, passphrase_file: Path | 
 
     for path in keys:
         if str(path).startswith(PREFIX):
-            _make_in_token(str(path), _passphrase(passphrase_file, passphrase_fd))
+            _make_in_token(str(path), passphrase_from(passphrase_file, passphrase_fd))
             continue
         if path.exists():
             raise click.ClickException(f"{path}: exists; a key is never overwritten")
         passphrase = None
         if not no_passphrase:
-            source = _passphrase(passphrase_file, passphrase_fd)
+            source = passphrase_from(passphrase_file, passphrase_fd)
             passphrase = source(str(path))
             if passphrase_file is None and passphrase_fd is None and source(f"{path}, again") != passphrase:
                 raise click.ClickException("not the same twice")
@@ -82,14 +68,14 @@ def keygen(keys: tuple[Path, ...], no_passphrase: bool, passphrase_file: Path | 
         note(f"Made {path}; words of the key: {fingerprint(key.public.raw)}. Hand out {public}.")
 
 
-@trust.command(cls=_COMMAND)
+@trust.command(cls=COMMAND)
 @_FOLDER
 @click.option("--federation", required=True, help="Id of the federation, e.g. europe.")
 @click.option("--threshold", required=True, type=click.IntRange(1), help="How many administrators must sign a change.")
-@click.option("--key", "keys", multiple=True, required=True, type=_FILE, help="An administrator's public key file; repeat for each.")
-@click.option("--sign", "signing", multiple=True, type=_FILE, help="A key file to sign with at once; may be repeated.")
+@click.option("--key", "keys", multiple=True, required=True, type=FILE, help="An administrator's public key file; repeat for each.")
+@click.option("--sign", "signing", multiple=True, type=FILE, help="A key file to sign with at once; may be repeated.")
 @click.option("--publish", "at_once", is_flag=True, help="Publish at once, if enough have signed.")
-@_passphrase_options
+@passphrase_options
 def create(
     folder: Path,
     federation: str,
@@ -107,7 +93,7 @@ def create(
     if len(holders) != len(keys):
         raise click.ClickException("two administrators of the same name")
     made = FederationFolder.create(folder, federation, holders, threshold)
-    _sign_and_publish(made, made.draft(), signing, _passphrase(passphrase_file, passphrase_fd), at_once=at_once)
+    _sign_and_publish(made, made.draft(), signing, passphrase_from(passphrase_file, passphrase_fd), at_once=at_once)
 
 
 @trust.group(context_settings=HELP)
@@ -132,7 +118,7 @@ def _proposal(function: Callable[..., Draft]) -> click.Command:
         opened = FederationFolder(folder)
         draft = function(opened, **own)
         try:
-            _sign_and_publish(opened, draft, signing, _passphrase(passphrase_file, passphrase_fd), at_once=at_once, ask=not yes)
+            _sign_and_publish(opened, draft, signing, passphrase_from(passphrase_file, passphrase_fd), at_once=at_once, ask=not yes)
         except click.Abort:
             opened.withdraw()
             raise
@@ -140,22 +126,22 @@ def _proposal(function: Callable[..., Draft]) -> click.Command:
     run.__doc__ = function.__doc__
     options = (
         _FOLDER,
-        click.option("--sign", "signing", multiple=True, type=_FILE, help="A key file to sign with at once; may be repeated."),
+        click.option("--sign", "signing", multiple=True, type=FILE, help="A key file to sign with at once; may be repeated."),
         click.option("--publish", "at_once", is_flag=True, help="Publish at once, if enough have signed."),
         click.option("--yes", is_flag=True, help="Do not ask before signing."),
-        _passphrase_options,
+        passphrase_options,
     )
     command: Callable[..., None] = run
     for option in reversed(options):
         command = option(command)
-    made = propose.command(function.__name__.replace("_", "-"), cls=_COMMAND)(command)
+    made = propose.command(function.__name__.replace("_", "-"), cls=COMMAND)(command)
     # The folder first, then what the proposal itself takes: click reads arguments in the order of this list.
     made.params[1:1] = reversed(getattr(function, "__click_params__", []))
     return made
 
 
 @_proposal
-@click.argument("request", type=_FILE)
+@click.argument("request", type=FILE)
 @click.option("--standing", type=click.Choice(["quarantine", "member"]), default="quarantine", show_default=True, help="What it may do.")
 def add_member(folder: FederationFolder, request: Path, standing: str) -> Draft:
     """Propose the member whose request (member.json) is REQUEST; again for one that returns or has a new entry key.
@@ -191,7 +177,7 @@ def remove_member(folder: FederationFolder, member: str) -> Draft:
 
 @_proposal
 @click.argument("holder")
-@click.argument("public", type=_FILE)
+@click.argument("public", type=FILE)
 def rotate_key(folder: FederationFolder, holder: str, public: Path) -> Draft:
     """Propose the key in PUBLIC in place of that of HOLDER: a new key of the same person, or another person."""
     name, key = _public_key(public)
@@ -217,12 +203,12 @@ def renew(folder: FederationFolder) -> Draft:
     return folder.propose_renewal()
 
 
-@trust.command(cls=_COMMAND)
-@click.argument("draft", type=_FILE)
-@click.option("--key", "keys", multiple=True, required=True, type=_FILE, help="Your key file.")
-@click.option("--anchor", type=_FILE, help="A root you already trust: what changes is then judged from it, not from the draft's own words.")
+@trust.command(cls=COMMAND)
+@click.argument("draft", type=FILE)
+@click.option("--key", "keys", multiple=True, required=True, type=FILE, help="Your key file.")
+@click.option("--anchor", type=FILE, help="A root you already trust: what changes is then judged from it, not from the draft's own words.")
 @click.option("--yes", is_flag=True, help="Do not ask; the words were compared by telephone.")
-@_passphrase_options
+@passphrase_options
 def sign(
     draft: Path, keys: tuple[Path, ...], anchor: Path | None, yes: bool, passphrase_file: Path | None, passphrase_fd: int | None
 ) -> None:
@@ -241,7 +227,7 @@ def sign(
         note("NOT COMPARED with a root you trust (--anchor): what it says it changes is its own claim.")
     if not yes:
         click.confirm("Are these the words the others read, and shall this be signed?", abort=True, err=True)
-    source = _passphrase(passphrase_file, passphrase_fd)
+    source = passphrase_from(passphrase_file, passphrase_fd)
     for key in keys:
         with _signer(key, source) as signer:
             read = read.sign(signer)
@@ -249,9 +235,9 @@ def sign(
     _say_next(read, draft)
 
 
-@trust.command(cls=_COMMAND)
+@trust.command(cls=COMMAND)
 @_FOLDER
-@click.argument("copies", nargs=-1, type=_FILE)
+@click.argument("copies", nargs=-1, type=FILE)
 def publish(folder: Path, copies: tuple[Path, ...]) -> None:
     """Publish the draft in FOLDER, with the signatures of COPIES of it, if enough administrators have signed."""
     from vidfed.security.trust.draft import Draft
@@ -261,7 +247,7 @@ def publish(folder: Path, copies: tuple[Path, ...]) -> None:
     _print_published(opened, opened.publish([Draft.load(path) for path in copies]))
 
 
-@trust.command(cls=_COMMAND)
+@trust.command(cls=COMMAND)
 @_FOLDER
 def withdraw(folder: Path) -> None:
     """Drop the draft in FOLDER. What was signed of it is worthless without being published."""
@@ -270,9 +256,9 @@ def withdraw(folder: Path) -> None:
     FederationFolder(folder).withdraw()
 
 
-@trust.command(cls=_COMMAND)
+@trust.command(cls=COMMAND)
 @_FOLDER
-@click.argument("entry", type=_FILE)
+@click.argument("entry", type=FILE)
 def accept(folder: Path, entry: Path) -> None:
     """Publish a member's newer ENTRY (its member.json). No ceremony: the member's own key, which you delegated to, must have signed it."""
     from vidfed.security.trust.entry import Entry
@@ -282,9 +268,9 @@ def accept(folder: Path, entry: Path) -> None:
     _print_published(opened, opened.accept(Entry.load(entry)))
 
 
-@trust.command(cls=_COMMAND)
+@trust.command(cls=COMMAND)
 @_FOLDER
-@_JSON
+@JSON
 def status(folder: Path, as_json: bool) -> None:
     """Show what is published and when it expires, what is being signed, who has signed and who is missing."""
     from vidfed.security.clock import DAY_MS, as_text, system_clock
@@ -308,9 +294,9 @@ def status(folder: Path, as_json: bool) -> None:
         click.echo(line)
 
 
-@trust.command(cls=_COMMAND)
+@trust.command(cls=COMMAND)
 @_FOLDER
-@_JSON
+@JSON
 def show(folder: Path, as_json: bool) -> None:
     """Show the federation in FOLDER as it is published: administrators, members, keys."""
     from vidfed.security.clock import as_text
@@ -344,10 +330,10 @@ def _print_people(document: dict[str, object]) -> None:
         click.echo(f"  {member_id:<8} LEFT OUT: its entry {reason}")
 
 
-@trust.command(cls=_COMMAND)
-@click.argument("draft", type=_FILE)
-@click.option("--anchor", type=_FILE, help="A root you already trust.")
-@_JSON
+@trust.command(cls=COMMAND)
+@click.argument("draft", type=FILE)
+@click.option("--anchor", type=FILE, help="A root you already trust.")
+@JSON
 def diff(draft: Path, anchor: Path | None, as_json: bool) -> None:
     """Show what DRAFT changes and who has signed it, without signing."""
     from vidfed.security.trust.anchor import Anchor
@@ -363,10 +349,10 @@ def diff(draft: Path, anchor: Path | None, as_json: bool) -> None:
         click.echo(line)
 
 
-@trust.command(cls=_COMMAND)
+@trust.command(cls=COMMAND)
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--anchor", type=_FILE, required=True, help="The root you trust.")
-@_JSON
+@click.option("--anchor", type=FILE, required=True, help="The root you trust.")
+@JSON
 def verify(directory: Path, anchor: Path, as_json: bool) -> None:
     """Verify a published DIRECTORY (a folder, a USB stick) from a root you trust, as a newcomer would."""
     from vidfed.security.clock import as_text, system_clock
@@ -382,7 +368,7 @@ def verify(directory: Path, anchor: Path, as_json: bool) -> None:
     click.echo(f"holds: federation {found.federation}, version {found.version}, until {as_text(found.expires_ms)}: {names}")
 
 
-@trust.command(cls=_COMMAND)
+@trust.command(cls=COMMAND)
 @_FOLDER
 def serve(folder: Path) -> None:
     """Keep the timestamp in FOLDER renewed until SIGTERM or Ctrl-C. Needs the online key, which confirms what is newest and nothing else.
@@ -407,121 +393,6 @@ def serve(folder: Path) -> None:
 
 
 _LOOK_S = 60.0  # how often the timestamp's life is looked at; it is renewed when half of its 24 hours are over
-
-
-_HOME = click.option(
-    "--home",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path(),
-    envvar="VIDFED_HOME",
-    show_default="the current folder, or $VIDFED_HOME",
-    help="The member's folder.",
-)
-
-
-@trust.command("issue-investigator", cls=_COMMAND)
-@click.argument("kit", type=click.Path(path_type=Path))
-@_HOME
-@click.option("--gateway", required=True, help="host:port of this member's gateway.")
-@click.option("--pseudonym", help="The only name other members will see; the same again to renew.  [default: a random one]")
-@click.option("--no-passphrase", is_flag=True, help="Make an open folder to ask with at once: for a first look.")
-@_passphrase_options
-def issue_investigator(
-    kit: Path,
-    home: Path,
-    gateway: str,
-    pseudonym: str | None,
-    no_passphrase: bool,
-    passphrase_file: Path | None,
-    passphrase_fd: int | None,
-) -> None:
-    """Make KIT, the file with which one investigator of this member can ask. Valid for 30 days.
-
-    It is closed with a passphrase, which reaches the person by another way than the file.
-    """
-    from vidfed.security.files import write_private
-    from vidfed.security.home import MemberHome
-    from vidfed.security.kit import CREDENTIAL_LIFE_DAYS, close_kit, issue_kit, issued_kits, make_kit
-
-    if kit.exists():
-        raise click.ClickException(f"{kit}: exists; a kit is never overwritten")
-    member_home = MemberHome(home)
-    if no_passphrase:
-        issue_kit(member_home, kit, gateway=gateway, pseudonym=pseudonym)
-    else:
-        passphrase = _passphrase(passphrase_file, passphrase_fd)(str(kit))
-        write_private(kit, close_kit(make_kit(member_home, gateway=gateway, pseudonym=pseudonym), passphrase))
-    made = issued_kits(member_home)[-1]
-    note(f"Made a kit for {made.pseudonym} of {member_home.member}, valid for {CREDENTIAL_LIFE_DAYS} days, serial {made.serial}.")
-    if no_passphrase:
-        note(f"Next: vidfed lookup PICTURE --kit {kit} --case REFERENCE --purpose identification --legal-basis TEXT")
-    else:
-        note(f"Next: hand it over, and the passphrase by another way; the person runs: vidfed enrol {kit.name}")
-
-
-@trust.command(cls=_COMMAND)
-@_HOME
-@_JSON
-def investigators(home: Path, as_json: bool) -> None:
-    """List the kits this member has issued: serial, pseudonym, until when, whether revoked."""
-    from vidfed.security.clock import as_text, system_clock
-    from vidfed.security.home import MemberHome
-    from vidfed.security.kit import issued_kits
-    from vidfed.security.trust.own import OwnEntry
-
-    member_home = MemberHome(home)
-    revoked, now_ms = OwnEntry(member_home).present().revoked, system_clock()
-    rows = [
-        {
-            "serial": kit.serial,
-            "pseudonym": kit.pseudonym,
-            "not_after_ms": kit.not_after_ms,
-            "state": "revoked" if kit.serial in revoked else "expired" if kit.not_after_ms <= now_ms else "valid",
-        }
-        for kit in issued_kits(member_home)
-    ]
-    if as_json:
-        print_json({"schema": "vidfed.investigators/1", "kits": rows})
-        return
-    for row in rows:
-        click.echo(f"{row['serial']}  {row['pseudonym']:<16} {row['state']:<8} until {as_text(int(str(row['not_after_ms'])))}")
-
-
-@trust.command("revoke-investigator", cls=_COMMAND)
-@click.argument("serial")
-@_HOME
-def revoke_investigator(serial: str, home: Path) -> None:
-    """Revoke the kit with this SERIAL: publish member.json, and no member answers it any more."""
-    from vidfed.security.home import MemberHome
-    from vidfed.security.kit import issued_kits
-    from vidfed.security.trust.own import OwnEntry
-
-    member_home = MemberHome(home)
-    if serial not in {kit.serial for kit in issued_kits(member_home)}:
-        raise click.ClickException(f"no kit of serial {serial} was issued here; `vidfed trust investigators` lists them")
-    made = OwnEntry(member_home).revoke(serial)
-    note(f"Made version {made.version} of {member_home.entry_path}. It takes effect when it is published:")
-    note(f"  vidfed node submit --to MEMBER --home {home}, or hand it to whoever has the online key")
-
-
-@click.command(cls=_COMMAND, context_settings=HELP)
-@click.argument("kit", type=_FILE)
-@click.option(
-    "--to",
-    "folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path.home() / ".vidfed/kit",
-    envvar="VIDFED_KIT",
-    show_default="~/.vidfed/kit, or $VIDFED_KIT",
-    help="Where to install it.",
-)
-@_passphrase_options
-def enrol(kit: Path, folder: Path, passphrase_file: Path | None, passphrase_fd: int | None) -> None:
-    """Install KIT, the file your unit gave you, readable by you alone."""
-    from vidfed.security.kit import install_kit, open_kit
-
-    made = install_kit(open_kit(kit, _passphrase(passphrase_file, passphrase_fd)), folder)
-    note(f"Installed the kit of {made.pseudonym} of {made.member} in {folder}. Now delete {kit}.")
 
 
 def _sign_and_publish(
