@@ -27,4 +27,4 @@ protos: venv ## regenerate the modules below protos/vidfed/v1
 	@.venv/bin/python protos/generate.py
 
 requirements: venv ## refresh the pinned, hashed requirement files
-	@requirements/refresh
+	@.ci/pin

@@ -20,7 +20,8 @@ def generate(target: Path) -> None:
     """Write messages, service stubs and type stubs of every .proto file below `target`."""
     sources = sorted(str(path) for path in (HERE / PACKAGE).glob("*.proto"))
     outputs = [f"--{kind}_out={target}" for kind in ("python", "grpc_python")]
-    outputs += [f"--{kind}_out=quiet:{target}" for kind in ("mypy", "mypy_grpc")]
+    for kind in ("mypy", "mypy_grpc"):  # named by their place, so that the environment need not be activated
+        outputs += [f"--plugin=protoc-gen-{kind}={Path(sys.executable).parent / f'protoc-gen-{kind}'}", f"--{kind}_out=quiet:{target}"]
     if protoc.main(["protoc", f"--proto_path={HERE}", *outputs, *sources]):
         raise SystemExit("protoc failed; its message stands above")
     for path in (target / PACKAGE).glob("*_pb2_grpc.py*"):

@@ -61,7 +61,7 @@ def test_refresh_follows_the_repository(client: Client, world: World) -> None:
     world.folder.propose_renewal()
     world.sign_and_publish()
     assert client.run("refresh") == 0
-    assert (client.metadata / "root.json").read_bytes() == world.published()["metadata/2.root.json"]
+    assert (client.metadata / "root.json").read_bytes() == world.published_files()["metadata/2.root.json"]
 
 
 def test_refresh_of_a_rolled_back_repository_fails_and_keeps_what_it_had(client: Client, world: World) -> None:

@@ -101,10 +101,10 @@ async def test_a_node_that_was_removed_gets_nothing(world: World) -> None:
     async with serving(world, source) as address:
         with blocking_channel(address, tls, known, known.member("nl")) as channel:
             taken = await asyncio.to_thread(lambda: b"".join(GrpcMirror("nl", channel).open("metadata/timestamp.json")))
-            assert taken == world.published()["metadata/timestamp.json"]
+            assert taken == world.published_files()["metadata/timestamp.json"]
             world.folder.propose_removal("fr")
             world.sign_and_publish()
-            mirror.now_gives(world.published())
+            mirror.now_gives(world.published_files())
             source.current()
             with pytest.raises(OSError, match="unauthenticated"):  # on the connection that is open
                 await asyncio.to_thread(lambda: b"".join(GrpcMirror("nl", channel).open("metadata/timestamp.json")))

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from rich.console import Console
     from rich.progress import Progress
 
+_SAY_EVERY_S = 60.0  # how often long work says how far it is where there is no terminal
 HELP = {"help_option_names": ["-h", "--help"]}
 
 
@@ -66,6 +70,37 @@ def progress() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     error_console = Console(stderr=True)
     return Progress(*columns, console=error_console, transient=True, disable=not error_console.is_terminal)
+
+
+@contextmanager
+def file_progress(what: str) -> Iterator[Callable[[int, int, int], None]]:
+    """Show how far the reading of files is, with rate and time left, and give what to call with (bytes done, bytes in all, entries).
+
+    Not on a terminal, a line a minute says the same.
+    """
+    import time
+
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    error_console = Console(stderr=True)
+    rate = TextColumn("{task.fields[entries]:,} entries, {task.fields[rate]:,.0f}/s")
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), rate, TimeElapsedColumn(), TimeRemainingColumn())
+    started = said = time.monotonic()
+    with Progress(*columns, console=error_console, disable=not error_console.is_terminal) as bar:
+        task = bar.add_task(what, total=None, entries=0, rate=0.0)
+
+        def update(done: int, total: int, entries: int) -> None:
+            nonlocal said
+            now = time.monotonic()
+            per_s = entries / max(now - started, 1e-9)
+            bar.update(task, completed=done, total=total, entries=entries, rate=per_s)
+            if not error_console.is_terminal and now - said >= _SAY_EVERY_S:
+                said = now
+                left_s = (now - started) * (total - done) / max(done, 1)
+                note(f"{what}: {entries:,} entries, {per_s:,.0f}/s, {100 * done // max(total, 1)} %, {left_s:.0f} s left")
+
+        yield update
 
 
 def log_to_stderr() -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from vidfed.cli.terminal import HELP, console, note, print_json, progress, reporting
-from vidfed.federation.errors import FederationError
+from vidfed.federation.errors import FederationError, GatewayRefusedError
+from vidfed.formats.entries import FormatError
 from vidfed.index.errors import HashError
 from vidfed.security.errors import SecurityError
 from vidfed.wire.errors import WireError
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from vidfed.index import Algorithm
     from vidfed.security.kit import Kit
 
-_COMMAND = reporting(FederationError, SecurityError, HashError, WireError)
+_COMMAND = reporting(FederationError, SecurityError, HashError, WireError, FormatError)
 _PURPOSES = ("identification", "investigation", "prosecution", "self-test")
 INCOMPLETE = 3
 REFUSED = 4
@@ -31,6 +32,20 @@ REFUSED = 4
 @click.argument("pictures", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--hash", "hashes", multiple=True, metavar="ALGORITHM:VALUE", help="A bare hash, e.g. pdq:HEX or sha256:HEX; may be repeated."
+)
+@click.option(
+    "--vics",
+    "--csv",
+    "hash_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A file of hashes, VICS or CSV or any other format a node imports: every item in it is looked up.",
+)
+@click.option("--algorithm", help="What a plain list in that file holds, where the length does not tell.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write the results to this folder: annotated VICS, CSV, JSON, an HTML report, and what nobody knows. An interrupted lookup goes on"
+    " where it stopped when run again with the same folder.",
 )
 @click.option("--case", "case_reference", required=True, help="Reference of your case; every node logs that it was asked for it.")
 @click.option("--purpose", required=True, type=click.Choice(_PURPOSES), help="Why you ask.")
@@ -55,6 +70,9 @@ REFUSED = 4
 def lookup(
     pictures: tuple[Path, ...],
     hashes: tuple[str, ...],
+    hash_file: Path | None,
+    algorithm: str | None,
+    out: Path | None,
     case_reference: str,
     purpose: str,
     legal_basis: str,
@@ -84,13 +102,23 @@ def lookup(
     from vidfed.security.kit import Kit
     from vidfed.wire.values import Purpose, Urgency
 
-    if not pictures and not hashes:
-        raise click.UsageError("name a picture, a folder, or a --hash")
+    if not pictures and not hashes and not hash_file:
+        raise click.UsageError("name a picture, a folder, a --hash, or a file with --vics or --csv")
+    if hash_file and (pictures or hashes):
+        raise click.UsageError("a file of hashes is looked up by itself")
+    if hash_file and not out:
+        raise click.UsageError("say with --out into which folder the results of the file go")
     chosen = {entry.code: entry for entry in Purpose}[purpose]
     urgency = Urgency.LIFE_AT_RISK if urgent else Urgency.ROUTINE
     justification = Justification(chosen, legal_basis, case_reference, offence, urgency)
     opened = Kit(kit)
     limits = parse_distances(distances)
+    if hash_file and out:
+        from vidfed.federation.cli_bulk import lookup_file
+
+        raise SystemExit(
+            lookup_file(opened, hash_file, out, limits, justification, algorithm=algorithm, ask=ask, deadline_s=deadline_s, as_json=as_json)
+        )
     items = items_of_hashes(hashes)
     failures: dict[str, str] = {}
     with progress() as bar:
@@ -107,7 +135,16 @@ def lookup(
         note(f"{file}: {reason}")
     if not items:
         raise SystemExit(1)
-    result = asyncio.run(_ask(opened, items, limits, justification, ask, deadline_s))
+    if out:
+        from vidfed.federation.cli_bulk import lookup_items
+
+        status = lookup_items(opened, items, out, limits, justification, ask=ask, deadline_s=deadline_s, as_json=as_json)
+        raise SystemExit(status or (1 if failures else 0))
+    try:
+        result = asyncio.run(_ask(opened, items, limits, justification, ask, deadline_s))
+    except GatewayRefusedError as error:
+        note(f"Error: {error}")
+        raise SystemExit(REFUSED) from None
     if as_json:
         print_json(to_document(result, failures))
     else:

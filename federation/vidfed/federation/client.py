@@ -7,6 +7,7 @@ answered: a gateway can neither alter, invent, misattribute nor hide one.
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from typing import TYPE_CHECKING, Self
 
@@ -14,9 +15,12 @@ import grpc
 
 from vidfed.federation.errors import AnswerError, GatewayError, GatewayRefusedError
 from vidfed.federation.outcome import LookupResult, NodeOutcome, Outcome, outcome_of_answer
+from vidfed.federation.receipts import Checked, Receipt, check_proof
 from vidfed.federation.verify import verify_answer
 from vidfed.security.clock import SECOND_MS, system_clock
 from vidfed.security.envelope import Envelope
+from vidfed.security.errors import ReceiptError
+from vidfed.v1 import audit_pb2 as audit_pb
 from vidfed.v1 import services_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.wire import envelope as wire_envelope
@@ -27,18 +31,20 @@ from vidfed.wire.trust import GrpcMirror
 from vidfed.wire.values import GATEWAY_GRACE_S, LOOKUP_METHOD, MESSAGE_ID_BYTES, REQUEST_TYPE, FailureKind, LookupRequest, RequestHeader
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from vidfed.federation.question import Justification, Part
     from vidfed.security.clock import Clock
     from vidfed.security.directory import Directory
     from vidfed.security.kit import Kit
 
+_log = logging.getLogger(__name__)
 DEFAULT_DEADLINE_S = 20.0
 _FAILURES = {
     FailureKind.UNREACHABLE.value: Outcome.UNREACHABLE,
     FailureKind.TIMEOUT.value: Outcome.TIMEOUT,
 }
+_NOT_IN_THE_LOG = {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.OUT_OF_RANGE}
 _REFUSALS = {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}
 
 
@@ -102,17 +108,48 @@ class FederationClient:
         envelope = Envelope(REQUEST_TYPE, write_request(request)).signed_by(self._kit.signer)
         call = pb.LookupCall(credential=wire_envelope.to_message(self._kit.credential), request=wire_envelope.to_message(envelope))
         outcomes: dict[str, NodeOutcome] = {}
+        saving: list[asyncio.Task[object]] = []
+
+        def keep(receipt: Receipt) -> None:
+            saving.append(asyncio.create_task(asyncio.to_thread(receipt.save, self._kit.folder / "receipts")))
+
         try:
             async for reply in self._gateway.Lookup(call, timeout=deadline_s + GATEWAY_GRACE_S):
                 if reply.member in audience and reply.member not in outcomes:
-                    outcomes[reply.member] = self._judge(reply, part, request, envelope.digest, directory)
+                    outcomes[reply.member] = self._judge(reply, part, request, envelope.digest, directory, keep)
         except grpc.aio.AioRpcError as error:
             if not outcomes:
                 raise self._gateway_error(error) from None
+        finally:
+            for saved in await asyncio.gather(*saving, return_exceptions=True):
+                if isinstance(saved, OSError):  # what the nodes said is worth more than the proof that they said it
+                    _log.warning("a receipt could not be kept: %s", saved)
         nodes = (
             outcomes.get(member, NodeOutcome(member, Outcome.MISSING, "the gateway gave no answer of this node")) for member in audience
         )
         return LookupResult(part.items, tuple(nodes))
+
+    async def fetch_proof(self, receipt: Receipt) -> Checked:
+        """Ask the node for the proof that its log has the answer of a receipt, and check it.
+
+        Raises:
+            ReceiptError: the node does not stand by its answer, or cannot show that it does.
+            GatewayError: gateway or node cannot be reached; that proves nothing.
+        """
+        directory = self._source.current()
+        log, then, _, _ = receipt.read(directory)
+        wanted = audit_pb.GetProofRequest(position=log.position, known_size=then.size)
+        try:
+            response = await self._gateway.GetMemberProof(
+                pb.GetMemberProofRequest(member=receipt.member, proof=wanted), timeout=DEFAULT_DEADLINE_S
+            )
+        except grpc.aio.AioRpcError as error:
+            if error.code() in _NOT_IN_THE_LOG:
+                raise ReceiptError(
+                    f"{receipt.member} says that its log has no entry {log.position} or no state of {then.size} entries, and signed both"
+                ) from None
+            raise self._gateway_error(error) from None
+        return check_proof(receipt, response, directory)
 
     def _request(
         self, part: Part, justification: Justification, audience: tuple[str, ...], directory: Directory, deadline_s: float
@@ -136,14 +173,23 @@ class FederationClient:
         )
         return LookupRequest(header, len(part.items), part.columns)
 
-    def _judge(self, reply: pb.NodeReply, part: Part, request: LookupRequest, digest: bytes, directory: Directory) -> NodeOutcome:
+    def _judge(
+        self,
+        reply: pb.NodeReply,
+        part: Part,
+        request: LookupRequest,
+        digest: bytes,
+        directory: Directory,
+        keep: Callable[[Receipt], None],
+    ) -> NodeOutcome:
         if reply.WhichOneof("reply") != "answer":
             outcome = _FAILURES.get(reply.failure.kind, Outcome.PROTOCOL_ERROR)
             detail = reply.failure.detail if reply.failure.detail.isprintable() else ""
             return NodeOutcome(reply.member, outcome, detail)
         try:
+            envelope = wire_envelope.from_message(reply.answer)
             answer = verify_answer(
-                wire_envelope.from_message(reply.answer),
+                envelope,
                 member=directory.member(reply.member),
                 request=request,
                 request_digest=digest,
@@ -151,6 +197,8 @@ class FederationClient:
             )
         except (AnswerError, WireError) as error:
             return NodeOutcome(reply.member, Outcome.BAD_SIGNATURE, f"the answer {error}; it was not believed")
+        header = request.header
+        keep(Receipt(header.federation, reply.member, header.issued_ms, header.case_reference, envelope))
         return outcome_of_answer(reply.member, answer, part.items, [column.algorithm for column in part.columns])
 
     def _gateway_error(self, error: grpc.aio.AioRpcError) -> GatewayError | GatewayRefusedError:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
 import grpc
 
+from vidfed.v1 import audit_pb2 as audit_pb
 from vidfed.v1 import services_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.wire.channels import open_channel
 from vidfed.wire.values import FailureKind
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
     from vidfed.security.directory import Directory, Member
     from vidfed.security.tls import TlsIdentity
 
+_log = logging.getLogger(__name__)
 _RETIRE_S = 60.0
+_PROOF_S = 10.0
 _KINDS = {
     grpc.StatusCode.UNAVAILABLE: FailureKind.UNREACHABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED: FailureKind.TIMEOUT,
@@ -35,10 +39,29 @@ class Nodes:
         self._retiring: set[asyncio.Task[None]] = set()
 
     async def ask_all(
-        self, call: pb.LookupCall, members: Iterable[Member], directory: Directory, deadline_s: float
+        self,
+        call: pb.LookupCall,
+        members: Iterable[Member],
+        directory: Directory,
+        deadline_s: float,
+        before: Callable[[pb.NodeReply], Awaitable[None]],
     ) -> AsyncIterator[pb.NodeReply]:
-        """Yield one reply for each member, as they come; a member that gives none by the deadline yields a failure."""
-        tasks = [asyncio.create_task(self._ask(call, member, directory, deadline_s)) for member in members]
+        """Yield one reply for each member, as they come; a member that gives none by the deadline yields a failure.
+
+        Args:
+            call: what is asked.
+            members: who is asked.
+            directory: names their keys and addresses.
+            deadline_s: for all of them.
+            before: awaited for each reply before it is yielded, for several replies at the same time; what it raises ends the asking.
+        """
+
+        async def ask(member: Member) -> pb.NodeReply:
+            reply = await self._ask(call, member, directory, deadline_s)
+            await before(reply)
+            return reply
+
+        tasks = [asyncio.create_task(ask(member)) for member in members]
         try:
             for done in asyncio.as_completed(tasks):
                 yield await done
@@ -46,6 +69,14 @@ class Nodes:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def proof(self, request: audit_pb.GetProofRequest, member: Member, directory: Directory) -> audit_pb.GetProofResponse:
+        """Fetch a proof from one member's node.
+
+        Raises:
+            grpc.aio.AioRpcError: it gives none.
+        """
+        return await rpc.AuditServiceStub(self._channel(member, directory)).GetProof(request, timeout=_PROOF_S)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -66,6 +97,10 @@ class Nodes:
                 self._retire(member.id)
             kind = _KINDS.get(error.code(), FailureKind.PROTOCOL_ERROR)
             return pb.NodeReply(member=member.id, failure=pb.Failure(kind=kind.value, detail=_described(kind, member, error)))
+        except Exception:  # noqa: BLE001 - one member's odd entry must not take the other nodes' answers with it
+            _log.exception("could not ask %s", member.id)
+            failure = pb.Failure(kind=FailureKind.PROTOCOL_ERROR.value, detail="the gateway could not ask; see its log")
+            return pb.NodeReply(member=member.id, failure=failure)
         return pb.NodeReply(member=member.id, answer=answer)
 
     def _channel(self, member: Member, directory: Directory) -> grpc.aio.Channel:

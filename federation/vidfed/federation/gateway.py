@@ -2,25 +2,30 @@
 
 For each call: (1) the TLS peer is an investigator of this member, (2) its credential holds and is the same person's, (3) its
 signature holds over the bytes as received, (4) only then the request is parsed and must come from this member and person, now, for
-this call, (5) the audit log has it, (6) the member's signature is added to the same envelope and the nodes are asked.
+this call, (5) the audit log has it, (6) the member's signature is added to the same envelope and the nodes are asked, (7) the audit log
+has each reply before the investigator has it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import functools
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import grpc
 
+from vidfed.federation.bookkeeping import Bookkeeping
 from vidfed.federation.fanout import Nodes
-from vidfed.security.audit import AuditEntry, AuditLog, Operation
+from vidfed.security.audit.member import Checkpointer, open_log, read_audit_section
 from vidfed.security.clock import system_clock
 from vidfed.security.credentials import verify_credential
 from vidfed.security.errors import AuditError, PeerError, SecurityError
 from vidfed.security.replay import check_time_window
 from vidfed.security.tls import INVESTIGATOR_ROLE, verify_peer
+from vidfed.v1 import audit_pb2 as audit_pb
 from vidfed.v1 import services_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.v1 import trust_pb2_grpc as trust_rpc
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
     from vidfed.security.directory import Directory, DirectorySource
     from vidfed.security.envelope import Envelope
     from vidfed.security.home import MemberHome
+    from vidfed.security.tls import Peer
     from vidfed.wire.values import LookupRequest
 
 _log = logging.getLogger(__name__)
@@ -57,16 +63,22 @@ class GatewaySection:
 
 
 class GatewayServicer(rpc.GatewayServiceServicer):
-    """The gateway's call."""
+    """The gateway's calls."""
 
     def __init__(
-        self, home: MemberHome, section: GatewaySection, source: DirectorySource, nodes: Nodes, audit: AuditLog, clock: Clock = system_clock
+        self,
+        home: MemberHome,
+        section: GatewaySection,
+        source: DirectorySource,
+        nodes: Nodes,
+        books: Bookkeeping,
+        clock: Clock = system_clock,
     ) -> None:
         self._home = home
         self._section = section
         self._source = source
         self._nodes = nodes
-        self._audit = audit
+        self._books = books
         self._clock = clock
 
     async def Lookup(  # noqa: N802 - the name in the .proto
@@ -76,29 +88,64 @@ class GatewayServicer(rpc.GatewayServiceServicer):
         (leaf_pem,) = context.auth_context()["x509_pem_cert"]
         try:
             directory = self._source.current()
-            envelope, question = self._admit(request, leaf_pem, directory)
+            envelope, question = await self._admit(request, leaf_pem, directory)
+            await self._books.asked(question, envelope.digest)  # 5
         except (SecurityError, WireError) as error:
             _log.warning("refused a lookup: %s", error)
             await context.abort(_CODES.get(type(error), grpc.StatusCode.PERMISSION_DENIED), str(error))
-        call = pb.LookupCall(credential=request.credential, request=wire_envelope.to_message(envelope.signed_by(self._home.signer)))
+        call = pb.LookupCall(credential=request.credential, request=wire_envelope.to_message(envelope))
         members = [directory.members[member] for member in dict.fromkeys(question.header.audience) if member in directory.members]
         # The caller's own deadline leaves time to hear which nodes did not answer; a call without one is not of our client.
         deadline_s = max(0.0, min(self._section.deadline_s, float(context.time_remaining() or 0) - GATEWAY_GRACE_S))
-        async for reply in self._nodes.ask_all(call, members, directory, deadline_s):
-            yield reply
+        try:
+            received = functools.partial(self._books.received, question, envelope.digest)  # 7
+            async for reply in self._nodes.ask_all(call, members, directory, deadline_s, received):
+                yield reply
+        except AuditError as error:
+            _log.error("%s; the answers are not passed on", error)
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the gateway cannot log and therefore does not pass answers on")
 
-    def _admit(self, call: pb.LookupCall, leaf_pem: bytes, directory: Directory) -> tuple[Envelope, LookupRequest]:
-        """Steps 1 to 5; return the envelope and what is in it.
+    async def GetMemberProof(  # noqa: N802 - the name in the .proto
+        self, request: pb.GetMemberProofRequest, context: grpc.aio.ServicerContext[pb.GetMemberProofRequest, audit_pb.GetProofResponse]
+    ) -> audit_pb.GetProofResponse:
+        """Fetch a node's proof for an investigator of this member, who checks it."""
+        (leaf_pem,) = context.auth_context()["x509_pem_cert"]
+        try:
+            directory = self._source.current()
+            self._own_investigator(leaf_pem, directory)
+            return await self._nodes.proof(request.proof, directory.member(request.member), directory)
+        except SecurityError as error:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
+        except grpc.aio.AioRpcError as error:
+            await context.abort(error.code(), f"{request.member}: {error.details()}"[:500])
+
+    def _own_investigator(self, leaf_pem: bytes, directory: Directory) -> Peer:
+        """Step 1."""
+        peer = verify_peer(leaf_pem, directory, self._clock())
+        if (peer.member, peer.role) != (self._home.member, INVESTIGATOR_ROLE):
+            raise PeerError(f"this gateway serves the investigators of {self._home.member} only")
+        return peer
+
+    async def _admit(self, call: pb.LookupCall, leaf_pem: bytes, directory: Directory) -> tuple[Envelope, LookupRequest]:
+        """Steps 1 to 4, and 6: return the envelope with the member's signature added, and what is in it.
 
         Raises:
-            SecurityError, WireError: a step refuses.
+            SecurityError, WireError: a step refuses; it is logged if an own investigator asked.
         """
+        peer = self._own_investigator(leaf_pem, directory)  # 1
+        credential_envelope, request_envelope = wire_envelope.read_call(call)
+        try:
+            # Signatures take their time: not on the event loop, where every other lookup would wait for them.
+            question = await asyncio.to_thread(self._check, credential_envelope, request_envelope, peer, directory)
+        except (SecurityError, WireError) as error:
+            await self._books.refused(peer.pseudonym, request_envelope.digest, type(error).__name__)
+            raise
+        return request_envelope.signed_by(self._home.signer), question  # 6
+
+    def _check(self, credential_envelope: Envelope, request_envelope: Envelope, peer: Peer, directory: Directory) -> LookupRequest:
+        """Steps 2 to 4."""
         now_ms = self._clock()
         own = directory.member(self._home.member)
-        peer = verify_peer(leaf_pem, directory, now_ms)  # 1
-        if (peer.member, peer.role) != (own.id, INVESTIGATOR_ROLE):
-            raise PeerError(f"this gateway serves the investigators of {own.id} only")
-        credential_envelope, request_envelope = wire_envelope.read_call(call)
         credential = verify_credential(  # 2
             credential_envelope,
             federation=directory.federation,
@@ -116,19 +163,7 @@ class GatewayServicer(rpc.GatewayServiceServicer):
         if header.method != LOOKUP_METHOD:
             raise PeerError("the request was signed for another call")
         check_time_window(header.issued_ms, header.expires_ms, now_ms)
-        self._audit.append(  # 5
-            AuditEntry(
-                time_ms=now_ms,
-                operation=Operation.CONSULTATION,
-                member=own.id,
-                pseudonym=credential.pseudonym,
-                purpose=header.purpose.code if header.purpose else "",
-                request_digest=request_envelope.digest,
-                outcome="ASKED",
-                records_disclosed=0,
-            )
-        )
-        return request_envelope, question
+        return question
 
 
 _CODES: dict[type[Exception], grpc.StatusCode] = {AuditError: grpc.StatusCode.UNAVAILABLE}
@@ -151,12 +186,13 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
     source.ready()
     nodes = Nodes(home.node_tls)
     with contextlib.ExitStack() as stack:
-        audit = stack.enter_context(contextlib.closing(AuditLog(home.state_file("gateway-audit.db"))))
         stack.enter_context(contextlib.closing(peers))
+        audit = stack.enter_context(contextlib.closing(open_log(home)))
+        stack.enter_context(Checkpointer(audit, read_audit_section(home).checkpoint_every_s))
         if home.refresh_s:
             stack.enter_context(source.refreshing(home.refresh_s))
         server = grpc.aio.server(options=SERVER_OPTIONS)
-        rpc.add_GatewayServiceServicer_to_server(GatewayServicer(home, section, source, nodes, audit), server)
+        rpc.add_GatewayServiceServicer_to_server(GatewayServicer(home, section, source, nodes, Bookkeeping(audit, home.member)), server)
         trust_rpc.add_TrustServiceServicer_to_server(TrustServicer(source, lambda peer: peer.member == home.member, system_clock), server)
         try:
             await run_until_signal(server, section.listen, server_credentials(home.node_tls, source), on_ready)

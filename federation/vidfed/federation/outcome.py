@@ -168,14 +168,20 @@ def outcome_of_answer(member: str, answer: LookupAnswer, items: Sequence[Item], 
 
 
 def merge(parts: Sequence[LookupResult]) -> LookupResult:
-    """Join the results of a question that was asked in parts: items in order, and for each node the worst that happened to it."""
+    """Join the results of a question that was asked in parts: items in order, and for each node the worst that happened to it.
+
+    A node that was not asked about every part (the directory may change in between) has not answered the whole question.
+    """
     items: list[Item] = []
     nodes: dict[str, NodeOutcome] = {}
     failed: dict[str, int] = {}
+    members = dict.fromkeys(node.member for part in parts for node in part.nodes)
     for part in parts:
         offset = len(items)
         items += part.items
-        for node in part.nodes:
+        asked = {node.member for node in part.nodes}
+        absent = (NodeOutcome(member, Outcome.MISSING, "not asked") for member in members if member not in asked)
+        for node in (*part.nodes, *absent):
             failed[node.member] = failed.get(node.member, 0) + (not node.outcome.answered)
             shifted = replace(
                 node,

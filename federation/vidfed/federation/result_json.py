@@ -26,13 +26,14 @@ def to_document(result: LookupResult, failures: Mapping[str, str] | None = None)
         "nodes_asked": len(result.nodes),
         "nodes_answered": answered,
         "items": [{"item": number, "label": item.label, "notes": list(item.notes)} for number, item in enumerate(result.items)],
-        "hits": [_hit(hit) for hit in result.hits],
+        "hits": [hit_fields(hit) for hit in result.hits],
         "nodes": [_node(node) for node in result.nodes],
         "failures": [{"file": file, "reason": reason} for file, reason in (failures or {}).items()],
     }
 
 
-def _hit(hit: FoundHit) -> dict[str, Any]:
+def hit_fields(hit: FoundHit) -> dict[str, Any]:
+    """Return the JSON form of one hit."""
     record = hit.record
     return {
         "item": hit.item,

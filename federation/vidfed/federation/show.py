@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from vidfed.federation.outcome import FoundHit, FoundMatch, LookupResult
-    from vidfed.wire.values import IndexState
+    from vidfed.wire.values import IndexState, RecordView
 
 _STYLE = {Ternary.YES: "bold green", Ternary.NO: "bold red", Ternary.UNKNOWN: "yellow"}
 _HOUR_MS = 60 * MINUTE_MS
@@ -32,7 +32,9 @@ def show_result(result: LookupResult, console: Console, *, now_ms: int) -> None:
     hits = result.hits
     if hits:
         console.print(_hit_table(result, hits, many=many, now_ms=now_ms, narrow=console.width < _WIDE))
-    if not many and not hits:
+    if not any(node.outcome.answered for node in result.nodes) and not hits:
+        console.print(Text("No node answered: nothing is known about what was asked.", style="bold red"))
+    elif not many and not hits:
         console.print(Text(f"No node that answered knows {result.items[0].label}."))
     elif many:
         known = len({hit.item for hit in hits})
@@ -73,7 +75,7 @@ def _hit_table(result: LookupResult, hits: list[FoundHit], *, many: bool, now_ms
         cells = [Text(labels[hit.item])] if many else []
         cells += [Text(hit.member, style="bold"), Text(_matches(hit.matches))]
         identified = [_ternary(record.victim_identified), _ternary(record.offender_identified)]
-        rest = [Text(record.series or "-"), Text("\n".join(contact)), Text(handling), Text(_age(states[hit.member], now_ms))]
+        rest = [Text(_series_and_category(record)), Text("\n".join(contact)), Text(handling), Text(_age(states[hit.member], now_ms))]
         if narrow:
             known = Text("\n").join(
                 [
@@ -129,6 +131,14 @@ def _nearest_of_each(matches: tuple[FoundMatch, ...]) -> list[FoundMatch]:
 def _near(match: FoundMatch) -> str:
     turned = f", {match.orientation}" if match.orientation else ""
     return f"near: {match.algorithm.label} {match.distance}{turned}"
+
+
+def _series_and_category(record: RecordView) -> str:
+    """Show a category only with its scale and region: the bare number means something else elsewhere."""
+    category = f"category {record.category} ({record.category_scale or 'scale unknown'}" if record.category else ""
+    if category:
+        category += f", {record.category_region})" if record.category_region else ")"
+    return "\n".join(part for part in (record.series, category) if part) or "-"
 
 
 def _ternary(value: Ternary) -> Text:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vidfed.federation.errors import AnswerError
+from vidfed.security.audit.notes import Checkpoint, log_origin
 from vidfed.security.clock import as_text
-from vidfed.security.errors import EnvelopeError, SignatureError
+from vidfed.security.errors import CheckpointError, EnvelopeError, SignatureError
 from vidfed.security.replay import WINDOW_MS
-from vidfed.wire.errors import WireError
+from vidfed.wire.errors import Status, WireError
 from vidfed.wire.lookup import read_answer
 from vidfed.wire.values import ANSWER_TYPE
 
@@ -50,8 +51,21 @@ def verify_answer(envelope: Envelope, *, member: Member, request: LookupRequest,
         raise AnswerError("is a piece of a stream, not a whole answer")
     if not request.header.issued_ms - WINDOW_MS <= header.answered_ms <= now_ms + WINDOW_MS:
         raise AnswerError(f"is dated {as_text(header.answered_ms)}; compare the clocks")
+    _check_receipt(answer, member, request)
     _check_hits(answer, request)
     return answer
+
+
+def _check_receipt(answer: LookupAnswer, member: Member, request: LookupRequest) -> None:
+    """An answer that was not logged is not one: only the refusal to answer for want of a log may come without."""
+    if answer.log is None:
+        if answer.header.status is not Status.AUDIT_UNAVAILABLE:
+            raise AnswerError("was not logged")
+        return
+    try:
+        Checkpoint.parse(answer.log.checkpoint).verify(log_origin(request.header.federation, member.id), member.audit_keys)
+    except CheckpointError as error:
+        raise AnswerError(f"names no state of the node's log: {error}") from None
 
 
 def _check_hits(answer: LookupAnswer, request: LookupRequest) -> None:

@@ -1,8 +1,8 @@
 """The index's files: immutable, checksummed, and named by one manifest that is replaced in one step.
 
-Every change of the index on disk is: write new files under names never used before, fsync them, write the new manifest under a temporary name, fsync it, rename
-it over the old one, fsync the folder. Whoever opens the index reads the manifest and only the files it names, so that any interruption leaves either the old state or the new one. What no manifest names is
-litter, swept up by the next writer.
+Every change of the index on disk is: write new files under names never used before, fsync them, write the new manifest under a temporary
+name, fsync it, rename it over the old one, fsync the folder. Whoever opens the index reads the manifest and only the files it names, so
+that any interruption leaves either the old state or the new one. What no manifest names is litter, swept up by the next writer.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import mmap
 import os
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from vidfed.index.errors import IndexCorruptError, IndexStorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -113,8 +113,10 @@ class Folder:
             self.disk.write(self.path / name, pieces())
         return FileEntry(name, size_bytes, crc32)
 
-    def read_arrays(self, entry: FileEntry) -> dict[str, NDArray[Any]]:
-        """Map a file and check every byte of it. The arrays are read-only and live as long as anyone holds them.
+    def read_arrays(self, entry: FileEntry, *, check: bool = True) -> dict[str, NDArray[Any]]:
+        """Map a file and check every byte of it, unless this process has only just written it.
+
+        The arrays are read-only, and live as long as anyone holds them.
 
         Raises:
             IndexCorruptError: the file is missing, has another length, or any byte of it changed.
@@ -128,7 +130,7 @@ class Folder:
             raise IndexCorruptError(f"{entry.name}: missing") from None
         except OSError as error:
             raise IndexStorageError(f"{entry.name}: cannot be read: {error.strerror}") from error
-        if zlib.crc32(mapped) != entry.crc32:
+        if check and zlib.crc32(mapped) != entry.crc32:
             raise IndexCorruptError(f"{entry.name}: checksum does not match, the file was damaged")
         start = mapped.find(b"\n") + 1
         arrays = {}
@@ -163,7 +165,7 @@ class Folder:
         try:
             text = (self.path / MANIFEST).read_bytes()
         except FileNotFoundError:
-            if any(name.startswith(_PREFIXES) for name in os.listdir(self.path)):
+            if any(path.name.startswith(_PREFIXES) for path in self.path.iterdir()):
                 raise IndexCorruptError(f"{MANIFEST}: missing, though other files of an index are there") from None
             return None
         crc32, _, body = text.partition(b"\n")
@@ -188,10 +190,10 @@ class Folder:
 
     def sweep(self, named: set[str]) -> None:
         """Remove what an interrupted or replaced state left behind; `named` are the files still needed."""
-        for name in os.listdir(self.path):
-            if (name.startswith(_PREFIXES) and name not in named) or name == f"{MANIFEST}.tmp":
+        for path in self.path.iterdir():
+            if (path.name.startswith(_PREFIXES) and path.name not in named) or path.name == f"{MANIFEST}.tmp":
                 with contextlib.suppress(OSError):  # litter costs space, nothing else; the next sweep tries again
-                    self.disk.unlink(self.path / name)
+                    self.disk.unlink(path)
 
     @contextlib.contextmanager
     def _storage_errors(self, name: str) -> Iterator[None]:
@@ -205,10 +207,10 @@ def _padded(size_bytes: int) -> int:
     return -(-size_bytes // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
 
 
-def _pieces(array: NDArray[Any], piece_bytes: int = 1 << 22) -> Iterator[bytes | memoryview]:
+def _pieces(array: NDArray[Any], piece_bytes: int = 1 << 19) -> Iterator[bytes | memoryview]:
     """An array's bytes in pieces that checksum and write while still in the processor's cache, padded to a cache line."""
     if array.nbytes:
-        view = memoryview(np.ascontiguousarray(array)).cast("B")
+        view = np.ascontiguousarray(array).data.cast("B")
         for start in range(0, len(view), piece_bytes):
             yield view[start : start + piece_bytes]
     yield bytes(_padded(array.nbytes) - array.nbytes)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import threading
 import time
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -20,20 +23,26 @@ from vidfed.index.errors import (
     IndexStorageError,
 )
 from vidfed.index.files import Disk, FileEntry, Folder
-from vidfed.index.flat import FlatScan
-from vidfed.index.hits import Hits, SearchResult
+from vidfed.index.hits import SearchResult
+from vidfed.index.merging import Sizes, merge, removed_meanwhile, to_merge
+from vidfed.index.segment import Segment, build, frozen, kernels, no_bits, processor_count
+from vidfed.index.snapshot import OpenRows, Sealed, Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
 
     from numpy.typing import NDArray
 
     from vidfed.index.algorithms import Algorithm
 
+_logger = logging.getLogger(__name__)
 _FORMAT = 1
-_BATCH = 64
-"""Queries searched together: enough to share the reading of codes, few enough that what a limit will cut off is cut off before it piles up."""
+_BATCH = 128
+"""Queries searched together: what a limit cuts off is cut off after each batch, before it piles up."""
+_MERGE_NICENESS = 15
+_ATTEMPTS = 8
+"""How often a reader that meets a writer's sweep starts again; once is rare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,72 +51,75 @@ class IndexStats:
 
     algorithm: str
     rows: int
+    """Rows that a query can find."""
     open_rows: int
+    """Those of them that are not in a segment yet and are scanned."""
     segments: int
     size_bytes: int
+    """Of all segments, bitmaps and open rows: what should stay in memory."""
     removed_share: float
+    """Of the segments' rows, until a merge drops them."""
     source_version: int
     flushed_at: float | None
     """Seconds since the epoch of the last flush; None where nothing was ever flushed."""
     plan: str
-
-
-class _OpenRows:
-    """The newest rows, searched in full. Never changed once made: a query keeps the one it began with."""
-
-    def __init__(self, algorithm: Algorithm, labels: NDArray[np.int64], codes: NDArray[np.uint8]) -> None:
-        self.labels = labels
-        self.codes = codes
-        self._algorithm = algorithm
-        self._scan: FlatScan | None = None
-
-    def range_search(self, codes: NDArray[np.uint8], max_distance: int) -> Hits:
-        if not self.labels.size:
-            return Hits.none()
-        scan = self._scan
-        if scan is None:  # two threads may both build it; either is right
-            self._scan = scan = FlatScan(self._algorithm, self.codes)
-        queries, distances, rows = scan.range_search(codes, max_distance)
-        return Hits(queries, distances, self.labels[rows])
-
-    def with_added(self, labels: NDArray[np.int64], codes: NDArray[np.uint8]) -> _OpenRows:
-        return _OpenRows(self._algorithm, np.concatenate([self.labels, labels]), np.concatenate([self.codes, codes]))
-
-    def without(self, removed: NDArray[np.bool_]) -> _OpenRows:
-        return _OpenRows(self._algorithm, self.labels[~removed], self.codes[~removed])
+    """How the largest segment answers a query for the algorithm's default distance."""
+    merging: bool
+    trouble: str
+    """Why merging last failed, or why there is no compiled search; empty where all is well."""
 
 
 class HashIndex:
     """Rows of a label (an int64, not negative, the caller's own number for a record) and a code.
 
-    Safe to use from several threads. One process writes; others may open the same folder with `read_only=True`, and see what the writer flushed from their next query on.
-    Open one with `HashIndex.open`; it is also a context manager, that closes (and on success flushes) at its end.
+    Safe to use from several threads. One process writes; others may open the same folder with `read_only=True`, and see what the writer
+    flushed from their next query on. Open one with `HashIndex.open`; it is also a context manager, that closes (and on success flushes) at
+    its end.
     """
 
-    def __init__(self, folder: Folder, algorithm: Algorithm, lock: int | None) -> None:
+    def __init__(self, folder: Folder, algorithm: Algorithm, lock: int | None, sizes: Sizes, threads: int) -> None:
         """Use `HashIndex.open`."""
         self._folder = folder
         self._algorithm = algorithm
         self._lock_descriptor = lock
         self._read_only = lock is None
+        self._sizes = sizes
+        self._threads = threads
+        self._pool: ThreadPoolExecutor | None = None
         self._writing = threading.RLock()
-        self._closed = False
-        self._open = _OpenRows(algorithm, np.empty(0, np.int64), np.empty((0, algorithm.code_bytes), np.uint8))
-        self._open_entry: FileEntry | None = None
-        self._flushed_open = self._open
+        self._closing = self._closed = False
+        # Queries read this one attribute, once; changes replace it under the lock.
+        self._snapshot = Snapshot((), OpenRows.none(algorithm))
+        self._flushed = self._snapshot
+        self._unsynced: dict[str, FileEntry] = {}
+        self._merge_name = ""
+        self._sequence = 0
         self._generation = 0
         self._source_version = 0
         self._flushed_at: float | None = None
         self._stamp = (0, 0, 0)
+        self._merger: threading.Thread | None = None
+        self._trouble = ""
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], algorithm: Algorithm, *, read_only: bool = False, disk: Disk | None = None) -> Self:
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        algorithm: Algorithm,
+        *,
+        read_only: bool = False,
+        threads: int | None = None,
+        sizes: Sizes | None = None,
+        disk: Disk | None = None,
+    ) -> Self:
         """Open the index in folder `path`, creating it if there is none (unless `read_only`).
 
         Args:
             path: A folder that belongs to the index alone.
             algorithm: A perceptual one; digests are compared by equality, which any database does better.
             read_only: Look only, beside a writer in another process or none.
+            threads: How many may search one large batch, or build one segment, at the same time; None for as many as there are processors.
+            sizes: When rows are sealed and segments merged; tests use tiny ones.
             disk: For tests that make it fail.
 
         Raises:
@@ -121,7 +133,7 @@ class HashIndex:
         folder = Folder(Path(path), disk or Disk())
         lock = None if read_only else _lock(folder.path)
         try:
-            index = cls(folder, algorithm, lock)
+            index = cls(folder, algorithm, lock, sizes or Sizes(), threads or processor_count())
             index._load()
         except BaseException:
             if lock is not None:
@@ -154,7 +166,7 @@ class HashIndex:
         Args:
             codes: uint8[q, bytes], one code a row.
             max_distance: Inclusive; bits for Hamming algorithms, squared Euclidean for PhotoDNA.
-            limit: Keep only the nearest so many of each query's hits (at equal distance those of the lowest labels), and say so in `truncated`.
+            limit: Keep only the nearest so many of each query's hits (at equal distance the lowest labels), and say so in `truncated`.
 
         Raises:
             HashInputError: an argument of the wrong type, shape or value.
@@ -166,15 +178,21 @@ class HashIndex:
         max_distance = self._algorithm.check_distance(_checked_integer(max_distance, "max_distance"))
         if limit is not None and (limit := _checked_integer(limit, "limit")) < 1:
             raise HashInputError(f"limit must be at least 1, or None for all hits; got {limit}")
-        rows = self._current()
-        results = []
-        for start in range(0, max(len(codes), 1), _BATCH):
+        snapshot = self._current()
+        if len(codes) <= _BATCH:
+            return SearchResult.of(len(codes), snapshot.range_search(codes, max_distance), limit)
+
+        def search(start: int) -> SearchResult:
             batch = codes[start : start + _BATCH]
-            results.append(SearchResult.of(len(batch), rows.range_search(batch, max_distance), limit))
-        return SearchResult.chain(results)
+            return SearchResult.of(len(batch), snapshot.range_search(batch, max_distance), limit)
+
+        starts = range(0, len(codes), _BATCH)
+        # Threads pay where the compiled loops do the work; a small index is answered sooner than they start.
+        spread = self._spread() if snapshot.sealed and self._threads > 1 else map
+        return SearchResult.chain(spread(search, starts))
 
     def __len__(self) -> int:
-        return int(self._current().labels.size)
+        return self._current().rows
 
     @property
     def algorithm(self) -> Algorithm:
@@ -189,18 +207,22 @@ class HashIndex:
 
     def stats(self) -> IndexStats:
         """Say how the index is doing."""
-        rows = self._current()
-        size_bytes = rows.labels.nbytes + rows.codes.nbytes
+        snapshot = self._current()
+        largest = max(snapshot.sealed, key=lambda part: part.segment.rows, default=None)
+        described = largest.segment.describe(self._algorithm.default_distance) if largest else f"{snapshot.rows} rows: scan by FAISS"
+        sealed_rows = sum(part.segment.rows for part in snapshot.sealed)
         return IndexStats(
-            self._algorithm.value,
-            rows.labels.size,
-            rows.labels.size,
-            0,
-            size_bytes,
-            0.0,
-            self._source_version,
-            self._flushed_at,
-            "scan of all rows",
+            algorithm=self._algorithm.value,
+            rows=snapshot.rows,
+            open_rows=snapshot.open.labels.size,
+            segments=len(snapshot.sealed),
+            size_bytes=snapshot.size_bytes,
+            removed_share=sum(part.removed_rows for part in snapshot.sealed) / sealed_rows if sealed_rows else 0.0,
+            source_version=self._source_version,
+            flushed_at=self._flushed_at,
+            plan=described,
+            merging=self._merger is not None,
+            trouble=self._trouble or (kernels()[1] if snapshot.sealed else ""),
         )
 
     # --- changing ---
@@ -216,17 +238,34 @@ class HashIndex:
             HashInputError: an argument of the wrong type, shape or value, or a label that is there already.
             IndexClosedError: the index was closed or is read-only.
         """
-        labels, codes = _checked_labels(labels), self._checked_codes(codes)
-        if len(labels) != len(codes):
-            raise HashInputError(f"{len(labels)} labels for {len(codes)} codes")
-        ordered = np.sort(labels)
-        if (twice := ordered[1:][ordered[1:] == ordered[:-1]]).size:
-            raise HashInputError(f"label {twice[0]} is given twice")
+        labels, codes = self._checked_rows(labels, codes)
         with self._writing:
             self._check_writable()
-            if (there := labels[np.isin(labels, self._open.labels)]).size:
-                raise HashInputError(f"label {there[0]} is in the index already; remove it first to give it another code")
-            self._open = self._open.with_added(labels, codes)
+            if (there := self._snapshot.any_of(labels)).size:
+                raise HashInputError(f"label {there[0]} is in the index already; `put` gives it another code")
+            if labels.size:
+                self._snapshot = self._with_added(self._snapshot, labels, codes)
+                self._start_merging()
+
+    def put(self, labels: NDArray[np.int64] | Sequence[int], codes: NDArray[np.uint8]) -> None:
+        """Add rows, and give those that are there already another code. A query meanwhile sees all of them as they were or as they are now.
+
+        Args:
+            labels: int64[n], not negative, none twice.
+            codes: uint8[n, bytes].
+
+        Raises:
+            HashInputError: an argument of the wrong type, shape or value.
+            IndexClosedError: the index was closed or is read-only.
+        """
+        labels, codes = self._checked_rows(labels, codes)
+        with self._writing:
+            self._check_writable()
+            if labels.size:
+                there = np.unique(self._snapshot.any_of(labels))
+                before = self._snapshot.without(there) if there.size else self._snapshot
+                self._snapshot = self._with_added(before, labels, codes)
+                self._start_merging()
 
     def remove(self, labels: NDArray[np.int64] | Sequence[int]) -> int:
         """Remove rows; the next query no longer finds them, and `flush` makes that durable.
@@ -244,16 +283,18 @@ class HashIndex:
         labels = _checked_labels(labels)
         with self._writing:
             self._check_writable()
-            removed = np.isin(self._open.labels, labels)
-            if removed.any():
-                self._open = self._open.without(removed)
-            return int(removed.sum())
+            before = self._snapshot.rows
+            there = np.unique(self._snapshot.any_of(labels))
+            if there.size:
+                self._snapshot = self._snapshot.without(there)
+                self._start_merging()
+            return before - self._snapshot.rows
 
     def flush(self, source_version: int | None = None) -> None:
         """Return when everything added and removed so far is on the disk.
 
         Args:
-            source_version: The version of the record store that the index has now caught up with; stored in the same step. None leaves it as it was.
+            source_version: The version of the record store that the index has now caught up with, stored in the same step. None keeps it.
 
         Raises:
             HashInputError: `source_version` is not an integer from 0 on.
@@ -265,26 +306,21 @@ class HashIndex:
         with self._writing:
             self._check_writable()
             version = self._source_version if source_version is None else source_version
-            if self._generation and self._open is self._flushed_open and version == self._source_version:
+            if self._generation and self._snapshot is self._flushed and version == self._source_version:
                 return
-            generation, unsynced, entry = self._generation + 1, [], self._open_entry
-            if self._open is not self._flushed_open:
-                arrays = {"labels": self._open.labels, "codes": self._open.codes}
-                entry = self._folder.write_arrays(f"open-{generation:08d}", arrays)
-                unsynced.append(entry)
+            self._write_changed()
             flushed_at = time.time()
-            manifest = {
-                "format": _FORMAT,
-                "algorithm": self._algorithm.value,
-                "generation": generation,
-                "source_version": version,
-                "flushed_at": flushed_at,
-                "open": entry and entry.to_json(),
-            }
-            self._folder.commit(manifest, unsynced)
-            self._generation, self._source_version, self._flushed_at = generation, version, flushed_at
-            self._open_entry, self._flushed_open = entry, self._open
-            self._folder.sweep({entry.name} if entry else set())
+            needed = self._snapshot.file_names()
+            self._folder.commit(self._manifest(version, flushed_at), [entry for name, entry in self._unsynced.items() if name in needed])
+            self._unsynced.clear()
+            self._generation, self._source_version, self._flushed_at = self._generation + 1, version, flushed_at
+            self._flushed = self._snapshot
+            self._sweep()
+
+    def settle(self) -> None:
+        """Return when no merge is running or due. Queries and changes need not wait for it; tests and benchmarks do."""
+        while (merger := self._merger) is not None:
+            merger.join()
 
     def close(self) -> None:
         """Flush (a writer) and let go of all files. Closing twice is allowed.
@@ -292,30 +328,132 @@ class HashIndex:
         Raises:
             IndexStorageError: the last flush failed; the index is closed nevertheless.
         """
-        with self._writing:
-            if self._closed:
-                return
-            try:
-                if not self._read_only:
-                    self.flush()
-            finally:
-                self._release()
+        self._close(flush=not self._read_only)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is None:
-            self.close()
-        else:  # what the failed block left half done is not made durable
-            self._release()
+        # What a failed block left half done is not made durable.
+        self._close(flush=kind is None and not self._read_only)
 
-    # --- inside ---
+    # --- inside: changing ---
+
+    def _with_added(self, before: Snapshot, labels: NDArray[np.int64], codes: NDArray[np.uint8]) -> Snapshot:
+        rows = before.open.labels.size + labels.size
+        if rows < self._sizes.seal_rows or before.rows + labels.size < self._sizes.first_seal_rows:
+            return replace(before, open=before.open.with_added(labels, codes))
+        if before.open.labels.size:
+            opened = before.open.with_added(labels, codes)
+            labels, codes = opened.labels, opened.codes
+        if not _ascending(labels):
+            order = np.argsort(labels, kind="stable")
+            labels, codes = labels.take(order), codes.take(order, axis=0)
+        sealed = []
+        for start in range(0, rows, self._sizes.most_rows):
+            part = slice(start, start + self._sizes.most_rows)
+            arrays = build(self._algorithm, labels[part], codes[part], self._threads)
+            sealed.append(Sealed(self._write_segment(self._new_name("segment"), arrays)))
+        self._unsynced.update((part.segment.entry.name, part.segment.entry) for part in sealed)
+        return Snapshot((*before.sealed, *sealed), OpenRows.none(self._algorithm))
+
+    def _write_segment(self, name: str, arrays: dict[str, NDArray[Any]]) -> Segment:
+        entry = self._folder.write_arrays(name, arrays)
+        return Segment(self._algorithm, entry, self._folder.read_arrays(entry, check=False))
+
+    def _new_name(self, kind: str) -> str:
+        self._sequence += 1
+        return f"{kind}-{self._sequence:08d}"
+
+    def _write_changed(self) -> None:
+        """Write the open rows and the bitmaps that have no file yet."""
+        opened, sealed = self._snapshot.open, []
+        if opened.labels.size and not opened.entry:
+            opened.entry = self._write(self._new_name("open"), {"labels": opened.labels, "codes": opened.codes})
+        for part in self._snapshot.sealed:
+            if part.removed_rows and not part.removed_entry:
+                sealed.append(replace(part, removed_entry=self._write(self._new_name("removed"), {"removed": part.removed})))
+            else:
+                sealed.append(part)
+        self._snapshot = Snapshot(tuple(sealed), opened)
+
+    def _write(self, name: str, arrays: dict[str, NDArray[Any]]) -> FileEntry:
+        self._unsynced[name] = entry = self._folder.write_arrays(name, arrays)
+        return entry
+
+    def _manifest(self, version: int, flushed_at: float) -> dict[str, Any]:
+        opened = self._snapshot.open.entry
+        return {
+            "format": _FORMAT,
+            "algorithm": self._algorithm.value,
+            "generation": self._generation + 1,
+            "sequence": self._sequence,
+            "source_version": version,
+            "flushed_at": flushed_at,
+            "open": opened and opened.to_json(),
+            "segments": [
+                {"file": part.segment.entry.to_json(), "removed": part.removed_entry and part.removed_entry.to_json()}
+                for part in self._snapshot.sealed
+            ],
+        }
+
+    def _sweep(self) -> None:
+        """Remove files that neither the flushed state nor the present one needs."""
+        self._folder.sweep(self._flushed.file_names() | self._snapshot.file_names() | {self._merge_name})
+
+    # --- inside: merging ---
+
+    def _start_merging(self) -> None:
+        if self._merger is None and not self._closing and to_merge(self._snapshot.sealed, self._sizes):
+            self._merger = threading.Thread(target=self._merge_all, name="vidfed-index-merge", daemon=True)
+            self._merger.start()
+
+    def _merge_all(self) -> None:
+        """Merge until nothing is left to merge.
+
+        Only the present state changes; the next flush makes it durable, and until then the old files stay.
+        """
+        # To Linux a thread is a process with a priority of its own: merging takes the time that queries leave.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _MERGE_NICENESS)
+        try:
+            while self._merge_once():
+                pass
+        except (IndexStorageError, MemoryError) as error:
+            self._trouble = f"merging failed, queries go on unmerged: {error}"
+            _logger.warning("%s: %s", self._folder.path, self._trouble)
+        finally:
+            with self._writing:
+                if self._merger is threading.current_thread():
+                    self._merger, self._merge_name = None, ""
+
+    def _merge_once(self) -> bool:
+        with self._writing:
+            before = [] if self._closing else to_merge(self._snapshot.sealed, self._sizes)
+            if not before:
+                # Under the lock: a change that comes later sees that no merger is at work and starts another.
+                self._merger = None
+                return False
+            self._merge_name = self._new_name("segment")
+        # One thread: the other processors are for queries.
+        arrays = merge(self._algorithm, before, threads=1)
+        merged = [Sealed(self._write_segment(self._merge_name, arrays))] if arrays else []
+        with self._writing:
+            replaced = {id(part.segment) for part in before}
+            now = {id(part.segment): part for part in self._snapshot.sealed}
+            gone = removed_meanwhile(before, [now[id(part.segment)] for part in before])
+            if gone.size:
+                merged = [part.without(part.find(gone)) for part in merged]
+            kept = tuple(part for part in self._snapshot.sealed if id(part.segment) not in replaced)
+            self._snapshot = replace(self._snapshot, sealed=(*kept, *merged))
+            self._unsynced.update((part.segment.entry.name, part.segment.entry) for part in merged)
+            self._merge_name, self._trouble = "", ""
+        return True
+
+    # --- inside: opening ---
 
     def _load(self) -> None:
         """Take over the state that the manifest names; a writer also creates it where there is none."""
-        for attempt in range(8):
-            self._stamp = self._folder.stamp() if self._read_only and (self._folder.path / "MANIFEST").exists() else (0, 0, 0)
+        for attempt in range(_ATTEMPTS):
             manifest = self._folder.read_manifest() if self._folder.path.is_dir() else None
             if manifest is None:
                 if self._read_only:
@@ -323,33 +461,47 @@ class HashIndex:
                 self.flush()
                 return
             try:
+                stamp = self._folder.stamp()
                 self._take(manifest)
             except IndexCorruptError:
                 # A reader may have read the manifest just before the writer replaced it and swept the files it named.
-                if not self._read_only or attempt == 7 or self._folder.stamp() == self._stamp:
+                if not self._read_only or attempt + 1 == _ATTEMPTS or self._folder.read_manifest() == manifest:
                     raise
                 continue
+            self._stamp = stamp
             break
         if not self._read_only:
-            self._folder.sweep({self._open_entry.name} if self._open_entry else set())
+            self._sweep()
+            self._start_merging()
 
     def _take(self, manifest: dict[str, Any]) -> None:
+        """Map what is not mapped yet; every byte of it is checked."""
         if manifest["format"] != _FORMAT:
             raise IndexCorruptError(f"format {manifest['format']}, this version reads {_FORMAT}: rebuild the index from the record store")
         if manifest["algorithm"] != self._algorithm.value:
             raise HashInputError(f"the index holds {manifest['algorithm']}, not {self._algorithm.value}")
-        entry = FileEntry.from_json(manifest["open"]) if manifest["open"] else None
-        if entry and entry != self._open_entry:
-            arrays = self._folder.read_arrays(entry)
-            self._open = _OpenRows(self._algorithm, arrays["labels"], arrays["codes"].reshape(-1, self._algorithm.code_bytes))
-        self._open_entry, self._flushed_open = entry, self._open
-        self._generation, self._source_version, self._flushed_at = (
-            manifest["generation"],
-            manifest["source_version"],
-            manifest["flushed_at"],
-        )
+        known = {part.segment.entry: part for part in self._snapshot.sealed}
+        sealed = []
+        for item in manifest["segments"]:
+            entry = FileEntry.from_json(item["file"])
+            removed_entry = FileEntry.from_json(item["removed"]) if item["removed"] else None
+            part = known.get(entry) or Sealed(Segment(self._algorithm, entry, self._folder.read_arrays(entry)))
+            if part.removed_entry != removed_entry:
+                removed = frozen(self._folder.read_arrays(removed_entry)["removed"]) if removed_entry else no_bits()
+                part = Sealed(part.segment, removed, int(np.bitwise_count(removed).sum()), removed_entry)
+            sealed.append(part)
+        opened = self._snapshot.open
+        open_entry = FileEntry.from_json(manifest["open"]) if manifest["open"] else None
+        if open_entry != opened.entry:
+            opened = OpenRows.none(self._algorithm)
+            if open_entry is not None:
+                arrays = self._folder.read_arrays(open_entry)
+                opened = OpenRows(self._algorithm, arrays["labels"], arrays["codes"].reshape(-1, self._algorithm.code_bytes), open_entry)
+        self._sequence, self._generation = manifest["sequence"], manifest["generation"]
+        self._source_version, self._flushed_at = manifest["source_version"], manifest["flushed_at"]
+        self._snapshot = self._flushed = Snapshot(tuple(sealed), opened)
 
-    def _current(self) -> _OpenRows:
+    def _current(self) -> Snapshot:
         """One consistent state to answer from; a reader first looks whether the writer flushed."""
         if self._closed:
             raise IndexClosedError("the index is closed")
@@ -357,7 +509,13 @@ class HashIndex:
             with self._writing:
                 if self._folder.stamp() != self._stamp:
                     self._load()
-        return self._open
+        return self._snapshot
+
+    def _spread(self) -> Callable[..., Iterable[SearchResult]]:
+        with self._writing if self._pool is None else nullcontext():
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self._threads, "vidfed-index-search")
+        return self._pool.map
 
     def _check_writable(self) -> None:
         if self._closed:
@@ -365,11 +523,33 @@ class HashIndex:
         if self._read_only:
             raise IndexClosedError("the index is open for reading only")
 
-    def _release(self) -> None:
-        self._closed = True
-        if self._lock_descriptor is not None:
-            os.close(self._lock_descriptor)
-            self._lock_descriptor = None
+    def _close(self, *, flush: bool) -> None:
+        # A merge in progress is waited for: it must not write a file when another process may be the writer.
+        self._closing = True
+        self.settle()
+        with self._writing:
+            if self._closed:
+                return
+            try:
+                if flush:
+                    self.flush()
+            finally:
+                self._closed = True
+                if self._pool is not None:
+                    self._pool.shutdown(wait=False)
+                if self._lock_descriptor is not None:
+                    os.close(self._lock_descriptor)
+
+    def _checked_rows(
+        self, labels: NDArray[np.int64] | Sequence[int], codes: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        labels, codes = _checked_labels(labels), self._checked_codes(codes)
+        if len(labels) != len(codes):
+            raise HashInputError(f"{len(labels)} labels for {len(codes)} codes")
+        ordered = labels if _ascending(labels) else np.sort(labels)
+        if (twice := ordered[1:][ordered[1:] == ordered[:-1]]).size:
+            raise HashInputError(f"label {twice[0]} is given twice")
+        return labels, codes
 
     def _checked_codes(self, codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
         length = self._algorithm.code_bytes
@@ -395,6 +575,10 @@ def _checked_labels(labels: NDArray[np.int64] | Sequence[int]) -> NDArray[np.int
     return cast("NDArray[np.int64]", array)
 
 
+def _ascending(labels: NDArray[np.int64]) -> bool:
+    return bool((labels[1:] > labels[:-1]).all())
+
+
 def _checked_integer(value: int, name: str) -> int:
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
         raise HashInputError(f"{name} must be an integer, got {type(value).__name__}")
@@ -402,7 +586,7 @@ def _checked_integer(value: int, name: str) -> int:
 
 
 def _lock(path: Path) -> int:
-    """Become the folder's only writer, creating the folder if need be. The kernel lets go of the lock when the process ends, however it ends."""
+    """Become the folder's only writer, creating the folder if need be. The lock ends with the process, however that ends."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

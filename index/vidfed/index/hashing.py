@@ -78,6 +78,8 @@ _READ_BYTES: Final = 1 << 20
 _FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")
 _MPO: Final = "MPO"  # what Pillow calls a JPEG with further pictures attached; the first one is hashed
 _BACKGROUND: Final = (255, 255, 255)  # under transparent pixels: white, as on a page and as most viewers and converters show them
+_PHASH_SIZE: Final = (32, 32)
+_DHASH_SIZE: Final = (9, 8)
 _EXIF_ORIENTATION: Final = 0x0112
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -233,12 +235,12 @@ def _hash_or_raise(path: Path, *, orientations: bool, bulk: bool) -> PictureHash
     content, digests = _read(path)
     picture, mime_type = _decode(content)
     pdq_codes, quality = _pdq(picture, orientations=orientations, bulk=bulk)
-    # imagehash turns to grey first whatever it is given, and grey stays as it is: once is enough for both.
+    # imagehash makes any picture grey and small first, and does nothing to one that is so already: done here, it is done without copies.
     grey = picture if picture.mode == "L" else picture.convert("L")
     perceptual = (
         Hash(Algorithm.PDQ, pdq_codes[0]),
-        Hash(Algorithm.PHASH, np.packbits(imagehash.phash(grey).hash).tobytes()),
-        Hash(Algorithm.DHASH, np.packbits(imagehash.dhash(grey).hash).tobytes()),
+        Hash(Algorithm.PHASH, np.packbits(imagehash.phash(grey.resize(_PHASH_SIZE, Image.Resampling.LANCZOS)).hash).tobytes()),
+        Hash(Algorithm.DHASH, np.packbits(imagehash.dhash(grey.resize(_DHASH_SIZE, Image.Resampling.LANCZOS)).hash).tobytes()),
     )
     return PictureHashes(
         path=path,
@@ -437,6 +439,12 @@ def _start_worker() -> None:
     # Ctrl-C reaches the whole process group. The parent ends the workers; they have nothing to say about it.
     signal(SIGINT, SIG_IGN)
     pthread_sigmask(SIG_SETMASK, ())
+    _keep_memory()
+
+
+def _keep_memory() -> None:
+    """Let Pillow keep 128 MB between pictures: fresh memory for each costs about as much as decoding it."""
+    Image.core.set_blocks_max(8)  # type: ignore[attr-defined]  # described in Pillow's reference, "Block allocator"
 
 
 def _hash_in_worker(path: Path, orientations: bool) -> HashingResult:

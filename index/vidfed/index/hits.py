@@ -22,19 +22,21 @@ class Hits(NamedTuple):
     labels: NDArray[np.int64]
 
     @classmethod
-    def none(cls) -> Hits:
-        """No hits."""
-        return cls(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int64))
-
-    @classmethod
     def join(cls, parts: Sequence[Hits]) -> Hits:
         """The hits of all parts."""
-        parts = [part for part in parts if part.queries.size]
+        parts = [part for part in parts if part is not NO_HITS]
         if not parts:
-            return cls.none()
+            return NO_HITS
         if len(parts) == 1:
             return parts[0]
-        return cls(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+        return cls(
+            np.concatenate([part.queries for part in parts]),
+            np.concatenate([part.distances for part in parts]),
+            np.concatenate([part.labels for part in parts]),
+        )
+
+
+NO_HITS = Hits(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int64))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,14 +57,14 @@ class SearchResult:
             limits, truncated = np.zeros(query_count + 1, np.int64), np.zeros(query_count, np.bool_)
             return cls(limits, hits.distances, hits.labels, truncated)
         if hits.queries.size > 1:
-            order = np.lexsort((hits.labels, hits.distances, hits.queries))
-            hits = Hits(*(column[order] for column in hits))
+            order = _order(hits)
+            hits = Hits(hits.queries.take(order), hits.distances.take(order), hits.labels.take(order))
         counts = np.bincount(hits.queries, minlength=query_count)
         truncated = counts > limit if limit is not None else np.zeros(query_count, np.bool_)
         if limit is not None and truncated.any():
             starts = np.cumsum(counts) - counts
             kept = np.arange(hits.queries.size) - np.repeat(starts, counts) < limit
-            hits = Hits(*(column[kept] for column in hits))
+            hits = Hits(hits.queries[kept], hits.distances[kept], hits.labels[kept])
             counts = np.minimum(counts, limit)
         limits = np.zeros(query_count + 1, np.int64)
         np.cumsum(counts, out=limits[1:])
@@ -81,3 +83,20 @@ class SearchResult:
             np.concatenate([np.empty(0, np.int64), *(part.labels for part in parts)]),
             np.concatenate([np.empty(0, np.bool_), *(part.truncated for part in parts)]),
         )
+
+
+def _order(hits: Hits) -> NDArray[np.intp]:
+    """Sort by query, distance and label.
+
+    A scan finds labels in ascending order: then a stable sort without them is enough, of 16-bit numbers and in linear time.
+    """
+    keys = hits.queries * (int(hits.distances.max()) + 1) + hits.distances
+    order = np.argsort(keys.astype(np.uint16) if keys.max() < _RADIX_SORTED else keys, kind="stable")
+    keys, labels = keys.take(order), hits.labels.take(order)
+    if ((keys[1:] > keys[:-1]) | (labels[1:] > labels[:-1])).all():
+        return order
+    return np.lexsort((hits.labels, hits.distances, hits.queries))
+
+
+_RADIX_SORTED = 1 << 16
+"""NumPy sorts numbers of 16 bits by counting, larger ones by comparing."""

@@ -136,26 +136,22 @@ def _brightness(pixels: NDArray[np.uint8], top: int, count: int, strip: Floats) 
     """Write the brightness of rows `top` to `top + count` into `strip`, shape (columns, lanes).
 
     (299 R + 587 G + 114 B) / 1000 in float32 is what the reference's 0.299 R + 0.587 G + 0.114 B in double precision gives once rounded,
-    for every one of the 256^3 colours: the integers are exact and the division is correctly rounded.
+    for every one of the 256^3 colours: the sum is a whole number that float32 holds exactly, and the division is correctly rounded.
     """
-    columns = pixels.shape[1]
     for lane in range(count):
+        row = pixels[top + lane]
         if pixels.shape[2] == 1:
-            for x in range(columns):
-                strip[x, lane] = np.float32(pixels[top + lane, x, 0])
+            for x in range(len(row)):
+                strip[x, lane] = np.float32(row[x, 0])
         else:
-            for x in range(columns):
-                red, green, blue = (
-                    np.int32(pixels[top + lane, x, 0]),
-                    np.int32(pixels[top + lane, x, 1]),
-                    np.int32(pixels[top + lane, x, 2]),
-                )
-                strip[x, lane] = np.float32(299 * red + 587 * green + 114 * blue) / np.float32(1000)
+            for x in range(len(row)):
+                red, green, blue = np.float32(row[x, 0]), np.float32(row[x, 1]), np.float32(row[x, 2])
+                strip[x, lane] = (np.float32(299) * red + np.float32(587) * green + np.float32(114) * blue) / np.float32(1000)
 
 
 @_compiled  # type: ignore[misc, unused-ignore]
 def _box_along(strip: Floats, kept: NDArray[np.int64], count: int, out: Floats, first: int) -> None:
-    """Average along the first axis of `strip`, (columns, lanes); `kept[k]` of lane `l` goes to `out[(first + l) % len(out), k]`."""
+    """Average along the first axis of `strip`, (columns, lanes); `kept[k]` of lane `l` goes to `out[first + l, k]`."""
     length = strip.shape[0]
     window = (length + 2 * _SHRUNK - 1) // (2 * _SHRUNK)
     after = (window + 2) // 2 - 1
@@ -176,7 +172,7 @@ def _box_along(strip: Floats, kept: NDArray[np.int64], count: int, out: Floats, 
         width = np.float32(min(entering, length - 1) - max(leaving, -1))
         while k < len(kept) and kept[k] == x:
             for lane in range(count):
-                out[(first + lane) % len(out), k] = sums[lane] / width
+                out[first + lane, k] = sums[lane] / width
             k += 1
 
 
@@ -225,22 +221,24 @@ def _shrink(pixels: NDArray[np.uint8], kept_rows: NDArray[np.int64], kept_column
     after = (window + 2) // 2 - 1
     every_column = np.arange(columns)
     strip = np.zeros((columns, _LANES), np.float32)
-    blurred = np.empty((window + 3 * _LANES, columns), np.float32)  # a ring: along rows, once
+    # A ring, along rows, once. Full strips are added to it, so it is so many strips long.
+    blurred = np.empty(((window + 3 * _LANES) // _LANES * _LANES, columns), np.float32)
     narrow = np.empty((rows, _SHRUNK), np.float32)  # along rows, columns, rows, of which 64 columns are kept
     sums = np.zeros(columns, np.float32)
-    line = np.empty(columns, np.float32)
+    averages = np.empty((_LANES, columns), np.float32)
     ready = 0
     for top in range(0, rows, _LANES):
         count = min(_LANES, rows - top)
         while ready < min(rows, top + count + after):
             fresh = min(_LANES, rows - ready)
             _brightness(pixels, ready, fresh, strip)
-            _box_along(strip, every_column, fresh, blurred, ready)
+            _box_along(strip, every_column, fresh, blurred, ready % len(blurred))
             ready += fresh
         for lane in range(count):
-            _slide(sums, top + lane, rows, blurred, line)
-            for x in range(columns):
-                strip[x, lane] = line[x]
+            _slide(sums, top + lane, rows, blurred, averages[lane])
+        for x in range(columns):
+            for lane in range(count):
+                strip[x, lane] = averages[lane, x]
         _box_along(strip, kept_columns, count, narrow, top)
     shrunk = np.empty((_SHRUNK, _SHRUNK), np.float32)
     sums = np.zeros(_SHRUNK, np.float32)

@@ -6,10 +6,10 @@ the store, and says so when they do not, so that being behind is never mistaken 
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import shutil
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +19,7 @@ from vidfed.node.errors import IndexBehindError, IndexBrokenError, NodeError, St
 from vidfed.wire.values import Hit, IndexState, Match
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from vidfed.node.records import Record
@@ -42,6 +42,21 @@ class Found:
     hits: tuple[Hit, ...]
     truncated_items: tuple[int, ...]
 
+    def nearest(self, cap: int) -> Found:
+        """Return this with at most `cap` records for each item, the nearest; items cut by it are named too."""
+        kept: dict[int, list[Hit]] = {}
+        for hit in self.hits:
+            kept.setdefault(hit.item, []).append(hit)
+        cut = {item for item, hits in kept.items() if len(hits) > cap}
+        hits = [hit for found in kept.values() for hit in found[:cap]]
+        order = {record: position for position, record in enumerate(dict.fromkeys(hit.record for hit in hits))}
+        return Found(
+            self.state,
+            tuple(self.records[record] for record in order),
+            tuple(replace(hit, record=order[hit.record]) for hit in hits),
+            tuple(sorted(cut.union(self.truncated_items))),
+        )
+
 
 class Catalogue:
     """Searches one member's records. Safe from several threads; one process at a time keeps the indexes."""
@@ -61,6 +76,8 @@ class Catalogue:
         self._version = min(index.source_version for index in self._indexes.values())
         self._target = self._version
         self._broken: str | None = None
+        self._damaged: set[Algorithm] = set()
+        self._renewals = 0
         self._wake = threading.Event()
         self._stopping = False
         self._follower = threading.Thread(target=self._follow_forever, name="index-follower", daemon=True)
@@ -78,16 +95,33 @@ class Catalogue:
         for index in self._indexes.values():
             index.close()
 
+    def catch_up(self) -> None:
+        """Bring the indexes up to the store now, in the caller's thread.
+
+        Raises:
+            StoreError, HashError: the store cannot be read, or an index not written.
+        """
+        while self._follow_once():
+            pass
+
     def progress(self) -> tuple[int, int]:
         """Return (version the indexes have, version the store has)."""
         return self._version, max(self._target, self._version)
 
-    def search(self, columns: Sequence[HashColumn], *, max_hits_per_item: int, patience_s: float = 2.0) -> Found:
+    def search(
+        self,
+        columns: Sequence[HashColumn],
+        *,
+        max_hits_per_item: int,
+        patience_s: float = 2.0,
+        visible: Callable[[Record], bool] = lambda _record: True,
+    ) -> Found:
         """Find every record within each column's distance.
 
         Args:
             columns: what is asked, checked.
             max_hits_per_item: of more, the nearest are kept and the item is named in `truncated_items`.
+            visible: says of each record whether the asker may know of it; one that it may not is as if it did not exist.
             patience_s: how long to wait for the indexes to catch up with the store.
 
         Raises:
@@ -95,13 +129,17 @@ class Catalogue:
             IndexBrokenError: the indexes cannot be used.
             StoreError: the store cannot be read.
         """
+        renewals = self._renewals
         version, changed_ms = self._store.version()
         self._wait_until(version, patience_s)
         matches: dict[int, dict[int, list[Match]]] = {}
         for column in columns:
             for item, record_id, match in self._search_column(column):
                 matches.setdefault(item, {}).setdefault(record_id, []).append(match)
-        records = self._store.records(sorted({record_id for found in matches.values() for record_id in found}))
+        if self._renewals != renewals:
+            raise IndexBehindError("an index was renewed during the search")  # it may have been searched while it was empty
+        matched = self._store.records(sorted({record_id for found in matches.values() for record_id in found}))
+        records = {record_id: record for record_id, record in matched.items() if visible(record)}
         hits, truncated = _rank(matches, records, max_hits_per_item)
         order = {record_id: position for position, record_id in enumerate(dict.fromkeys(record_id for _, record_id, _ in hits))}
         state = IndexState(version, changed_ms, self._clock(), tuple(column.algorithm for column in columns))
@@ -126,7 +164,8 @@ class Catalogue:
         try:
             result = self._indexes[algorithm].range_search(column.codes, column.max_distance)
         except IndexCorruptError as error:
-            self._broken = str(error)
+            self._damaged.add(algorithm)
+            self._wake.set()
             raise IndexBrokenError(f"{algorithm.label}: {error}") from error
         except (HashError, OSError, RuntimeError) as error:
             raise IndexBrokenError(f"{algorithm.label}: {error}") from error
@@ -161,6 +200,8 @@ class Catalogue:
     def _follow_once(self) -> bool:
         """Apply one batch of changes; return whether there may be more."""
         with self._follow_lock:
+            while self._damaged:
+                self._renew(self._damaged.pop())
             target, _ = self._store.version()
             if target < self._version:
                 raise StoreError(
@@ -170,11 +211,13 @@ class Catalogue:
             if not changes:
                 self._report(broken=None)
                 return False
+            reached = changes[-1].version
             for algorithm, index in self._indexes.items():
-                _apply(index, algorithm, changes)
-                index.flush(source_version=changes[-1].version)
+                if index.source_version < reached:
+                    _apply(index, algorithm, changes)
+                    index.flush(source_version=reached)
             with self._moved:
-                self._version = changes[-1].version
+                self._version = reached
                 self._target = max(target, self._version)
                 self._broken = None
                 self._moved.notify_all()
@@ -193,18 +236,33 @@ class Catalogue:
             return HashIndex.open(path, algorithm)
         except IndexCorruptError as error:
             _log.warning("%s index is damaged (%s); rebuilding it from the record store", algorithm.label, error)
-            shutil.rmtree(path)
+            HashIndex.discard(path)
             return HashIndex.open(path, algorithm)
+
+    def _renew(self, algorithm: Algorithm) -> None:
+        """Throw away an index that turned out to be damaged while in use, and start again from an empty one."""
+        _log.warning("%s index is damaged; rebuilding it from the record store", algorithm.label)
+        with self._moved:
+            self._renewals += 1
+            self._version = 0  # until it is rebuilt, nothing can be said about what is not found
+        with contextlib.suppress(HashError):
+            self._indexes[algorithm].close()
+        HashIndex.discard(self._folder / algorithm.value)
+        self._indexes[algorithm] = HashIndex.open(self._folder / algorithm.value, algorithm)
 
 
 def _apply(index: HashIndex, algorithm: Algorithm, changes: Sequence[Change]) -> None:
-    """Bring one index from before these changes to after them. Applying them twice gives the same."""
+    """Bring one index from before these changes to after them. Applying them twice gives the same.
+
+    A search meanwhile finds a changed record by its old code or its new one, never by neither.
+    """
     latest = {change.record_id: change.codes.get(algorithm) for change in changes}
-    index.remove(np.fromiter(latest, dtype=np.int64, count=len(latest)))
     present = {record_id: code for record_id, code in latest.items() if code is not None}
+    gone = latest.keys() - present.keys()
     if present:
         codes = np.frombuffer(b"".join(present.values()), dtype=np.uint8).reshape(len(present), algorithm.code_bytes)
-        index.add(np.fromiter(present, dtype=np.int64, count=len(present)), codes)
+        index.put(np.fromiter(present, dtype=np.int64, count=len(present)), codes)
+    index.remove(np.fromiter(gone, dtype=np.int64, count=len(gone)))
 
 
 def _rank(

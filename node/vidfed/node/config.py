@@ -10,6 +10,9 @@ from vidfed.wire.values import Purpose
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
+
+    from vidfed.security.home import MemberHome
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +20,26 @@ class NodeSection:
     """`[node]`: where the node listens, as `host:port`."""
 
     listen: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSection:
+    """`[store]`: where the records are.
+
+    Attributes:
+        url: `postgresql://USER@HOST/DATABASE` (the password belongs into ~/.pgpass or PGPASSFILE), or empty for the file store/records.db.
+        review_after_days: how long after being taken in a record is due for review; 0: no date is set.
+        category_scales: TOML files with further category scales and mappings, relative to the member's folder.
+    """
+
+    url: str = ""
+    review_after_days: int = 0
+    category_scales: tuple[str, ...] = ()
+
+
+def store_location(home: MemberHome) -> Path | str:
+    """Return where a member's records are, for `RecordStore`."""
+    return home.section("store", StoreSection).url or home.folder / "store/records.db"
 
 
 _TEMPLATE = """\
@@ -44,6 +67,14 @@ refresh_s = 300.0
 # Where other members' gateways connect: host:port.
 listen = {listen}
 
+[store]
+# Empty: the file store/records.db. Several processes or hosts: postgresql://USER@HOST/DATABASE (15 or newer; password in ~/.pgpass).
+url = ""
+# Days after which a record taken in must be reviewed (`vidfed node records due`); 0: no date is set.
+review_after_days = 0
+# TOML files with category scales and mappings of your own, see docs/import-export.md.
+category_scales = []
+
 [gateway]
 # Where this member's own investigators connect: host:port.
 listen = {gateway_listen}
@@ -55,10 +86,17 @@ deadline_s = 20.0
 answer_members = {answer_members}
 # Purposes that are answered; known: {known_purposes}.
 purposes = {purposes}
-# For each member.
-max_hashes_per_minute = 60000
+# For each member; a picture is asked with 13 hashes.
+max_hashes_per_minute = 600000
 # Of more records for one picture, the nearest are told and the answer says that there are more.
 max_hits_per_item = 20
+
+[audit]
+# How often the log's state is signed while it grows, and how often the other members are asked to cosign it.
+checkpoint_every_s = 10.0
+witness_every_s = 60.0
+# After this, `vidfed audit prune` drops what entries say. Their places in the log stay, so that it can still be verified.
+retention_days = 365
 """
 
 

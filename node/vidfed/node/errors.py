@@ -3,6 +3,7 @@
 NodeError
 ├── StoreError         the record store cannot be opened, read or written
 ├── ImportFileError    a file to import is not what it should be
+├── ScaleError         a table of category scales is not what it should be (in scales)
 ├── IndexBehindError   the index does not equal the store yet
 └── IndexBrokenError   the index cannot be used at all
 """

@@ -19,12 +19,12 @@ Every outcome from step 3 on is a signed answer, bound to the question by the di
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vidfed.index import DistanceError
 from vidfed.node.errors import IndexBehindError, IndexBrokenError, StoreError
-from vidfed.security.audit import AuditEntry, AuditLog, Operation
+from vidfed.security.audit import AuditEntry, AuditLog, Event, LogPosition, Operation
 from vidfed.security.credentials import Credential, verify_credential
 from vidfed.security.envelope import Envelope
 from vidfed.security.errors import (
@@ -34,15 +34,27 @@ from vidfed.security.errors import (
     EnvelopeError,
     PeerError,
     ReplayError,
+    ReplayMemoryError,
     SignatureError,
     TimeWindowError,
 )
 from vidfed.security.replay import ReplayMemory, check_time_window
 from vidfed.security.tls import NODE_ROLE, claimed_peer, verify_peer
 from vidfed.wire.envelope import read_call
-from vidfed.wire.errors import MalformedError, Status, VersionError
-from vidfed.wire.lookup import read_request, write_answer
-from vidfed.wire.values import ANSWER_TYPE, LOOKUP_METHOD, REQUEST_TYPE, AnswerHeader, LookupAnswer, LookupRequest, Purpose
+from vidfed.wire.errors import MalformedError, Status, TooLargeError, VersionError
+from vidfed.wire.lookup import answer_digest, read_request, write_answer
+from vidfed.wire.values import (
+    ANSWER_TYPE,
+    LOOKUP_METHOD,
+    MAX_MESSAGE_BYTES,
+    MAX_TEXT,
+    REQUEST_TYPE,
+    AnswerHeader,
+    LogReceipt,
+    LookupAnswer,
+    LookupRequest,
+    Purpose,
+)
 
 if TYPE_CHECKING:
     from vidfed.node.catalogue import Catalogue, Found
@@ -51,8 +63,10 @@ if TYPE_CHECKING:
     from vidfed.security.directory import Directory, DirectorySource, Member
     from vidfed.security.keys import Signer
     from vidfed.v1.services_pb2 import LookupCall
+    from vidfed.wire.values import RequestHeader
 
 _log = logging.getLogger(__name__)
+_ANSWER_BYTES = MAX_MESSAGE_BYTES - 80 * 1024  # room for what is added only at the end: the log's receipt with its cosigned checkpoint
 
 
 class UnknownPeerError(Exception):
@@ -73,6 +87,7 @@ class _Progress:
     """What is known about a question so far; what the audit entry of a refusal can say."""
 
     member: str
+    started_ms: int
     request: LookupRequest | None = None
     credential: Credential | None = None
 
@@ -99,21 +114,22 @@ class LookupPipeline:
             UnknownPeerError: the caller is no member's node.
             PeerError: the certificate names nobody.
         """
+        started_ms = self.clock()
         digest = Envelope(call.request.payload_type, call.request.payload).digest
         try:
             directory = self.directory_source.current()
         except DirectoryError as error:
             _log.error("%s; not answering", error)
-            return self._sign(_Progress(claimed_peer(leaf_pem)[1].member), digest, Status.DIRECTORY_UNAVAILABLE, "")
+            return self._sign(_Progress(claimed_peer(leaf_pem)[1].member, started_ms), digest, Status.DIRECTORY_UNAVAILABLE, "")
         peer = self._peer(directory, leaf_pem)
-        progress = _Progress(peer.id)
+        progress = _Progress(peer.id, started_ms)
         try:
             credential_envelope, request_envelope = read_call(call)  # step 1
         except MalformedError as error:
-            return self._sign(progress, digest, Status.MALFORMED, str(error))
+            return self._sign(progress, digest, _status_of(error), str(error))
         try:
             request = self._admit(directory, peer, credential_envelope, request_envelope, progress)  # steps 3 to 9
-            found = self._search(request)  # step 10
+            found = self._search(request, progress, digest)  # step 10
         except _RefusalError as refusal:
             _log.warning("refused %s from %s: %s", refusal.status.name, peer.id, refusal)
             return self._sign(progress, digest, refusal.status, refusal.detail)
@@ -166,20 +182,13 @@ class LookupPipeline:
         try:
             request = read_request(payload)
         except MalformedError as error:
-            raise _RefusalError(Status.MALFORMED, str(error)) from None
+            raise _RefusalError(_status_of(error), str(error)) from None
         except VersionError as error:
             raise _RefusalError(Status.VERSION_UNSUPPORTED, str(error)) from None
         progress.request = request
         self._check_header(request, peer, credential)
         # Step 6.
-        header = request.header
-        try:
-            check_time_window(header.issued_ms, header.expires_ms, now_ms)
-            self.replay.record(peer.id, header.message_id, header.issued_ms, now_ms)
-        except TimeWindowError as error:
-            raise _RefusalError(Status.OUTSIDE_TIME_WINDOW, str(error)) from None
-        except ReplayError as error:
-            raise _RefusalError(Status.REPLAYED, "this message cannot be accepted again", str(error)) from None
+        self._count_once(request.header, peer, now_ms)
         # Step 7.
         purpose = _stated_purpose(request)
         # Step 8.
@@ -195,6 +204,18 @@ class LookupPipeline:
         if not self.rates.spend(peer.id, sum(len(column.codes) for column in request.columns), now_ms):
             raise _RefusalError(Status.RATE_LIMITED, f"more than {self.policy.max_hashes_per_minute} hashes in a minute")
         return request
+
+    def _count_once(self, header: RequestHeader, peer: Member, now_ms: int) -> None:
+        try:
+            check_time_window(header.issued_ms, header.expires_ms, now_ms)
+            self.replay.record(peer.id, header.message_id, header.issued_ms, now_ms)
+        except TimeWindowError as error:
+            raise _RefusalError(Status.OUTSIDE_TIME_WINDOW, str(error)) from None
+        except ReplayMemoryError as error:
+            _log.error("%s; not answering", error)
+            raise _RefusalError(Status.INTERNAL_ERROR, "", str(error)) from None
+        except ReplayError as error:
+            raise _RefusalError(Status.REPLAYED, "this message cannot be accepted again", str(error)) from None
 
     def _check_header(self, request: LookupRequest, peer: Member, credential: Credential) -> None:
         header = request.header
@@ -214,51 +235,80 @@ class LookupPipeline:
         if purpose is not Purpose.SELF_TEST and (peer.quarantined or own is None or own.quarantined):
             raise _RefusalError(Status.NOT_PERMITTED, "", f"{peer.id} or this member is in quarantine, where only a self-test is answered")
 
-    def _search(self, request: LookupRequest) -> Found:
+    def _search(self, request: LookupRequest, progress: _Progress, digest: bytes) -> Found:
+        cap = self.policy.max_hits_per_item
         try:
-            return self.catalogue.search(request.columns, max_hits_per_item=self.policy.max_hits_per_item)
+            found = self.catalogue.search(request.columns, max_hits_per_item=cap, visible=lambda record: record.visible_to(progress.member))
         except IndexBehindError as error:
             raise _RefusalError(Status.STALE_INDEX, "", str(error)) from None
         except (IndexBrokenError, StoreError) as error:
             raise _RefusalError(Status.INDEX_UNAVAILABLE, "", str(error)) from None
+        while len(write_answer(self._compose(progress, digest, Status.ANSWERED, "", found))) > _ANSWER_BYTES:
+            cap //= 2
+            if not cap:
+                raise _RefusalError(Status.TOO_LARGE, "the answer does not fit into one message")
+            found = found.nearest(cap)
+        return found
 
     def _sign(self, progress: _Progress, digest: bytes, status: Status, detail: str, found: Found | None = None) -> Envelope:
         """Steps 11 and 12."""
-        now_ms = self.clock()
-        position = 0
-        request = progress.request
+        answer = self._compose(progress, digest, status, detail, found)
         try:
-            position = self.audit.append(
-                AuditEntry(
-                    time_ms=now_ms,
-                    operation=Operation.DISCLOSURE if found and found.hits else Operation.CONSULTATION,
-                    member=progress.member,
-                    pseudonym=progress.credential.pseudonym if progress.credential else "",
-                    purpose=request.header.purpose.code if request and request.header.purpose else "",
-                    request_digest=digest,
-                    outcome=status.name,
-                    records_disclosed=len(found.records) if found else 0,
-                )
-            )
+            logged = self._log(progress, digest, answer)
+            newest = self.audit.latest_checkpoint or self.audit.checkpoint()
         except AuditError as error:
             _log.error("%s; not answering", error)
-            status, detail, found = Status.AUDIT_UNAVAILABLE, "", None
+            answer = self._compose(progress, digest, Status.AUDIT_UNAVAILABLE, "", None)
+        else:
+            answer = replace(answer, log=LogReceipt(logged.position, logged.commitment, newest.text))
+        return Envelope(ANSWER_TYPE, write_answer(answer)).signed_by(self.signer)
+
+    def _compose(self, progress: _Progress, digest: bytes, status: Status, detail: str, found: Found | None) -> LookupAnswer:
         header = AnswerHeader(
             federation=self.federation,
             issuer=self.member,
             audience=progress.member,
             request_digest=digest,
             method=LOOKUP_METHOD,
-            answered_ms=now_ms,
+            answered_ms=self.clock(),
             status=status,
-            detail=detail,
+            detail=detail[:MAX_TEXT],  # it may quote the question, and a longer text would make the answer unreadable
             index=found.state if found else None,
-            audit_position=position,
         )
-        answer = LookupAnswer(header)
-        if found:
-            answer = LookupAnswer(header, tuple(record.view() for record in found.records), found.hits, found.truncated_items)
-        return Envelope(ANSWER_TYPE, write_answer(answer)).signed_by(self.signer)
+        if found is None:
+            return LookupAnswer(header)
+        return LookupAnswer(header, tuple(record.view() for record in found.records), found.hits, found.truncated_items)
+
+    def _log(self, progress: _Progress, digest: bytes, answer: LookupAnswer) -> LogPosition:
+        asked = progress.request.header if progress.request else None
+        hashes = sum(len(column.codes) for column in progress.request.columns) if progress.request else 0
+        return self.audit.append(
+            AuditEntry(
+                time_ms=answer.header.answered_ms,
+                operation=Operation.DISCLOSURE if answer.hits else Operation.CONSULTATION,
+                event=Event.LOOKUP_ANSWERED,
+                member=progress.member,
+                pseudonym=progress.credential.pseudonym if progress.credential else "",
+                purpose=asked.purpose.code if asked and asked.purpose else "",
+                legal_basis=asked.legal_basis if asked else "",
+                offence_type=asked.offence_type if asked else "",
+                case_reference=asked.case_reference if asked else "",
+                request_digest=digest,
+                answer_digest=answer_digest(write_answer(answer)),
+                outcome=answer.header.status.name,
+                records=tuple(record.reference for record in answer.records),
+                details={
+                    "items": progress.request.item_count if progress.request else 0,
+                    "hashes": hashes,
+                    "hits": len(answer.hits),
+                    "took_ms": max(0, answer.header.answered_ms - progress.started_ms),
+                },
+            )
+        )
+
+
+def _status_of(error: MalformedError) -> Status:
+    return Status.TOO_LARGE if isinstance(error, TooLargeError) else Status.MALFORMED
 
 
 def _stated_purpose(request: LookupRequest) -> Purpose:

@@ -23,7 +23,7 @@ class PolicySection:
 
     answer_members: tuple[str, ...] = ()
     purposes: tuple[str, ...] = ()
-    max_hashes_per_minute: int = 60_000
+    max_hashes_per_minute: int = 600_000
     max_hits_per_item: int = 20
 
 

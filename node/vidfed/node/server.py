@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from vidfed.node.audit_service import AuditDesk, AuditServicer
 from vidfed.node.catalogue import Catalogue
-from vidfed.node.config import NodeSection
+from vidfed.node.config import NodeSection, store_location
 from vidfed.node.pipeline import LookupPipeline, UnknownPeerError
 from vidfed.node.policy import HashRates, Policy, PolicySection
 from vidfed.node.status import announced
 from vidfed.node.store import RecordStore
-from vidfed.security.audit import AuditLog
+from vidfed.node.witnessing import Witnessing
+from vidfed.security.audit.changes import Seen
+from vidfed.security.audit.member import Checkpointer, open_log, open_witness, read_audit_section
 from vidfed.security.clock import system_clock
 from vidfed.security.errors import PeerError
 from vidfed.security.replay import ReplayMemory
@@ -71,6 +74,7 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
     """
     section = home.section("node", NodeSection)
     policy = Policy.from_section(home.section("policy", PolicySection))
+    audit_section = read_audit_section(home)
     peers = PeerMirrors(home.member, home.node_tls)
     directory_source = home.directory_source(ask=peers)
     publisher = home.publisher()
@@ -87,7 +91,14 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
                     publisher.renew_timestamp()
 
             stack.enter_context(directory_source.refreshing(home.refresh_s or REFRESH_S, first=renew))
-        store = stack.enter_context(contextlib.closing(RecordStore(home.folder / "store/records.db")))
+        audit = stack.enter_context(contextlib.closing(open_log(home)))
+        seen = Seen(home.state_file("seen.json"), home.member, audit, system_clock)
+        seen.policy(home.section("policy", PolicySection))
+        seen.trust(directory_source)
+        audit.checkpoint()  # so that the first answer can carry one
+        stack.enter_context(Checkpointer(audit, audit_section.checkpoint_every_s))
+        witness = stack.enter_context(contextlib.closing(open_witness(home)))
+        store = stack.enter_context(contextlib.closing(RecordStore(store_location(home))))
         catalogue = stack.enter_context(contextlib.closing(Catalogue(store, home.folder / "index", system_clock)))
         pipeline = LookupPipeline(
             federation=home.federation,
@@ -98,7 +109,7 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
             policy=policy,
             rates=HashRates(policy.max_hashes_per_minute),
             replay=stack.enter_context(contextlib.closing(ReplayMemory(home.state_file("replay.db")))),
-            audit=stack.enter_context(contextlib.closing(AuditLog(home.state_file("audit.db")))),
+            audit=audit,
             clock=system_clock,
         )
         catalogue.start()
@@ -107,11 +118,18 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
         rpc.add_NodeServiceServicer_to_server(NodeServicer(pipeline, workers), server)
         trust = TrustServicer(directory_source, lambda peer: peer.role == NODE_ROLE, system_clock, publisher)
         trust_rpc.add_TrustServiceServicer_to_server(trust, server)
+        rpc.add_AuditServiceServicer_to_server(AuditServicer(AuditDesk(audit, witness, directory_source), workers), server)
         credentials = server_credentials(home.node_tls, directory_source)
 
         def announce(address: str) -> None:
             stack.enter_context(announced(home.state_file("serving"), address))
             on_ready(address)
 
-        await run_until_signal(server, section.listen, credentials, announce)
+        rounds = Witnessing(home.member, audit, witness, directory_source, home.node_tls, seen)
+        witnessing = asyncio.create_task(rounds.run(audit_section.witness_every_s))
+        try:
+            await run_until_signal(server, section.listen, credentials, announce)
+        finally:
+            witnessing.cancel()
+            await asyncio.gather(witnessing, return_exceptions=True)
         _log.info("stopped")

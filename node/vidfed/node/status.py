@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from vidfed.index import HashError, HashIndex
 from vidfed.node.catalogue import PERCEPTUAL
-from vidfed.node.config import NodeSection
+from vidfed.node.config import NodeSection, store_location
 from vidfed.node.policy import PolicySection
 from vidfed.node.store import RecordStore
 from vidfed.security.clock import DAY_MS, as_text, system_clock
@@ -81,7 +81,7 @@ def read_status(home: MemberHome) -> NodeStatus:
     Raises:
         SecurityError, StoreError: keys, configuration or store cannot be read.
     """
-    store = RecordStore(home.folder / "store/records.db")
+    store = RecordStore(store_location(home))
     try:
         state = store.state()
     finally:

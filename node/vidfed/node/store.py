@@ -1,18 +1,20 @@
-"""The record store: the truth from which every index is rebuilt. SQLAlchemy over SQLite in WAL mode.
+"""The record store: the truth from which every index is rebuilt. SQLite by default, PostgreSQL by URL.
 
-Every change gets the next version number in `changes`, in its own transaction; whoever keeps an index follows that list.
+Every change of a record gets the next version number; whoever keeps an index follows those numbers.
+Taking in many records: bulk.py. Editing, retracting, erasing, listing: life.py.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+import json
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy import event
 
 from vidfed.index import Algorithm
-from vidfed.node.errors import StoreError
+from vidfed.node import schema
+from vidfed.node.database import Database
 from vidfed.node.records import Record
 from vidfed.wire.values import HandlingCode, Ternary
 
@@ -20,76 +22,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-SCHEMA_VERSION = 1
-_LOOKUP_CHUNK = 500  # SQLite takes at most 32,766 parameters in one statement; short statements keep readers short
+    from vidfed.node.bulk import UpsertReport
 
-_metadata = sa.MetaData()
-_schema = sa.Table("schema", _metadata, sa.Column("version", sa.Integer, nullable=False))
-_records = sa.Table(
-    "records",
-    _metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("reference", sa.String, nullable=False, unique=True),
-    sa.Column("identity", sa.String, nullable=False, unique=True),
-    sa.Column("pdq_quality", sa.Integer),
-    sa.Column("size_bytes", sa.BigInteger),
-    sa.Column("mime_type", sa.String, nullable=False),
-    sa.Column("series", sa.String, nullable=False),
-    sa.Column("tags", sa.JSON, nullable=False),
-    sa.Column("victim_identified", sa.Enum(Ternary, native_enum=False), nullable=False),
-    sa.Column("offender_identified", sa.Enum(Ternary, native_enum=False), nullable=False),
-    sa.Column("distributed", sa.Enum(Ternary, native_enum=False), nullable=False),
-    sa.Column("case_reference", sa.String, nullable=False),
-    sa.Column("case_contact", sa.String, nullable=False),
-    sa.Column("handling_code", sa.Enum(HandlingCode, native_enum=False), nullable=False),
-    sa.Column("handling_note", sa.String, nullable=False),
-    sa.Column("category", sa.String, nullable=False),
-    sa.Column("category_scale", sa.String, nullable=False),
-    sa.Column("category_region", sa.String, nullable=False),
-    sa.Column("source_grading", sa.String, nullable=False),
-    sa.Column("information_grading", sa.String, nullable=False),
-    sa.Column("created_ms", sa.BigInteger, nullable=False),
-    sa.Column("changed_ms", sa.BigInteger, nullable=False),
-)
-_hashes = sa.Table(
-    "hashes",
-    _metadata,
-    sa.Column("record_id", sa.ForeignKey("records.id", ondelete="CASCADE"), primary_key=True),
-    sa.Column("algorithm", sa.Enum(Algorithm, native_enum=False), primary_key=True),
-    sa.Column("code", sa.LargeBinary, nullable=False),
-    sa.Index("hashes_by_code", "algorithm", "code"),
-)
-_changes = sa.Table(
-    "changes",
-    _metadata,
-    sa.Column("version", sa.Integer, primary_key=True),
-    sa.Column("record_id", sa.Integer, nullable=False),
-    sa.Column("changed_ms", sa.BigInteger, nullable=False),
-    sqlite_autoincrement=True,
-)
+_LOOKUP_CHUNK = 500  # SQLite takes at most 32,766 parameters in one statement; short statements keep readers short
+_table = schema.records
+_LIVE = sa.and_(_table.c.retracted_ms.is_(None), _table.c.erased_ms.is_(None))
 
 
 @dataclass(frozen=True, slots=True)
 class StoreState:
-    """Version (number of changes so far), time of the last change in ms since the epoch (0: none yet), number of records."""
+    """Version (number of changes so far), time of the last change in ms since the epoch (0: none yet), number of records.
+
+    `records` are those that lookups find; `retracted` are kept as tombstones.
+    """
 
     version: int
     changed_ms: int
     records: int
-
-
-@dataclass(slots=True)
-class UpsertReport:
-    """What a batch of records changed."""
-
-    new: int = 0
-    updated: int = 0
-    unchanged: int = 0
+    retracted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A record's codes after a change; none left if it is gone."""
+    """A record's codes after a change; none left if it is retracted or erased."""
 
     version: int
     record_id: int
@@ -97,50 +52,40 @@ class Change:
 
 
 class RecordStore:
-    """A member's records. Safe from several threads, and from several processes on one machine."""
+    """A member's records. Safe from several threads, and from several processes."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the store at `path`, making it if absent.
+    def __init__(self, location: Path | str) -> None:
+        """Open the store in a SQLite file, or at a `postgresql://` URL, making it if absent.
 
         Raises:
-            StoreError: it cannot be opened, or is of another version.
+            StoreError: it cannot be opened, or is of another form.
         """
-        self._path = path
-        self._engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 30})
-        event.listen(self._engine, "connect", _prepare_connection)
+        self.database = Database(location)
         try:
-            path.touch(mode=0o600)
-            with self._engine.begin() as connection:
-                _metadata.create_all(connection)
-                version = connection.execute(sa.select(_schema.c.version)).scalar()
-                if version is None:
-                    connection.execute(sa.insert(_schema).values(version=SCHEMA_VERSION))
-        except (sa.exc.SQLAlchemyError, OSError) as error:
-            raise StoreError(f"{path}: {_cause(error)}") from None
-        if version not in {None, SCHEMA_VERSION}:
-            raise StoreError(f"{path}: record store of schema {version}, this program knows {SCHEMA_VERSION}")
+            self.database.open()
+        except BaseException:
+            self.database.close()
+            raise
 
     def close(self) -> None:
         """Close all connections."""
-        self._engine.dispose()
+        self.database.close()
 
     def upsert(self, records: Iterable[Record], *, now_ms: int) -> UpsertReport:
         """Add the records that are new, change those that differ, all in one transaction.
 
-        Two rows speak of the same item if they have the same `Record.identity`. A known item keeps its public reference and any hash
-        that the new row does not carry.
+        A known item is recognised by the strongest digest both carry. It keeps its public reference, and whatever the new record leaves
+        at its default: a record taken in again can add and change, but not clear. (`life.edit` can.)
 
         Raises:
             StoreError: nothing was changed.
         """
-        report = UpsertReport()
-        try:
-            with self._engine.begin() as connection:
-                for record in records:
-                    self._upsert_one(connection, record, now_ms, report)
-        except sa.exc.SQLAlchemyError as error:
-            raise StoreError(f"{self._path}: {_cause(error)}; nothing was changed") from None
-        return report
+        from vidfed.node.bulk import Intake, entries_of_records  # noqa: PLC0415 - bulk builds on this module
+
+        with self.database.writing() as connection:
+            intake = Intake(self.database, connection, now_ms=now_ms)
+            intake.take_all(entries_of_records(records))
+            return intake.finish()
 
     def state(self) -> StoreState:
         """Return the store's present state.
@@ -148,135 +93,84 @@ class RecordStore:
         Raises:
             StoreError: it cannot be read.
         """
-        latest = sa.select(_changes.c.version, _changes.c.changed_ms).order_by(_changes.c.version.desc()).limit(1)
-        with self._reading() as connection:
-            row = connection.execute(latest).first()
-            count = connection.execute(sa.select(sa.func.count()).select_from(_records)).scalar_one()
-        return StoreState(row.version, row.changed_ms, count) if row else StoreState(0, 0, count)
+        count = sa.func.count()
+        with self.database.reading() as connection:
+            version, changed_ms = _version(connection)
+            live = connection.execute(sa.select(count).select_from(_table).where(_LIVE)).scalar_one()
+            retracted = sa.select(count).select_from(_table).where(_table.c.retracted_ms.is_not(None), _table.c.erased_ms.is_(None))
+            return StoreState(version, changed_ms, live, connection.execute(retracted).scalar_one())
 
     def version(self) -> tuple[int, int]:
         """Return version and time of the last change, (0, 0) for an empty store. Cheap enough for every lookup."""
-        latest = sa.select(_changes.c.version, _changes.c.changed_ms).order_by(_changes.c.version.desc()).limit(1)
-        with self._reading() as connection:
-            row = connection.execute(latest).first()
-        return (row.version, row.changed_ms) if row else (0, 0)
+        with self.database.reading() as connection:
+            return _version(connection)
 
     def changes_after(self, version: int, *, limit: int) -> list[Change]:
-        """Return what to do to an index of that version, oldest change first, at most `limit` changes."""
-        newest = (
-            sa.select(_changes.c.version, _changes.c.record_id)
-            .where(_changes.c.version > version)
-            .order_by(_changes.c.version)
-            .limit(limit)
-            .subquery()
-        )
+        """Return what to do to an index of that version, oldest change first, at most `limit` changes.
+
+        A record that changed several times since is there once, with its last change.
+        """
+        columns = [_table.c[algorithm.value] for algorithm in Algorithm]
         wanted = (
-            sa.select(newest.c.version, newest.c.record_id, _hashes.c.algorithm, _hashes.c.code)
-            .select_from(newest.outerjoin(_hashes, _hashes.c.record_id == newest.c.record_id))
-            .order_by(newest.c.version)
+            sa.select(_table.c.version, _table.c.id, _LIVE.label("live"), *columns)
+            .where(_table.c.version > version)
+            .order_by(_table.c.version)
+            .limit(limit)
         )
-        changes: dict[int, Change] = {}
-        with self._reading() as connection:
-            for row in connection.execute(wanted):
-                change = changes.setdefault(row.version, Change(row.version, row.record_id, {}))
-                if row.algorithm is not None:
-                    change.codes[row.algorithm] = row.code  # type: ignore[index]  # ours until it is returned
-        return list(changes.values())
+        changes = []
+        with self.database.reading() as connection:
+            for number, record_id, live, *codes in connection.execute(wanted):
+                present = {algorithm: code for algorithm, code in zip(Algorithm, codes, strict=True) if code is not None}
+                changes.append(Change(number, record_id, present if live else {}))
+        return changes
 
     def find(self, algorithm: Algorithm, codes: Sequence[bytes]) -> dict[bytes, list[int]]:
-        """Return the record ids that carry each of these exact codes; codes nobody carries are left out."""
+        """Return the record ids that carry each of these exact digests; codes nobody carries are left out."""
         found: dict[bytes, list[int]] = {}
-        with self._reading() as connection:
+        column = _table.c[algorithm.value]
+        with self.database.reading() as connection:
             for start in range(0, len(codes), _LOOKUP_CHUNK):
-                chunk = codes[start : start + _LOOKUP_CHUNK]
-                wanted = sa.select(_hashes.c.code, _hashes.c.record_id).where(_hashes.c.algorithm == algorithm, _hashes.c.code.in_(chunk))
+                wanted = sa.select(column, _table.c.id).where(column.in_(codes[start : start + _LOOKUP_CHUNK]), _LIVE)
                 for code, record_id in connection.execute(wanted):
                     found.setdefault(code, []).append(record_id)
         return found
 
     def records(self, ids: Sequence[int]) -> dict[int, Record]:
-        """Return the records with these ids; ids no longer known are left out."""
+        """Return the records with these ids; ids no longer known, retracted or erased are left out."""
         found: dict[int, Record] = {}
-        with self._reading() as connection:
+        with self.database.reading() as connection:
             for start in range(0, len(ids), _LOOKUP_CHUNK):
                 chunk = ids[start : start + _LOOKUP_CHUNK]
-                codes: dict[int, dict[Algorithm, bytes]] = {}
-                for row in connection.execute(sa.select(_hashes).where(_hashes.c.record_id.in_(chunk))):
-                    codes.setdefault(row.record_id, {})[row.algorithm] = row.code
-                for row in connection.execute(sa.select(_records).where(_records.c.id.in_(chunk))):
-                    found[row.id] = _to_record(row, codes.get(row.id, {}))
+                for row in connection.execute(sa.select(_table).where(_table.c.id.in_(chunk), _LIVE)):
+                    found[row.id] = to_record(row)
         return found
 
-    def _upsert_one(self, connection: sa.Connection, record: Record, now_ms: int, report: UpsertReport) -> None:
-        known = connection.execute(sa.select(_records).where(_records.c.identity == record.identity)).first()
-        if known is None:
-            values = _to_row(record) | {"created_ms": now_ms, "changed_ms": now_ms}
-            key = connection.execute(sa.insert(_records).values(values)).inserted_primary_key
-            if key is None:
-                raise StoreError(f"{self._path}: the database gave no row number")
-            record_id, codes = key[0], record.hashes
-            report.new += 1
-        else:
-            record_id = known.id
-            present = {row.algorithm: row.code for row in connection.execute(sa.select(_hashes).where(_hashes.c.record_id == record_id))}
-            merged = replace(record, reference=known.reference, hashes=present | dict(record.hashes))
-            if merged == _to_record(known, present):
-                report.unchanged += 1
-                return
-            values = _to_row(merged) | {"identity": known.identity, "changed_ms": now_ms}
-            connection.execute(sa.update(_records).where(_records.c.id == record_id).values(values))
-            connection.execute(sa.delete(_hashes).where(_hashes.c.record_id == record_id))
-            codes = merged.hashes
-            report.updated += 1
-        rows = [{"record_id": record_id, "algorithm": algorithm, "code": code} for algorithm, code in codes.items()]
-        connection.execute(sa.insert(_hashes), rows)
-        connection.execute(sa.insert(_changes).values(record_id=record_id, changed_ms=now_ms))
 
-    def _reading(self) -> _Reading:
-        return _Reading(self._engine, self._path)
+_FIELDS = tuple(field.name for field in fields(Record) if field.name not in {"hashes", "tags"})
+_NUMBERS: dict[object, int] = {each: each.value for kind in (Ternary, HandlingCode) for each in kind}
+_NUMBERED = {"victim_identified": Ternary, "offender_identified": Ternary, "distributed": Ternary, "handling_code": HandlingCode}
 
 
-class _Reading:
-    """A connection for reading whose failures are StoreErrors."""
-
-    def __init__(self, engine: sa.Engine, path: Path) -> None:
-        self._engine = engine
-        self._path = path
-
-    def __enter__(self) -> sa.Connection:
-        try:
-            self._connection = self._engine.connect()
-        except sa.exc.SQLAlchemyError as error:
-            raise StoreError(f"{self._path}: {_cause(error)}") from None
-        return self._connection
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        self._connection.close()
-        if isinstance(error, sa.exc.SQLAlchemyError):
-            raise StoreError(f"{self._path}: {_cause(error)}") from None
+def to_record(row: sa.Row[Any]) -> Record:
+    """Return the record that a row of the table `records` holds."""
+    mapping = row._mapping  # noqa: SLF001 - SQLAlchemy's public name for it
+    values = {name: mapping[name] for name in _FIELDS}
+    for name, kind in _NUMBERED.items():
+        values[name] = kind(values[name])
+    codes = {algorithm: code for algorithm in Algorithm if (code := mapping[algorithm.value]) is not None}
+    return Record(hashes=codes, tags=tuple(json.loads(row.tags)), **values)
 
 
-def _prepare_connection(connection: Any, _record: object) -> None:  # noqa: ANN401 - whatever the database driver gives
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.close()
+def to_column(value: object) -> object:
+    """Return the form in which the table keeps a field's value."""
+    kind = type(value)
+    if kind is str or kind is int:
+        return value
+    if kind is tuple:
+        return json.dumps(value, ensure_ascii=False)
+    return _NUMBERS[value] if kind is Ternary or kind is HandlingCode else value
 
 
-_SHARED = tuple(field.name for field in fields(Record) if field.name != "hashes")
-
-
-def _to_row(record: Record) -> dict[str, Any]:
-    row = {name: getattr(record, name) for name in _SHARED}
-    return row | {"tags": list(record.tags), "identity": record.identity}
-
-
-def _to_record(row: sa.Row[Any], codes: Mapping[Algorithm, bytes]) -> Record:
-    values = {name: getattr(row, name) for name in _SHARED}
-    return Record(hashes=codes, **(values | {"tags": tuple(row.tags)}))
-
-
-def _cause(error: Exception) -> str:
-    """Return the database's own words without the statement, whose parameters may hold hashes."""
-    return str(getattr(error, "orig", None) or error).splitlines()[0]
+def _version(connection: sa.Connection) -> tuple[int, int]:
+    row = connection.execute(sa.select(_table.c.version, _table.c.changed_ms).order_by(_table.c.version.desc()).limit(1)).first()
+    return (row.version, row.changed_ms) if row else (0, 0)

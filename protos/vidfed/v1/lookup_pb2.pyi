@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from vidfed.v1 import audit_pb2 as _audit_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -398,7 +399,6 @@ class AnswerHeader(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
-    AUDIT_POSITION_FIELD_NUMBER: _builtins.int
     federation: _builtins.str
     issuer: _builtins.str
     """The member that answers."""
@@ -416,8 +416,6 @@ class AnswerHeader(_message.Message):
     status: Global___Status.ValueType
     detail: _builtins.str
     """For people. Tells nothing that the status does not allow."""
-    audit_position: _builtins.int
-    """Position of this answer's entry in the node's audit log."""
     @_builtins.property
     def index(self) -> Global___IndexState: ...
     def __init__(
@@ -435,11 +433,10 @@ class AnswerHeader(_message.Message):
         status: Global___Status.ValueType = ...,
         detail: _builtins.str = ...,
         index: Global___IndexState | None = ...,
-        audit_position: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["index", b"index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_ms", b"answered_ms", "audience", b"audience", "audit_position", b"audit_position", "detail", b"detail", "federation", b"federation", "index", b"index", "issuer", b"issuer", "last", b"last", "method", b"method", "previous_digest", b"previous_digest", "request_digest", b"request_digest", "sequence", b"sequence", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_ms", b"answered_ms", "audience", b"audience", "detail", b"detail", "federation", b"federation", "index", b"index", "issuer", b"issuer", "last", b"last", "method", b"method", "previous_digest", b"previous_digest", "request_digest", b"request_digest", "sequence", b"sequence", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -577,6 +574,7 @@ class LookupAnswer(_message.Message):
     RECORDS_FIELD_NUMBER: _builtins.int
     HITS_FIELD_NUMBER: _builtins.int
     TRUNCATED_ITEMS_FIELD_NUMBER: _builtins.int
+    LOG_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def header(self) -> Global___AnswerHeader: ...
     @_builtins.property
@@ -587,6 +585,10 @@ class LookupAnswer(_message.Message):
     def truncated_items(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Items of which more records matched than the node tells; the nearest were kept."""
 
+    @_builtins.property
+    def log(self) -> _audit_pb2.LogReceipt:
+        """Written last. Absent only when the node could not log and therefore refuses."""
+
     def __init__(
         self,
         *,
@@ -594,10 +596,11 @@ class LookupAnswer(_message.Message):
         records: _abc.Iterable[Global___RecordView] | None = ...,
         hits: _abc.Iterable[Global___Hit] | None = ...,
         truncated_items: _abc.Iterable[_builtins.int] | None = ...,
+        log: _audit_pb2.LogReceipt | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "log", b"log"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "hits", b"hits", "records", b"records", "truncated_items", b"truncated_items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "hits", b"hits", "log", b"log", "records", b"records", "truncated_items", b"truncated_items"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

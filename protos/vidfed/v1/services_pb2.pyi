@@ -6,6 +6,7 @@ The calls. What decides is inside the signed envelopes; these messages only carr
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from vidfed.v1 import audit_pb2 as _audit_pb2
 from vidfed.v1 import envelope_pb2 as _envelope_pb2
 import builtins as _builtins
 import sys
@@ -70,6 +71,29 @@ class LookupCall(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LookupCall: _TypeAlias = LookupCall  # noqa: Y015
+
+@_typing.final
+class GetMemberProofRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    member: _builtins.str
+    @_builtins.property
+    def proof(self) -> _audit_pb2.GetProofRequest: ...
+    def __init__(
+        self,
+        *,
+        member: _builtins.str = ...,
+        proof: _audit_pb2.GetProofRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["proof", b"proof"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["member", b"member", "proof", b"proof"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetMemberProofRequest: _TypeAlias = GetMemberProofRequest  # noqa: Y015
 
 @_typing.final
 class Failure(_message.Message):

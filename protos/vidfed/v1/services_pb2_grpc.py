@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from vidfed.v1 import audit_pb2 as vidfed_dot_v1_dot_audit__pb2
 from vidfed.v1 import envelope_pb2 as vidfed_dot_v1_dot_envelope__pb2
 from vidfed.v1 import services_pb2 as vidfed_dot_v1_dot_services__pb2
 
@@ -117,6 +118,11 @@ class GatewayServiceStub:
                 request_serializer=vidfed_dot_v1_dot_services__pb2.LookupCall.SerializeToString,
                 response_deserializer=vidfed_dot_v1_dot_services__pb2.NodeReply.FromString,
                 _registered_method=True)
+        self.GetMemberProof = channel.unary_unary(
+                '/vidfed.v1.GatewayService/GetMemberProof',
+                request_serializer=vidfed_dot_v1_dot_services__pb2.GetMemberProofRequest.SerializeToString,
+                response_deserializer=vidfed_dot_v1_dot_audit__pb2.GetProofResponse.FromString,
+                _registered_method=True)
 
 
 class GatewayServiceServicer:
@@ -130,6 +136,13 @@ class GatewayServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetMemberProof(self, request, context):
+        """Asks a member's node for the proof that an answer it gave is in its log; passed on untouched.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GatewayServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -137,6 +150,11 @@ def add_GatewayServiceServicer_to_server(servicer, server):
                     servicer.Lookup,
                     request_deserializer=vidfed_dot_v1_dot_services__pb2.LookupCall.FromString,
                     response_serializer=vidfed_dot_v1_dot_services__pb2.NodeReply.SerializeToString,
+            ),
+            'GetMemberProof': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMemberProof,
+                    request_deserializer=vidfed_dot_v1_dot_services__pb2.GetMemberProofRequest.FromString,
+                    response_serializer=vidfed_dot_v1_dot_audit__pb2.GetProofResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -167,6 +185,241 @@ class GatewayService:
             '/vidfed.v1.GatewayService/Lookup',
             vidfed_dot_v1_dot_services__pb2.LookupCall.SerializeToString,
             vidfed_dot_v1_dot_services__pb2.NodeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMemberProof(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vidfed.v1.GatewayService/GetMemberProof',
+            vidfed_dot_v1_dot_services__pb2.GetMemberProofRequest.SerializeToString,
+            vidfed_dot_v1_dot_audit__pb2.GetProofResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class AuditServiceStub:
+    """A member's audit log, for the other members' nodes and gateways. Nothing here is believed: signatures and proofs are checked.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.AddCheckpoint = channel.unary_unary(
+                '/vidfed.v1.AuditService/AddCheckpoint',
+                request_serializer=vidfed_dot_v1_dot_audit__pb2.AddCheckpointRequest.SerializeToString,
+                response_deserializer=vidfed_dot_v1_dot_audit__pb2.AddCheckpointResponse.FromString,
+                _registered_method=True)
+        self.GetWitnessed = channel.unary_unary(
+                '/vidfed.v1.AuditService/GetWitnessed',
+                request_serializer=vidfed_dot_v1_dot_audit__pb2.GetWitnessedRequest.SerializeToString,
+                response_deserializer=vidfed_dot_v1_dot_audit__pb2.GetWitnessedResponse.FromString,
+                _registered_method=True)
+        self.GetConsistency = channel.unary_unary(
+                '/vidfed.v1.AuditService/GetConsistency',
+                request_serializer=vidfed_dot_v1_dot_audit__pb2.GetConsistencyRequest.SerializeToString,
+                response_deserializer=vidfed_dot_v1_dot_audit__pb2.GetConsistencyResponse.FromString,
+                _registered_method=True)
+        self.GetProof = channel.unary_unary(
+                '/vidfed.v1.AuditService/GetProof',
+                request_serializer=vidfed_dot_v1_dot_audit__pb2.GetProofRequest.SerializeToString,
+                response_deserializer=vidfed_dot_v1_dot_audit__pb2.GetProofResponse.FromString,
+                _registered_method=True)
+
+
+class AuditServiceServicer:
+    """A member's audit log, for the other members' nodes and gateways. Nothing here is believed: signatures and proofs are checked.
+    """
+
+    def AddCheckpoint(self, request, context):
+        """Cosign another member's checkpoint, by the rules of C2SP tlog-witness.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetWitnessed(self, request, context):
+        """What this node cosigned last of each other member's log.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetConsistency(self, request, context):
+        """Proof that this node's own log only grew.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetProof(self, request, context):
+        """Proof that an entry is in this node's own log.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_AuditServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'AddCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddCheckpoint,
+                    request_deserializer=vidfed_dot_v1_dot_audit__pb2.AddCheckpointRequest.FromString,
+                    response_serializer=vidfed_dot_v1_dot_audit__pb2.AddCheckpointResponse.SerializeToString,
+            ),
+            'GetWitnessed': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetWitnessed,
+                    request_deserializer=vidfed_dot_v1_dot_audit__pb2.GetWitnessedRequest.FromString,
+                    response_serializer=vidfed_dot_v1_dot_audit__pb2.GetWitnessedResponse.SerializeToString,
+            ),
+            'GetConsistency': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetConsistency,
+                    request_deserializer=vidfed_dot_v1_dot_audit__pb2.GetConsistencyRequest.FromString,
+                    response_serializer=vidfed_dot_v1_dot_audit__pb2.GetConsistencyResponse.SerializeToString,
+            ),
+            'GetProof': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetProof,
+                    request_deserializer=vidfed_dot_v1_dot_audit__pb2.GetProofRequest.FromString,
+                    response_serializer=vidfed_dot_v1_dot_audit__pb2.GetProofResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'vidfed.v1.AuditService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('vidfed.v1.AuditService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class AuditService:
+    """A member's audit log, for the other members' nodes and gateways. Nothing here is believed: signatures and proofs are checked.
+    """
+
+    @staticmethod
+    def AddCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vidfed.v1.AuditService/AddCheckpoint',
+            vidfed_dot_v1_dot_audit__pb2.AddCheckpointRequest.SerializeToString,
+            vidfed_dot_v1_dot_audit__pb2.AddCheckpointResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetWitnessed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vidfed.v1.AuditService/GetWitnessed',
+            vidfed_dot_v1_dot_audit__pb2.GetWitnessedRequest.SerializeToString,
+            vidfed_dot_v1_dot_audit__pb2.GetWitnessedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetConsistency(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vidfed.v1.AuditService/GetConsistency',
+            vidfed_dot_v1_dot_audit__pb2.GetConsistencyRequest.SerializeToString,
+            vidfed_dot_v1_dot_audit__pb2.GetConsistencyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetProof(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vidfed.v1.AuditService/GetProof',
+            vidfed_dot_v1_dot_audit__pb2.GetProofRequest.SerializeToString,
+            vidfed_dot_v1_dot_audit__pb2.GetProofResponse.FromString,
             options,
             channel_credentials,
             insecure,

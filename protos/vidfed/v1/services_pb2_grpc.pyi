@@ -5,6 +5,7 @@ The calls. What decides is inside the signed envelopes; these messages only carr
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from vidfed.v1 import audit_pb2 as _audit_pb2
 from vidfed.v1 import envelope_pb2 as _envelope_pb2
 from vidfed.v1 import services_pb2 as _services_pb2
 import abc as _abc_1
@@ -67,6 +68,8 @@ class GatewayServiceStub:
     def __new__(cls, channel: _aio.Channel) -> GatewayServiceAsyncStub: ...
     Lookup: _grpc.UnaryStreamMultiCallable[_services_pb2.LookupCall, _services_pb2.NodeReply]
     """Asks every member in the request's audience at once; each node's signed answer comes back untouched, as it arrives."""
+    GetMemberProof: _grpc.UnaryUnaryMultiCallable[_services_pb2.GetMemberProofRequest, _audit_pb2.GetProofResponse]
+    """Asks a member's node for the proof that an answer it gave is in its log; passed on untouched."""
 
 @_typing.type_check_only
 class GatewayServiceAsyncStub(GatewayServiceStub):
@@ -75,6 +78,8 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Lookup: _aio.UnaryStreamMultiCallable[_services_pb2.LookupCall, _services_pb2.NodeReply]  # type: ignore[assignment]
     """Asks every member in the request's audience at once; each node's signed answer comes back untouched, as it arrives."""
+    GetMemberProof: _aio.UnaryUnaryMultiCallable[_services_pb2.GetMemberProofRequest, _audit_pb2.GetProofResponse]  # type: ignore[assignment]
+    """Asks a member's node for the proof that an answer it gave is in its log; passed on untouched."""
 
 class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
     """A member's gateway. Callers are the member's own investigators, over mutual TLS."""
@@ -87,4 +92,79 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_services_pb2.NodeReply], _abc.AsyncIterator[_services_pb2.NodeReply]]:
         """Asks every member in the request's audience at once; each node's signed answer comes back untouched, as it arrives."""
 
+    @_abc_1.abstractmethod
+    def GetMemberProof(
+        self,
+        request: _services_pb2.GetMemberProofRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.GetProofResponse, _abc.Awaitable[_audit_pb2.GetProofResponse]]:
+        """Asks a member's node for the proof that an answer it gave is in its log; passed on untouched."""
+
 def add_GatewayServiceServicer_to_server(servicer: GatewayServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class AuditServiceStub:
+    """A member's audit log, for the other members' nodes and gateways. Nothing here is believed: signatures and proofs are checked."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> AuditServiceAsyncStub: ...
+    AddCheckpoint: _grpc.UnaryUnaryMultiCallable[_audit_pb2.AddCheckpointRequest, _audit_pb2.AddCheckpointResponse]
+    """Cosign another member's checkpoint, by the rules of C2SP tlog-witness."""
+    GetWitnessed: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetWitnessedRequest, _audit_pb2.GetWitnessedResponse]
+    """What this node cosigned last of each other member's log."""
+    GetConsistency: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetConsistencyRequest, _audit_pb2.GetConsistencyResponse]
+    """Proof that this node's own log only grew."""
+    GetProof: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetProofRequest, _audit_pb2.GetProofResponse]
+    """Proof that an entry is in this node's own log."""
+
+@_typing.type_check_only
+class AuditServiceAsyncStub(AuditServiceStub):
+    """A member's audit log, for the other members' nodes and gateways. Nothing here is believed: signatures and proofs are checked."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    AddCheckpoint: _aio.UnaryUnaryMultiCallable[_audit_pb2.AddCheckpointRequest, _audit_pb2.AddCheckpointResponse]  # type: ignore[assignment]
+    """Cosign another member's checkpoint, by the rules of C2SP tlog-witness."""
+    GetWitnessed: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetWitnessedRequest, _audit_pb2.GetWitnessedResponse]  # type: ignore[assignment]
+    """What this node cosigned last of each other member's log."""
+    GetConsistency: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetConsistencyRequest, _audit_pb2.GetConsistencyResponse]  # type: ignore[assignment]
+    """Proof that this node's own log only grew."""
+    GetProof: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetProofRequest, _audit_pb2.GetProofResponse]  # type: ignore[assignment]
+    """Proof that an entry is in this node's own log."""
+
+class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
+    """A member's audit log, for the other members' nodes and gateways. Nothing here is believed: signatures and proofs are checked."""
+
+    @_abc_1.abstractmethod
+    def AddCheckpoint(
+        self,
+        request: _audit_pb2.AddCheckpointRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.AddCheckpointResponse, _abc.Awaitable[_audit_pb2.AddCheckpointResponse]]:
+        """Cosign another member's checkpoint, by the rules of C2SP tlog-witness."""
+
+    @_abc_1.abstractmethod
+    def GetWitnessed(
+        self,
+        request: _audit_pb2.GetWitnessedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.GetWitnessedResponse, _abc.Awaitable[_audit_pb2.GetWitnessedResponse]]:
+        """What this node cosigned last of each other member's log."""
+
+    @_abc_1.abstractmethod
+    def GetConsistency(
+        self,
+        request: _audit_pb2.GetConsistencyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.GetConsistencyResponse, _abc.Awaitable[_audit_pb2.GetConsistencyResponse]]:
+        """Proof that this node's own log only grew."""
+
+    @_abc_1.abstractmethod
+    def GetProof(
+        self,
+        request: _audit_pb2.GetProofRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.GetProofResponse, _abc.Awaitable[_audit_pb2.GetProofResponse]]:
+        """Proof that an entry is in this node's own log."""
+
+def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from vidfed.security.envelope import MAX_SIGNATURES, Envelope, Signature
 from vidfed.security.keys import SIGNATURE_BYTES
 from vidfed.v1 import envelope_pb2 as pb
-from vidfed.wire.errors import MalformedError
+from vidfed.wire.errors import MalformedError, TooLargeError
 from vidfed.wire.values import MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def from_message(message: pb.Envelope) -> Envelope:
         MalformedError: too large, too many signatures, or a signature of the wrong length.
     """
     if len(message.payload) > MAX_MESSAGE_BYTES:
-        raise MalformedError(f"payload of {len(message.payload)} bytes, at most {MAX_MESSAGE_BYTES}")
+        raise TooLargeError(f"payload of {len(message.payload)} bytes, at most {MAX_MESSAGE_BYTES}")
     if len(message.signatures) > MAX_SIGNATURES:
         raise MalformedError(f"{len(message.signatures)} signatures, at most {MAX_SIGNATURES}")
     if any(len(signature.value) != SIGNATURE_BYTES for signature in message.signatures):

@@ -2,6 +2,7 @@
 
 WireError
 ├── MalformedError    a message is not of its stated form; the sender is at fault
+│   └── TooLargeError a message holds more than one message may
 ├── VersionError      a message of a version, or with fields, that this program does not know
 └── ServeError        a service cannot listen where it is told to
 """
@@ -19,6 +20,10 @@ class WireError(Exception):
 
 class MalformedError(WireError):
     """A message is not of its stated form; the sender is at fault."""
+
+
+class TooLargeError(MalformedError):
+    """A message holds more than one message may."""
 
 
 class VersionError(WireError):
@@ -66,6 +71,7 @@ _ADVICE = {
     Status.BAD_CREDENTIAL: "ask your unit for a new kit",
     Status.WRONG_FEDERATION: "the node belongs to another federation; check the trust directory",
     Status.WRONG_AUDIENCE: "the question was not addressed to this node; check the trust directory",
+    Status.WRONG_METHOD: "the two programs disagree; compare their versions",
     Status.OUTSIDE_TIME_WINDOW: "compare this machine's clock with the correct time",
     Status.REPLAYED: "ask again: every lookup must be new",
     Status.JUSTIFICATION_MISSING: "give purpose, legal basis, offence type and case reference",

@@ -6,6 +6,7 @@ holds control characters, and any field this version does not know are all refus
 
 from __future__ import annotations
 
+import hashlib
 from enum import Enum
 from typing import TypeVar
 
@@ -14,8 +15,9 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from vidfed.index import Algorithm
+from vidfed.v1 import audit_pb2 as audit_pb
 from vidfed.v1 import lookup_pb2 as pb
-from vidfed.wire.errors import MalformedError, Status, VersionError
+from vidfed.wire.errors import MalformedError, Status, TooLargeError, VersionError
 from vidfed.wire.values import (
     DIGEST_BYTES,
     MAX_AUDIENCE,
@@ -28,6 +30,7 @@ from vidfed.wire.values import (
     HashColumn,
     Hit,
     IndexState,
+    LogReceipt,
     LookupAnswer,
     LookupRequest,
     Match,
@@ -85,6 +88,7 @@ def read_request(payload: bytes) -> LookupRequest:
     A missing purpose reads as None: refusing it is the pipeline's to do, with the status that says so.
 
     Raises:
+        TooLargeError: too many hashes for one lookup.
         MalformedError: not of the stated form; the message says what.
         VersionError: it has fields this program does not know.
     """
@@ -111,7 +115,7 @@ def read_request(payload: bytes) -> LookupRequest:
     if len({column.algorithm for column in columns}) != len(columns):
         raise MalformedError("an algorithm has two columns")
     if (count := sum(len(column.codes) for column in columns)) > MAX_CODES:
-        raise MalformedError(f"{count} hashes in one lookup, at most {MAX_CODES}")
+        raise TooLargeError(f"{count} hashes in one lookup, at most {MAX_CODES}")
     return LookupRequest(
         RequestHeader(
             federation=header.federation,
@@ -159,7 +163,6 @@ def write_answer(answer: LookupAnswer) -> bytes:
             )
             if index
             else None,
-            audit_position=header.audit_position,
         ),
         records=[_write_record(record) for record in answer.records],
         hits=[
@@ -172,7 +175,17 @@ def write_answer(answer: LookupAnswer) -> bytes:
         ],
         truncated_items=answer.truncated_items,
     )
-    return message.SerializeToString()
+    # Protobuf reads two messages written one after the other as one, so the receipt can be added behind bytes that were hashed.
+    return message.SerializeToString() + (_write_receipt(answer.log) if answer.log else b"")
+
+
+def answer_digest(payload: bytes) -> bytes:
+    """Return the SHA-256 of an answer without its log receipt: what both ends' logs hold of it.
+
+    Raises:
+        MalformedError, VersionError: as `read_answer`.
+    """
+    return hashlib.sha256(_split_receipt(payload)[1]).digest()
 
 
 def read_answer(payload: bytes) -> LookupAnswer:
@@ -182,7 +195,7 @@ def read_answer(payload: bytes) -> LookupAnswer:
         MalformedError: not of the stated form; the message says what.
         VersionError: it has fields this program does not know.
     """
-    message = _parse(payload, pb.LookupAnswer())
+    message, _ = _split_receipt(payload)
     header = message.header
     _check_texts((header.federation, header.issuer, header.audience, header.method, header.detail))
     if len(header.request_digest) != DIGEST_BYTES or len(header.previous_digest) not in {0, DIGEST_BYTES}:
@@ -200,7 +213,6 @@ def read_answer(payload: bytes) -> LookupAnswer:
             status=_enum(Status, header.status),
             detail=header.detail,
             index=state if header.HasField("index") else None,
-            audit_position=header.audit_position,
             sequence=header.sequence,
             last=header.last,
             previous_digest=header.previous_digest,
@@ -208,12 +220,32 @@ def read_answer(payload: bytes) -> LookupAnswer:
         tuple(_read_record(record) for record in message.records),
         tuple(Hit(hit.item, hit.record, tuple(map(_read_match, hit.matches))) for hit in message.hits),
         tuple(message.truncated_items),
+        LogReceipt(message.log.position, message.log.commitment, message.log.checkpoint) if message.HasField("log") else None,
     )
     if any(hit.record >= len(answer.records) or not hit.matches for hit in answer.hits):
         raise MalformedError("a hit without its record or without a match")
-    if answer.header.status is not Status.ANSWERED and (answer.records or answer.hits):
+    if answer.header.status is not Status.ANSWERED and (answer.records or answer.hits or answer.truncated_items):
         raise MalformedError("a refusal with hits")
     return answer
+
+
+def _write_receipt(receipt: LogReceipt) -> bytes:
+    log = audit_pb.LogReceipt(position=receipt.position, commitment=receipt.commitment, checkpoint=receipt.checkpoint)
+    return pb.LookupAnswer(log=log).SerializeToString()
+
+
+def _split_receipt(payload: bytes) -> tuple[pb.LookupAnswer, bytes]:
+    """Return the parsed answer and the bytes before its log receipt, which must be the last thing in it and be there once."""
+    message = _parse(payload, pb.LookupAnswer())
+    if not message.HasField("log"):
+        return message, payload
+    if len(message.log.commitment) != DIGEST_BYTES:
+        raise MalformedError("a digest of the wrong length")
+    receipt = pb.LookupAnswer(log=message.log).SerializeToString()
+    core = payload.removesuffix(receipt)
+    if len(core) == len(payload) or _parse(core, pb.LookupAnswer()).HasField("log"):
+        raise MalformedError("an answer whose log receipt is not its last field")
+    return message, core
 
 
 def _read_column(column: pb.HashColumn, item_count: int) -> HashColumn:
@@ -277,7 +309,7 @@ def _read_record(record: pb.RecordView) -> RecordView:
 
 def _parse(payload: bytes, message: AnyMessage) -> AnyMessage:
     if len(payload) > MAX_MESSAGE_BYTES:
-        raise MalformedError(f"{len(payload)} bytes, at most {MAX_MESSAGE_BYTES}")
+        raise TooLargeError(f"{len(payload)} bytes, at most {MAX_MESSAGE_BYTES}")
     try:
         message.ParseFromString(payload)
     except DecodeError:

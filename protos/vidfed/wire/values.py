@@ -166,7 +166,6 @@ class AnswerHeader:
     status: Status
     detail: str = ""
     index: IndexState | None = None
-    audit_position: int = 0
     sequence: int = 0
     last: bool = True
     previous_digest: bytes = b""
@@ -212,10 +211,26 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class LogReceipt:
+    """Where an answer stands in the node's audit log.
+
+    Attributes:
+        position: from 0.
+        commitment: 32 bytes, the entry's leaf.
+        checkpoint: the node's newest signed checkpoint then; it may be older than the entry.
+    """
+
+    position: int
+    commitment: bytes
+    checkpoint: str
+
+
+@dataclass(frozen=True, slots=True)
 class LookupAnswer:
-    """A node's reply to one question."""
+    """A node's reply to one question. `log` is None while it is not logged yet, or could not be."""
 
     header: AnswerHeader
     records: tuple[RecordView, ...] = ()
     hits: tuple[Hit, ...] = ()
     truncated_items: tuple[int, ...] = field(default=())
+    log: LogReceipt | None = None

@@ -39,6 +39,8 @@ def issue_investigator(
 
     It is closed with a passphrase, which reaches the person by another way than the file.
     """
+    from vidfed.security.audit import Event, Operation
+    from vidfed.security.audit.member import logged
     from vidfed.security.files import write_private
     from vidfed.security.home import MemberHome
     from vidfed.security.kit import CREDENTIAL_LIFE_DAYS, close_kit, issue_kit, issued_kits, make_kit
@@ -46,12 +48,14 @@ def issue_investigator(
     if kit.exists():
         raise click.ClickException(f"{kit}: exists; a kit is never overwritten")
     member_home = MemberHome(home)
-    if no_passphrase:
-        issue_kit(member_home, kit, gateway=gateway, pseudonym=pseudonym)
-    else:
-        passphrase = passphrase_from(passphrase_file, passphrase_fd)(str(kit))
-        write_private(kit, close_kit(make_kit(member_home, gateway=gateway, pseudonym=pseudonym), passphrase))
-    made = issued_kits(member_home)[-1]
+    passphrase = None if no_passphrase else passphrase_from(passphrase_file, passphrase_fd)(str(kit))
+    with logged(member_home, Operation.ALTERATION, Event.KIT_ISSUED) as done:
+        if passphrase is None:
+            issue_kit(member_home, kit, gateway=gateway, pseudonym=pseudonym)
+        else:
+            write_private(kit, close_kit(make_kit(member_home, gateway=gateway, pseudonym=pseudonym), passphrase))
+        made = issued_kits(member_home)[-1]
+        done |= {"pseudonym": made.pseudonym, "serial": made.serial}
     note(f"Made a kit for {made.pseudonym} of {member_home.member}, valid for {CREDENTIAL_LIFE_DAYS} days, serial {made.serial}.")
     if no_passphrase:
         note(f"Next: vidfed lookup PICTURE --kit {kit} --case REFERENCE --purpose identification --legal-basis TEXT")

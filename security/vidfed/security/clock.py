@@ -19,5 +19,8 @@ def system_clock() -> int:
 
 
 def as_text(moment_ms: int) -> str:
-    """Write a moment for people and files: ISO 8601, UTC, to the second."""
-    return datetime.fromtimestamp(moment_ms / SECOND_MS, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """Write a moment for people and files: ISO 8601, UTC, to the second. Any number has a text: hostile messages name moments too."""
+    try:
+        return datetime.fromtimestamp(moment_ms / SECOND_MS, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return "a time outside the calendar"

@@ -10,18 +10,16 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cryptography import x509
-
 from vidfed.security.documents import FEDERATION_ID, MEMBER_ID, check_id, read_document, read_object
 from vidfed.security.envelope import Envelope
 from vidfed.security.errors import DirectoryError, EnvelopeError, KeyFileError, SignatureError, UnknownMemberError
 from vidfed.security.keys import PublicKey, Signer
+from vidfed.security.tls import are_cas
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MEMBER_REQUEST_TYPE = "application/vnd.vidfed.member-request.v1+json"
-MAX_TLS_CAS = 2  # the present one, and while it is replaced the next
 
 _MEMBER_FORM = {
     "id": str,
@@ -95,7 +93,8 @@ class Member:
         if not host or not port.isdecimal():
             raise DirectoryError(f"member {entry['id']}: endpoint must be host:port")
         ca = entry["tls_ca"].encode()
-        _check_ca(entry["id"], ca)
+        if not are_cas(ca):
+            raise DirectoryError(f"member {entry['id']}: tls_ca must be one CA certificate, or two while one replaces the other")
         return cls(entry["id"], entry["name"], entry["endpoint"], signing, audit, ca, entry["contact"], retired)
 
 
@@ -204,14 +203,3 @@ def _read_keys(entry: Mapping[str, Any], name: str) -> tuple[PublicKey, ...]:
         return tuple(PublicKey.parse(key) for key in keys)
     except KeyFileError as error:
         raise DirectoryError(f"member {entry['id']}: {error}") from None
-
-
-def _check_ca(member: str, pem: bytes) -> None:
-    """Refuse what is not one or two CA certificates: gRPC takes all members' CAs as one text, in which a damaged one spoils the others'."""
-    try:
-        authorities = x509.load_pem_x509_certificates(pem)
-        sound = all(one.extensions.get_extension_for_class(x509.BasicConstraints).value.ca for one in authorities)
-    except (ValueError, x509.ExtensionNotFound):
-        authorities, sound = [], False
-    if not sound or not 1 <= len(authorities) <= MAX_TLS_CAS:
-        raise DirectoryError(f"member {member}: tls_ca must be one or {MAX_TLS_CAS} CA certificates")

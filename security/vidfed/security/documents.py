@@ -32,7 +32,7 @@ def read_object(fields: object, form: Mapping[str, type], refuse: type[Exception
         raise refuse(f"{what}: not a JSON object")
     if fields.keys() != form.keys():
         odd = ", ".join(sorted(map(repr, fields.keys() ^ form.keys())))
-        raise refuse(f"{what}: missing or unknown fields: {odd}")
+        raise refuse(f"{what}: missing or unknown fields: {odd:.200}")
     for name, kind in form.items():
         if type(fields[name]) is not kind:
             raise refuse(f"{what}: {name} must be {kind.__name__}")

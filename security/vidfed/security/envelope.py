@@ -88,11 +88,12 @@ class Envelope:
         """
         try:
             fields = json.loads(content)
-            if set(fields) != {"payloadType", "payload", "signatures"} or not isinstance(fields["payloadType"], str):
+            if set(fields) != {"payloadType", "payload", "signatures"} or not isinstance(fields["signatures"], list):
                 raise EnvelopeError("not a signed file: it must have payloadType, payload and signatures, and nothing else")
+            fields["payloadType"].encode()  # JSON can name half a character, which has no bytes that could be signed
             signatures = tuple(
                 Signature(str(entry["keyid"]), base64.b64decode(entry["sig"], validate=True)) for entry in fields["signatures"]
             )
             return cls(fields["payloadType"], base64.b64decode(fields["payload"], validate=True), signatures)
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise EnvelopeError("not a signed file: damaged, or of another kind") from None

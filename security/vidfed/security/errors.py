@@ -10,9 +10,15 @@ SecurityError
 ├── CredentialError       an investigator's credential does not hold
 ├── TimeWindowError       a message is too old, or from a clock that is ahead
 ├── ReplayError           a message was seen before
+│   └── ReplayMemoryError it cannot be known whether it was: the memory is full, or cannot be read or written
 ├── PeerError             a TLS peer is not the member it says, by that member's own CA
 ├── HomeError             a member's folder or an investigator's kit is incomplete or wrong
-└── AuditError            the audit log cannot be written
+└── AuditError            the audit log cannot be written or read
+    ├── AuditDamagedError     the log is not what its own checkpoints say
+    ├── CheckpointError       a checkpoint is malformed or not signed by whom it should be
+    ├── ProofError            a proof does not show what it should
+    ├── ReceiptError          a receipt does not hold, or the node cannot stand by it
+    └── OversightError        nobody may read the log with this credential
 """
 
 from __future__ import annotations
@@ -58,6 +64,10 @@ class ReplayError(SecurityError):
     """A message was seen before."""
 
 
+class ReplayMemoryError(ReplayError):
+    """It cannot be known whether a message was seen before: the memory is full, or cannot be read or written."""
+
+
 class PeerError(SecurityError):
     """A TLS peer is not the member it says, judged by that member's own CA."""
 
@@ -67,4 +77,24 @@ class HomeError(SecurityError):
 
 
 class AuditError(SecurityError):
-    """The audit log cannot be written."""
+    """The audit log cannot be written or read."""
+
+
+class AuditDamagedError(AuditError):
+    """The log is not what its own checkpoints say: edited, truncated or replaced by an older copy."""
+
+
+class CheckpointError(AuditError):
+    """A checkpoint is malformed or not signed by whom it should be."""
+
+
+class ProofError(AuditError):
+    """A proof does not show what it should."""
+
+
+class ReceiptError(AuditError):
+    """A receipt does not hold, or the node cannot stand by it."""
+
+
+class OversightError(AuditError):
+    """Nobody may read the log with this credential."""

@@ -14,6 +14,8 @@ store/ index/ state/       records, search index; replay memory, audit log and t
 from __future__ import annotations
 
 import functools
+import secrets
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -81,7 +83,7 @@ class MemberHome:
         self.folder = folder
         self.config_path = folder / CONFIG_FILE
         self._settings = read_settings(self.config_path)
-        known = {"member", "trust", "node", "gateway", "policy"}
+        known = {"member", "trust", "node", "gateway", "policy", "audit", "store"}
         if unknown := sorted(self._settings.keys() - known):
             raise HomeError(f"{self.config_path}: unknown section [{unknown[0]}]; known are {', '.join(sorted(known))}")
         self.identity = self.section("member", MemberSection)
@@ -114,6 +116,11 @@ class MemberHome:
         return SigningKey.load(self.folder / "keys/signing.key")
 
     @functools.cached_property
+    def audit_signer(self) -> SigningKey:
+        """The key that signs the audit log's checkpoints. Not the signing key: who holds one cannot forge what the other shows."""
+        return SigningKey.load(self.folder / "keys/audit.key")
+
+    @functools.cached_property
     def ca(self) -> TlsIdentity:
         """The member's CA."""
         return self._tls("ca")
@@ -121,11 +128,6 @@ class MemberHome:
     def node_tls(self) -> TlsIdentity:
         """Return the node's TLS key and certificate, read anew, so that a renewed one is seen."""
         return self._tls("node")
-
-    @functools.cached_property
-    def audit_signer(self) -> SigningKey:
-        """The key that signs the audit log's checkpoints. Not the signing key: who holds one cannot forge what the other shows."""
-        return SigningKey.load(self.folder / "keys/audit.key")
 
     @functools.cached_property
     def entry_signer(self) -> SigningKey:
@@ -192,6 +194,19 @@ def create_home(folder: Path, *, config: str, endpoint: str, anchor: Anchor) -> 
     """
     if folder.exists() and any(folder.iterdir()):
         raise HomeError(f"{folder}: exists and is not empty; keys are never overwritten")
+    # Made beside its place and moved there whole: what fails half-way leaves nothing behind.
+    place = folder.absolute()
+    made = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
+    try:
+        _fill_home(made, config, endpoint, anchor)
+        made.replace(place)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+    return MemberHome(folder)
+
+
+def _fill_home(folder: Path, config: str, endpoint: str, anchor: Anchor) -> None:
     for part in (folder, *(folder / name for name in ("keys", "tls", "trust", "store", "index", "state"))):
         part.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
     write_whole(folder / CONFIG_FILE, config.encode(), mode=PRIVATE_MODE)
@@ -209,14 +224,13 @@ def create_home(folder: Path, *, config: str, endpoint: str, anchor: Anchor) -> 
     member = Member(identity.id, identity.name, endpoint, (signer.public,), (audit_signer.public,), ca.certificate, identity.contact)
     envelope = member_request(Member.from_fields(member.to_fields()), signer, audit_signer)
     write_whole(home.entry_path, Entry.make(home.federation, envelope, {}, entry_signer, 1, system_clock()).to_json())
-    return home
 
 
 def config_text(value: object) -> str:
     """Write one value as TOML: a text, a number, or a list of texts."""
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04X}" for c in escaped) + '"'
+        return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08X}" for c in escaped) + '"'
     if isinstance(value, list | tuple):
         return "[" + ", ".join(config_text(entry) for entry in value) + "]"
     return str(value)

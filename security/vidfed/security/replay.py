@@ -12,7 +12,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from vidfed.security.clock import MINUTE_MS, as_text
-from vidfed.security.errors import ReplayError, TimeWindowError
+from vidfed.security.errors import ReplayError, ReplayMemoryError, TimeWindowError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,21 +43,30 @@ class ReplayMemory:
     """
 
     def __init__(self, path: Path) -> None:
+        """Open the memory at `path`, making it if absent.
+
+        Raises:
+            ReplayMemoryError: it cannot be opened.
+        """
         self._lock = threading.Lock()
-        self._database = sqlite3.connect(path, timeout=5, check_same_thread=False, isolation_level=None)
-        self._database.execute("PRAGMA journal_mode=WAL")
-        self._database.execute("PRAGMA synchronous=FULL")
-        self._database.execute(
-            "CREATE TABLE IF NOT EXISTS seen "
-            "(issuer TEXT, message_id BLOB, issued_ms INTEGER, PRIMARY KEY (issuer, message_id)) WITHOUT ROWID"
-        )
-        self._database.execute("CREATE INDEX IF NOT EXISTS seen_by_time ON seen (issued_ms)")
+        try:
+            self._database = sqlite3.connect(path, timeout=5, check_same_thread=False, isolation_level=None)
+            self._database.execute("PRAGMA journal_mode=WAL")
+            self._database.execute("PRAGMA synchronous=FULL")
+            self._database.execute(
+                "CREATE TABLE IF NOT EXISTS seen "
+                "(issuer TEXT, message_id BLOB, issued_ms INTEGER, PRIMARY KEY (issuer, message_id)) WITHOUT ROWID"
+            )
+            self._database.execute("CREATE INDEX IF NOT EXISTS seen_by_time ON seen (issued_ms)")
+        except sqlite3.Error as error:
+            raise ReplayMemoryError(f"{path}: {error}") from None
 
     def record(self, issuer: str, message_id: bytes, issued_ms: int, now_ms: int) -> None:
         """Remember a message, durably, if it is new.
 
         Raises:
-            ReplayError: it was seen before, the issuer's share of the memory is full, or the memory cannot be written (fails closed).
+            ReplayError: it was seen before.
+            ReplayMemoryError: the issuer's share of the memory is full, or the memory cannot be written (fails closed).
         """
         with self._lock:
             try:
@@ -67,7 +76,7 @@ class ReplayMemory:
                     self._database.execute("DELETE FROM seen WHERE issued_ms < ?", (now_ms - 2 * WINDOW_MS,))
                     (count,) = self._database.execute("SELECT count(*) FROM seen WHERE issuer = ?", (issuer,)).fetchone()
                     if count >= MAX_MESSAGES_PER_ISSUER:
-                        raise ReplayError("too many messages in the time window")
+                        raise ReplayMemoryError("too many messages in the time window")
                     self._database.execute("INSERT INTO seen VALUES (?, ?, ?)", (issuer, message_id, issued_ms))
                     self._database.execute("COMMIT")
                 except BaseException:
@@ -76,7 +85,7 @@ class ReplayMemory:
             except sqlite3.IntegrityError:
                 raise ReplayError("this message was seen before") from None
             except sqlite3.Error as error:
-                raise ReplayError(f"replay memory: {error}") from error
+                raise ReplayMemoryError(f"replay memory: {error}") from error
 
     def close(self) -> None:
         """Close the file."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
@@ -38,6 +39,8 @@ def read_section(settings: Mapping[str, Any], name: str, kind: type[Section], pa
         HomeError: a setting is missing, unknown, or of another type; the message names file, section and setting.
     """
     table = settings.get(name, {})
+    if not isinstance(table, dict):
+        raise HomeError(f"{path}: {name} must be a section, written [{name}]")
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]  # every caller passes a dataclass
     hints = get_type_hints(kind)
     if unknown := sorted(table.keys() - fields.keys()):
@@ -54,8 +57,10 @@ def _value(value: object, hint: object, where: str) -> object:
         if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
             raise HomeError(f"{where} must be a list of texts")
         return tuple(value)
-    if hint is float and type(value) is int:
-        return float(value)
+    if hint is float and type(value) in {int, float}:
+        if not math.isfinite(number := float(value)):  # type: ignore[arg-type]  # a number, by the line above
+            raise HomeError(f"{where} must be a finite number")
+        return number
     if type(value) is not hint:
         raise HomeError(f"{where} must be of type {getattr(hint, '__name__', hint)}, not {type(value).__name__}")
     return value

@@ -1,4 +1,4 @@
-"""Mutual TLS 1.3 between members: each member is its own CA, and a peer is judged by *that member's* CA and nothing else.
+"""Mutual TLS between members: each member is its own CA, and a peer is judged by *that member's* CA and nothing else.
 
 A leaf names its holder in a URI: `vidfed://FEDERATION/MEMBER/node` or `vidfed://FEDERATION/MEMBER/investigator/PSEUDONYM`.
 gRPC can only be given one merged set of roots for incoming connections, by which member A's CA could name member B; so
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 NODE_ROLE = "node"
 INVESTIGATOR_ROLE = "investigator"
 CA_LIFE = timedelta(days=3650)
+MAX_CAS = 2  # of a member: the present one, and while it is replaced the next
 LEAF_LIFE = timedelta(days=30)  # renewed by the services themselves when a third is left
 _BACKDATE = timedelta(minutes=5)  # a peer's clock may be a little behind
 
@@ -117,6 +118,20 @@ def check_identity(identity: TlsIdentity) -> None:
         raise KeyFileError("the TLS key or certificate is damaged") from None
     if key.public_key() != certificate.public_key():
         raise KeyFileError("the TLS key is not that of the certificate")
+
+
+@functools.lru_cache(maxsize=4096)
+def are_cas(authorities_pem: bytes) -> bool:
+    """Tell whether this is one CA certificate, or two while one replaces the other.
+
+    gRPC takes all members' CAs as one text, in which a damaged one spoils the others.
+    """
+    try:
+        authorities = x509.load_pem_x509_certificates(authorities_pem)
+        sound = all(authority.extensions.get_extension_for_class(x509.BasicConstraints).value.ca for authority in authorities)
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+        return False
+    return sound and 1 <= len(authorities) <= MAX_CAS
 
 
 def leaf_expires_ms(certificate: bytes) -> int:

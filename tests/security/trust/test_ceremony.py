@@ -162,7 +162,7 @@ def test_a_revoked_credential_is_known_to_everybody(world: World) -> None:
     source = world.source(mirror := world.mirror())
     assert source.current().member("nl").revoked == frozenset()
     world.folder.accept(world.entry("nl", 2, {"ab" * 16: world.clock()}))
-    mirror.now_gives(world.published())
+    mirror.now_gives(world.published_files())
     assert source.current().member("nl").revoked == {"ab" * 16}
 
 

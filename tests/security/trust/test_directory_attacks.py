@@ -6,9 +6,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tuf.api.metadata import TargetFile
 
 from tests.security.trust.world import HOUR_MS, TIMESTAMP, LyingMirror, World, signed_anew
-from vidfed.security.directory import member_request
+from vidfed.security.directory import MEMBER_REQUEST_TYPE, member_request
+from vidfed.security.envelope import Envelope
 from vidfed.security.errors import DirectoryError, DirectoryExpiredError
 from vidfed.security.keys import SigningKey
 from vidfed.security.trust.anchor import Anchor
@@ -22,7 +24,7 @@ DAY_MS = 24 * HOUR_MS
 
 
 def test_rollback(world: World) -> None:
-    old = world.published()
+    old = world.published_files()
     world.add("fr")
     mirror = world.mirror()
     source = world.source(mirror)
@@ -33,7 +35,7 @@ def test_rollback(world: World) -> None:
 
 
 def test_rollback_after_restart(world: World) -> None:
-    old = world.published()
+    old = world.published_files()
     world.folder.propose_removal("nl")
     world.sign_and_publish()
     assert set(world.source(world.mirror()).current().members) == set()
@@ -42,13 +44,13 @@ def test_rollback_after_restart(world: World) -> None:
 
 def test_rollback_by_the_online_key_of_the_members_list(world: World) -> None:
     """The thief of the online key points a new timestamp to the list of before a removal."""
-    old = world.published()
+    old = world.published_files()
     world.folder.propose_removal("nl")
     world.sign_and_publish()
     mirror = world.mirror()
     source = world.source(mirror)
     source.current()
-    files = world.published() | {name: content for name, content in old.items() if name.endswith(".targets.json")}
+    files = world.published_files() | {name: content for name, content in old.items() if name.endswith(".targets.json")}
     newest = max(int(name.split("/")[1].split(".")[0]) for name in files if name.endswith(".snapshot.json"))
     listed = json.loads(files[f"metadata/{newest}.snapshot.json"])["signed"]["meta"] | {"targets.json": {"version": 2}}
     snapshot = signed_anew(files[f"metadata/{newest}.snapshot.json"], {"version": newest + 1, "meta": listed}, world.online)
@@ -83,12 +85,12 @@ def test_a_newcomer_is_not_frozen_longer_than_the_timestamp_lives(world: World) 
 
 def test_mix_and_match(world: World) -> None:
     """The newest timestamp with the snapshot and lists of before: refused, and what was known goes on, also after a restart."""
-    old = world.published()
+    old = world.published_files()
     mirror = LyingMirror(old)
     source = world.source(mirror)
     source.current()
     world.add("fr")
-    new = world.published()
+    new = world.published_files()
     mirror.now_gives(
         {**new, **{name: old[name] for name in old if name != TIMESTAMP}, "metadata/3.snapshot.json": old["metadata/2.snapshot.json"]}
     )
@@ -107,7 +109,7 @@ def test_threshold_short_by_one(world: World, part: str) -> None:
 
 def test_threshold_short_by_one_published_all_the_same(world: World) -> None:
     """Somebody who has one administrator's key and the online key writes the folder past our own commands."""
-    files = world.published()
+    files = world.published_files()
     targets = signed_anew(files["metadata/2.targets.json"], {"version": 3, "delegations": {"keys": {}, "roles": []}}, world.keys["anna"])
     files["metadata/3.targets.json"] = targets
     meta = json.loads(files["metadata/2.snapshot.json"])["signed"]["meta"] | {"targets.json": {"version": 3}}
@@ -125,7 +127,7 @@ def test_same_key_counted_twice_by_two_signatures(world: World) -> None:
 
 def test_same_key_counted_twice_under_two_ids(world: World) -> None:
     """A root in which one key stands under two ids would let one person be two."""
-    root = json.loads(world.published()["metadata/1.root.json"])
+    root = json.loads(world.published_files()["metadata/1.root.json"])
     anna, ben = tuf_key(world.keys["anna"].public), tuf_key(world.keys["ben"].public)
     root["signed"]["keys"][ben.keyid] = anna.to_dict()
     content = signed_anew(json.dumps(root).encode(), {}, world.keys["anna"], world.keys["ben"])
@@ -146,7 +148,7 @@ def test_revoked_key_reused(world: World) -> None:
     world.folder.propose_removal("nl")
     with pytest.raises(DirectoryError, match="is not one of those that can sign"):
         world.folder.sign(stolen)
-    files = world.published()
+    files = world.published_files()
     removal = signed_anew(files["metadata/3.targets.json"], {"version": 4}, stolen, world.keys["anna"])
     with pytest.raises(DirectoryError, match="targets was signed by 1/2 keys"):
         world.source(LyingMirror(with_targets(world, files, removal, 4))).current()
@@ -156,7 +158,7 @@ def test_revoked_online_key_reused(world: World) -> None:
     stolen = world.online
     world.folder.propose_online_key()
     world.sign_and_publish()
-    files = world.published()
+    files = world.published_files()
     version = json.loads(files[TIMESTAMP])["signed"]["version"]
     files[TIMESTAMP] = signed_anew(files[TIMESTAMP], {"version": version + 1}, stolen)
     with pytest.raises(DirectoryError, match="timestamp was signed by 0/1 keys"):
@@ -169,7 +171,7 @@ def test_root_skipped(world: World) -> None:
     world.sign_and_publish()
     world.folder.propose_renewal()
     world.sign_and_publish()
-    files = world.published()
+    files = world.published_files()
     files["metadata/2.root.json"] = files["metadata/3.root.json"]
     with pytest.raises(DirectoryError, match="Expected root version 2 instead got version 3"):
         world.source(LyingMirror(files)).current()
@@ -204,7 +206,7 @@ def test_endless_data(world: World, name: str) -> None:
 
 def test_diamond_delegation(world: World) -> None:
     """A member that passes on its role, so that a name could be reached by two ways, is left out."""
-    unit, files = world.units["nl"], world.published()
+    unit, files = world.units["nl"], world.published_files()
     key = tuf_key(unit.entry.public)
     second = {"name": "member-fr", "keyids": [key.keyid], "threshold": 1, "terminating": True, "paths": ["members/nl/*"]}
     delegating = {"delegations": {"keys": {key.keyid: key.to_dict()}, "roles": [second]}, "version": 2}
@@ -215,7 +217,7 @@ def test_diamond_delegation(world: World) -> None:
 
 
 def test_a_delegation_that_reaches_beyond_its_member_is_refused(world: World) -> None:
-    files = world.published()
+    files = world.published_files()
     targets = json.loads(files["metadata/2.targets.json"])
     targets["signed"]["delegations"]["roles"][0]["paths"] = ["members/*/*"]
     content = signed_anew(json.dumps(targets).encode(), {"version": 3}, world.keys["anna"], world.keys["ben"])
@@ -227,7 +229,7 @@ def test_a_member_publishing_another_s_entry_is_left_out(world: World) -> None:
     """fr, a member, signs the whole entry of nl into its own role."""
     world.add("fr")
     world.add("nl")
-    unit, files = world.units["fr"], world.published()
+    unit, files = world.units["fr"], world.published_files()
     nl_file = next(content for name, content in files.items() if "/nl/" in name)
     metadata = json.loads(files["metadata/1.member-fr.json"])
     (hashed,) = (name.rpartition("/")[2].split(".")[0] for name, content in files.items() if content == nl_file)
@@ -236,6 +238,21 @@ def test_a_member_publishing_another_s_entry_is_left_out(world: World) -> None:
     files[f"targets/members/fr/{hashed}.member.json"] = nl_file
     directory = world.source(LyingMirror(with_entry(world, files, 2, "fr"))).current()
     assert directory.left_out == {"fr": "has published the entry of nl"}
+
+
+@pytest.mark.parametrize("authority", ["", "garbage", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+def test_a_member_publishing_a_damaged_ca_is_left_out(world: World, authority: str) -> None:
+    """gRPC takes all members' CAs as one text, in which this one would spoil the others."""
+    unit, files = world.units["nl"], world.published_files()
+    listed = world.entry("nl", 2).member.to_fields() | {"tls_ca": authority}
+    content = Envelope(MEMBER_REQUEST_TYPE, json.dumps(listed).encode()).signed_by(unit.signing, unit.audit).to_json()
+    target = TargetFile.from_data("members/nl/member.json", content, ["sha256"])
+    changes = {"version": 2, "targets": {"members/nl/member.json": target.to_dict()}}
+    files["metadata/2.member-nl.json"] = signed_anew(files["metadata/1.member-nl.json"], changes, unit.entry)
+    files[f"targets/members/nl/{target.hashes['sha256']}.member.json"] = content
+    directory = world.source(LyingMirror(with_entry(world, files, 2))).current()
+    assert list(directory.left_out) == ["nl"]
+    assert "CA certificate" in directory.left_out["nl"]
 
 
 def test_stale_mirror(world: World) -> None:

@@ -14,17 +14,15 @@ from vidfed.security.keys import SigningKey
 from vidfed.security.tls import TlsIdentity, make_ca
 from vidfed.security.trust.client import TufDirectory
 from vidfed.security.trust.entry import Entry
-from vidfed.security.trust.federation import FederationFolder
 from vidfed.security.trust.form import Standing, TufSigning
+from vidfed.synthetic.administrators import Administrators
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from vidfed.security.directory import Directory
-    from vidfed.security.trust.draft import Draft
 
-HOLDERS = ("anna", "ben", "cleo")
 HOUR_MS = 3_600_000
 TIMESTAMP = "metadata/timestamp.json"
 
@@ -75,27 +73,19 @@ class Unit:
     ca: TlsIdentity
 
 
-class World:
-    """A federation whose three administrators, two of whom must sign, do what the test says."""
+class World(Administrators):
+    """A federation whose administrators do what the test says, on a clock that stands still."""
 
     def __init__(self, base: Path, federation: str = "test") -> None:
         self.base = base
         self.clock = FakeClock()
-        self.keys = {name: SigningKey.generate() for name in HOLDERS}
-        public = {name: key.public for name, key in self.keys.items()}
-        self.folder = FederationFolder.create(base / "federation", federation, public, 2, clock=self.clock)
+        super().__init__(base / "federation", federation, clock=self.clock)
         self.units: dict[str, Unit] = {}
-        self.sign_and_publish()
         self._sources = 0
 
     @property
     def online(self) -> SigningKey:
         return SigningKey.load(self.folder.online_key_path)
-
-    def sign_and_publish(self, _draft: Draft | None = None, by: tuple[str, ...] = ("anna", "ben")) -> Directory:
-        for name in by:
-            self.folder.sign(self.keys[name])
-        return self.folder.publish()
 
     def unit(self, member: str) -> Unit:
         ca = make_ca("test", member)
@@ -119,14 +109,10 @@ class World:
 
     def add(self, member: str, standing: Standing = Standing.MEMBER) -> Directory:
         version = self.folder.repository.entry_version(member) + 1
-        return self.sign_and_publish(self.folder.propose_member(self.entry(member, version), standing))
-
-    def published(self) -> dict[str, bytes]:
-        folder = self.folder.repository.folder
-        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.json")}
+        return self.admit(self.entry(member, version), standing)
 
     def mirror(self) -> LyingMirror:
-        return LyingMirror(self.published())
+        return LyingMirror(self.published_files())
 
     def source(self, *mirrors: LyingMirror) -> TufDirectory:
         """Return the directory of a newcomer who follows these mirrors."""

@@ -1,7 +1,6 @@
 """The trust directory as a running program holds it.
 
 - Asked for every call, `current` answers from memory; it looks, at the cost of a `stat`, if a folder it follows has changed.
-- Asked for every call, `current` answers from memory; it looks, at the cost of a `stat`, if a folder it follows has changed.
 - What was last complete and verified is kept on disk (`held`). When nobody can be asked, or what they have does not hold, it is used on,
   until its timestamp expires; then `current` fails, and says since when and why.
 - Several processes of one member share the folder: one refreshes, under a lock, the others see it.
@@ -130,7 +129,8 @@ class TufDirectory:
     def files(self) -> dict[str, bytes]:
         """Return the complete set of files that is held, by the names they are published under: for others, who verify it themselves."""
         held = self.held.folder
-        return {str(path.relative_to(held)): path.read_bytes() for path in held.rglob("*.json")}
+        with self._locked():
+            return {str(path.relative_to(held)): path.read_bytes() for path in held.rglob("*.json")}
 
     def refresh(self) -> bool:
         """Ask all mirrors for something newer; tell whether there was. What fails is logged and leaves everything as it is."""
@@ -177,9 +177,7 @@ class TufDirectory:
         stamps = self._stamps_now()
         before = self._known
         problems: list[str] = []
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with (self._folder / "lock").open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with self._locked():
             found = self._newest((*self._follow, *asked), problems) or self._from_held(problems)
         self._stamps = (self.held.stamp(), *stamps[1:])
         if found is not None:
@@ -191,6 +189,14 @@ class TufDirectory:
             _log.warning("trust directory: %s", problem)
         self._problem = problem
         return self._known is not None and self._known != before
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep other processes of this member out of the folder."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (self._folder / "lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def _newest(self, mirrors: Sequence[Mirror], problems: list[str]) -> Directory | None:
         claims = []

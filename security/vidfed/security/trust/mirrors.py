@@ -91,6 +91,24 @@ class OverlayMirror:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class FilesMirror:
+    """Files in memory: a directory that came along inside another file."""
+
+    name: str
+    files: Mapping[str, bytes]
+
+    def open(self, path: str) -> Iterator[bytes]:
+        """Yield the file's content; see `Mirror.open`."""
+        if path not in self.files:
+            raise FileNotFoundError(path)
+        yield self.files[path]
+
+    def stamp(self) -> object:
+        """Return None: they never change."""
+        return None
+
+
 class MirrorFetcher(FetcherInterface):
     """How python-tuf reads from a mirror. It bounds what it takes of each file by itself."""
 

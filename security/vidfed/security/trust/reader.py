@@ -7,7 +7,9 @@ wrong with one member's own signed entry leaves out that member and nobody else.
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -39,10 +41,10 @@ from vidfed.security.trust.form import (
     role_of,
     standing_of,
 )
-from vidfed.security.trust.mirrors import TIMESTAMP_NAME, MirrorFetcher
+from vidfed.security.trust.mirrors import TIMESTAMP_NAME, FilesMirror, MirrorFetcher
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
 
     from tuf.api.metadata import DelegatedRole, TargetFile
 
@@ -96,6 +98,25 @@ def read_directory(mirror: Mirror, cache: Path, anchor: Anchor, now_ms: int) -> 
         raise DirectoryError(f"{mirror.name}: {_said(error)}") from None
     except DirectoryError as error:
         raise DirectoryError(f"{mirror.name}: {error}") from None
+
+
+def read_as_issued(files: Mapping[str, bytes], anchor: Anchor, what: str) -> Directory:
+    """Read a directory that was kept with something else, as of the moment it says it was issued: history may have expired since.
+
+    Args:
+        files: a complete set, by the names they are published under; see `TufDirectory.files`.
+        anchor: where trust starts.
+        what: what they came in, for people.
+
+    Raises:
+        DirectoryError: they do not hold.
+    """
+    mirror = FilesMirror(what, files)
+    try:
+        with tempfile.TemporaryDirectory() as cache:
+            return read_directory(mirror, Path(cache), anchor, claimed_issue_ms(mirror)).directory
+    except OSError as error:
+        raise DirectoryError(f"{what}: {error.strerror or f'lacks {error}'}") from None
 
 
 class _Reader:

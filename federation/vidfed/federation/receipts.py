@@ -1,0 +1,138 @@
+"""Receipts: the signed answers an investigator keeps, each naming the entry in the node's log that must speak of it.
+
+Later the node is asked to prove that the entry is there and says the same. If it cannot, the receipt is the evidence: the node's own
+signature over a position and a commitment that its log does not have.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vidfed.security.audit.entries import commit, read_body
+from vidfed.security.audit.merkle import leaf_hash, verify_consistency, verify_inclusion
+from vidfed.security.audit.notes import Checkpoint, log_origin
+from vidfed.security.documents import read_document
+from vidfed.security.envelope import Envelope
+from vidfed.security.errors import AuditDamagedError, CheckpointError, EnvelopeError, ProofError, ReceiptError, SignatureError
+from vidfed.security.files import write_private
+from vidfed.wire.audit import read_note, read_proof
+from vidfed.wire.errors import WireError
+from vidfed.wire.lookup import answer_digest, read_answer
+from vidfed.wire.values import ANSWER_TYPE, LogReceipt
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vidfed.security.directory import Directory
+    from vidfed.v1.audit_pb2 import GetProofResponse
+
+RECEIPT_KIND = "vidfed-receipt/1"
+_FORM = {"kind": str, "federation": str, "member": str, "asked_ms": int, "case": str, "answer": str}
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """One answer kept.
+
+    Attributes:
+        federation, member: whose node answered.
+        asked_ms: when.
+        case_reference: of the question, for the one who keeps the receipt.
+        answer: the signed answer.
+    """
+
+    federation: str
+    member: str
+    asked_ms: int
+    case_reference: str
+    answer: Envelope
+
+    def save(self, folder: Path) -> Path:
+        """Write the receipt, mode 0600, and return its path."""
+        fields = {
+            "kind": RECEIPT_KIND,
+            "federation": self.federation,
+            "member": self.member,
+            "asked_ms": self.asked_ms,
+            "case": self.case_reference,
+            "answer": base64.b64encode(self.answer.to_json()).decode(),
+        }
+        path = folder / f"{self.asked_ms}-{self.answer.digest.hex()[:12]}-{self.member}.json"
+        write_private(path, json.dumps(fields, indent=1, ensure_ascii=False).encode() + b"\n")
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> Receipt:
+        """Read a receipt.
+
+        Raises:
+            ReceiptError: it is not one.
+        """
+        try:
+            fields = read_document(path.read_bytes(), _FORM, ReceiptError, str(path))
+            answer = Envelope.from_json(base64.b64decode(fields["answer"], validate=True))
+        except OSError as error:
+            raise ReceiptError(f"{path}: {error.strerror}") from None
+        except (EnvelopeError, ValueError) as error:
+            raise ReceiptError(f"{path}: {error}") from None
+        if fields["kind"] != RECEIPT_KIND:
+            raise ReceiptError(f"{path}: not a receipt of this version")
+        return cls(fields["federation"], fields["member"], fields["asked_ms"], fields["case"], answer)
+
+    def read(self, directory: Directory) -> tuple[LogReceipt, Checkpoint, bytes, bytes]:
+        """Return what the node signed: its log receipt, the checkpoint in it, and the digests of question and answer.
+
+        Raises:
+            ReceiptError: the node did not sign this, or it names no entry.
+        """
+        member = directory.member(self.member)
+        try:
+            payload = self.answer.verify(ANSWER_TYPE, member.signing_keys)
+            answer = read_answer(payload)
+            if answer.log is None:
+                raise ReceiptError(f"{self.member} answered {answer.header.status.name} without logging it")
+            checkpoint = Checkpoint.parse(answer.log.checkpoint)
+            checkpoint.verify(log_origin(directory.federation, self.member), member.audit_keys)
+        except (EnvelopeError, SignatureError, WireError, CheckpointError) as error:
+            raise ReceiptError(f"the receipt is not {self.member}'s: {error}") from None
+        return answer.log, checkpoint, answer.header.request_digest, answer_digest(payload)
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A receipt that the node stands by. `opened` tells whether the entry's content was still there to be compared."""
+
+    position: int
+    checkpoint: Checkpoint
+    opened: bool
+
+
+def check_proof(receipt: Receipt, response: GetProofResponse, directory: Directory) -> Checked:
+    """Return if the node's proof bears out the receipt.
+
+    Raises:
+        ReceiptError: it does not; the message says what the node cannot show.
+    """
+    log, then, request_digest, digest = receipt.read(directory)
+    member = directory.member(receipt.member)
+    try:
+        now = Checkpoint.parse(read_note(response.checkpoint))
+        now.verify(log_origin(directory.federation, receipt.member), member.audit_keys)
+        verify_consistency(then.size, now.size, then.root, now.root, read_proof(response.consistency))
+        verify_inclusion(leaf_hash(log.commitment), log.position, now.size, now.root, read_proof(response.inclusion))
+    except (CheckpointError, ProofError, WireError) as error:
+        raise ReceiptError(f"{receipt.member} cannot show that entry {log.position} is in its log: {error}") from None
+    if not response.body:
+        return Checked(log.position, now, opened=False)
+    try:
+        fields = read_body(response.body)
+    except AuditDamagedError as error:
+        raise ReceiptError(f"entry {log.position} of {receipt.member}: {error}") from None
+    if commit(response.salt, response.body) != log.commitment:
+        raise ReceiptError(f"entry {log.position} of {receipt.member}: what it shows is not what it committed to in its answer")
+    if (fields["request"], fields["answer"]) != (request_digest.hex(), digest.hex()):
+        raise ReceiptError(f"entry {log.position} of {receipt.member} speaks of another question or another answer")
+    return Checked(log.position, now, opened=True)

@@ -1,0 +1,83 @@
+"""Which segments to merge, and merging them: pure decisions, and the one job that runs in the background."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vidfed.index import plan
+from vidfed.index.segment import build
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from vidfed.index.algorithms import Algorithm
+    from vidfed.index.snapshot import Sealed
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """When rows are sealed and segments merged. Tests use tiny ones."""
+
+    first_seal_rows: int = 65_536
+    """An index with fewer rows has no segments: FAISS scans it in less time than it takes to load a compiler."""
+    seal_rows: int = 16_384
+    """From then on this many open rows become a segment: scanning them costs about as much as the segments of ten million rows."""
+    most_rows: int = plan.MAX_SEGMENT_ROWS
+    """Segments do not grow beyond this: a row number has three bytes, and merging needs the memory of what it merges once more."""
+    merged_together: int = 4
+    """So many segments of one size class become one of the next: each row is rebuilt once for each fourfold growth of the index."""
+    removed_share: float = 0.25
+    """A segment with more removed rows than this is rebuilt without them."""
+
+
+def to_merge(parts: Sequence[Sealed], sizes: Sizes) -> list[Sealed]:
+    """The segments to replace by one next, smallest first; none where all is well."""
+    for part in parts:
+        if part.removed_rows > sizes.removed_share * part.segment.rows:
+            return [part]
+    classes: dict[int, list[Sealed]] = {}
+    for part in sorted(parts, key=lambda part: part.live_rows):
+        size_class = (part.live_rows // sizes.seal_rows).bit_length() // (sizes.merged_together.bit_length() - 1)
+        classes.setdefault(size_class, []).append(part)
+    for members in classes.values():
+        if len(members) >= sizes.merged_together:
+            chosen, rows = [], 0
+            for part in members:
+                rows += part.live_rows
+                if rows > sizes.most_rows:
+                    break
+                chosen.append(part)
+            if len(chosen) > 1:
+                return chosen
+    return []
+
+
+def merge(algorithm: Algorithm, parts: Sequence[Sealed], threads: int) -> dict[str, NDArray[Any]] | None:
+    """The arrays of one segment of all live rows of `parts`; None where there are none."""
+    labels, codes = [], []
+    for part in parts:
+        rows = part.live()
+        labels.append(part.segment.labels_of(rows))
+        # `take` lets other threads run Python meanwhile; indexing would not.
+        codes.append(part.segment.codes.take(rows, axis=0))
+    all_labels = np.concatenate(labels)
+    if not all_labels.size:
+        return None
+    order = np.argsort(all_labels, kind="stable")
+    return build(algorithm, all_labels.take(order), np.concatenate(codes).take(order, axis=0), threads)
+
+
+def removed_meanwhile(before: Sequence[Sealed], now: Sequence[Sealed]) -> NDArray[np.int64]:
+    """The labels of rows that were removed from the same segments between two states."""
+    labels = [np.empty(0, np.int64)]
+    for old, new in zip(before, now, strict=True):
+        if new.removed is not old.removed:
+            since = new.removed & ~old.removed if old.removed.size else new.removed
+            rows = np.flatnonzero(np.unpackbits(since, count=new.segment.rows, bitorder="little"))
+            labels.append(new.segment.labels_of(rows))
+    return np.concatenate(labels)

@@ -1,0 +1,146 @@
+"""The audit log on the network: proofs of the own log for those who hold a receipt, and the cosigning of others' checkpoints."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import grpc
+
+from vidfed.security.audit import Event
+from vidfed.security.audit.witness import Refusal, WitnessRefusalError
+from vidfed.security.clock import Clock, system_clock
+from vidfed.security.errors import AuditError, DirectoryError, PeerError, ProofError
+from vidfed.security.tls import NODE_ROLE, verify_peer
+from vidfed.v1 import audit_pb2 as pb
+from vidfed.v1 import services_pb2_grpc as rpc
+from vidfed.wire.audit import read_proof, refusal_message
+from vidfed.wire.errors import MalformedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+
+    from vidfed.security.audit import AuditLog, Checkpoint
+    from vidfed.security.audit.witness import Witness
+    from vidfed.security.directory import Directory, DirectorySource
+    from vidfed.security.tls import Peer
+
+_log = logging.getLogger(__name__)
+Response = TypeVar("Response")
+# Each method is served as (request, context) of messages the type checker cannot name here.
+_Context = grpc.aio.ServicerContext
+
+
+@dataclass(frozen=True, slots=True)
+class AuditDesk:
+    """What the service does, without the network. Blocking; called from worker threads."""
+
+    log: AuditLog
+    witness: Witness
+    source: DirectorySource
+    clock: Clock = system_clock
+
+    def admit(self, leaf_pem: bytes) -> tuple[Directory, Peer]:
+        """Return the directory and who calls: a node of some member.
+
+        Raises:
+            PeerError, DirectoryError: nobody who may call.
+        """
+        directory = self.source.current()
+        peer = verify_peer(leaf_pem, directory, self.clock())
+        if peer.role != NODE_ROLE:
+            raise PeerError("not a node")
+        return directory, peer
+
+    def add_checkpoint(self, request: pb.AddCheckpointRequest, leaf_pem: bytes) -> pb.AddCheckpointResponse:
+        """Cosign, or say why not."""
+        directory, peer = self.admit(leaf_pem)
+        try:
+            line = self.witness.add_checkpoint(request.old_size, read_proof(request.proof), request.checkpoint, directory)
+        except MalformedError:
+            return refusal_message(WitnessRefusalError(Refusal.BAD_REQUEST))
+        except WitnessRefusalError as error:
+            _log.warning("checkpoint from %s: %s", peer.member, error)
+            return refusal_message(error)
+        return pb.AddCheckpointResponse(cosignatures=line)
+
+    def witnessed(self, _: pb.GetWitnessedRequest, leaf_pem: bytes) -> pb.GetWitnessedResponse:
+        """Tell what was cosigned last of each log."""
+        self.admit(leaf_pem)
+        return pb.GetWitnessedResponse(checkpoints=[checkpoint.text for _, checkpoint in self.witness.witnessed().values()])
+
+    def consistency(self, request: pb.GetConsistencyRequest, leaf_pem: bytes) -> pb.GetConsistencyResponse:
+        """Prove that the own log only grew."""
+        self.admit(leaf_pem)
+        return pb.GetConsistencyResponse(proof=self.log.prove_consistency(request.old_size, request.new_size))
+
+    def proof(self, request: pb.GetProofRequest, leaf_pem: bytes) -> pb.GetProofResponse:
+        """Prove that an entry is in the own log."""
+        _, peer = self.admit(leaf_pem)
+        entry = self.log.storage.entry(request.position)
+        checkpoint = self._covering(max(request.position + 1, request.known_size))
+        response = pb.GetProofResponse(
+            checkpoint=checkpoint.text,
+            inclusion=self.log.prove_inclusion(request.position, checkpoint.size),
+            consistency=self.log.prove_consistency(request.known_size, checkpoint.size),
+            commitment=entry.commitment,
+        )
+        if entry.salt is not None and entry.body is not None:
+            fields = entry.fields()
+            # An entry may be opened to the one it is about and to nobody else: others could read who asked for what.
+            if (fields["event"], fields["member"]) == (Event.LOOKUP_ANSWERED.value, peer.member):
+                response.salt, response.body = entry.salt, entry.body
+        return response
+
+    def _covering(self, size: int) -> Checkpoint:
+        latest = self.log.latest_checkpoint
+        return latest if latest is not None and latest.size >= size else self.log.checkpoint()
+
+
+class AuditServicer(rpc.AuditServiceServicer):
+    """Hands each call to the desk in a worker thread."""
+
+    def __init__(self, desk: AuditDesk, workers: Executor) -> None:
+        self._desk = desk
+        self._workers = workers
+
+    async def AddCheckpoint(  # noqa: N802 - the name in the .proto
+        self, request: pb.AddCheckpointRequest, context: _Context[pb.AddCheckpointRequest, pb.AddCheckpointResponse]
+    ) -> pb.AddCheckpointResponse:
+        """Cosign another member's checkpoint."""
+        return await self._run(context, lambda leaf: self._desk.add_checkpoint(request, leaf))
+
+    async def GetWitnessed(  # noqa: N802
+        self, request: pb.GetWitnessedRequest, context: _Context[pb.GetWitnessedRequest, pb.GetWitnessedResponse]
+    ) -> pb.GetWitnessedResponse:
+        """Tell what this node cosigned last."""
+        return await self._run(context, lambda leaf: self._desk.witnessed(request, leaf))
+
+    async def GetConsistency(  # noqa: N802
+        self, request: pb.GetConsistencyRequest, context: _Context[pb.GetConsistencyRequest, pb.GetConsistencyResponse]
+    ) -> pb.GetConsistencyResponse:
+        """Prove that this node's log only grew."""
+        return await self._run(context, lambda leaf: self._desk.consistency(request, leaf))
+
+    async def GetProof(  # noqa: N802
+        self, request: pb.GetProofRequest, context: _Context[pb.GetProofRequest, pb.GetProofResponse]
+    ) -> pb.GetProofResponse:
+        """Prove that an entry is in this node's log."""
+        return await self._run(context, lambda leaf: self._desk.proof(request, leaf))
+
+    async def _run(self, context: grpc.aio.ServicerContext, work: Callable[[bytes], Response]) -> Response:  # type: ignore[type-arg]  # any call's
+        (leaf_pem,) = context.auth_context()["x509_pem_cert"]
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._workers, work, leaf_pem)
+        except PeerError:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "not a member's node")
+        except DirectoryError:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "no valid trust directory")
+        except ProofError as error:
+            await context.abort(grpc.StatusCode.OUT_OF_RANGE, str(error))
+        except AuditError as error:
+            _log.error("%s", error)
+            await context.abort(grpc.StatusCode.NOT_FOUND, "the log cannot show that")

@@ -1,0 +1,82 @@
+"""The tables of the record store, as they are now. How older stores get here: migrations/.
+
+One row for each record, with its codes in columns: a lookup, a change and an import each touch one row. A row is never deleted, so
+that numbers are not given twice and a tombstone stays; erasing empties it.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from vidfed.index import Algorithm
+
+REVISION = "0002"
+"""The newest file in migrations/versions; a test keeps them equal."""
+
+metadata = sa.MetaData()
+_BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite numbers rows itself only in a column of type INTEGER
+
+imports = sa.Table(
+    "imports",
+    metadata,
+    sa.Column("id", _BIG, primary_key=True, autoincrement=False),
+    sa.Column("file_name", sa.String, nullable=False),
+    sa.Column("file_sha256", sa.LargeBinary),
+    sa.Column("format", sa.String, nullable=False),
+    sa.Column("tool", sa.String, nullable=False),
+    sa.Column("imported_ms", sa.BigInteger, nullable=False),
+)
+
+records = sa.Table(
+    "records",
+    metadata,
+    sa.Column("id", _BIG, primary_key=True, autoincrement=False),
+    sa.Column("reference", sa.String, nullable=False, unique=True),
+    # The number of the last change to this row, over all rows; whoever keeps an index follows it.
+    sa.Column("version", sa.BigInteger, nullable=False, unique=True),
+    *(sa.Column(algorithm.value, sa.LargeBinary) for algorithm in Algorithm),
+    # Digest of the strongest perceptual hash of a record that has no digest of a file; by it an item is recognised when imported again.
+    sa.Column("likeness", sa.LargeBinary),
+    sa.Column("pdq_quality", sa.Integer),
+    sa.Column("size_bytes", sa.BigInteger),
+    sa.Column("mime_type", sa.String, nullable=False),
+    sa.Column("series", sa.String, nullable=False),
+    sa.Column("tags", sa.String, nullable=False),  # JSON list
+    # The three-valued fields and the handling code are kept as their numbers on the wire.
+    sa.Column("victim_identified", sa.SmallInteger, nullable=False),
+    sa.Column("offender_identified", sa.SmallInteger, nullable=False),
+    sa.Column("distributed", sa.SmallInteger, nullable=False),
+    sa.Column("case_reference", sa.String, nullable=False),
+    sa.Column("case_contact", sa.String, nullable=False),
+    sa.Column("handling_code", sa.SmallInteger, nullable=False),
+    sa.Column("handling_note", sa.String, nullable=False),
+    sa.Column("category", sa.String, nullable=False),
+    sa.Column("category_scale", sa.String, nullable=False),
+    sa.Column("category_region", sa.String, nullable=False),
+    sa.Column("source_grading", sa.String, nullable=False),
+    sa.Column("information_grading", sa.String, nullable=False),
+    sa.Column("sharing", sa.String, nullable=False),
+    sa.Column("source_id", sa.String, nullable=False),
+    sa.Column("review_ms", sa.BigInteger),
+    sa.Column("import_id", sa.BigInteger),
+    sa.Column("created_ms", sa.BigInteger, nullable=False),
+    sa.Column("changed_ms", sa.BigInteger, nullable=False),
+    sa.Column("retracted_ms", sa.BigInteger),
+    sa.Column("retraction_reason", sa.String, nullable=False),
+    sa.Column("erased_ms", sa.BigInteger),
+)
+
+for _name in ("md5", "sha1", "sha256", "likeness", "review_ms"):
+    _present = records.c[_name].is_not(None)
+    sa.Index(f"records_{_name}", records.c[_name], sqlite_where=_present, postgresql_where=_present)
+_numbered = records.c.source_id != ""
+sa.Index("records_source_id", records.c.source_id, sqlite_where=_numbered, postgresql_where=_numbered)
+
+refused_codes = sa.Table(
+    "refused_codes",
+    metadata,
+    # Perceptual hashes that an import found on many unrelated items: a tool's filler, worth nothing.
+    sa.Column("algorithm", sa.String, primary_key=True),
+    sa.Column("code", sa.LargeBinary, primary_key=True),
+    sa.Column("refused_ms", sa.BigInteger, nullable=False),
+)

@@ -1,0 +1,150 @@
+"""The rounds a node makes: has its own checkpoints cosigned by all other members, and compares what they were shown of each other's logs.
+
+A log that shows two members two different pasts is found as soon as these two, or any third that asks both, make a round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import grpc
+
+from vidfed.security.audit.notes import Checkpoint, NoteSignature, log_origin, witness_name
+from vidfed.security.audit.witness import WitnessRefusalError
+from vidfed.security.errors import AuditError, SecurityError
+from vidfed.v1 import audit_pb2 as pb
+from vidfed.v1 import services_pb2_grpc as rpc
+from vidfed.wire.audit import read_cosignatures, read_note, read_proof
+from vidfed.wire.channels import open_channel
+from vidfed.wire.errors import WireError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vidfed.security.audit import AuditLog
+    from vidfed.security.audit.changes import Seen
+    from vidfed.security.audit.witness import Witness
+    from vidfed.security.directory import Directory, DirectorySource, Member
+    from vidfed.security.tls import TlsIdentity
+
+_CALL_S = 10.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Witnessing:
+    """One member's rounds."""
+
+    member: str
+    log: AuditLog
+    witness: Witness
+    source: DirectorySource
+    own_tls: Callable[[], TlsIdentity]
+    seen: Seen
+
+    async def run(self, every_s: float) -> None:
+        """Make a round every so often, for ever."""
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                await self.round()
+            except (SecurityError, OSError) as error:
+                _log.error("no witnesses this time: %s", error)
+
+    async def round(self) -> None:
+        """Ask all other members at the same time.
+
+        Raises:
+            SecurityError: the own log or the trust directory cannot be used.
+        """
+        directory = self.source.current()
+        await asyncio.to_thread(self.seen.trust, self.source)
+        if await asyncio.to_thread(len, self.log):
+            await asyncio.to_thread(self.log.checkpoint)
+        others = [member for member in directory.members.values() if member.id != self.member]
+        await asyncio.gather(*(self._visit(member, directory) for member in others))
+
+    async def _visit(self, other: Member, directory: Directory) -> None:
+        channel = open_channel(other.endpoint, self.own_tls(), directory, other)
+        try:
+            stub = rpc.AuditServiceStub(channel)
+            await self._be_cosigned(stub, other, directory)
+            witnessed = await stub.GetWitnessed(pb.GetWitnessedRequest(), timeout=_CALL_S)
+            for note in witnessed.checkpoints[: len(directory.members)]:
+                await self._compare(read_note(note), directory)
+        except grpc.aio.AioRpcError as error:
+            _log.info("no cosignature of %s this time: %s", other.id, error.code().name)
+        except (AuditError, WireError) as error:
+            _log.error("witness %s: %s", other.id, error)
+        finally:
+            await channel.close()
+
+    async def _be_cosigned(self, stub: rpc.AuditServiceAsyncStub, other: Member, directory: Directory) -> None:
+        own = self.log.latest_checkpoint
+        if own is None:
+            return
+        known = self.witness.cosignatures().get(other.id)
+        old_size = min(known[1].size, own.size) if known else 0
+        try:
+            lines = await self._ask(stub, own, old_size)
+        except WitnessRefusalError as refusal:
+            if refusal.latest_size == old_size:
+                raise
+            if refusal.latest_size > own.size:
+                raise AuditError(
+                    f"it cosigned {refusal.latest_size} entries of this log, which has {own.size}: was an older copy put back?"
+                ) from None
+            lines = await self._ask(stub, own, refusal.latest_size)
+        both = own.with_signatures(NoteSignature.parse(line) for line in lines.splitlines()[:4])
+        if not both.cosignatures(witness_name(directory.federation, other.id), other.audit_keys):
+            raise AuditError("its cosignature does not hold")
+        await asyncio.to_thread(self.witness.remember_cosignature, other.id, both)
+
+    async def _ask(self, stub: rpc.AuditServiceAsyncStub, own: Checkpoint, old_size: int) -> str:
+        proof = await asyncio.to_thread(self.log.prove_consistency, old_size, own.size)
+        request = pb.AddCheckpointRequest(old_size=old_size, proof=proof, checkpoint=own.text)
+        return read_cosignatures(await stub.AddCheckpoint(request, timeout=_CALL_S))
+
+    async def _compare(self, note: str, directory: Directory) -> None:
+        checkpoint = Checkpoint.parse(note)
+        if checkpoint.origin == log_origin(directory.federation, self.member):
+            await asyncio.to_thread(self._compare_own, checkpoint, directory)
+            return
+        differing = await asyncio.to_thread(self.witness.compare, note, directory)
+        if differing is None:
+            return
+        member, older, newer = differing
+        if await asyncio.to_thread(
+            self.witness.judge, member, older, newer, await self._prove(directory.member(member), older, newer, directory)
+        ):
+            return
+        _log.error("the log of %s could not show that its %d entries continue its %d: kept as evidence", member, newer.size, older.size)
+
+    def _compare_own(self, checkpoint: Checkpoint, directory: Directory) -> None:
+        checkpoint.verify(checkpoint.origin, directory.member(self.member).audit_keys)
+        if checkpoint.size > len(self.log) or self.log.root(checkpoint.size) != checkpoint.root:
+            raise AuditError(
+                f"it holds a checkpoint of this log that this log does not continue ({checkpoint.size} entries): "
+                "an older copy was put back, or the audit key is in other hands"
+            )
+
+    async def _prove(self, member: Member, older: Checkpoint, newer: Checkpoint, directory: Directory) -> list[bytes] | None:
+        """Return the proof that the log gives, None if it says that it has none.
+
+        Raises:
+            grpc.aio.AioRpcError: it cannot be asked now; that proves nothing.
+        """
+        channel = open_channel(member.endpoint, self.own_tls(), directory, member)
+        try:
+            request = pb.GetConsistencyRequest(old_size=older.size, new_size=newer.size)
+            response = await rpc.AuditServiceStub(channel).GetConsistency(request, timeout=_CALL_S)
+            return read_proof(response.proof)
+        except grpc.aio.AioRpcError as error:
+            if error.code() in {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.OUT_OF_RANGE}:
+                return None
+            raise
+        finally:
+            await channel.close()

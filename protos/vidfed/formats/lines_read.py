@@ -1,0 +1,190 @@
+"""Formats with one item a line: CSV with a header, ICSE's hash CSV, plain lists."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING
+
+from vidfed.formats import values as read
+from vidfed.formats.entries import Entry, FormatError, Skip
+from vidfed.index import Algorithm
+from vidfed.wire.values import Ternary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from vidfed.formats.source import Source
+
+_ICSE_FLAGS = {"is distributed": "distributed", "victim identified": "victim_identified", "offender identified": "offender_identified"}
+_ICSE_CODES = {"md5": "md5", "sha1": "sha1", "photodna": "photodna"}
+ICSE_COLUMNS = (
+    *_ICSE_CODES,
+    "image id",
+    *_ICSE_FLAGS,
+    "series name",
+    "number of submissions",
+    "file available",
+    "media type",
+    "baseline",
+)
+BASELINE_SCALE = "interpol-baseline"
+_UNAMBIGUOUS = {32: "md5", 40: "sha1", 192: "photodna", 288: "photodna"}  # characters
+
+
+def _rows(source: Source, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line number, values), blank lines left out."""
+    csv.field_size_limit(1 << 20)
+    rows = csv.reader(source.lines(), delimiter=delimiter)
+    try:
+        for row in rows:
+            if any(value.strip() for value in row):
+                yield rows.line_num, row
+    except csv.Error as error:
+        raise FormatError(f"{source.path}: line {rows.line_num}: not a CSV file: {error}") from None
+
+
+def delimiter_of(header: str) -> str:
+    """Return what separates the columns of this header."""
+    return max(",;\t|", key=header.count)
+
+
+def column_name(header: str) -> str | None:
+    """Return the algorithm or the record's field that a column's header names, or None."""
+    plain = header.strip().strip('"').casefold().replace(" ", "_").replace("-", "_")
+    if (algorithm := read.algorithm_name(plain)) is not None:
+        return algorithm
+    if plain in read.RECORD_FIELDS:
+        return plain
+    return read.RECORD_ALIASES.get(plain)
+
+
+def read_csv(source: Source) -> Iterator[Entry | Skip]:
+    """Yield the entries of a CSV file whose first line names the columns: algorithms, and fields of a record.
+
+    Raises:
+        FormatError: a column has an unknown name, none names an algorithm, or it is no CSV.
+    """
+    first = source.head.splitlines()[0]
+    rows = _rows(source, delimiter_of(first))
+    _, header = next(rows)
+    columns: list[str] = []
+    for text in header:
+        name = column_name(text)
+        if name is None:
+            known = ", ".join((*(a.value for a in Algorithm), *read.RECORD_FIELDS))
+            raise FormatError(
+                f"{source.path}: line 1: {text.strip()!r:.60} is no column; the first line must name the columns, from: {known}"
+            )
+        if name in columns:
+            raise FormatError(f"{source.path}: line 1: the column {name} is named twice")
+        columns.append(name)
+    algorithms = {algorithm.value for algorithm in Algorithm}
+    if not algorithms & set(columns):
+        raise FormatError(f"{source.path}: line 1: no column names a hash algorithm")
+    for line, row in rows:
+        if len(row) != len(columns):
+            yield Skip(line, f"{len(row)} values for {len(columns)} columns")
+            continue
+        yield _entry(line, dict(zip(columns, row, strict=True)), algorithms)
+
+
+def _entry(line: int, row: dict[str, str], algorithms: set[str]) -> Entry | Skip:
+    """Read a row strictly: such a file was made for us, so what cannot be read is a mistake."""
+    entry = Entry(line, {}, {})
+    try:
+        for name, text in row.items():
+            value = text.strip()
+            if not value:
+                continue
+            if name in algorithms:
+                entry.codes[name] = read.read_code(name, value)
+            elif (said := read.field_value(name, value)) is not Ternary.UNKNOWN:
+                entry.values[name] = said
+    except ValueError as error:
+        return Skip(line, str(error))
+    return entry if entry.codes else Skip(line, "no hash")
+
+
+def read_icse(source: Source) -> Iterator[Entry | Skip]:
+    """Yield the entries of an ICSE hash CSV: `;`-separated, flags in several spellings, ragged rows.
+
+    A row with too many values had a `;` in its series: what stands before the series is sure and is taken.
+
+    Raises:
+        FormatError: it is no CSV.
+    """
+    rows = _rows(source, ";")
+    _, header = next(rows)
+    columns = [name.strip().casefold() for name in header]
+    for line, row in rows:
+        entry = Entry(line, {}, {})
+        used = columns
+        if any(value.strip() for value in row[len(columns) :]):
+            used = columns[: columns.index("series name")] if "series name" in columns else columns
+            entry.notes.append(f"{len(row)} values for {len(columns)} columns; those after the flags were left out")
+        try:
+            _icse_row(entry, dict(zip(used, row, strict=False)))
+        except read.EmptyFileError as error:
+            yield Skip(line, str(error))
+            continue
+        yield entry if entry.codes else Skip(line, "; ".join(["no usable hash", *entry.notes]))
+
+
+def _icse_row(entry: Entry, row: dict[str, str]) -> None:
+    for name, text in row.items():
+        value = text.strip()
+        if not value:
+            continue
+        try:
+            if name in _ICSE_CODES:
+                entry.codes[name] = read.read_code(name, value)
+            elif name in _ICSE_FLAGS:
+                if (said := read.ternary(value)) is not Ternary.UNKNOWN:
+                    entry.values[_ICSE_FLAGS[name]] = said
+            elif name == "series name":
+                entry.values["series"] = read.text(value)
+            elif name == "media type":
+                entry.values["mime_type"] = read.text(value)
+            elif name == "image id":
+                entry.values["case_reference"] = f"ICSE {read.text(value)}"
+            elif name == "baseline" and (said := read.ternary(value)) is not Ternary.UNKNOWN:
+                entry.values |= {"category": said.code, "category_scale": BASELINE_SCALE}
+        except read.EmptyFileError:
+            raise
+        except ValueError as error:
+            entry.notes.append(f"{name}: {error}; left out")
+
+
+def read_list(source: Source, algorithm: str | None) -> Iterator[Entry | Skip]:
+    """Yield the entries of a list: one hash a line, or `algorithm:hash`; what follows a hash after a space is passed over.
+
+    Args:
+        source: the file.
+        algorithm: name of the algorithm; None: told by the length, where that tells it.
+
+    Raises:
+        FormatError: the length does not tell the algorithm.
+    """
+    for line, text in enumerate(source.lines(), 1):
+        stripped = text.strip()
+        if not stripped or stripped.startswith(("#", "//")):
+            continue
+        prefix, colon, rest = stripped.partition(":")
+        named = read.algorithm_name(prefix) if colon else None
+        value = _first(rest if named else stripped)
+        name = named or algorithm or _UNAMBIGUOUS.get(len(value))
+        if name is None and len(value) in {16, 64} and not set(value.casefold()) - set("0123456789abcdef"):
+            choice = "sha256 or pdq" if len(value) == 64 else "phash, dhash, ahash or whash"  # noqa: PLR2004 - 32 bytes in hex
+            raise FormatError(f"{source.path}: line {line}: {len(value)} hex digits may be {choice}: say which with --algorithm")
+        if name is None:
+            yield Skip(line, f"{len(value)} characters: the length of no hash")
+            continue
+        try:
+            yield Entry(line, {name: read.read_code(name, value)}, {})
+        except ValueError as error:
+            yield Skip(line, str(error))
+
+
+def _first(text: str) -> str:
+    words: Sequence[str] = text.strip().split(None, 1)
+    return words[0].strip('",;*') if words else ""

@@ -1,0 +1,111 @@
+"""Which format a file is in, from its beginning; the name of the file says nothing."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from vidfed.formats.entries import Entry, FormatError, Skip
+from vidfed.formats.lines_read import ICSE_COLUMNS, column_name, delimiter_of, read_csv, read_icse, read_list
+from vidfed.formats.ncmec_read import read_ncmec
+from vidfed.formats.source import Source
+from vidfed.formats.values import algorithm_name
+from vidfed.formats.vics_read import VicsAbout, read_vics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+FORMATS = ("vics", "icse", "csv", "list", "ncmec")
+_LABELS = {"vics": "VICS JSON", "icse": "ICSE hash CSV", "csv": "CSV", "list": "list of hashes", "ncmec": "NCMEC Hash Sharing XML"}
+_ICSE_MARKS = {"image id", "number of submissions", "file available", "is distributed"}
+
+
+@dataclass(slots=True)
+class HashFile:
+    """A file of hashes whose format is known.
+
+    Attributes:
+        source: the file; its `read_bytes` tell how far reading is.
+        format: one of FORMATS.
+        notes: what the operator should know about the file as a whole; complete after reading.
+        tool: that wrote it; known after reading has begun.
+    """
+
+    source: Source
+    format: str
+    algorithm: str | None = None
+    notes: list[str] = field(default_factory=list)
+    _vics: VicsAbout | None = None
+
+    @property
+    def label(self) -> str:
+        """The format's name for people, with its version where the file told it."""
+        version = f" {self._vics.version}" if self._vics and self._vics.version else ""
+        return _LABELS[self.format] + version
+
+    @property
+    def tool(self) -> str:
+        """The program that wrote the file, where it says so."""
+        return self._vics.tool if self._vics else ""
+
+    def entries(self, *, region: str | None = None, keep: Callable[[int, dict[str, Any]], None] | None = None) -> Iterator[Entry | Skip]:
+        """Yield the entries, once.
+
+        Args:
+            region: of a VICS file's categories, where the file does not say.
+            keep: see `read_vics`.
+
+        Raises:
+            FormatError: the file cannot be used as a whole.
+        """
+        if self.format == "vics":
+            self._vics = VicsAbout("", region or "", "", self.notes)
+            return read_vics(self.source, self._vics, keep=keep)
+        if self.format == "ncmec":
+            return read_ncmec(self.source, self.notes)
+        if self.format == "icse":
+            return read_icse(self.source)
+        return read_csv(self.source) if self.format == "csv" else read_list(self.source, self.algorithm)
+
+
+def open_hash_file(path: Path, *, format_name: str | None = None, algorithm: str | None = None) -> HashFile:
+    """Open a file of hashes and recognise its format and encoding.
+
+    Args:
+        path: the file.
+        format_name: one of FORMATS, where it is not to be recognised.
+        algorithm: of a plain list.
+
+    Raises:
+        FormatError: the file cannot be read, or is of no known format.
+    """
+    source = Source(path)
+    return HashFile(source, format_name or _recognise(source), algorithm)
+
+
+def _recognise(source: Source) -> str:
+    head = source.head.lstrip()
+    if head.startswith(("{", "[")):
+        return "vics"
+    if head.startswith("<"):
+        return "ncmec"
+    lines = [line for line in source.head.splitlines() if line.strip()]
+    cells = [cell.strip() for cell in next(csv.reader(lines[:1], delimiter=delimiter_of(lines[0])), [])]
+    names = {cell.casefold() for cell in cells}
+    if {"md5", "photodna"} & names and _ICSE_MARKS & names and names <= {*ICSE_COLUMNS, ""}:
+        return "icse"
+    if any(column_name(cell) for cell in cells):
+        return "csv"
+    first = next((line.strip() for line in lines if not line.lstrip().startswith(("#", "//"))), "")
+    prefix, colon, rest = first.partition(":")
+    words = (rest if colon and algorithm_name(prefix) else first).split(None, 1)
+    value = words[0].strip('",;*') if words else ""
+    if len(value) in {16, 32, 40, 64, 192, 288} and value.isascii() and not set(value) - _HASH_CHARACTERS:
+        return "list"
+    known = ", ".join(_LABELS.values())
+    raise FormatError(f"{source.path}: not recognised; known are {known}. A CSV file's first line must name its columns")
+
+
+_HASH_CHARACTERS = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ+/=")

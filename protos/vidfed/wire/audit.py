@@ -1,0 +1,61 @@
+"""The audit log's messages: lengths checked, refusals as values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vidfed.security.audit.merkle import HASH_BYTES, MAX_PROOF_HASHES
+from vidfed.security.audit.notes import MAX_NOTE_BYTES
+from vidfed.security.audit.witness import Refusal, WitnessRefusalError
+from vidfed.v1 import audit_pb2 as pb
+from vidfed.wire.errors import MalformedError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_TO_WIRE = {
+    Refusal.BAD_REQUEST: pb.WITNESS_REFUSAL_BAD_REQUEST,
+    Refusal.FORBIDDEN: pb.WITNESS_REFUSAL_FORBIDDEN,
+    Refusal.UNKNOWN_LOG: pb.WITNESS_REFUSAL_UNKNOWN_LOG,
+    Refusal.CONFLICT: pb.WITNESS_REFUSAL_CONFLICT,
+    Refusal.UNPROVEN: pb.WITNESS_REFUSAL_UNPROVEN,
+}
+_FROM_WIRE = {number: refusal for refusal, number in _TO_WIRE.items()}
+
+
+def read_proof(hashes: Sequence[bytes]) -> list[bytes]:
+    """Return a proof's hashes.
+
+    Raises:
+        MalformedError: too many, or one of the wrong length.
+    """
+    if len(hashes) > MAX_PROOF_HASHES or any(len(found) != HASH_BYTES for found in hashes):
+        raise MalformedError(f"a proof is at most {MAX_PROOF_HASHES} hashes of {HASH_BYTES} bytes")
+    return list(hashes)
+
+
+def read_note(text: str) -> str:
+    """Return a note's text.
+
+    Raises:
+        MalformedError: too long.
+    """
+    if len(text) > MAX_NOTE_BYTES:
+        raise MalformedError(f"a note of more than {MAX_NOTE_BYTES} characters")
+    return text
+
+
+def refusal_message(error: WitnessRefusalError) -> pb.AddCheckpointResponse:
+    """Write a witness's refusal."""
+    return pb.AddCheckpointResponse(refusal=_TO_WIRE[error.refusal], latest_size=error.latest_size)
+
+
+def read_cosignatures(response: pb.AddCheckpointResponse) -> str:
+    """Return the signature lines of a witness's response.
+
+    Raises:
+        WitnessRefusalError: it refused.
+    """
+    if response.refusal or not response.cosignatures:
+        raise WitnessRefusalError(_FROM_WIRE.get(response.refusal, Refusal.BAD_REQUEST), response.latest_size)
+    return read_note(response.cosignatures)

@@ -1,0 +1,84 @@
+"""Two members' exports side by side: what one says it asked or answered, and the other does not, or says otherwise.
+
+Both ends of a lookup log the same two digests. Deleting or inventing an entry on one side therefore shows here. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from vidfed.security.audit.entries import Event
+from vidfed.security.clock import MINUTE_MS, as_text
+
+if TYPE_CHECKING:
+    from vidfed.security.audit.export import ExportReport
+
+SLACK_MS = 2 * MINUTE_MS  # clocks may differ by one, and an answer may be logged on one side before the range of the other begins
+_NO_ANSWER = {"TIMEOUT", "UNREACHABLE", "PROTOCOL_ERROR"}
+
+
+@dataclass(slots=True)
+class Comparison:
+    """What came of comparing.
+
+    Attributes:
+        from_ms, to_ms: the time both exports cover, less SLACK_MS at either end.
+        agreed: lookups of which both say the same.
+        unanswered: lookups that one asked and got no reply to, by its own log.
+        findings: one-sided entries and disagreements, one sentence each.
+    """
+
+    from_ms: int
+    to_ms: int
+    agreed: int = 0
+    unanswered: int = 0
+    findings: list[str] = field(default_factory=list)
+
+
+def compare(one: ExportReport, other: ExportReport) -> Comparison:
+    """Compare two verified exports of different members."""
+    spans = [[fields["time_ms"] for _, fields in export.entries] for export in (one, other)]
+    if not all(spans):
+        return Comparison(0, 0)
+    result = Comparison(max(map(min, spans)) + SLACK_MS, min(map(max, spans)) - SLACK_MS)
+    if min(len(span) for span in spans) and result.to_ms < result.from_ms:  # short exports: compare all the same
+        result.from_ms, result.to_ms = max(map(min, spans)) - SLACK_MS, min(map(max, spans)) + SLACK_MS
+    for asker, answerer in ((one, other), (other, one)):
+        _compare_direction(asker, answerer, result)
+    return result
+
+
+def _compare_direction(asker: ExportReport, answerer: ExportReport, result: Comparison) -> None:
+    received = _by_request(asker, Event.LOOKUP_RECEIVED, answerer.member)
+    answered = _by_request(answerer, Event.LOOKUP_ANSWERED, asker.member)
+    for request, entries in received.items():
+        for position, fields in entries:
+            if fields["outcome"] in _NO_ANSWER:
+                result.unanswered += 1
+                continue
+            theirs = answered.get(request, [])
+            if any(said["answer"] == fields["answer"] for _, said in theirs):
+                result.agreed += 1
+            elif theirs:
+                result.findings.append(
+                    f"{_named(asker, position, fields)} logged another answer than {answerer.member} in its entry {theirs[0][0]}"
+                )
+            elif result.from_ms <= fields["time_ms"] <= result.to_ms:
+                result.findings.append(f"{_named(asker, position, fields)} has an answer of {answerer.member}, whose log has none")
+    for request, entries in answered.items():
+        for position, fields in entries:
+            if request not in received and result.from_ms <= fields["time_ms"] <= result.to_ms:
+                result.findings.append(f"{_named(answerer, position, fields)} answered {asker.member}, whose log has no such question")
+
+
+def _by_request(export: ExportReport, event: Event, member: str) -> dict[str, list[tuple[int, dict[str, Any]]]]:
+    found: dict[str, list[tuple[int, dict[str, Any]]]] = {}
+    for position, fields in export.entries:
+        if fields["event"] == event.value and fields["member"] == member:
+            found.setdefault(fields["request"], []).append((position, fields))
+    return found
+
+
+def _named(export: ExportReport, position: int, fields: dict[str, Any]) -> str:
+    return f"entry {position} of {export.member} ({as_text(fields['time_ms'])}, question {fields['request'][:16]})"

@@ -1,0 +1,241 @@
+"""The audit log: an append-only Merkle tree in a SQLite file. An entry is on disk before `append` returns.
+
+Many threads may append at once: whoever comes first commits for all that wait, so that one write to disk serves many replies. Several
+processes of one member (node, gateway, commands) share the file; each reads the tree's edge anew when another has written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, NamedTuple
+
+from vidfed.security.audit.entries import seal
+from vidfed.security.audit.merkle import Frontier, consistency_proof, inclusion_proof, read_frontier, tree_root
+from vidfed.security.audit.notes import Checkpoint
+from vidfed.security.audit.storage import Storage, insert_rows
+from vidfed.security.audit.turns import Turns, Waiting
+from vidfed.security.clock import Clock, system_clock
+from vidfed.security.errors import AuditDamagedError, AuditError
+from vidfed.security.files import write_private
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from vidfed.security.audit.entries import AuditEntry
+    from vidfed.security.keys import Signer
+
+_MAX_BATCH = 5_000  # entries in one commit: bounds memory, and how long the first of them waits
+
+
+class LogPosition(NamedTuple):
+    """Where an entry is: its position, from 0, and the 32-byte commitment that is its leaf."""
+
+    position: int
+    commitment: bytes
+
+
+class AuditLog:
+    """One member's log, opened for appending. Safe from several threads and processes."""
+
+    def __init__(self, path: Path, origin: str, signer: Signer, *, clock: Clock = system_clock) -> None:
+        """Open the log and compare it with its own last checkpoint, in the file and beside it.
+
+        Args:
+            path: SQLite file; made if absent. The last checkpoint is kept beside it too, with suffix `.checkpoint`.
+            origin: the log's name, see `notes.log_origin`.
+            signer: the member's audit key.
+            clock: gives the time of checkpoints.
+
+        Raises:
+            AuditDamagedError: the log is not what its last checkpoint says; it must not be continued.
+            AuditError: it cannot be opened.
+        """
+        self.origin = origin
+        self.storage = Storage(path, origin)
+        self._signer = signer
+        self._clock = clock
+        self._beside = path.with_suffix(".checkpoint")
+        self._turns = Turns()
+        self._frontier = Frontier()
+        self._closed = False
+        try:
+            self._latest = self._check_last()
+        except BaseException:
+            self.storage.close()
+            raise
+
+    def __len__(self) -> int:
+        return self.storage.size()
+
+    def append(self, entry: AuditEntry) -> LogPosition:
+        """Write one entry; it is on disk when this returns.
+
+        Raises:
+            AuditError: it was not written; the caller must not answer.
+        """
+        return self.append_many((entry,))[0]
+
+    def append_many(self, entries: Sequence[AuditEntry]) -> list[LogPosition]:
+        """Write entries one after the other, all or none.
+
+        Raises:
+            AuditError: none was written.
+        """
+        own = Waiting([seal(entry) for entry in entries])
+        if own.entries and self._turns.take(own):
+            self._write_waiting(own)
+        if own.error is not None:
+            raise AuditError(str(own.error)) from own.error
+        return [LogPosition(own.first + offset, entry.commitment) for offset, entry in enumerate(own.entries)]
+
+    def checkpoint(self) -> Checkpoint:
+        """Sign the log's present state, or return the last checkpoint if nothing was added since.
+
+        Raises:
+            AuditError: it cannot be kept; then it is not given out either.
+        """
+        with self._alone(), self.storage.writing() as database:
+            self._catch_up()
+            if self._latest is not None and self._latest.size == self._frontier.size:
+                return self._latest
+            signed = Checkpoint(self.origin, self._frontier.size, self._frontier.root()).signed_by(self._signer)
+            row = (signed.size, self._clock(), signed.text)
+            if database.execute("INSERT OR IGNORE INTO checkpoints VALUES (?, ?, ?)", row).rowcount == 0:
+                # Another process signed this size. Ed25519 is deterministic, so an honest one signed the very same bytes.
+                signed = self._stored_checkpoint() or signed
+        # A copy outside the database: who puts an old database back must find and change this too, and the witnesses.
+        try:
+            write_private(self._beside, signed.text.encode())
+        except OSError as error:
+            raise AuditError(f"{self._beside}: {error.strerror}") from None
+        self._latest = signed
+        return signed
+
+    @property
+    def latest_checkpoint(self) -> Checkpoint | None:
+        """The newest checkpoint this process signed or found, None before the first."""
+        return self._latest
+
+    def prove_inclusion(self, position: int, size: int) -> list[bytes]:
+        """Return the proof that the entry is in the log's first `size` entries.
+
+        Raises:
+            ProofError: it is not.
+            AuditError: the log cannot be read, or is damaged.
+        """
+        self._check_size(size)
+        return inclusion_proof(self.storage.read_hashes, position, size)
+
+    def prove_consistency(self, old: int, new: int) -> list[bytes]:
+        """Return the proof that the first `new` entries only add to the first `old`.
+
+        Raises:
+            ProofError: there is none.
+            AuditError: the log cannot be read, or is damaged.
+        """
+        self._check_size(new)
+        return consistency_proof(self.storage.read_hashes, old, new)
+
+    def root(self, size: int) -> bytes:
+        """Return the root over the first `size` entries."""
+        self._check_size(size)
+        return tree_root(self.storage.read_hashes, size)
+
+    def drop(self, positions: Sequence[int] = (), *, before: int = 0) -> int:
+        """Drop salts and bodies of single entries, and of all before a position; leaves stay. Say so in the log first.
+
+        Returns:
+            How many entries lost their content.
+
+        Raises:
+            AuditError: nothing was dropped.
+        """
+        statement = "UPDATE entries SET salt = NULL, case_salt = NULL, body = NULL WHERE body IS NOT NULL AND "
+        with self._alone():
+            with self.storage.writing() as database:
+                dropped = database.execute(statement + "position < ?", (before,)).rowcount
+                for position in positions:
+                    dropped += database.execute(statement + "position = ?", (position,)).rowcount
+            self.storage.forget_deleted()
+        return dropped
+
+    def close(self) -> None:
+        """Sign a last checkpoint and close. Closing twice is closing once."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if len(self):
+                self.checkpoint()
+        finally:
+            self.storage.close()
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Have the turn to write."""
+        own = Waiting()
+        self._turns.take(own)
+        self._turns.gather(own, 0)
+        try:
+            yield
+        finally:
+            self._turns.pass_on()
+
+    def _write_waiting(self, own: Waiting) -> None:
+        """Write this caller's entries and what others wait with, in one transaction."""
+        batch = self._turns.gather(own, _MAX_BATCH)
+        error: AuditError | None = AuditError("audit log: interrupted")
+        try:
+            self._write(batch)
+            error = None
+        except AuditError as failure:
+            error = failure
+        finally:
+            self._turns.finish(own, batch, error)
+            self._turns.pass_on()
+
+    def _write(self, batch: list[Waiting]) -> None:
+        with self.storage.writing() as database:
+            self._catch_up()
+            edge = self._frontier.copy()  # replaces the present one only when all is on disk
+            rows: list[tuple[object, ...]] = []
+            hashes: list[tuple[object, ...]] = []
+            for waiting in batch:
+                waiting.first = edge.size
+                for entry in waiting.entries:
+                    rows.append((edge.size, *entry))
+                    hashes += edge.append(entry.leaf_hash)
+            insert_rows(database, "entries", rows)
+            insert_rows(database, "hashes", hashes)
+        self._frontier = edge
+
+    def _catch_up(self) -> None:
+        """Read the tree's edge if another process has appended since. Called inside a writing transaction."""
+        size = self.storage.size()
+        if size < self._frontier.size:
+            raise AuditDamagedError(f"{self.storage.path}: {size} entries are left of {self._frontier.size}: the log was cut while in use")
+        if size != self._frontier.size:
+            self._frontier = read_frontier(self.storage.read_hashes, size)
+
+    def _check_last(self) -> Checkpoint | None:
+        known = [self._stored_checkpoint()]
+        with contextlib.suppress(FileNotFoundError):
+            known.append(Checkpoint.parse(self._beside.read_text(encoding="utf-8")))
+        found = [checkpoint for checkpoint in known if checkpoint is not None]
+        size = self.storage.size()
+        for checkpoint in found:
+            if checkpoint.origin != self.origin or checkpoint.size > size or self.root(checkpoint.size) != checkpoint.root:
+                raise AuditDamagedError(
+                    f"{self.storage.path}: the log has {size} entries and is not what its checkpoint of {checkpoint.size} entries says. "
+                    "It was edited, cut, or replaced by an older copy, and must not be continued: `vidfed audit verify` says more"
+                )
+        return max(found, key=lambda checkpoint: checkpoint.size, default=None)
+
+    def _stored_checkpoint(self) -> Checkpoint | None:
+        stored = self.storage.latest_checkpoint()
+        return Checkpoint.parse(stored[1]) if stored else None
+
+    def _check_size(self, size: int) -> None:
+        if not 0 <= size <= (have := self.storage.size()):
+            raise AuditError(f"the log has {have} entries, not {size}")

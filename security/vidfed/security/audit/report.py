@@ -1,0 +1,270 @@
+"""The transparency report: what a log says in numbers, without a case, a person or a picture in it. Pure.
+
+Every count is told as a range: 1 to 4 as such, everything else down to the multiple of 5 it lies above (20 to 24). Totals are rounded by
+themselves, so that no small count can be found by subtraction. Ranges of several members add up, which is how reports are combined without
+seeing anybody's log. Shares and times are left out where fewer than MIN_COUNT cases stand behind them or behind their opposite.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from vidfed.security.audit.entries import Event
+from vidfed.security.clock import as_text
+from vidfed.security.documents import read_document
+from vidfed.security.envelope import Envelope
+from vidfed.security.errors import AuditError, EnvelopeError, SignatureError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from vidfed.security.audit.notes import Checkpoint
+    from vidfed.security.directory import Directory
+    from vidfed.security.keys import Signer
+
+REPORT_TYPE = "application/vnd.vidfed.audit-report.v1+json"
+SCHEMA = "vidfed.audit-report/1"
+MIN_COUNT = 5  # smaller counts could point to a single case
+_STEP = 5
+_FORM = {
+    "schema": str,
+    "federation": str,
+    "members": list,
+    "from_ms": int,
+    "to_ms": int,
+    "made_ms": int,
+    "checkpoints": dict,
+    "totals": dict,
+    "tables": dict,
+    "shares": dict,
+    "times_ms": dict,
+}
+Range = list[int]  # [at least, at most]
+
+TABLES = {
+    "answered_by_member": "Questions answered, by asking member",
+    "answered_by_purpose": "Questions answered, by purpose",
+    "answered_by_outcome": "Questions received, by what became of them",
+    "asked_by_purpose": "Own questions, by purpose",
+    "received_by_member": "Replies received, by answering member",
+    "received_by_outcome": "Replies received, by what they say",
+    "per_day": "Questions received, by day",
+    "operations": "Entries, by operation",
+    "changes": "Changes, corrections, erasures and readings",
+}
+TOTALS = {
+    "received": "Questions received from members",
+    "answered": "of these answered",
+    "refused": "of these refused",
+    "with_hits": "answered with at least one record",
+    "records_told": "records told about",
+    "asked": "Questions of own investigators",
+    "hashes": "Hashes searched for others",
+}
+_OTHER = {Event.LOOKUP_ANSWERED.value, Event.LOOKUP_ASKED.value, Event.LOOKUP_RECEIVED.value}
+
+
+@dataclass(slots=True)
+class _Gathered:
+    totals: Counter[str] = field(default_factory=Counter)
+    tables: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in TABLES})
+    times: dict[str, list[int]] = field(default_factory=lambda: {"answering": [], "being_answered": []})
+
+
+def make_report(
+    entries: Iterable[dict[str, Any]], *, federation: str, member: str, from_ms: int, to_ms: int, made_ms: int, checkpoint: Checkpoint
+) -> dict[str, Any]:
+    """Count a member's entries.
+
+    Args:
+        entries: opened entries of the time [from_ms, to_ms); others are left out.
+        federation: of the member.
+        member: whose log.
+        from_ms: begin of the time reported on.
+        to_ms: its end.
+        made_ms: now.
+        checkpoint: the log's state the report is derived from.
+    """
+    gathered = _Gathered()
+    for entry in entries:
+        if from_ms <= entry["time_ms"] < to_ms:
+            _count(entry, gathered)
+    totals = gathered.totals
+    return {
+        "schema": SCHEMA,
+        "federation": federation,
+        "members": [member],
+        "from_ms": from_ms,
+        "to_ms": to_ms,
+        "made_ms": made_ms,
+        "checkpoints": {member: checkpoint.text},
+        "totals": {name: blurred(totals[name]) for name in TOTALS},
+        "tables": {name: {key: blurred(count) for key, count in sorted(table.items())} for name, table in gathered.tables.items()},
+        "shares": {
+            "hit_rate_percent": _percent(totals["with_hits"], totals["answered"]),
+            "refusal_rate_percent": _percent(totals["refused"], totals["received"]),
+        },
+        "times_ms": {name: _quantiles(times) for name, times in gathered.times.items()},
+    }
+
+
+def combine(reports: Sequence[dict[str, Any]], *, made_ms: int) -> dict[str, Any]:
+    """Add up the reports of different members over the same time.
+
+    Shares are computed anew from the ranges, and times are left per member, as medians do not add up.
+
+    Raises:
+        AuditError: a member is in two of them, or they differ in federation or time.
+    """
+    if not reports:
+        raise AuditError("no reports to combine")
+    first = reports[0]
+    members = [member for report in reports for member in report["members"]]
+    if len(set(members)) != len(members):
+        raise AuditError("a member is in two of the reports")
+    if any(report[name] != first[name] for report in reports for name in ("federation", "from_ms", "to_ms")):
+        raise AuditError("the reports are of different federations or times")
+    totals = {name: _sum(report["totals"].get(name, [0, 0]) for report in reports) for name in TOTALS}
+    tables: dict[str, dict[str, Range]] = {}
+    for name in TABLES:
+        keys = sorted({key for report in reports for key in report["tables"].get(name, {})})
+        tables[name] = {key: _sum(report["tables"].get(name, {}).get(key, [0, 0]) for report in reports) for key in keys}
+    times: dict[str, Any] = {}
+    for report in reports:
+        if len(report["members"]) == 1:
+            times |= {f"{report['members'][0]}: {name}": found for name, found in report["times_ms"].items()}
+        else:
+            times |= report["times_ms"]
+    return {
+        **{name: first[name] for name in ("schema", "federation", "from_ms", "to_ms")},
+        "members": sorted(members),
+        "made_ms": made_ms,
+        "checkpoints": {member: note for report in reports for member, note in report["checkpoints"].items()},
+        "totals": totals,
+        "tables": tables,
+        "shares": {
+            "hit_rate_percent": _percent(totals["with_hits"][0], totals["answered"][0]),
+            "refusal_rate_percent": _percent(totals["refused"][0], totals["received"][0]),
+        },
+        "times_ms": times,
+    }
+
+
+def sign_report(report: dict[str, Any], signer: Signer) -> Envelope:
+    """Sign a report with the member's signing key."""
+    return Envelope(REPORT_TYPE, json.dumps(report, sort_keys=True, ensure_ascii=False).encode()).signed_by(signer)
+
+
+def read_report(content: bytes, directory: Directory) -> tuple[dict[str, Any], str]:
+    """Verify a signed report.
+
+    Returns:
+        (the report, the member that signed it).
+
+    Raises:
+        AuditError: no member signed it, or it is not a report.
+    """
+    try:
+        envelope = Envelope.from_json(content)
+    except EnvelopeError as error:
+        raise AuditError(f"not a report: {error}") from None
+    for member in directory.members.values():
+        try:
+            payload = envelope.verify(REPORT_TYPE, member.signing_keys)
+        except SignatureError:
+            continue
+        except EnvelopeError as error:
+            raise AuditError(f"not a report: {error}") from None
+        report = read_document(payload, _FORM, AuditError, "report")
+        if report["schema"] != SCHEMA or report["federation"] != directory.federation:
+            raise AuditError("a report of another version or federation")
+        if report["members"] != [member.id] and len(report["members"]) == 1:
+            raise AuditError(f"a report about {report['members'][0]}, signed by {member.id}")
+        _check_ranges(report)
+        return report, member.id
+    raise AuditError("the report is not signed by a member of this federation")
+
+
+def blurred(count: int) -> Range:
+    """Return the range in which a count is told."""
+    if not count:
+        return [0, 0]
+    if count < MIN_COUNT:
+        return [1, MIN_COUNT - 1]
+    low = count // _STEP * _STEP
+    return [low, low + _STEP - 1]
+
+
+def range_text(found: Range) -> str:
+    """Write a range for people."""
+    low, high = found
+    return str(low) if low == high else f"{low}\u2013{high}"
+
+
+def _count(entry: dict[str, Any], gathered: _Gathered) -> None:
+    totals, tables, event = gathered.totals, gathered.tables, entry["event"]
+    tables["operations"][entry["operation"]] += 1
+    details = entry["details"]
+    if event == Event.LOOKUP_ANSWERED.value:
+        totals["received"] += 1
+        totals["hashes"] += _number(details, "hashes")
+        tables["answered_by_outcome"][entry["outcome"]] += 1
+        tables["per_day"][as_text(entry["time_ms"])[:10]] += 1
+        if entry["outcome"] != "ANSWERED":
+            totals["refused"] += 1
+            return
+        totals["answered"] += 1
+        totals["with_hits"] += bool(_number(details, "hits"))
+        totals["records_told"] += len(entry["records"])
+        tables["answered_by_member"][entry["member"]] += 1
+        tables["answered_by_purpose"][entry["purpose"]] += 1
+        gathered.times["answering"].append(_number(details, "took_ms"))
+    elif event == Event.LOOKUP_ASKED.value:
+        totals["asked"] += 1
+        tables["asked_by_purpose"][entry["purpose"]] += 1
+    elif event == Event.LOOKUP_RECEIVED.value:
+        tables["received_by_member"][entry["member"]] += 1
+        tables["received_by_outcome"][entry["outcome"]] += 1
+        if entry["answer"]:
+            gathered.times["being_answered"].append(_number(details, "took_ms"))
+    if event not in _OTHER and entry["outcome"] != "BEGUN":
+        tables["changes"][event] += 1
+
+
+def _number(details: dict[str, Any], name: str) -> int:
+    value = details.get(name, 0)
+    return value if isinstance(value, int) else 0
+
+
+def _percent(part: int, whole: int) -> int | None:
+    return round(100 * part / whole) if part >= MIN_COUNT and whole - part >= MIN_COUNT else None
+
+
+def _quantiles(times: list[int]) -> dict[str, int] | None:
+    if len(times) < 2 * MIN_COUNT:
+        return None
+    ordered = sorted(times)
+    # The very slowest would be one person's question; nothing beyond the 90th percentile is told.
+    return {"median": ordered[len(ordered) // 2], "p90": ordered[len(ordered) * 9 // 10]}
+
+
+def _sum(ranges: Iterable[Range]) -> Range:
+    low = high = 0
+    for found in ranges:
+        low, high = low + found[0], high + found[1]
+    return [low, high]
+
+
+def _check_ranges(report: dict[str, Any]) -> None:
+    """Refuse a signed report whose numbers are not of the form that `combine` and the page rely on."""
+    ranges = [*report["totals"].values()]
+    for table in report["tables"].values():
+        if not isinstance(table, dict):
+            raise AuditError("report: a table is malformed")
+        ranges += table.values()
+    for found in ranges:
+        if not isinstance(found, list) or [type(bound) for bound in found] != [int, int] or not 0 <= found[0] <= found[1]:
+            raise AuditError("report: a count is not a range")

@@ -1,0 +1,171 @@
+"""Checking a whole log: every entry against its leaf, every leaf against the tree, the tree against every checkpoint known.
+
+Anybody who can read the file can do this; nothing of what entries say is shown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from vidfed.security.audit.entries import Event, read_body
+from vidfed.security.audit.merkle import Frontier
+from vidfed.security.audit.notes import Checkpoint
+from vidfed.security.errors import AuditError, CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from vidfed.security.audit.entries import SealedEntry
+    from vidfed.security.audit.storage import Storage
+    from vidfed.security.keys import PublicKey
+
+_MAX_FINDINGS = 50  # a log that is wrong everywhere says so soon enough
+
+
+@dataclass(frozen=True, slots=True)
+class KnownCheckpoint:
+    """A checkpoint of this log that somebody holds: the log itself, a file beside it, a witness, a receipt."""
+
+    holder: str
+    checkpoint: Checkpoint
+
+
+@dataclass(slots=True)
+class VerifyReport:
+    """What checking found.
+
+    Attributes:
+        origin: whose log.
+        entries: how many there are.
+        opened: how many still have their content, and it is what their leaf says.
+        dropped: how many had it dropped, announced in the log.
+        checkpoints: how many were compared.
+        root: over all entries.
+        findings: what is wrong, one sentence each; empty if nothing is.
+        notes: what is not wrong but should be known.
+    """
+
+    origin: str
+    entries: int = 0
+    opened: int = 0
+    dropped: int = 0
+    checkpoints: int = 0
+    root: bytes = b""
+    findings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def holds(self) -> bool:
+        """True if nothing is wrong."""
+        return not self.findings
+
+    def find(self, text: str) -> None:
+        """Add a finding."""
+        if len(self.findings) < _MAX_FINDINGS:
+            self.findings.append(text)
+
+
+@dataclass(slots=True)
+class DropsAnnounced:
+    """Which entries may lack their content, by what the log itself says."""
+
+    before: int = 0
+    positions: set[int] = field(default_factory=set)
+
+    def read(self, position: int, entry: SealedEntry) -> None:
+        """Take note of one entry, if it announces that content is dropped. It can speak of earlier entries only."""
+        if entry.body is None or not (b'"log-pruned"' in entry.body or b'"log-erased"' in entry.body):
+            return
+        fields = read_body(entry.body)
+        if fields["event"] == Event.LOG_PRUNED.value:
+            self.before = max(self.before, min(int(fields["details"]["before"]), position))
+        elif fields["event"] == Event.LOG_ERASED.value:
+            self.positions |= {int(named) for named in fields["details"]["positions"] if int(named) < position}
+
+    def cover(self, position: int) -> bool:
+        """Tell whether this entry's content may be missing."""
+        return position < self.before or position in self.positions
+
+
+def verify_log(storage: Storage, keys: Sequence[PublicKey], known: Iterable[KnownCheckpoint] = ()) -> VerifyReport:
+    """Check a whole log.
+
+    Args:
+        storage: the log.
+        keys: the member's audit keys, from the trust directory.
+        known: checkpoints others hold; those in the log itself are always compared.
+
+    Returns:
+        What was found; an unreadable log is a finding, not an exception.
+    """
+    (_, origin), report = storage.about, VerifyReport(storage.about[1])
+    checkpoints = _signed_checkpoints(storage, keys, known, report)
+    drops = DropsAnnounced()
+    missing: list[int] = []
+    edge = Frontier()
+    stored: dict[tuple[int, int], bytes] = {}
+    try:
+        stored = {(level, position): found for level, position, found in storage.stored_hashes()}
+        _compare(checkpoints, edge, report)
+        for position, entry in storage.entries(0, 1 << 62):
+            if position != edge.size:
+                report.find(f"entries {edge.size} to {position - 1} are gone")
+                return report
+            _check_content(position, entry, drops, missing, report)
+            for level, place, expected in edge.append(entry.leaf_hash):
+                if stored.pop((level, place), None) != expected:
+                    report.find(f"the tree's stored hash {place} at level {level} is not that of its entries")
+            _compare(checkpoints, edge, report)
+    except AuditError as error:
+        report.find(f"the log of {origin} cannot be read: {error}")
+    report.entries, report.root = edge.size, edge.root()
+    if stored:
+        report.find(f"{len(stored)} stored hashes belong to entries that are gone")
+    for size, holders in sorted(checkpoints.items()):
+        for holder, _ in holders:
+            report.find(f"the log has {edge.size} entries, but {holder} has a signed checkpoint of {size}: it was cut or put back")
+    for position in missing:
+        if drops.cover(position):
+            report.dropped += 1
+        else:
+            report.find(f"entry {position}: its content was removed, and no entry announces that")
+    return report
+
+
+def _check_content(position: int, entry: SealedEntry, drops: DropsAnnounced, missing: list[int], report: VerifyReport) -> None:
+    if entry.body is None and entry.salt is None:
+        missing.append(position)
+    elif not entry.opens():
+        report.find(f"entry {position}: its content is not what was logged")
+    else:
+        report.opened += 1
+        drops.read(position, entry)
+
+
+def _signed_checkpoints(
+    storage: Storage, keys: Sequence[PublicKey], known: Iterable[KnownCheckpoint], report: VerifyReport
+) -> dict[int, list[tuple[str, bytes]]]:
+    """Return (holder, root) by size of all checkpoints that the log's key signed; one that it did not sign is a finding."""
+    found = list(known)
+    for _, note in storage.checkpoints():
+        try:
+            found.append(KnownCheckpoint("the log itself", Checkpoint.parse(note)))
+        except CheckpointError as error:
+            report.find(f"a checkpoint in the log is damaged: {error}")
+    by_size: dict[int, list[tuple[str, bytes]]] = {}
+    for entry in found:
+        try:
+            entry.checkpoint.verify(report.origin, keys)
+        except CheckpointError as error:
+            report.find(f"a checkpoint of {entry.checkpoint.size} entries held by {entry.holder}: {error}")
+            continue
+        report.checkpoints += 1
+        by_size.setdefault(entry.checkpoint.size, []).append((entry.holder, entry.checkpoint.root))
+    return by_size
+
+
+def _compare(checkpoints: dict[int, list[tuple[str, bytes]]], edge: Frontier, report: VerifyReport) -> None:
+    for holder, root in checkpoints.pop(edge.size, ()):
+        if root != edge.root():
+            report.find(f"the first {edge.size} entries are not those of the signed checkpoint that {holder} has: the log was edited")

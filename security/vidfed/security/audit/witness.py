@@ -1,0 +1,279 @@
+"""A witness of other members' logs, by the rules of https://c2sp.org/tlog-witness, and the evidence it keeps.
+
+Rules, in this order: the log is a member's; its signature holds; the old size is not above the new one; the old size is the one cosigned
+last; at equal size the root is equal; the proof leads from the state cosigned last to the new one. Comparing and storing are one
+transaction, or two requests at once could make the witness go back. What is signed by the log and yet refused is kept: it may prove a fork.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum, unique
+from typing import TYPE_CHECKING, Any
+
+from vidfed.security.audit.merkle import EMPTY_ROOT, verify_consistency
+from vidfed.security.audit.notes import Checkpoint, log_origin, witness_name
+from vidfed.security.clock import SECOND_MS, Clock, system_clock
+from vidfed.security.errors import AuditError, CheckpointError, ProofError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from vidfed.security.directory import Directory
+    from vidfed.security.keys import Signer
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS cosigned (
+    member TEXT PRIMARY KEY, size INTEGER NOT NULL, root BLOB NOT NULL, time_ms INTEGER NOT NULL, note TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS evidence (
+    id INTEGER PRIMARY KEY, member TEXT NOT NULL, kind TEXT NOT NULL, time_ms INTEGER NOT NULL, held TEXT NOT NULL, shown TEXT NOT NULL,
+    UNIQUE (member, kind, held, shown)
+);
+CREATE TABLE IF NOT EXISTS cosignatures (witness TEXT PRIMARY KEY, size INTEGER NOT NULL, time_ms INTEGER NOT NULL, note TEXT NOT NULL);
+"""
+_MAX_EVIDENCE = 1_000  # of one member: a liar may not fill the disk; what came first counts
+_BUSY_S = 10.0
+
+
+@unique
+class Refusal(Enum):
+    """Why a witness does not cosign."""
+
+    BAD_REQUEST = "malformed, or the old size is larger than the new one"
+    FORBIDDEN = "not signed with a key of that log"
+    UNKNOWN_LOG = "no log of any other member"
+    CONFLICT = "not the state cosigned last, or the same size with another root"
+    UNPROVEN = "the proof does not lead from the state cosigned last to this one"
+
+
+class WitnessRefusalError(AuditError):
+    """A witness does not cosign. `latest_size` is that of the checkpoint it cosigned last."""
+
+    def __init__(self, refusal: Refusal, latest_size: int = 0) -> None:
+        super().__init__(f"the witness does not cosign: {refusal.value}")
+        self.refusal = refusal
+        self.latest_size = latest_size
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Two checkpoints that one log signed and that cannot both be true (`fork`), or of which it could not show that they are (`unproven`).
+
+    Attributes:
+        id: number.
+        member: whose log.
+        kind: `fork` or `unproven`.
+        time_ms: when it was found.
+        held: the note held here.
+        shown: the note that contradicts it; both with the log's signature.
+    """
+
+    id: int
+    member: str
+    kind: str
+    time_ms: int
+    held: Checkpoint
+    shown: Checkpoint
+
+
+class Witness:
+    """One member as witness of all others. Its memory is a SQLite file; safe from several threads and processes."""
+
+    def __init__(self, path: Path, *, federation: str, member: str, signer: Signer, clock: Clock = system_clock) -> None:
+        """Open the memory at `path`, making it if absent.
+
+        Raises:
+            AuditError: it cannot be opened.
+        """
+        self.federation = federation
+        self.member = member
+        self._signer = signer
+        self._clock = clock
+        self._path = path
+        self._lock = threading.Lock()
+        try:
+            path.touch(mode=0o600)
+            self._database = sqlite3.connect(path, timeout=_BUSY_S, check_same_thread=False, isolation_level=None)
+            self._database.execute("PRAGMA journal_mode=WAL")
+            self._database.execute("PRAGMA synchronous=FULL")
+            self._database.executescript(_SCHEMA)
+        except (sqlite3.Error, OSError) as error:
+            raise AuditError(f"{path}: {error}") from None
+
+    def add_checkpoint(self, old_size: int, proof: Sequence[bytes], note: str, directory: Directory) -> str:
+        """Cosign a checkpoint and return the signature line, once it is remembered durably.
+
+        Args:
+            old_size: of the checkpoint that the log believes was cosigned last, 0 if none.
+            proof: consistency proof from there.
+            note: the checkpoint.
+            directory: names the logs and their keys.
+
+        Raises:
+            WitnessRefusalError: a rule is broken.
+            AuditError: it cannot be remembered.
+        """
+        try:
+            checkpoint = Checkpoint.parse(note)
+        except CheckpointError:
+            raise WitnessRefusalError(Refusal.BAD_REQUEST) from None
+        member = self._verified(checkpoint, directory)
+        if not 0 <= old_size <= checkpoint.size:
+            raise WitnessRefusalError(Refusal.BAD_REQUEST)
+        with self._writing() as database:
+            held = self._held(database, member)
+            held_size, held_root = (held.size, held.root) if held else (0, EMPTY_ROOT)
+            if old_size != held_size:
+                if held and checkpoint.size == held.size and checkpoint.root != held.root:
+                    self._keep(database, member, "fork", held, checkpoint)
+                refusal = Refusal.CONFLICT
+            elif held and checkpoint.size == held_size and checkpoint.root != held_root:
+                self._keep(database, member, "fork", held, checkpoint)
+                refusal = Refusal.CONFLICT
+            else:
+                try:
+                    verify_consistency(held_size, checkpoint.size, held_root, checkpoint.root, proof)
+                except ProofError:
+                    if held:
+                        self._keep(database, member, "unproven", held, checkpoint)
+                    refusal = Refusal.UNPROVEN
+                else:
+                    return self._cosign(database, member, checkpoint)
+        # Raised after the transaction, which has kept the evidence.
+        raise WitnessRefusalError(refusal, held_size)
+
+    def compare(self, note: str, directory: Directory) -> tuple[str, Checkpoint, Checkpoint] | None:
+        """Look at a checkpoint of a log that another witness was shown.
+
+        Returns:
+            None if it agrees with what is held here, or is known here to be false; else (member, the older, the newer), two checkpoints of
+            which the log must still show that one continues the other.
+
+        Raises:
+            WitnessRefusalError: it is no member's, or the log did not sign it.
+            AuditError: the memory cannot be read or written.
+        """
+        try:
+            checkpoint = Checkpoint.parse(note)
+        except CheckpointError:
+            raise WitnessRefusalError(Refusal.BAD_REQUEST) from None
+        member = self._verified(checkpoint, directory)
+        with self._writing() as database:
+            held = self._held(database, member)
+            if held is None or (checkpoint.size, checkpoint.root) == (held.size, held.root):
+                return None
+            if checkpoint.size == held.size:
+                self._keep(database, member, "fork", held, checkpoint)
+                return None
+        return (member, held, checkpoint) if held.size < checkpoint.size else (member, checkpoint, held)
+
+    def judge(self, member: str, older: Checkpoint, newer: Checkpoint, proof: Sequence[bytes] | None) -> bool:
+        """Return whether the log showed that `newer` continues `older`; keep both as evidence if its proof does not.
+
+        Args:
+            member: whose log.
+            older: signed by the log, the smaller one.
+            newer: signed by the log.
+            proof: what the log gave, None if it refused.
+        """
+        try:
+            if proof is None:
+                raise ProofError("none was given")
+            verify_consistency(older.size, newer.size, older.root, newer.root, proof)
+        except ProofError:
+            with self._writing() as database:
+                self._keep(database, member, "unproven", older, newer)
+            return False
+        return True
+
+    def witnessed(self) -> dict[str, tuple[int, Checkpoint]]:
+        """Return by member (time in ms, checkpoint with both signatures) of what was cosigned last."""
+        return {
+            row[0]: (row[1], Checkpoint.parse(row[2])) for row in self._fetch("SELECT member, time_ms, note FROM cosigned ORDER BY member")
+        }
+
+    def evidence(self) -> list[Evidence]:
+        """Return what was kept, oldest first."""
+        rows = self._fetch("SELECT id, member, kind, time_ms, held, shown FROM evidence ORDER BY id")
+        return [
+            Evidence(number, member, kind, time_ms, Checkpoint.parse(held), Checkpoint.parse(shown))
+            for number, member, kind, time_ms, held, shown in rows
+        ]
+
+    def remember_cosignature(self, witness: str, checkpoint: Checkpoint) -> None:
+        """Remember what another member cosigned of the own log; the newest of each is kept."""
+        row = (witness, checkpoint.size, self._clock(), checkpoint.text)
+        with self._writing() as database:
+            database.execute(
+                "INSERT INTO cosignatures VALUES (?, ?, ?, ?) ON CONFLICT (witness) DO UPDATE SET size = excluded.size, "
+                "time_ms = excluded.time_ms, note = excluded.note WHERE excluded.size >= size",
+                row,
+            )
+
+    def cosignatures(self) -> dict[str, tuple[int, Checkpoint]]:
+        """Return by witness (time in ms, own checkpoint with its cosignature) of what others cosigned of the own log."""
+        rows = self._fetch("SELECT witness, time_ms, note FROM cosignatures ORDER BY witness")
+        return {row[0]: (row[1], Checkpoint.parse(row[2])) for row in rows}
+
+    def close(self) -> None:
+        """Close the memory."""
+        with self._lock:
+            self._database.close()
+
+    def _verified(self, checkpoint: Checkpoint, directory: Directory) -> str:
+        """Return whose log signed this."""
+        for member in directory.members.values():
+            if member.id != self.member and checkpoint.origin == log_origin(self.federation, member.id):
+                try:
+                    checkpoint.verify(checkpoint.origin, member.audit_keys)
+                except CheckpointError:
+                    raise WitnessRefusalError(Refusal.FORBIDDEN) from None
+                return member.id
+        raise WitnessRefusalError(Refusal.UNKNOWN_LOG)
+
+    def _cosign(self, database: sqlite3.Connection, member: str, checkpoint: Checkpoint) -> str:
+        now_ms = self._clock()
+        line = checkpoint.cosigned_by(witness_name(self.federation, self.member), self._signer, now_ms // SECOND_MS)
+        # Others' cosignatures that came along are not kept: nothing is known of them here.
+        own = [signature for signature in checkpoint.signatures if signature.name == checkpoint.origin]
+        both = Checkpoint(checkpoint.origin, checkpoint.size, checkpoint.root).with_signatures([*own, line])
+        row = (member, checkpoint.size, checkpoint.root, now_ms, both.text)
+        database.execute("INSERT OR REPLACE INTO cosigned VALUES (?, ?, ?, ?, ?)", row)
+        return line.line
+
+    def _held(self, database: sqlite3.Connection, member: str) -> Checkpoint | None:
+        row = database.execute("SELECT note FROM cosigned WHERE member = ?", (member,)).fetchone()
+        return Checkpoint.parse(row[0]) if row else None
+
+    def _keep(self, database: sqlite3.Connection, member: str, kind: str, held: Checkpoint, shown: Checkpoint) -> None:
+        (count,) = database.execute("SELECT count(*) FROM evidence WHERE member = ?", (member,)).fetchone()
+        if count < _MAX_EVIDENCE:
+            row = (member, kind, self._clock(), held.text, shown.text)
+            database.execute("INSERT OR IGNORE INTO evidence (member, kind, time_ms, held, shown) VALUES (?, ?, ?, ?, ?)", row)
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                self._database.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._database
+                    self._database.execute("COMMIT")
+                except BaseException:
+                    if self._database.in_transaction:
+                        self._database.execute("ROLLBACK")
+                    raise
+            except sqlite3.Error as error:
+                raise AuditError(f"{self._path}: {error}") from error
+
+    def _fetch(self, query: str) -> list[Any]:
+        with self._lock:
+            try:
+                return self._database.execute(query).fetchall()
+            except sqlite3.Error as error:
+                raise AuditError(f"{self._path}: {error}") from error

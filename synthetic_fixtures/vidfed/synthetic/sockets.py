@@ -1,0 +1,154 @@
+"""A federation over real sockets inside one process: true TLS, true gateways, and nodes that behave as a test tells them to.
+
+Everything runs on the event loop of the test and listens on free loopback ports. For real processes see `local`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Self
+
+import grpc
+
+from vidfed.federation.bookkeeping import Bookkeeping
+from vidfed.federation.fanout import Nodes
+from vidfed.federation.gateway import GatewaySection, GatewayServicer
+from vidfed.node.config import render_config
+from vidfed.security.audit.member import open_log
+from vidfed.security.clock import system_clock
+from vidfed.security.home import MemberHome, create_home
+from vidfed.security.kit import Kit, issue_kit
+from vidfed.security.trust.entry import Entry
+from vidfed.security.trust.own import OwnEntry
+from vidfed.synthetic.administrators import Administrators
+from vidfed.synthetic.memory import answer_to, sign_answer
+from vidfed.v1 import services_pb2_grpc as rpc
+from vidfed.v1 import trust_pb2_grpc as trust_rpc
+from vidfed.wire.channels import SERVER_OPTIONS, server_credentials
+from vidfed.wire.envelope import read_call, to_message
+from vidfed.wire.errors import Status
+from vidfed.wire.lookup import read_request
+from vidfed.wire.trust import TrustServicer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from vidfed.security.audit import AuditLog
+    from vidfed.security.keys import Signer
+    from vidfed.security.trust.client import TufDirectory
+    from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
+    from vidfed.v1.services_pb2 import LookupCall
+
+FEDERATION = "sockets"
+_HOST = "127.0.0.1"
+
+
+class ScriptedNode(rpc.NodeServiceServicer):
+    """A node that replies what a test tells it to."""
+
+    def __init__(self, reply: Callable[[LookupCall], Awaitable[EnvelopeMessage]]) -> None:
+        self._reply = reply
+
+    async def Lookup(  # noqa: N802 - the name in the .proto
+        self, request: LookupCall, context: grpc.aio.ServicerContext[LookupCall, EnvelopeMessage]
+    ) -> EnvelopeMessage:
+        """Reply to one lookup."""
+        del context
+        return await self._reply(request)
+
+
+def no_hit(call: LookupCall, member: str, signer: Signer, audit_signer: Signer, **header: object) -> EnvelopeMessage:
+    """Return a member's 'no hit' to this call, signed; it does not look anything up. `header` replaces fields of the answer's header."""
+    request = read_call(call)[1]
+    answer = answer_to(read_request(request.payload), request.digest, member, audit_signer, Status.ANSWERED, system_clock(), **header)
+    return to_message(sign_answer(answer, signer))
+
+
+class SocketFederation:
+    """Members with folders on disk, in-process servers, one trust directory. Use as an async context manager."""
+
+    def __init__(self, folder: Path, *members: str) -> None:
+        """Make the members below `folder`; nobody serves yet."""
+        self.folder = folder
+        self.administrators = Administrators(folder / "federation", FEDERATION)
+        self.homes: dict[str, MemberHome] = {}
+        self._stack = contextlib.AsyncExitStack()
+        for member in members:
+            config = render_config(
+                federation=FEDERATION,
+                member=member,
+                name=f"Unit {member}",
+                contact="desk",
+                listen=f"{_HOST}:0",
+                gateway_listen=f"{_HOST}:0",
+                directory_folder=str(self.administrators.published),
+                answer_members=members,
+            )
+            place = folder / member
+            self.homes[member] = create_home(place, config=config, endpoint=f"{_HOST}:1", anchor=self.administrators.anchor)
+            self.administrators.admit(Entry.load(self.homes[member].entry_path))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    def move(self, member: str, endpoint: str) -> None:
+        """Publish a directory in which this member's node is elsewhere."""
+        self.administrators.folder.accept(OwnEntry(self.homes[member]).renew(endpoint=endpoint))
+
+    async def serve(self, member: str, register: Callable[[grpc.aio.Server], None]) -> str:
+        """Start a server with this member's certificate and return its address."""
+        home = self.homes[member]
+        server = grpc.aio.server(options=SERVER_OPTIONS)
+        register(server)
+        port = server.add_secure_port(f"{_HOST}:0", server_credentials(home.node_tls, home.directory_source()))
+        await server.start()
+        self._stack.push_async_callback(server.stop, None)
+        return f"{_HOST}:{port}"
+
+    async def start_node(self, member: str, servicer: rpc.NodeServiceServicer) -> str:
+        """Start a node and list its address."""
+        address = await self.serve(member, lambda server: rpc.add_NodeServiceServicer_to_server(servicer, server))
+        self.move(member, address)
+        return address
+
+    async def start_honest(self, *members: str) -> None:
+        """Start nodes that know nothing, and say so."""
+        for member in members:
+            await self.start_node(member, ScriptedNode(self.honest(member)))
+
+    def honest(self, member: str, **header: object) -> Callable[[LookupCall], Awaitable[EnvelopeMessage]]:
+        """Return the reply of a node that knows nothing, and says so."""
+        signer, audit_signer = self.homes[member].signer, self.homes[member].audit_signer
+
+        async def reply(call: LookupCall) -> EnvelopeMessage:
+            return no_hit(call, member, signer, audit_signer, **header)
+
+        return reply
+
+    def gateway(self, member: str, *, deadline_s: float = 20.0, audit: AuditLog | None = None) -> GatewayServicer:
+        """Return this member's true gateway, not serving yet."""
+        home = self.homes[member]
+        nodes = Nodes(home.node_tls)
+        self._stack.push_async_callback(nodes.close)
+        if audit is None:
+            audit = self._stack.enter_context(contextlib.closing(open_log(home)))
+        section = GatewaySection(f"{_HOST}:0", deadline_s)
+        return GatewayServicer(home, section, home.directory_source(), nodes, Bookkeeping(audit, member))
+
+    async def start_gateway(
+        self, member: str, servicer: rpc.GatewayServiceServicer | None = None, directory_source: TufDirectory | None = None
+    ) -> Kit:
+        """Start a gateway, the true one and with the true directory if none is given, and return a new kit of who asks through it."""
+        serving = servicer or self.gateway(member)
+        trust = TrustServicer(directory_source or self.homes[member].directory_source(), lambda peer: peer.member == member, system_clock)
+
+        def register(server: grpc.aio.Server) -> None:
+            rpc.add_GatewayServiceServicer_to_server(serving, server)
+            trust_rpc.add_TrustServiceServicer_to_server(trust, server)
+
+        address = await self.serve(member, register)
+        return issue_kit(self.homes[member], self.folder / f"kit-of-{member}", gateway=address)

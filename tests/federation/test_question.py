@@ -1,0 +1,123 @@
+"""From what a person names to questions that fit into messages."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vidfed.federation.errors import QuestionError
+from vidfed.federation.items import items_of_hashes, items_of_pictures, parse_distances
+from vidfed.federation.question import Item, Justification, split
+from vidfed.index import Algorithm, DistanceError, HashTextError
+from vidfed.synthetic.pictures import picture
+from vidfed.wire.values import MAX_CODES, MAX_TEXT, Purpose
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHA = "0123456789abcdef" * 4
+
+
+def item(codes: int, label: str = "x") -> Item:
+    return Item(label, {Algorithm.PDQ: tuple(bytes([code % 256]) * 32 for code in range(codes))})
+
+
+@settings(max_examples=40)
+@given(st.lists(st.integers(1, 400), max_size=12))
+def test_every_code_of_every_item_is_asked_exactly_once_and_in_order(counts: list[int]) -> None:
+    items = [item(count, str(number)) for number, count in enumerate(counts)]
+    parts = list(split(items, {}))
+    assert [each for part in parts for each in part.items] == items
+    for part in parts:
+        (column,) = part.columns
+        assert len(column.codes) == len(column.items) <= MAX_CODES
+        for number, each in enumerate(part.items):
+            own = column.codes[column.items == number]
+            assert tuple(code.tobytes() for code in own) == each.codes[Algorithm.PDQ]
+
+
+def test_items_are_packed_as_tightly_as_they_fit() -> None:
+    assert [len(part.items) for part in split([item(MAX_CODES), item(1), item(MAX_CODES - 1), item(1)], {})] == [1, 2, 1]
+
+
+def test_no_items_are_no_question() -> None:
+    assert list(split([], {})) == []
+
+
+@pytest.mark.parametrize("codes", [0, MAX_CODES + 1])
+def test_an_item_without_a_hash_or_with_too_many_is_refused_by_name(codes: int) -> None:
+    with pytest.raises(QuestionError, match=r"photo\.jpg"):
+        list(split([item(codes, "photo.jpg")], {}))
+
+
+def test_distances_are_the_algorithm_s_own_unless_somebody_says_otherwise() -> None:
+    both = Item("x", {Algorithm.PDQ: (bytes(32),), Algorithm.PHASH: (bytes(8),)})
+    (part,) = split([both], {Algorithm.PDQ: 7})
+    assert [column.max_distance for column in part.columns] == [7, Algorithm.PHASH.default_distance]
+    with pytest.raises(DistanceError):
+        list(split([both], {Algorithm.PDQ: 65}))
+
+
+def test_each_algorithm_has_one_column_with_its_own_items() -> None:
+    (part,) = split([item(2), Item("y", {Algorithm.MD5: (bytes(16),), Algorithm.PDQ: (bytes(32),)})], {})
+    assert {column.algorithm: column.items.tolist() for column in part.columns} == {Algorithm.PDQ: [0, 0, 1], Algorithm.MD5: [1]}
+    assert all(column.codes.dtype == np.uint8 for column in part.columns)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("legal_basis", ""),
+        ("case_reference", "  "),
+        ("offence_type", "\t"),
+        ("legal_basis", "x" * (MAX_TEXT + 1)),
+        ("case_reference", "a\nb"),
+    ],
+)
+def test_a_question_without_a_usable_reason_cannot_be_made(field: str, value: str) -> None:
+    usable = Justification(Purpose.IDENTIFICATION, legal_basis="law", case_reference="C-1", offence_type="abuse")
+    with pytest.raises(QuestionError, match=field.replace("_", " ")):
+        replace(usable, **{field: value})  # type: ignore[arg-type]  # all of these fields are texts
+
+
+def test_a_bare_hash_is_an_item_labelled_as_it_was_given() -> None:
+    (made,) = items_of_hashes([f"SHA256:{SHA.upper()}"])
+    assert (made.label, made.codes) == (f"sha256:{SHA}", {Algorithm.SHA256: (bytes.fromhex(SHA),)})
+
+
+@pytest.mark.parametrize("text", ["", SHA, "sha256:", f"sha256:{SHA[:-1]}", f"sha257:{SHA}", f"pdq:{'z' * 64}", ":", "photodna:AAAA"])
+def test_a_wrong_hash_is_quoted(text: str) -> None:
+    with pytest.raises(HashTextError, match=r"^--hash "):
+        items_of_hashes([text])
+
+
+@pytest.mark.parametrize("text", ["pdq", "pdq=", "pdq=x", "=5", "abc=5", "pdq=1.5"])
+def test_a_wrong_distance_is_quoted(text: str) -> None:
+    with pytest.raises(QuestionError, match="write ALGORITHM=N"):
+        parse_distances([text])
+
+
+@pytest.mark.parametrize("text", ["pdq=65", "pdq=-1", "sha256=1"])
+def test_a_distance_the_algorithm_does_not_allow_is_refused_with_the_reason(text: str) -> None:
+    with pytest.raises(DistanceError):
+        parse_distances([text])
+
+
+def test_distances_are_read() -> None:
+    assert parse_distances(["pdq=20", "PHASH = 4"]) == {Algorithm.PDQ: 20, Algorithm.PHASH: 4}
+
+
+def test_a_picture_is_asked_in_its_eight_orientations_and_a_broken_file_is_named(tmp_path: Path) -> None:
+    picture(1).save(tmp_path / "good.png")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    failures: dict[str, str] = {}
+    seen = []
+    (made,) = items_of_pictures([tmp_path], any_quality=False, failures=failures, on_progress=lambda *n: seen.append(n))
+    assert len(made.codes[Algorithm.PDQ]) == len(made.orientations) == 8
+    assert set(failures) == {str(tmp_path / "broken.png")}
+    assert seen == [(1, 2), (2, 2)]

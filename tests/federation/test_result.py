@@ -1,0 +1,167 @@
+"""A result on screen and as JSON: unknown is not no, silence is not 'no match'."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from vidfed.federation.outcome import FoundHit, FoundMatch, LookupResult, NodeOutcome, Outcome
+from vidfed.federation.question import Item
+from vidfed.federation.result_json import SCHEMA, to_document
+from vidfed.federation.show import show_result
+from vidfed.index import Algorithm
+from vidfed.wire.values import HandlingCode, IndexState, RecordView, Ternary
+
+NOW = 1_800_000_000_000
+ITEM = Item("photo.jpg", {Algorithm.PDQ: (bytes(32),)}, notes=("too plain",))
+STATE = IndexState(7, NOW - 3_600_000, NOW, (Algorithm.PDQ,))
+RECORD = RecordView("ref-1", "Tulip", ("tag",), case_reference="C-1", case_contact="desk", handling_code=HandlingCode.H2)
+
+
+def hit(record: RecordView = RECORD, *, item: int = 0, exact: bool = False) -> FoundHit:
+    matches = (FoundMatch(Algorithm.PDQ, 5, "mirrored"),) + ((FoundMatch(Algorithm.SHA256, 0),) if exact else ())
+    return FoundHit(item, "nl", record, matches)
+
+
+def result(*nodes: NodeOutcome, items: int = 1) -> LookupResult:
+    return LookupResult((ITEM,) * items, nodes)
+
+
+def shown(said: LookupResult, width: int = 200) -> str:
+    written = io.StringIO()
+    show_result(said, Console(file=written, width=width, highlight=False), now_ms=NOW)
+    return " ".join(written.getvalue().split())
+
+
+ANSWERED = NodeOutcome("nl", Outcome.NO_MATCH, index=STATE)
+MATCHED = NodeOutcome("nl", Outcome.MATCH, index=STATE, hits=(hit(),))
+BAD = [outcome for outcome in Outcome if not outcome.answered]
+
+
+# --- on screen ---
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_unknown_is_not_no_on_screen(width: int) -> None:
+    said = shown(result(MATCHED), width)
+    assert "unknown" in said
+    assert "NO " not in said
+    denied = shown(result(NodeOutcome("nl", Outcome.MATCH, hits=(hit(RecordView("r", victim_identified=Ternary.NO)),))), width)
+    assert "NO " in denied
+
+
+def test_a_complete_result_says_so() -> None:
+    assert "COMPLETE: all 1 nodes answered" in shown(result(ANSWERED))
+    assert "INCOMPLETE" not in shown(result(ANSWERED))
+
+
+@pytest.mark.parametrize("outcome", BAD)
+@pytest.mark.parametrize("items", [1, 3])
+def test_a_node_that_did_not_answer_is_named_and_never_a_no_match(outcome: Outcome, items: int) -> None:
+    said = shown(result(ANSWERED, NodeOutcome("fr", outcome), items=items))
+    assert f"INCOMPLETE: 1 of 2 nodes answered. Not answered: fr ({outcome.value}). What they hold is not known." in said
+    assert " COMPLETE" not in said
+    assert f"fr {outcome.value} ? -" in said
+
+
+@pytest.mark.parametrize("outcome", BAD)
+@pytest.mark.parametrize("items", [1, 3])
+def test_when_no_node_answered_nothing_is_said_to_be_unknown_to_them(outcome: Outcome, items: int) -> None:
+    said = shown(result(NodeOutcome("fr", outcome), items=items))
+    assert "No node answered: nothing is known about what was asked." in said
+    assert "No node that answered knows" not in said
+    assert "not known to any node" not in said
+    assert "INCOMPLETE: 0 of 1" in said
+
+
+def test_hits_of_a_node_that_searched_only_a_part_are_shown() -> None:
+    said = shown(result(NodeOutcome("nl", Outcome.PARTIAL, hits=(hit(),), index=STATE)))
+    assert "Tulip" in said
+    assert "INCOMPLETE" in said
+
+
+def test_what_was_cut_off_and_what_was_noted_is_told() -> None:
+    said = shown(result(NodeOutcome("nl", Outcome.MATCH, index=STATE, hits=(hit(),), truncated_items=(0,))))
+    assert "nl holds more records than it tells for: photo.jpg" in said
+    assert "Note: photo.jpg: too plain" in said
+
+
+def test_an_index_that_was_behind_is_told() -> None:
+    behind = IndexState(7, NOW - 7_200_000, NOW - 120_000, (Algorithm.PDQ,))
+    assert "120 s behind, changed 2 h ago" in shown(result(NodeOutcome("nl", Outcome.NO_MATCH, index=behind)))
+
+
+@pytest.mark.parametrize("moment_ms", [-(2**63), 2**63 - 1])
+def test_a_moment_no_calendar_knows_does_not_end_the_program(moment_ms: int) -> None:
+    index = IndexState(2**64 - 1, moment_ms, moment_ms, ())
+    assert "COMPLETE" in shown(result(NodeOutcome("nl", Outcome.NO_MATCH, index=index)))
+
+
+def test_what_others_wrote_is_not_taken_for_markup() -> None:
+    record = RecordView("r", series="[bold]x[/bold]", case_reference="[link=http://x]", case_contact="[/]")
+    said = shown(result(NodeOutcome("nl", Outcome.MATCH, index=STATE, hits=(hit(record),))))
+    assert "[bold]x[/bold]" in said
+    assert "[link=http://x]" in said
+
+
+# --- as JSON ---
+
+NODE_KEYS = {"member", "outcome", "detail", "answered", "hits", "truncated_items", "index"}
+HIT_KEYS = {
+    "item",
+    "member",
+    "kind",
+    "matches",
+    "reference",
+    "series",
+    "tags",
+    "victim_identified",
+    "offender_identified",
+    "distributed",
+    "case_reference",
+    "case_contact",
+    "handling_code",
+    "handling_note",
+    "category",
+    "category_scale",
+    "category_region",
+    "source_grading",
+    "information_grading",
+}
+
+
+def test_the_document_has_exactly_the_fields_of_its_schema() -> None:
+    document = to_document(result(MATCHED, NodeOutcome("fr", Outcome.TIMEOUT, "late")), {"x.jpg": "truncated"})
+    assert json.loads(json.dumps(document)) == document
+    assert document["schema"] == SCHEMA == "vidfed.lookup/1"
+    assert set(document) == {"schema", "complete", "nodes_asked", "nodes_answered", "items", "hits", "nodes", "failures"}
+    assert (document["complete"], document["nodes_asked"], document["nodes_answered"]) == (False, 2, 1)
+    assert document["items"] == [{"item": 0, "label": "photo.jpg", "notes": ["too plain"]}]
+    assert document["failures"] == [{"file": "x.jpg", "reason": "truncated"}]
+    (found,) = document["hits"]
+    assert set(found) == HIT_KEYS
+    assert (found["kind"], found["victim_identified"], found["handling_code"]) == ("near", "unknown", "H2")
+    assert found["matches"] == [{"algorithm": "pdq", "distance": 5, "orientation": "mirrored"}]
+    nl, fr = document["nodes"]
+    assert set(nl) == set(fr) == NODE_KEYS
+    assert nl["index"] == {"version": 7, "changed_ms": NOW - 3_600_000, "current_ms": NOW, "searched": ["pdq"]}
+    assert (fr["outcome"], fr["answered"], fr["index"]) == ("TIMEOUT", False, None)
+
+
+def test_a_hit_by_a_digest_is_exact() -> None:
+    (found,) = to_document(result(NodeOutcome("nl", Outcome.MATCH, hits=(hit(exact=True),))))["hits"]
+    assert found["kind"] == "exact"
+
+
+@pytest.mark.parametrize("outcome", BAD)
+def test_a_script_cannot_take_silence_for_an_answer(outcome: Outcome) -> None:
+    document = to_document(result(NodeOutcome("fr", outcome)))
+    assert (document["complete"], document["nodes_answered"]) == (False, 0)
+    assert (document["nodes"][0]["answered"], document["nodes"][0]["outcome"]) == (False, outcome.name)
+
+
+def test_nobody_asked_is_not_complete() -> None:
+    assert to_document(result())["complete"] is False

@@ -1,0 +1,207 @@
+"""Attacks on answers, by name: what a lying gateway or node can send, and that none of it is believed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from vidfed.federation.errors import AnswerError
+from vidfed.federation.verify import verify_answer
+from vidfed.index import Algorithm, Hash
+from vidfed.node.records import Record
+from vidfed.security.envelope import Envelope
+from vidfed.security.keys import SigningKey
+from vidfed.security.replay import WINDOW_MS
+from vidfed.synthetic.memory import MemoryFederation, MemoryNode, answer_to, call_of, sign_answer
+from vidfed.wire.errors import Status
+from vidfed.wire.lookup import write_answer
+from vidfed.wire.values import ANSWER_TYPE, REQUEST_TYPE, Hit, LookupAnswer, LookupRequest, Match, RecordView
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vidfed.synthetic.memory import MemoryInvestigator
+
+ASKED = [Hash(Algorithm.PDQ, bytes(range(32))), Hash(Algorithm.SHA256, bytes(32))]
+
+
+class Scene:
+    """A question by nl to fr and br, signed; and the means to judge any answer to it."""
+
+    def __init__(self) -> None:
+        self.federation = MemoryFederation()
+        self.federation.add("nl", "fr", "br")
+        self.asker: MemoryInvestigator = self.federation.investigator("nl")
+        self.request: LookupRequest = self.federation.request(self.asker, ASKED)
+        self.envelope = self.federation.sign(self.request, self.asker)
+
+    def judge(self, envelope: Envelope, member: str = "fr") -> LookupAnswer:
+        return verify_answer(
+            envelope,
+            member=self.federation.members[member].entry,
+            request=self.request,
+            request_digest=self.envelope.digest,
+            now_ms=self.federation.clock(),
+        )
+
+    def answer(self, member: str = "fr", status: Status = Status.ANSWERED, **header: object) -> LookupAnswer:
+        now_ms = self.federation.clock()
+        return answer_to(self.request, self.envelope.digest, member, self.federation.members[member].audit_signer, status, now_ms, **header)
+
+    def signed(self, answer: LookupAnswer, by: str = "fr") -> Envelope:
+        return sign_answer(answer, self.federation.members[by].signer)
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+def with_hit(answer: LookupAnswer, item: int = 0, algorithm: Algorithm = Algorithm.PDQ, distance: int = 3, code: int = 0) -> LookupAnswer:
+    return replace(answer, records=(RecordView("r"),), hits=(Hit(item, 0, (Match(algorithm, distance, code),)),))
+
+
+def test_an_honest_answer_holds(scene: Scene) -> None:
+    assert scene.judge(scene.signed(scene.answer())) == scene.answer()
+    assert scene.judge(scene.signed(with_hit(scene.answer()))).hits
+
+
+def test_an_honest_refusal_holds(scene: Scene) -> None:
+    refusal = scene.answer(status=Status.STALE_INDEX, index=None)
+    assert scene.judge(scene.signed(refusal)).header.status is Status.STALE_INDEX
+
+
+def test_a_real_node_s_answer_holds(scene: Scene, tmp_path: Path) -> None:
+    with MemoryNode(scene.federation, "fr", tmp_path) as node:
+        node.hold(Record({Algorithm.PDQ: ASKED[0].code}))
+        answer = scene.judge(node.ask(call_of(scene.asker.credential, scene.envelope), "nl"))
+    assert [hit.item for hit in answer.hits] == [0]
+
+
+def test_forged_no_hit(scene: Scene) -> None:
+    """By anybody but the node itself: a stranger, another member, the investigator, the asker's own member."""
+    for signer in (SigningKey.generate(), scene.asker.signer, *(scene.federation.members[name].signer for name in ("br", "nl"))):
+        with pytest.raises(AnswerError, match="not signed with a key of fr"):
+            scene.judge(sign_answer(scene.answer(), signer))
+
+
+def test_forged_no_hit_without_a_signature(scene: Scene) -> None:
+    with pytest.raises(AnswerError):
+        scene.judge(Envelope(ANSWER_TYPE, write_answer(scene.answer())))
+
+
+def test_answer_altered(scene: Scene) -> None:
+    """A hit taken out of a signed answer."""
+    signed = scene.signed(with_hit(scene.answer()))
+    with pytest.raises(AnswerError):
+        scene.judge(replace(signed, payload=write_answer(scene.answer())))
+
+
+def test_answer_of_another_node(scene: Scene) -> None:
+    of_br = scene.signed(scene.answer("br"), by="br")
+    scene.judge(of_br, "br")
+    with pytest.raises(AnswerError, match="not signed"):
+        scene.judge(of_br, "fr")
+
+
+def test_answer_of_one_node_in_the_name_of_another(scene: Scene) -> None:
+    with pytest.raises(AnswerError, match="another issuer"):
+        scene.judge(scene.signed(scene.answer("br"), by="fr"))
+
+
+def test_answer_swapped(scene: Scene) -> None:
+    """A true 'no hit' of this node, to another question of the same person."""
+    other = Scene.__new__(Scene)
+    other.federation, other.asker = scene.federation, scene.asker
+    other.request = scene.federation.request(scene.asker, [Hash(Algorithm.PDQ, bytes(32))])
+    other.envelope = scene.federation.sign(other.request, scene.asker)
+    with pytest.raises(AnswerError, match="another question"):
+        scene.judge(scene.signed(other.answer()))
+
+
+def test_old_answer_to_the_same_hashes(scene: Scene) -> None:
+    earlier = scene.federation.sign(scene.federation.request(scene.asker, ASKED), scene.asker)
+    with pytest.raises(AnswerError, match="another question"):
+        scene.judge(scene.signed(scene.answer(request_digest=earlier.digest)))
+
+
+def test_answer_to_another_member(scene: Scene) -> None:
+    with pytest.raises(AnswerError, match="another member"):
+        scene.judge(scene.signed(scene.answer(audience="br")))
+
+
+def test_answer_from_another_federation(scene: Scene) -> None:
+    with pytest.raises(AnswerError, match="another issuer or federation"):
+        scene.judge(scene.signed(scene.answer(federation="elsewhere")))
+
+
+def test_answer_to_another_call(scene: Scene) -> None:
+    with pytest.raises(AnswerError, match="another call"):
+        scene.judge(scene.signed(scene.answer(method="vidfed.v1.NodeService/Subscribe")))
+
+
+@pytest.mark.parametrize("header", [{"sequence": 1}, {"last": False}, {"previous_digest": bytes(32)}])
+def test_a_piece_of_a_stream_is_no_whole_answer(scene: Scene, header: dict[str, Any]) -> None:
+    with pytest.raises(AnswerError, match="piece of a stream"):
+        scene.judge(scene.signed(scene.answer(**header)))
+
+
+@pytest.mark.parametrize("skew_ms", [-WINDOW_MS - 1, WINDOW_MS + 1, 2**62, -(2**62)])
+def test_an_answer_from_another_time(scene: Scene, skew_ms: int) -> None:
+    with pytest.raises(AnswerError, match="is dated"):
+        scene.judge(scene.signed(scene.answer(answered_ms=scene.federation.clock() + skew_ms)))
+
+
+@pytest.mark.parametrize("skew_ms", [-WINDOW_MS, WINDOW_MS])
+def test_a_clock_that_is_a_little_wrong_is_forgiven(scene: Scene, skew_ms: int) -> None:
+    scene.judge(scene.signed(scene.answer(answered_ms=scene.federation.clock() + skew_ms)))
+
+
+def test_payload_type_confused(scene: Scene) -> None:
+    as_request = Envelope(REQUEST_TYPE, write_answer(scene.answer())).signed_by(scene.federation.members["fr"].signer)
+    with pytest.raises(AnswerError):
+        scene.judge(as_request)
+    with pytest.raises(AnswerError):
+        scene.judge(replace(as_request, payload_type=ANSWER_TYPE))
+
+
+def test_signed_garbage(scene: Scene) -> None:
+    with pytest.raises(AnswerError):
+        scene.judge(Envelope(ANSWER_TYPE, b"\xff" * 50).signed_by(scene.federation.members["fr"].signer))
+
+
+def test_unknown_field_smuggled(scene: Scene) -> None:
+    payload = write_answer(scene.answer()) + bytes([0xBA, 0x3E, 0x02]) + b"hi"
+    with pytest.raises(AnswerError, match="does not know"):
+        scene.judge(Envelope(ANSWER_TYPE, payload).signed_by(scene.federation.members["fr"].signer))
+
+
+@pytest.mark.parametrize(
+    ("hit", "said"),
+    [
+        ({"item": 1}, "not asked"),
+        ({"item": 7}, "not asked"),
+        ({"code": 1}, "not asked"),
+        ({"algorithm": Algorithm.PHASH}, "not asked"),
+        ({"distance": 32}, "beyond the distance"),
+        ({"algorithm": Algorithm.SHA256, "item": 1, "distance": 1}, "beyond the distance"),
+    ],
+)
+def test_a_hit_for_what_was_not_asked(scene: Scene, hit: dict[str, int], said: str) -> None:
+    with pytest.raises(AnswerError, match=said):
+        scene.judge(scene.signed(with_hit(scene.answer(), **hit)))  # type: ignore[arg-type]  # the test names the fields
+
+
+def test_a_cut_item_that_was_not_asked(scene: Scene) -> None:
+    with pytest.raises(AnswerError, match="not asked"):
+        scene.judge(scene.signed(replace(scene.answer(), truncated_items=(2,))))
+
+
+def test_a_removed_key_is_not_believed(scene: Scene) -> None:
+    fr = scene.federation.members["fr"]
+    signed = scene.signed(scene.answer())
+    scene.federation.members["fr"] = replace(fr, entry=replace(fr.entry, signing_keys=(SigningKey.generate().public,)))
+    with pytest.raises(AnswerError):
+        scene.judge(signed)

@@ -1,0 +1,126 @@
+"""The commands for files and records, from the outside."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from vidfed.index import Algorithm
+from vidfed.node.cli import node
+from vidfed.synthetic.administrators import Administrators
+
+from .make import code
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MD5 = [code(Algorithm.MD5, seed).hex() for seed in range(3)]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    anchor = tmp_path / "anchor.json"
+    Administrators(tmp_path / "federation", "test").anchor.save(anchor)
+    folder = tmp_path / "nl"
+    run("init", folder, "--member", "nl", "--name", "NL", "--contact", "desk", "--anchor", anchor, "--endpoint", "localhost:1")
+    return folder
+
+
+def run(*arguments: object, status: int = 0) -> Result:
+    result = CliRunner().invoke(node, [str(argument) for argument in arguments])
+    assert result.exit_code == status, result.output
+    return result
+
+
+def fields(*arguments: object, status: int = 0) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads(run(*arguments, "--json", status=status).stdout)
+    return result
+
+
+def first_reference(home: Path) -> str:
+    reference: str = fields("records", "list", "--home", home)["records"][0]["reference"]
+    return reference
+
+
+def test_an_import_says_what_it_did_and_where_the_full_report_is(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("\n".join([*MD5, "broken"]))
+    result = run("import", tmp_path / "list.txt", "--home", home, "--series", "Blue", status=1)
+    assert "3 new, 0 updated, 0 unchanged, 1 skipped" in result.stdout
+    (report,) = (home / "reports").iterdir()
+    assert str(report) in result.stderr
+    assert "entry 4: skipped: 6 characters: the length of no hash" in report.read_text()
+    again = fields("import", tmp_path / "list.txt", "--home", home, "--series", "Blue", status=1)["files"][0]
+    assert (again["unchanged"], again["skipped_count"]) == (3, 1)
+
+
+def test_a_dry_run_leaves_the_store_as_it_was(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text(MD5[0])
+    assert "would be 1 new" in run("import", tmp_path / "list.txt", "--home", home, "--dry-run").stdout
+    assert fields("records", "list", "--home", home)["records"] == []
+
+
+def test_a_broken_file_ends_in_one_line_with_the_place(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "set.json").write_text('{"value": [\n{"MD5": "')
+    assert run("import", tmp_path / "set.json", "--home", home, status=1).stderr.endswith(
+        "set.json: line 2, column 9: the file ends inside a value: is it truncated?\n"
+    )
+
+
+def test_a_record_is_shown_edited_retracted_and_erased(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("\n".join(MD5))
+    run("import", tmp_path / "list.txt", "--home", home, "--review", "2020-01-01")
+    reference = first_reference(home)
+    assert MD5[0] not in run("records", "show", reference, "--home", home).stdout
+    assert MD5[0] in run("records", "show", reference, "--hashes", "--home", home).stdout
+    assert "list.txt" in fields("records", "show", reference, "--home", home)["origin"]
+    assert len(fields("records", "due", "--home", home)["records"]) == 3
+    edited = fields("records", "edit", reference, "--victim-identified", "yes", "--clear", "review_ms", "--home", home)
+    assert (edited["victim_identified"], edited["review"]) == ("yes", "")
+    assert len(fields("records", "due", "--home", home)["records"]) == 2
+    assert fields("records", "retract", reference, "--reason", "wrong", "--home", home)["state"] == "retracted"
+    assert fields("records", "reinstate", reference, "--home", home)["state"] == "live"
+    run("records", "erase", reference, "--yes", "--home", home)
+    assert fields("records", "show", reference, "--home", home)["hashes"] == []
+
+
+def test_lists_say_how_to_go_on(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("\n".join(MD5))
+    run("import", tmp_path / "list.txt", "--home", home)
+    assert "--after 2" in run("records", "list", "--limit", "2", "--home", home).stderr
+    assert [each["number"] for each in fields("records", "list", "--after", "2", "--home", home)["records"]] == [3]
+
+
+def test_what_was_exported_can_be_imported(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("\n".join(MD5))
+    run("import", tmp_path / "list.txt", "--home", home)
+    for name in ("out.json", "out.csv"):
+        assert "3 records" in run("export", tmp_path / name, "--home", home).stdout
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
+        assert fields("import", tmp_path / name, "--home", home)["files"][0]["unchanged"] == 3
+    assert "exists" in run("export", tmp_path / "out.csv", "--home", home, status=1).stderr
+
+
+def test_a_backup_is_put_back(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("\n".join(MD5))
+    run("import", tmp_path / "list.txt", "--home", home)
+    run("backup", tmp_path / "copy", "--home", home)
+    run("records", "erase", first_reference(home), "--yes", "--home", home)
+    run("restore", tmp_path / "copy", "--home", home)
+    assert len(fields("records", "list", "--home", home)["records"]) == 3
+
+
+def test_a_store_needs_no_migration_twice(home: Path) -> None:
+    assert "is of form 0002 already" in run("migrate", "--home", home).stdout
+
+
+def test_shipped_scales_are_shown_with_their_source(home: Path) -> None:
+    assert "Sentencing Council" in run("scales", "--home", home).stdout
+
+
+@pytest.mark.parametrize("option", [("--sharing", "everybody"), ("--review", "soon"), ("--series", "x" * 501)])
+def test_a_description_that_makes_no_sense_is_refused(home: Path, tmp_path: Path, option: tuple[str, str]) -> None:
+    (tmp_path / "list.txt").write_text(MD5[0])
+    run("import", tmp_path / "list.txt", *option, "--home", home, status=2)

@@ -1,0 +1,203 @@
+"""ICSE's CSV, CSV with a header, plain lists, NCMEC's pages; export and back; interruption."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from vidfed.formats.recognise import open_hash_file
+from vidfed.index import Algorithm
+from vidfed.node.exports import write_csv, write_vics
+from vidfed.node.imports import ImportOptions, ImportReport, import_files
+from vidfed.node.life import Wanted, kept_records, retract
+from vidfed.node.store import RecordStore
+from vidfed.wire.values import Ternary
+
+from .make import NOW, code, record
+from .test_store import full_record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+ICSE = (
+    "MD5;SHA1;PhotoDNA;Image ID;Is distributed;Victim identified;Offender identified;Series name;"
+    "Number of submissions;File Available;Media Type;Baseline"
+)
+MD5 = [code(Algorithm.MD5, seed).hex() for seed in range(5)]
+PAGE = '<?xml version="1.0"?><queryResult xmlns="https://hashsharing.ncmec.org/hashsharing/v2">{}</queryResult>'
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[RecordStore]:
+    with closing(RecordStore(tmp_path / "records.db")) as opened:
+        yield opened
+
+
+def take_in(store: RecordStore, folder: Path, *contents: str, options: ImportOptions | None = None) -> list[ImportReport]:
+    paths = []
+    for number, content in enumerate(contents):
+        paths.append(folder / f"file{number}")
+        paths[-1].write_text(content)
+    return import_files(store, paths, options or ImportOptions(), now_ms=NOW)
+
+
+def image(identity: int, md5: str, *, deleted: bool = False, classification: str = "A1") -> str:
+    tag = "deletedImage" if deleted else "image"
+    prints = f"<classification>{classification}</classification><fingerprints><md5>{md5}</md5></fingerprints>" if md5 else ""
+    known = '<member id="42">Unit</member><timestamp>2024-01-02T03:04:05Z</timestamp>'
+    return f'<{tag}s count="1"><{tag}>{known}<id>{identity}</id>{prints}</{tag}></{tag}s>'
+
+
+def test_an_icse_file_is_recognised_and_its_flags_read_in_every_spelling(store: RecordStore, tmp_path: Path) -> None:
+    rows = [f"{MD5[0]};;;77;y;YES;n;Blue;3;t;image/jpeg;true", f"{MD5[1]};;;78;f;False;;;;;;", ""]
+    (report,) = take_in(store, tmp_path, "\r\n".join([ICSE, *rows]))
+    assert (report.format, report.counts.new, report.skipped) == ("ICSE hash CSV", 2, 0)
+    first, second = store.records([1, 2]).values()
+    assert (first.distributed, first.victim_identified, first.offender_identified) == (Ternary.YES, Ternary.YES, Ternary.NO)
+    assert (first.series, first.case_reference, first.category, first.category_scale) == ("Blue", "ICSE 77", "yes", "interpol-baseline")
+    assert (second.distributed, second.victim_identified, second.offender_identified) == (Ternary.NO, Ternary.NO, Ternary.UNKNOWN)
+
+
+def test_ragged_icse_rows_lose_nothing_that_is_sure(store: RecordStore, tmp_path: Path) -> None:
+    rows = [f"{MD5[0]};;;77;y", f"{MD5[1]};;;78;y;y;n;Blue; or green;3;t;image/jpeg;n"]
+    (report,) = take_in(store, tmp_path, "\n".join([ICSE, *rows]))
+    assert (report.counts.new, report.noted) == (2, 1)
+    assert (store.records([2])[2].victim_identified, store.records([2])[2].series) == (Ternary.YES, "")
+
+
+def test_a_csv_with_a_header_is_read_strictly_and_bad_lines_are_named(store: RecordStore, tmp_path: Path) -> None:
+    content = f"MD5,Victim identified,size\n{MD5[0]},yes,5\n{MD5[1]},maybe,5\n{MD5[2]}\n"
+    (report,) = take_in(store, tmp_path, content)
+    assert report.counts.new == 1
+    assert report.skipped_first == ["entry 3: victim_identified: 'maybe' is not yes, no or unknown", "entry 4: 1 values for 3 columns"]
+
+
+@pytest.mark.parametrize("line", ["{}", "{}  picture.jpg", "md5:{}", "MD5: {}", '"{}",'])
+def test_a_plain_list_is_recognised(store: RecordStore, tmp_path: Path, line: str) -> None:
+    content = "# a comment\n" + "\n".join(line.format(digest) for digest in MD5[:2]) + "\n\n"
+    (report,) = take_in(store, tmp_path, content)
+    assert (report.format, report.counts.new) == ("list of hashes", 2)
+
+
+def test_an_ambiguous_list_is_read_when_told_what_it_is(store: RecordStore, tmp_path: Path) -> None:
+    content = code(Algorithm.PDQ, 1).hex()
+    take_in(store, tmp_path, content, options=ImportOptions(algorithm="pdq"))
+    assert store.records([1])[1].hashes == {Algorithm.PDQ: code(Algorithm.PDQ, 1)}
+
+
+def test_ncmec_pages_correct_and_take_back_what_earlier_pages_said(store: RecordStore, tmp_path: Path) -> None:
+    pages = (PAGE.format(image(1, MD5[1]) + image(2, MD5[2]) + image(3, MD5[3])), PAGE.format(image(1, MD5[1], classification="B2")))
+    take_in(store, tmp_path, *pages, PAGE.format(image(2, "", deleted=True) + image(9, "", deleted=True)))
+    assert store.state().records == 2
+    assert store.find(Algorithm.MD5, [bytes.fromhex(MD5[2])]) == {}
+    assert (store.records([1])[1].category, store.records([1])[1].category_scale) == ("B2", "ncmec")
+    (gone,) = kept_records(store, Wanted(state="retracted"))
+    assert gone.retraction_reason == "taken back by its source"
+    take_in(store, tmp_path, PAGE.format(image(2, MD5[2])))
+    assert store.state().records == 3, "what a source gives again is there again"
+
+
+def test_a_further_page_is_pointed_out(store: RecordStore, tmp_path: Path) -> None:
+    (report,) = take_in(store, tmp_path, PAGE.format(image(1, MD5[1]) + "<paging><next>/v2/entries?start=1</next></paging>"))
+    assert report.notes == ["there is a further page: import it too"]
+
+
+def test_what_the_owner_retracted_no_import_brings_back(store: RecordStore, tmp_path: Path) -> None:
+    take_in(store, tmp_path, MD5[0])
+    retract(store, store.records([1])[1].reference, "wrong picture", now_ms=NOW)
+    (report,) = take_in(store, tmp_path, MD5[0])
+    assert (report.counts.kept_retracted, store.state().records) == (1, 0)
+
+
+def test_a_broken_second_file_leaves_the_first_out_too(store: RecordStore, tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="truncated"):
+        take_in(store, tmp_path, MD5[0], '{"value": [')
+    assert store.version() == (0, 0)
+
+
+@pytest.mark.parametrize("writer", [write_vics, write_csv])
+def test_a_round_trip_loses_nothing_we_hold(store: RecordStore, tmp_path: Path, writer: object) -> None:
+    given = [
+        full_record(1),
+        record(2),
+        record(3, (Algorithm.PDQ,), category="A", category_scale="own"),
+        record(4, category="3", category_region="UK"),
+    ]
+    given.append(record(5, tags=("x",), victim_identified=Ternary.NO, series='with "quotes", commas; and\u00a0more'))
+    store.upsert(given, now_ms=NOW)
+    out = io.StringIO()
+    assert writer((kept.record for kept in kept_records(store, Wanted())), out, lambda _count: None) == 5  # type: ignore[operator]
+    with closing(RecordStore(tmp_path / "other.db")) as other:
+        (report,) = take_in(other, tmp_path, out.getvalue())
+        assert (report.counts.new, report.skipped, report.noted) == (5, 0, 0)
+        back = list(other.records(range(1, 6)).values())
+        printable = [replace(each, series=each.series.replace("\u00a0", " ")) for each in given]  # a space that does not print
+        assert [replace(each, reference="") for each in back] == [replace(each, reference="") for each in printable]
+
+
+def test_an_export_is_what_other_tools_accept(store: RecordStore) -> None:
+    store.upsert([full_record(1), record(2, (Algorithm.PDQ,))], now_ms=NOW)
+    out = io.StringIO()
+    write_vics((kept.record for kept in kept_records(store, Wanted())), out, lambda _count: None)
+    made = json.loads(out.getvalue())
+    assert list(made) == ["@odata.context", "value"]
+    assert made["@odata.context"].endswith("/2.0.xml/Default/$metadata#Media")
+    assert made["value"][0]["MD5"] == code(Algorithm.MD5, 1).hex().upper()
+    assert made["value"][0]["VictimIdentified"] is True
+    assert made["value"][1]["VictimIdentified"] is None
+    assert {"HashName": "PDQ", "HashValue": code(Algorithm.PDQ, 2).hex(), "MD5": ""} in made["value"][1]["AlternativeHashes"]
+
+
+def test_a_killed_import_has_changed_nothing_and_can_be_run_again(tmp_path: Path) -> None:
+    """The child says when rows have been written but not committed, and is then killed without a chance to clean up."""
+    path = tmp_path / "set.txt"
+    path.write_text("\n".join(code(Algorithm.MD5, seed).hex() for seed in range(12_000)))
+    program = (
+        "import sys, pathlib\n"
+        "from vidfed.node.imports import ImportOptions, import_files\n"
+        "from vidfed.node.store import RecordStore\n"
+        "def say(done, total, entries):\n"
+        "    if entries >= 10_000:\n"
+        "        print('half', flush=True)\n"
+        "        sys.stdin.read()\n"
+        "import_files(RecordStore(pathlib.Path(sys.argv[1])), [pathlib.Path(sys.argv[2])], ImportOptions(), now_ms=1, on_progress=say)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "records.db"), str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "half\n"
+        child.send_signal(signal.SIGKILL)
+    with closing(RecordStore(tmp_path / "records.db")) as store:
+        assert store.version() == (0, 0)
+        (report,) = import_files(store, [path], ImportOptions(), now_ms=NOW)
+        assert report.counts.new == 12_000
+
+
+def test_a_file_is_read_once_and_digested_on_the_way(tmp_path: Path) -> None:
+    path = tmp_path / "list"
+    path.write_text(MD5[0])
+    opened = open_hash_file(path)
+    assert len(list(opened.entries())) == 1
+    assert opened.source.read_bytes == opened.source.size_bytes == 32
+
+
+def test_a_large_file_is_read_by_a_process_of_its_own_with_the_same_result(
+    store: RecordStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = "\n".join([*(code(Algorithm.MD5, seed).hex() for seed in range(12_000)), "broken"])
+    (here,) = take_in(store, tmp_path, content, options=ImportOptions(dry_run=True))
+    monkeypatch.setattr("vidfed.node.reading.LARGE_BYTES", 0)
+    (beside,) = take_in(store, tmp_path, content)
+    assert beside == here
+    with pytest.raises(Exception, match=r"file0: line 2, column 1: the file ends"):
+        take_in(store, tmp_path, '{"value": [\n')
+    assert store.state().records == 12_000

@@ -1,0 +1,148 @@
+"""Editing, retracting, erasing, reviewing, backing up."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from vidfed.formats.values import RECORD_FIELDS
+from vidfed.index import Algorithm, Hash
+from vidfed.node.backup import back_up, restore
+from vidfed.node.catalogue import Catalogue
+from vidfed.node.errors import StoreError
+from vidfed.node.life import Wanted, edit, erase, kept_record, kept_records, reinstate, retract
+from vidfed.node.records import Record, Sharing
+from vidfed.node.store import RecordStore
+from vidfed.wire.values import Ternary
+
+from .make import NOW, code, record
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def add(store: RecordStore, *records: Record) -> list[str]:
+    store.upsert(records, now_ms=NOW)
+    return [each.reference for each in records]
+
+
+def test_every_field_of_a_record_can_be_read_from_a_file() -> None:
+    assert set(RECORD_FIELDS) == set(Record.__dataclass_fields__) - {"hashes", "reference"}
+
+
+def test_an_edit_sets_and_clears_and_is_a_change(store: RecordStore) -> None:
+    (reference,) = add(store, record(1, series="s", tags=("a",)))
+    kept = edit(store, reference, {"victim_identified": Ternary.YES, "series": "", "tags": ("b", "c")}, now_ms=NOW + 1)
+    assert (kept.record.victim_identified, kept.record.series, kept.record.tags) == (Ternary.YES, "", ("b", "c"))
+    assert store.version() == (2, NOW + 1)
+
+
+def test_a_retracted_record_is_a_tombstone_that_lookups_do_not_find(store: RecordStore) -> None:
+    (reference,) = add(store, record(1))
+    retract(store, reference, "not what it was taken for", now_ms=NOW + 1)
+    assert store.find(Algorithm.MD5, [code(Algorithm.MD5, 1)]) == {}
+    assert store.records([1]) == {}
+    assert [change.codes for change in store.changes_after(0, limit=5)] == [{}]
+    assert kept_record(store, reference).retraction_reason == "not what it was taken for"
+    reinstate(store, reference, now_ms=NOW + 2)
+    assert store.find(Algorithm.MD5, [code(Algorithm.MD5, 1)]) != {}
+
+
+def test_erasure_leaves_nothing_but_reference_and_times(store: RecordStore) -> None:
+    (reference,) = add(store, record(1, tuple(Algorithm), series="s", case_reference="2026-17", source_id="x/1"))
+    erase(store, reference, now_ms=NOW + 1)
+    kept = kept_record(store, reference)
+    assert kept.state == "erased"
+    assert kept.record == Record(hashes={}, reference=reference)
+    with pytest.raises(StoreError, match="was erased"):
+        edit(store, reference, {"series": "again"}, now_ms=NOW)
+    assert store.upsert([record(1)], now_ms=NOW).new == 1, "an erased item is as if it had never been known"
+
+
+def test_erased_hashes_are_gone_from_the_file(tmp_path: Path) -> None:
+    with closing(RecordStore(tmp_path / "records.db")) as store:
+        (reference, _) = add(store, record(1, tuple(Algorithm)), record(2))
+        erase(store, reference, now_ms=NOW)
+        content = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert not [algorithm.label for algorithm in Algorithm if code(algorithm, 1) in content]
+    assert code(Algorithm.MD5, 2) in content
+
+
+def test_the_index_follows_retraction_and_erasure(tmp_path: Path) -> None:
+    with closing(RecordStore(tmp_path / "records.db")) as store:
+        references = add(store, record(1), record(2), record(3))
+        with closing(Catalogue(store, tmp_path / "index", lambda: NOW)) as catalogue:
+            catalogue.catch_up()
+            retract(store, references[0], "r", now_ms=NOW)
+            erase(store, references[1], now_ms=NOW)
+            catalogue.catch_up()
+            assert len(catalogue._indexes[Algorithm.PDQ]) == 1
+
+
+def test_lists_come_in_pages_with_filters(store: RecordStore) -> None:
+    add(store, *(record(seed, series="odd" if seed % 2 else "even", tags=(f"t{seed % 3}",)) for seed in range(30)))
+    odd = list(kept_records(store, Wanted(equal={"series": "odd"})))
+    assert len(odd) == 15
+    assert [kept.number for kept in kept_records(store, Wanted(equal={"series": "odd"}), after=odd[9].number)] == [
+        k.number for k in odd[10:]
+    ]
+    assert len(list(kept_records(store, Wanted(tag="t1")))) == 10
+    (one,) = kept_records(store, Wanted(hash=Hash(Algorithm.SHA1, code(Algorithm.SHA1, 7))))
+    assert one.number == 8
+
+
+def test_records_due_for_review_are_listed(store: RecordStore) -> None:
+    add(store, record(1, review_ms=NOW), record(2, review_ms=NOW + 2), record(3))
+    assert [kept.number for kept in kept_records(store, Wanted(due_ms=NOW + 1))] == [1]
+
+
+def test_an_unknown_reference_is_said(store: RecordStore) -> None:
+    with pytest.raises(StoreError, match="no record has the reference 'x'"):
+        retract(store, "x", "r", now_ms=NOW)
+
+
+@pytest.mark.parametrize(
+    ("rule", "seen"), [("", {"fr", "nl"}), ("nobody", set()), ("only:fr", {"fr"}), ("only: fr, de", {"fr"}), ("not:fr", {"nl"})]
+)
+def test_a_sharing_rule_narrows_who_sees_a_record(rule: str, seen: set[str]) -> None:
+    assert {member for member in ("fr", "nl") if record(1, sharing=rule).visible_to(member)} == seen
+
+
+@pytest.mark.parametrize("rule", ["everybody", "only:", "not:", "only", " "])
+def test_a_sharing_rule_that_cannot_be_read_is_refused(rule: str) -> None:
+    with pytest.raises(ValueError, match="sharing must be"):
+        Sharing.parse(rule)
+
+
+def test_a_backup_made_while_others_write_restores_to_what_was(location: Path | str, tmp_path: Path) -> None:
+    target, index = tmp_path / "backup", tmp_path / "index"
+    index.mkdir()
+    (index / "pdq").mkdir()
+    with closing(RecordStore(location)) as store:
+        add(store, *(record(seed, series="s") for seed in range(50)))
+        before = list(kept_records(store, Wanted(state="all")))
+        with store.database.writing():  # an import that is under way
+            back_up(location, target)
+        add(store, record(100))
+    with pytest.raises(StoreError, match="never overwritten"):
+        back_up(location, target)
+    restore(location, target, index)
+    assert list(index.iterdir()) == []
+    with closing(RecordStore(location)) as store:
+        assert list(kept_records(store, Wanted(state="all"))) == before
+        assert store.upsert([record(100)], now_ms=NOW).new == 1
+
+
+def test_a_damaged_backup_is_not_restored(tmp_path: Path) -> None:
+    with closing(RecordStore(tmp_path / "records.db")) as store:
+        add(store, *(record(seed) for seed in range(200)))
+    back_up(tmp_path / "records.db", tmp_path / "backup")
+    content = bytearray((tmp_path / "backup").read_bytes())
+    content[5000:15000] = bytes(10_000)
+    (tmp_path / "damaged").write_bytes(content)
+    with pytest.raises(StoreError, match=r"damaged|malformed|could not be restored"):
+        restore(tmp_path / "records.db", tmp_path / "damaged", tmp_path / "index")
+    with closing(RecordStore(tmp_path / "records.db")) as store:
+        assert store.state().records == 200

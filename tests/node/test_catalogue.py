@@ -1,0 +1,222 @@
+"""The catalogue: finds what the store holds, follows it, rebuilds its indexes, and never takes being behind for finding nothing."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from vidfed.index import Algorithm, Hash, HashIndex, IndexLockedError
+from vidfed.node.catalogue import Catalogue
+from vidfed.node.errors import IndexBehindError, IndexBrokenError
+from vidfed.node.records import Record
+from vidfed.node.store import RecordStore
+from vidfed.synthetic.memory import columns_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from vidfed.node.catalogue import Found
+
+NOW = 1_800_000_000_000
+PDQ = Hash(Algorithm.PDQ, bytes(range(32)))
+SHA = Hash(Algorithm.SHA256, bytes(range(32)))
+
+
+def clock() -> int:
+    return NOW
+
+
+def flipped(code: bytes, *bits: int) -> bytes:
+    changed = bytearray(code)
+    for bit in bits:
+        changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[RecordStore]:
+    made = RecordStore(tmp_path / "records.db")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def catalogue(store: RecordStore, tmp_path: Path) -> Iterator[Catalogue]:
+    made = Catalogue(store, tmp_path / "index", clock)
+    made.start()
+    yield made
+    made.close()
+
+
+def find(catalogue: Catalogue, *hashes: Hash, cap: int = 20, patience_s: float = 5.0, distance: int | None = None) -> Found:
+    return catalogue.search(columns_of(hashes, distance), max_hits_per_item=cap, patience_s=patience_s)
+
+
+def test_an_empty_store_answers_that_it_has_nothing(catalogue: Catalogue) -> None:
+    found = find(catalogue, PDQ, SHA)
+    assert (found.hits, found.records, found.state.version, found.state.changed_ms) == ((), (), 0, 0)
+    assert found.state.searched == (Algorithm.PDQ, Algorithm.SHA256)
+
+
+def test_a_new_record_is_found_by_the_next_search(catalogue: Catalogue, store: RecordStore) -> None:
+    assert find(catalogue, PDQ).hits == ()
+    for number in range(3):
+        store.upsert([Record({Algorithm.PDQ: flipped(PDQ.code, number)}, series=str(number))], now_ms=NOW + number)
+        found = find(catalogue, PDQ)
+        assert len(found.hits) == number + 1
+        assert (found.state.version, found.state.changed_ms) == (number + 1, NOW + number)
+
+
+def test_exact_and_near_matches_of_one_record_are_one_hit(catalogue: Catalogue, store: RecordStore) -> None:
+    store.upsert([Record({Algorithm.PDQ: flipped(PDQ.code, 0, 9, 77), Algorithm.SHA256: SHA.code})], now_ms=NOW)
+    (one,), (other,) = find(catalogue, PDQ).hits, find(catalogue, SHA).hits
+    assert [(m.algorithm, m.distance, m.code) for m in one.matches] == [(Algorithm.PDQ, 3, 0)]
+    assert [(m.algorithm, m.distance, m.code) for m in other.matches] == [(Algorithm.SHA256, 0, 0)]
+
+
+def test_the_distance_is_inclusive(catalogue: Catalogue, store: RecordStore) -> None:
+    store.upsert([Record({Algorithm.PDQ: flipped(PDQ.code, *range(31))})], now_ms=NOW)
+    assert len(find(catalogue, PDQ, distance=31).hits) == 1
+    assert len(find(catalogue, PDQ, distance=30).hits) == 0
+
+
+def test_of_more_records_than_are_told_the_nearest_are_kept_and_the_rest_announced(catalogue: Catalogue, store: RecordStore) -> None:
+    store.upsert([Record({Algorithm.PDQ: flipped(PDQ.code, *range(count))}, series=str(count)) for count in range(6)], now_ms=NOW)
+    found = find(catalogue, PDQ, Hash(Algorithm.PDQ, bytes(32)), cap=3)
+    assert [found.records[hit.record].series for hit in found.hits] == ["0", "1", "2"]
+    assert found.truncated_items == (0,)
+    assert find(catalogue, PDQ, cap=6).truncated_items == ()
+
+
+def test_an_exact_match_comes_before_any_near_one(catalogue: Catalogue, store: RecordStore) -> None:
+    both = Record({Algorithm.PDQ: flipped(PDQ.code, *range(20)), Algorithm.SHA256: SHA.code}, series="exact")
+    store.upsert([Record({Algorithm.PDQ: PDQ.code}, series="near"), both], now_ms=NOW)
+    columns = columns_of([PDQ, SHA])
+    for column in columns:
+        column.items[:] = 0
+    found = catalogue.search(columns, max_hits_per_item=1, patience_s=5.0)
+    assert [found.records[hit.record].series for hit in found.hits] == ["exact"]
+
+
+def test_a_changed_code_is_found_and_the_old_one_no_longer(catalogue: Catalogue, store: RecordStore) -> None:
+    store.upsert([Record({Algorithm.SHA256: SHA.code, Algorithm.PDQ: PDQ.code})], now_ms=NOW)
+    other = Hash(Algorithm.PDQ, flipped(PDQ.code, *range(200)))
+    store.upsert([Record({Algorithm.SHA256: SHA.code, Algorithm.PDQ: other.code})], now_ms=NOW)
+    assert find(catalogue, PDQ).hits == ()
+    assert len(find(catalogue, other).hits) == 1
+
+
+def test_an_index_that_is_behind_says_so_whether_or_not_there_would_be_a_hit(store: RecordStore, tmp_path: Path) -> None:
+    catalogue = Catalogue(store, tmp_path / "index", clock)  # not started: nothing follows
+    store.upsert([Record({Algorithm.SHA256: SHA.code, Algorithm.PDQ: PDQ.code})], now_ms=NOW)
+    for asked in (PDQ, SHA, Hash(Algorithm.PDQ, bytes(32))):
+        with pytest.raises(IndexBehindError, match="0 of 1"):
+            find(catalogue, asked, patience_s=0.0)
+    catalogue.close()
+
+
+def reopened(store: RecordStore, folder: Path) -> Found:
+    catalogue = Catalogue(store, folder, clock)
+    catalogue.start()
+    try:
+        return find(catalogue, PDQ)
+    finally:
+        catalogue.close()
+
+
+def test_everything_is_there_after_a_restart(store: RecordStore, tmp_path: Path) -> None:
+    store.upsert([Record({Algorithm.PDQ: PDQ.code})], now_ms=NOW)
+    assert len(reopened(store, tmp_path / "index").hits) == 1
+    store.upsert([Record({Algorithm.PDQ: flipped(PDQ.code, 1)})], now_ms=NOW)
+    assert len(reopened(store, tmp_path / "index").hits) == 2
+
+
+def test_an_index_whose_folder_was_deleted_is_rebuilt_from_the_store(store: RecordStore, tmp_path: Path) -> None:
+    store.upsert([Record({Algorithm.PDQ: PDQ.code})], now_ms=NOW)
+    reopened(store, tmp_path / "index")
+    shutil.rmtree(tmp_path / "index")
+    assert len(reopened(store, tmp_path / "index").hits) == 1
+
+
+def test_one_algorithm_s_index_that_was_deleted_is_rebuilt_from_the_store(store: RecordStore, tmp_path: Path) -> None:
+    store.upsert([Record({Algorithm.PDQ: PDQ.code})], now_ms=NOW)
+    reopened(store, tmp_path / "index")
+    shutil.rmtree(tmp_path / "index/pdq")
+    assert len(reopened(store, tmp_path / "index").hits) == 1
+
+
+@pytest.mark.parametrize("damage", ["torn", "altered", "emptied", "removed"])
+def test_a_damaged_index_is_rebuilt_from_the_store_and_said_in_the_log(
+    store: RecordStore, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.upsert([Record({Algorithm.PDQ: PDQ.code})], now_ms=NOW)
+    reopened(store, tmp_path / "index")
+    largest = max((path for path in (tmp_path / "index/pdq").iterdir() if path.name != "MANIFEST"), key=lambda path: path.stat().st_size)
+    content = largest.read_bytes()
+    match damage:
+        case "torn":
+            largest.write_bytes(content[: len(content) // 2])
+        case "altered":
+            largest.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        case "emptied":
+            largest.write_bytes(b"")
+        case _:
+            largest.unlink()
+    with caplog.at_level(logging.WARNING):
+        assert len(reopened(store, tmp_path / "index").hits) == 1
+    assert "PDQ index is damaged" in caplog.text
+
+
+def test_a_store_older_than_its_index_is_refused_and_not_searched(store: RecordStore, tmp_path: Path) -> None:
+    store.upsert([Record({Algorithm.PDQ: PDQ.code})], now_ms=NOW)
+    reopened(store, tmp_path / "index")
+    older = RecordStore(tmp_path / "older.db")
+    catalogue = Catalogue(older, tmp_path / "index", clock)
+    catalogue.start()
+    with catalogue._moved:
+        assert catalogue._moved.wait_for(lambda: catalogue._broken is not None, 5)
+    with pytest.raises(IndexBrokenError, match="old copy restored"):
+        find(catalogue, PDQ)
+    catalogue.close()
+    older.close()
+
+
+def test_two_processes_cannot_keep_one_index(catalogue: Catalogue, store: RecordStore, tmp_path: Path) -> None:
+    assert catalogue.progress() == (0, 0)
+    with pytest.raises(IndexLockedError):
+        Catalogue(store, tmp_path / "index", clock)
+
+
+def test_a_follower_that_fails_closes_the_catalogue_and_recovers(
+    catalogue: Catalogue, store: RecordStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true_put = HashIndex.put
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(HashIndex, "put", fail)
+    store.upsert([Record({Algorithm.PDQ: PDQ.code})], now_ms=NOW)
+    with pytest.raises(IndexBrokenError, match="No space"):
+        find(catalogue, PDQ)
+    monkeypatch.setattr(HashIndex, "put", true_put)
+    catalogue._wake.set()
+    with catalogue._moved:
+        assert catalogue._moved.wait_for(lambda: catalogue._broken is None, 5)
+    assert len(find(catalogue, PDQ).hits) == 1
+
+
+def test_many_searches_at_once_agree(catalogue: Catalogue, store: RecordStore) -> None:
+    store.upsert([Record({Algorithm.PDQ: PDQ.code})], now_ms=NOW)
+    counts: list[int] = []
+    threads = [threading.Thread(target=lambda: counts.append(len(find(catalogue, PDQ).hits))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counts == [1] * 8

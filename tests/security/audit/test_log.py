@@ -1,0 +1,229 @@
+"""The log file: durable, shared by threads and processes, refusing when it cannot write."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from vidfed.security.audit.merkle import verify_inclusion
+from vidfed.security.audit.verify import verify_log
+from vidfed.security.errors import AuditError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.security.audit.conftest import Bench
+    from vidfed.security.audit import AuditLog
+
+CHILD = """
+import sys
+from pathlib import Path
+from vidfed.security.audit import AuditEntry, AuditLog, Event, Operation, log_origin
+from vidfed.security.keys import SigningKey
+log = AuditLog(Path(sys.argv[1]), log_origin("test", "nl"), SigningKey(b"k" * 32))
+def entry(number):
+    return AuditEntry(1_700_000_000_000 + number, Operation.CONSULTATION, Event.LOOKUP_ANSWERED, "fr")
+"""
+
+
+def run_child(path: Path, code: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", CHILD + code, str(path)], stdout=subprocess.PIPE, text=True)
+
+
+def test_positions_count_from_zero_and_outlive_the_process(bench: Bench) -> None:
+    with closing(bench.open()) as log:
+        assert [log.append(bench.entry(number)).position for number in range(3)] == [0, 1, 2]
+    with closing(bench.open()) as log:
+        assert log.append(bench.entry(3)).position == 3
+        assert len(log) == 4
+
+
+def test_the_file_is_for_its_owner_only(bench: Bench, log: AuditLog) -> None:
+    log.append(bench.entry())
+    log.checkpoint()
+    for path in (bench.path, bench.path.with_suffix(".checkpoint")):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_every_entry_is_proven_under_the_checkpoint(bench: Bench, log: AuditLog) -> None:
+    placed = log.append_many([bench.entry(number) for number in range(300)])
+    checkpoint = log.checkpoint()
+    checkpoint.verify(bench.origin, [bench.key.public])
+    for at in (0, 255, 256, 299):
+        leaf = log.storage.entry(at).leaf_hash
+        verify_inclusion(leaf, at, checkpoint.size, checkpoint.root, log.prove_inclusion(at, checkpoint.size))
+    assert placed[299].position == 299
+
+
+def test_many_threads_append_at_once_and_none_is_lost_or_doubled(bench: Bench, log: AuditLog) -> None:
+    placed: list[int] = []
+
+    def work(number: int) -> None:
+        for offset in range(20):
+            placed.append(log.append(bench.entry(number * 100 + offset)).position)
+            if offset == 10:
+                log.checkpoint()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(placed) == list(range(320))
+    log.checkpoint()
+    assert verify_log(log.storage, [bench.key.public]).holds
+
+
+def test_two_processes_append_to_the_same_log(bench: Bench, log: AuditLog) -> None:
+    log.append(bench.entry())
+    children = [run_child(bench.path, "for n in range(60): log.append(entry(n))\nlog.close()") for _ in range(2)]
+    for number in range(60):
+        log.append(bench.entry(number))
+    assert [child.wait() for child in children] == [0, 0]
+    for child in children:
+        child.communicate()
+    log.checkpoint()
+    report = verify_log(log.storage, [bench.key.public])
+    assert (report.entries, report.findings) == (181, [])
+
+
+def test_no_checkpoint_is_signed_twice_for_the_same_size(bench: Bench, log: AuditLog) -> None:
+    log.append(bench.entry())
+    assert log.checkpoint() == log.checkpoint()
+    assert len(log.storage.checkpoints()) == 1
+
+
+def test_closing_signs_what_was_added_last(bench: Bench) -> None:
+    bench.fill(5)
+    with closing(bench.storage()) as storage:
+        assert "\n5\n" in storage.checkpoints()[-1][1]
+
+
+def test_disk_full_refuses_the_entry_and_the_log_goes_on_once_there_is_room(bench: Bench, log: AuditLog) -> None:
+    log.append_many([bench.entry(number) for number in range(10)])
+    writer = log.storage._writer
+    assert writer is not None
+    (pages,) = writer.execute("PRAGMA page_count").fetchone()
+    writer.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(AuditError, match="full"):
+        log.append_many([bench.entry(number) for number in range(500)])
+    assert len(log) == 10
+    writer.execute("PRAGMA max_page_count = 1000000")
+    assert log.append(bench.entry()).position == 10
+    log.checkpoint()
+    assert verify_log(log.storage, [bench.key.public]).holds
+
+
+def test_one_failed_write_fails_everybody_who_waited_for_it(bench: Bench, log: AuditLog) -> None:
+    writer = log.storage._writer
+    assert writer is not None
+    writer.execute("PRAGMA query_only = ON")
+    failures: list[AuditError] = []
+
+    def work() -> None:
+        try:
+            log.append(bench.entry())
+        except AuditError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(failures) == 8
+    writer.execute("PRAGMA query_only = OFF")
+    assert log.append(bench.entry()).position == 0
+
+
+CRASHES = {
+    "before anything is written": ("AuditLog._write = lambda *_: os._exit(9)", 3),
+    "inside the transaction": ("import vidfed.security.audit.log as m\nm.insert_rows = lambda *_: os._exit(9)", 3),
+    "after the rows, before the commit": (
+        """
+import vidfed.security.audit.log as m
+real = m.insert_rows
+def stop(database, table, rows):
+    real(database, table, rows)
+    table == "hashes" and os._exit(9)
+m.insert_rows = stop
+""",
+        3,
+    ),
+    "after the commit, before the reply": (
+        "real = AuditLog._write\ndef stop(*a):\n    real(*a)\n    os._exit(9)\nAuditLog._write = stop",
+        4,
+    ),
+}
+
+
+@pytest.mark.parametrize("where", CRASHES)
+def test_a_crash_between_append_and_reply_leaves_a_log_that_verifies(bench: Bench, where: str) -> None:
+    bench.fill(3)
+    patch, expected = CRASHES[where]
+    child = run_child(bench.path, f"import os\n{patch}\nlog.append(entry(9))\nprint('replied', flush=True)")
+    said, _ = child.communicate()
+    assert (child.returncode, said) == (9, "")  # no reply was given
+    with closing(bench.open()) as log:
+        assert len(log) == expected
+        log.append(bench.entry())
+    with closing(bench.storage()) as storage:
+        assert verify_log(storage, [bench.key.public]).holds
+
+
+def test_a_crash_while_a_checkpoint_is_signed_leaves_a_log_that_goes_on(bench: Bench) -> None:
+    bench.fill(3)
+    code = (
+        "import os\nimport vidfed.security.audit.log as m\nm.write_private = lambda *_: os._exit(9)\nlog.append(entry(1))\nlog.checkpoint()"
+    )
+    child = run_child(bench.path, code)
+    child.communicate()
+    assert child.returncode == 9
+    bench.fill(1)
+    with closing(bench.storage()) as storage:
+        assert verify_log(storage, [bench.key.public]).entries == 5
+
+
+def test_whatever_was_replied_to_survives_kill_dash_nine(bench: Bench) -> None:
+    child = run_child(bench.path, "n = 0\nwhile True:\n    print(log.append(entry(n)).position, flush=True)\n    n += 1")
+    assert child.stdout is not None
+    replied = [int(child.stdout.readline()) for _ in range(50)]
+    os.kill(child.pid, signal.SIGKILL)
+    rest, _ = child.communicate()
+    replied += [int(line) for line in rest.splitlines()[:-1]]
+    with closing(bench.open()) as log:
+        assert len(log) > replied[-1]
+    with closing(bench.storage()) as storage:
+        assert verify_log(storage, [bench.key.public]).holds
+
+
+def test_a_log_of_another_member_is_not_opened(bench: Bench) -> None:
+    bench.fill(1)
+    bench.origin = "vidfed/test/fr/audit"
+    with pytest.raises(AuditError, match="vidfed/test/nl/audit"):
+        bench.open()
+
+
+def test_a_file_that_is_no_log_is_an_error_of_ours(bench: Bench) -> None:
+    bench.path.write_bytes(b"this is not a database, but it is long enough to look like a file of one" * 20)
+    with pytest.raises(AuditError):
+        bench.open()
+
+
+def test_the_log_holds_no_case_reference_in_clear(bench: Bench, log: AuditLog) -> None:
+    log.append(bench.entry(case_reference="CASE-SECRET-77"))
+    log.checkpoint()
+    log.storage.forget_deleted()
+    assert b"CASE-SECRET-77" not in bench.path.read_bytes()
+    with sqlite3.connect(f"file:{bench.path}?mode=ro", uri=True) as database:
+        assert not [row for row in database.iterdump() if "CASE-SECRET-77" in row]
+    database.close()

@@ -1,0 +1,386 @@
+"""Exports that prove themselves, comparing two members, who may read, what is dropped, and reports."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+import tempfile
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.security.audit.conftest import Bench
+from vidfed.security.audit import Event, Operation, log_origin, witness_name
+from vidfed.security.audit.compare import compare
+from vidfed.security.audit.entries import commit_case, seal
+from vidfed.security.audit.export import ExportReport, verify_export, write_export
+from vidfed.security.audit.oversight import Overseer, appoint
+from vidfed.security.audit.report import blurred, combine, make_report, read_report, sign_report
+from vidfed.security.audit.report_html import render
+from vidfed.security.audit.retention import erase, prune
+from vidfed.security.audit.verify import verify_log
+from vidfed.security.clock import DAY_MS, system_clock
+from vidfed.security.directory import Member, member_request
+from vidfed.security.errors import AuditError, OversightError
+from vidfed.security.keys import SigningKey
+from vidfed.security.tls import make_ca
+from vidfed.security.trust.client import TufDirectory
+from vidfed.security.trust.entry import Entry
+from vidfed.security.trust.mirrors import FolderMirror
+from vidfed.security.trust.reader import read_as_issued
+from vidfed.synthetic.administrators import Administrators
+
+if TYPE_CHECKING:
+    from vidfed.security.directory import Directory
+    from vidfed.security.trust.anchor import Anchor
+
+NL_SIGNER, FR_SIGNER, FR_AUDIT, ENTRY = (SigningKey(letter * 32) for letter in (b"n", b"f", b"a", b"e"))
+
+
+@functools.cache
+def published(nl_audit: SigningKey) -> tuple[Anchor, dict[str, bytes]]:
+    """The directory of nl and fr, as an export carries it."""
+    with tempfile.TemporaryDirectory() as folder:
+        administrators = Administrators(Path(folder) / "federation", "test")
+        for name, signer, audit in (("nl", NL_SIGNER, nl_audit), ("fr", FR_SIGNER, FR_AUDIT)):
+            listed = Member(name, name, "host:1", (signer.public,), (audit.public,), make_ca("test", name).certificate, "")
+            entry_key = ENTRY if name == "nl" else FR_SIGNER
+            administrators.admit(Entry.make("test", member_request(listed, signer, audit), {}, entry_key, 1, system_clock()))
+        source = TufDirectory(Path(folder) / "state", administrators.anchor, [FolderMirror(administrators.published)])
+        source.current()
+        return source.anchor, source.files()
+
+
+def directory(bench: Bench) -> Directory:
+    anchor, files = published(bench.key)
+    return read_as_issued(files, anchor, "test")
+
+
+def exported(bench: Bench, path: Path, first: int, end: int, name: str = "nl", *, cosigned: bool = False) -> Path:
+    anchor, files = published(bench.key)
+    with closing(bench.open()) as log:
+        checkpoint = log.checkpoint()
+        if cosigned:
+            checkpoint = checkpoint.with_signatures([checkpoint.cosigned_by(witness_name("test", "fr"), FR_AUDIT, 1_700_000_000)])
+        write_export(path, log, checkpoint, first=first, end=end, member=name, anchor=anchor, directory=files)
+    return path
+
+
+@pytest.mark.parametrize(("size", "first", "end"), [(1, 0, 1), (10, 3, 7), (10, 0, 10), (600, 255, 258), (600, 1, 599), (513, 512, 513)])
+def test_an_export_proves_itself(bench: Bench, tmp_path: Path, size: int, first: int, end: int) -> None:
+    bench.fill(size)
+    report = verify_export(exported(bench, tmp_path / "out", first, end))
+    assert (report.findings, report.opened, report.first, report.end) == ([], end - first, first, end)
+    assert report.checkpoint.size == size
+
+
+def test_an_export_names_the_witnesses_whose_cosignature_holds(bench: Bench, tmp_path: Path) -> None:
+    bench.fill(3)
+    assert verify_export(exported(bench, tmp_path / "a", 0, 3)).witnesses == {}
+    assert verify_export(exported(bench, tmp_path / "b", 0, 3, cosigned=True)).witnesses == {"fr": 1_700_000_000}
+
+
+def forge(path: Path, line: int, **changed: object) -> None:
+    lines = path.read_text().splitlines()
+    lines[line] = json.dumps(json.loads(lines[line]) | changed, ensure_ascii=False)
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_an_entry_changed_in_an_export_is_found(bench: Bench, tmp_path: Path) -> None:
+    bench.fill(10)
+    path = exported(bench, tmp_path / "out", 2, 8)
+    body = json.loads(path.read_text().splitlines()[3])["body"]
+    forge(path, 3, body=body.replace("identification", "prosecution"))
+    assert verify_export(path).findings == ["entry 4: its content is not what was logged"]
+
+
+def test_a_leaf_changed_in_an_export_is_found(bench: Bench, tmp_path: Path) -> None:
+    bench.fill(10)
+    path = exported(bench, tmp_path / "out", 2, 8)
+    forge(path, 3, commitment="A" * 43 + "=", body="", salt="")
+    assert any("do not lead to the checkpoint's root" in finding for finding in verify_export(path).findings)
+
+
+@pytest.mark.parametrize("cut", [1, 2, 4, 7])
+def test_an_export_cut_short_is_refused(bench: Bench, tmp_path: Path, cut: int) -> None:
+    bench.fill(10)
+    path = exported(bench, tmp_path / "out", 2, 8)
+    path.write_text("\n".join(path.read_text().splitlines()[:-cut]) + "\n")
+    with pytest.raises(AuditError):
+        verify_export(path)
+
+
+def test_an_export_with_an_entry_left_out_or_trailing_junk_is_refused(bench: Bench, tmp_path: Path) -> None:
+    bench.fill(10)
+    path = exported(bench, tmp_path / "out", 2, 8)
+    lines = path.read_text().splitlines()
+    for changed in ([*lines[:3], *lines[4:]], [*lines, lines[-1]], [*lines, "junk"], lines[1:]):
+        path.write_text("\n".join(changed) + "\n")
+        with pytest.raises(AuditError):
+            verify_export(path)
+
+
+@pytest.mark.parametrize(("name", "value"), [("before", []), ("after", ["A" * 43 + "="] * 9), ("end", 7), ("first", 1), ("member", "xx")])
+def test_an_export_with_another_head_is_refused(bench: Bench, tmp_path: Path, name: str, value: object) -> None:
+    bench.fill(10)
+    path = exported(bench, tmp_path / "out", 2, 8)
+    forge(path, 0, **{name: value})
+    with pytest.raises(AuditError):
+        verify_export(path)
+
+
+def test_an_export_under_another_root_shows_its_words_and_does_not_hold(bench: Bench, tmp_path: Path) -> None:
+    bench.fill(3)
+    path = exported(bench, tmp_path / "out", 0, 3)
+    assert verify_export(path).anchor.words == published(bench.key)[0].words
+    other = Administrators(tmp_path / "other", "test").anchor
+    forge(path, 0, anchor=base64.b64encode(other.content).decode())
+    with pytest.raises(AuditError, match="trust directory"):
+        verify_export(path)
+
+
+def test_an_export_without_a_file_of_its_directory_is_refused(bench: Bench, tmp_path: Path) -> None:
+    bench.fill(3)
+    path = exported(bench, tmp_path / "out", 0, 3)
+    files = json.loads(path.read_text().splitlines()[0])["directory"]
+    for name in files:
+        forge(path, 0, directory={other: content for other, content in files.items() if other != name})
+        if "root" in name:  # the root of trust itself, which stands there on its own
+            continue
+        with pytest.raises(AuditError, match="trust directory"):
+            verify_export(path)
+
+
+def test_a_supervisor_who_knows_the_case_can_check_it_and_nobody_can_read_it(bench: Bench) -> None:
+    with closing(bench.open()) as log:
+        log.append(bench.entry(case_reference="2026-17"))
+        entry = log.storage.entry(0)
+    assert entry.case_salt is not None
+    assert entry.fields()["case"] == commit_case(entry.case_salt, "2026-17") != commit_case(entry.case_salt, "2026-18")
+
+
+def pair(tmp_path: Path) -> tuple[Bench, Bench]:
+    """nl, which asks, and fr, which answers."""
+    folders = [tmp_path / name for name in ("nl", "fr")]
+    for folder in folders:
+        folder.mkdir()
+    nl, fr = (Bench(folder, origin=log_origin("test", folder.name)) for folder in folders)
+    fr.key = FR_AUDIT
+    return nl, fr
+
+
+def both(nl: Bench, fr: Bench, tmp_path: Path) -> tuple[ExportReport, ExportReport]:
+    exports = []
+    for name, bench in (("nl", nl), ("fr", fr)):
+        with closing(bench.open()) as log:
+            path, size = tmp_path / f"{name}.export", len(log)
+            anchor, files = published(nl.key)
+            write_export(path, log, log.checkpoint(), first=0, end=size, member=name, anchor=anchor, directory=files)
+        report = verify_export(path)
+        assert report.findings == []
+        exports.append(report)
+    return exports[0], exports[1]
+
+
+def converse(nl: Bench, fr: Bench, *, skip_nl: int = -1, skip_fr: int = -1, other_answer: int = -1) -> None:
+    with closing(nl.open()) as ours, closing(fr.open()) as theirs:
+        for number in range(5):
+            if number != skip_nl:
+                ours.append(nl.entry(number, event=Event.LOOKUP_RECEIVED, member="fr"))
+            answer = {"answer_digest": b"z" * 32} if number == other_answer else {}
+            if number != skip_fr:
+                theirs.append(fr.entry(number, event=Event.LOOKUP_ANSWERED, member="nl", **answer))
+
+
+def test_two_honest_logs_agree(tmp_path: Path) -> None:
+    nl, fr = pair(tmp_path)
+    converse(nl, fr)
+    result = compare(*both(nl, fr, tmp_path))
+    assert (result.agreed, result.findings) == (5, [])
+
+
+def test_an_answer_deleted_by_the_one_who_gave_it(tmp_path: Path) -> None:
+    nl, fr = pair(tmp_path)
+    converse(nl, fr, skip_fr=2)
+    (finding,) = compare(*both(nl, fr, tmp_path)).findings
+    assert "entry 2 of nl" in finding
+    assert "answer of fr, whose log has none" in finding
+
+
+def test_a_question_deleted_by_the_one_who_asked_it(tmp_path: Path) -> None:
+    nl, fr = pair(tmp_path)
+    converse(nl, fr, skip_nl=2)
+    (finding,) = compare(*both(nl, fr, tmp_path)).findings
+    assert "answered nl, whose log has no such question" in finding
+
+
+def test_an_answer_told_otherwise(tmp_path: Path) -> None:
+    nl, fr = pair(tmp_path)
+    converse(nl, fr, other_answer=3)
+    (finding,) = compare(*both(nl, fr, tmp_path)).findings
+    assert "logged another answer" in finding
+
+
+def test_a_timeout_is_no_disagreement(tmp_path: Path) -> None:
+    nl, fr = pair(tmp_path)
+    converse(nl, fr)
+    with closing(nl.open()) as log:
+        log.append(nl.entry(77, event=Event.LOOKUP_RECEIVED, member="fr", outcome="TIMEOUT", answer_digest=b""))
+    result = compare(*both(nl, fr, tmp_path))
+    assert (result.agreed, result.unanswered, result.findings) == (5, 1, [])
+
+
+def overseer(tmp_path: Path, bench: Bench, **changed: Any) -> Overseer:  # noqa: ANN401 - any of `load`'s arguments
+    values: dict[str, Any] = {"federation": "test", "member": "nl", "member_keys": (NL_SIGNER.public,), "now_ms": bench.now_ms}
+    folder = tmp_path / "dpo"
+    if not folder.exists():
+        appoint(folder, federation="test", member="nl", name="DPO", signer=NL_SIGNER, now_ms=bench.now_ms)
+    return Overseer.load(folder, **(values | changed))
+
+
+def test_reading_is_logged_before_it_happens(bench: Bench, tmp_path: Path) -> None:
+    with closing(bench.open()) as log:
+        position = overseer(tmp_path, bench).announce(log, "show", {"entries": 3}, now_ms=bench.now_ms)
+        fields = log.storage.entry(position).fields()
+    assert (fields["event"], fields["pseudonym"], fields["purpose"], fields["details"]["entries"]) == ("log-read", "DPO", "oversight", 3)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"member": "fr"}, {"federation": "other"}, {"member_keys": (FR_SIGNER.public,)}, {"now_ms": 1}, {"now_ms": 1 << 60}],
+)
+def test_nobody_reads_with_an_appointment_that_does_not_hold(bench: Bench, tmp_path: Path, changed: dict[str, Any]) -> None:
+    with pytest.raises(OversightError):
+        overseer(tmp_path, bench, **changed)
+
+
+def test_an_investigators_credential_is_no_appointment(bench: Bench, tmp_path: Path) -> None:
+    overseer(tmp_path, bench)
+    path = tmp_path / "dpo/appointment.json"
+    fields = json.loads(path.read_text())
+    path.write_text(json.dumps(fields | {"payloadType": "application/vnd.vidfed.credential.v1+json"}))
+    with pytest.raises(OversightError):
+        overseer(tmp_path, bench)
+
+
+def test_another_persons_key_does_not_fit_the_appointment(bench: Bench, tmp_path: Path) -> None:
+    overseer(tmp_path, bench)
+    SigningKey.generate().save(tmp_path / "dpo/oversight.key")
+    with pytest.raises(OversightError, match="not the one that was appointed"):
+        overseer(tmp_path, bench)
+
+
+def test_erasing_drops_the_salt_and_the_tree_still_verifies(bench: Bench) -> None:
+    bench.fill(10)
+    with closing(bench.open()) as log:
+        secret = log.storage.entry(4)
+        assert erase(log, [4, 5], member="nl", operator="me", reason="court order", now_ms=bench.now_ms) == 2
+        assert log.storage.entry(4) == secret._replace(salt=None, case_salt=None, body=None)
+    with closing(bench.storage()) as storage:
+        report = verify_log(storage, [bench.key.public])
+    assert (report.findings, report.dropped) == ([], 2)
+    assert secret.salt is not None
+    assert secret.salt not in bench.path.read_bytes()
+    assert not [path for path in bench.folder.iterdir() if secret.salt in path.read_bytes()]
+
+
+def test_an_announced_erasure_cannot_itself_be_erased(bench: Bench) -> None:
+    bench.fill(3)
+    with closing(bench.open()) as log:
+        erase(log, [1], member="nl", operator="me", reason="x", now_ms=bench.now_ms)
+        with pytest.raises(AuditError, match="announces an erasure itself"):
+            erase(log, [3], member="nl", operator="me", reason="x", now_ms=bench.now_ms)
+        with pytest.raises(AuditError, match="no entry 99"):
+            erase(log, [99], member="nl", operator="me", reason="x", now_ms=bench.now_ms)
+
+
+def test_retention_prunes_bodies_and_never_the_tree(bench: Bench) -> None:
+    bench.fill(10)
+    bench.now_ms += 400 * DAY_MS
+    bench.fill(5)
+    with closing(bench.open()) as log:
+        assert prune(log, retention_days=365, member="nl", operator="cron", now_ms=bench.now_ms) == (10, 10)
+        assert prune(log, retention_days=365, member="nl", operator="cron", now_ms=bench.now_ms) == (10, 0)
+    with closing(bench.storage()) as storage:
+        report = verify_log(storage, [bench.key.public])
+    assert (report.findings, report.dropped, report.opened, report.entries) == ([], 10, 6, 16)
+    bench.now_ms += 400 * DAY_MS
+    with closing(bench.open()) as log:  # the first announcement goes too, and the second covers what it covered
+        assert prune(log, retention_days=365, member="nl", operator="cron", now_ms=bench.now_ms) == (16, 6)
+    with closing(bench.storage()) as storage:
+        assert verify_log(storage, [bench.key.public]).findings == []
+
+
+def entries(bench: Bench, count: int, **changed: object) -> list[dict[str, Any]]:
+    return [seal(bench.entry(number, **changed)).fields() for number in range(count)]
+
+
+def a_report(bench: Bench, name: str, counted: list[dict[str, Any]]) -> dict[str, Any]:
+    with closing(bench.open()) as log:
+        checkpoint = log.checkpoint()
+    values = {"from_ms": 0, "to_ms": 1 << 60, "made_ms": bench.now_ms}
+    return make_report(counted, federation="test", member=name, checkpoint=checkpoint, **values)
+
+
+def test_small_counts_are_not_told(bench: Bench) -> None:
+    told = a_report(bench, "nl", [*entries(bench, 3, member="br"), *entries(bench, 103), *entries(bench, 2, outcome="RATE_LIMITED")])
+    assert told["tables"]["answered_by_member"] == {"br": [1, 4], "fr": [100, 104]}
+    assert told["totals"]["received"] == [105, 109]
+    assert told["shares"]["refusal_rate_percent"] is None
+    assert not any(low == high for table in told["tables"].values() for low, high in table.values())
+
+
+@given(st.integers(0, 10**6))
+def test_a_told_range_holds_the_true_count_and_says_no_more(count: int) -> None:
+    low, high = blurred(count)
+    assert low <= count <= high
+    assert blurred(low) == blurred(high) == [low, high]
+    assert count == 0 or high - low >= 3
+
+
+def test_reports_of_several_members_add_up(bench: Bench) -> None:
+    one, two = a_report(bench, "nl", entries(bench, 12)), a_report(bench, "fr", entries(bench, 3))
+    told = combine([one, two], made_ms=bench.now_ms)
+    assert told["members"] == ["fr", "nl"]
+    assert told["totals"]["answered"] == [11, 18]
+    assert set(told["checkpoints"]) == {"nl", "fr"}
+    for wrong in ([one, one], [one, two | {"to_ms": 5}], []):
+        with pytest.raises(AuditError):
+            combine(wrong, made_ms=0)
+
+
+def test_a_report_is_signed_by_the_member_it_is_about(bench: Bench) -> None:
+    told = a_report(bench, "nl", entries(bench, 12))
+    known = directory(bench)
+    assert read_report(sign_report(told, NL_SIGNER).to_json(), known) == (told, "nl")
+    for signer in (FR_SIGNER, SigningKey(b"x" * 32)):
+        with pytest.raises(AuditError):
+            read_report(sign_report(told, signer).to_json(), known)
+    forged = replace(sign_report(told, NL_SIGNER), payload=json.dumps(told).replace("10, 14", "90, 94").encode())
+    with pytest.raises(AuditError):
+        read_report(forged.to_json(), known)
+
+
+def test_a_signed_report_with_numbers_of_another_form_is_refused(bench: Bench) -> None:
+    for wrong in ([5], [4, 2], [1.5, 2], ["<script>", 2], 7):
+        told = a_report(bench, "nl", [])
+        told["totals"]["received"] = wrong
+        with pytest.raises(AuditError):
+            read_report(sign_report(told, NL_SIGNER).to_json(), directory(bench))
+
+
+def test_the_page_holds_nothing_from_outside_and_escapes_what_it_shows(bench: Bench) -> None:
+    told = a_report(bench, "nl", entries(bench, 12, purpose="<script>alert(1)</script>", operation=Operation.CONSULTATION))
+    page = render(told, sign_report(told, NL_SIGNER), "nl")
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert page.count("<svg") >= 3
+    assert "src=" not in page
+    assert "http://" not in page
+    assert "https://" not in page

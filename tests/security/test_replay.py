@@ -1,0 +1,161 @@
+"""Replay: each message counts once, in this process, after a restart, and whichever process sees it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from vidfed.security import replay
+from vidfed.security.errors import ReplayError, ReplayMemoryError, TimeWindowError
+from vidfed.security.replay import WINDOW_MS, ReplayMemory, check_time_window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NOW = 1_800_000_000_000
+ID = bytes(range(16))
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[ReplayMemory]:
+    made = ReplayMemory(tmp_path / "replay.db")
+    yield made
+    made.close()
+
+
+def test_a_new_message_is_accepted_once(memory: ReplayMemory) -> None:
+    memory.record("nl", ID, NOW, NOW)
+    with pytest.raises(ReplayError, match="seen before"):
+        memory.record("nl", ID, NOW, NOW)
+
+
+def test_the_same_id_of_another_member_is_another_message(memory: ReplayMemory) -> None:
+    memory.record("nl", ID, NOW, NOW)
+    memory.record("fr", ID, NOW, NOW)
+
+
+def test_a_replay_with_another_issue_time_is_still_a_replay(memory: ReplayMemory) -> None:
+    memory.record("nl", ID, NOW, NOW)
+    with pytest.raises(ReplayError):
+        memory.record("nl", ID, NOW + 1, NOW)
+
+
+def test_replay_after_restart(tmp_path: Path) -> None:
+    before = ReplayMemory(tmp_path / "replay.db")
+    before.record("nl", ID, NOW, NOW)
+    before.close()
+    after = ReplayMemory(tmp_path / "replay.db")
+    with pytest.raises(ReplayError):
+        after.record("nl", ID, NOW, NOW)
+    after.close()
+
+
+def test_replay_after_a_crash(tmp_path: Path) -> None:
+    child = os.fork()  # no thread runs in this test; the child ends without closing anything
+    if child == 0:
+        ReplayMemory(tmp_path / "replay.db").record("nl", ID, NOW, NOW)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    after = ReplayMemory(tmp_path / "replay.db")
+    with pytest.raises(ReplayError):
+        after.record("nl", ID, NOW, NOW)
+    after.close()
+
+
+def test_replay_at_another_worker(memory: ReplayMemory, tmp_path: Path) -> None:
+    other = ReplayMemory(tmp_path / "replay.db")
+    memory.record("nl", ID, NOW, NOW)
+    with pytest.raises(ReplayError):
+        other.record("nl", ID, NOW, NOW)
+    other.close()
+
+
+def test_of_many_who_bring_the_same_message_at_once_one_succeeds(memory: ReplayMemory, tmp_path: Path) -> None:
+    other = ReplayMemory(tmp_path / "replay.db")
+
+    def bring(number: int) -> bool:
+        try:
+            (memory, other)[number % 2].record("nl", ID, NOW, NOW)
+        except ReplayError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sum(threads.map(bring, range(16))) == 1
+    other.close()
+
+
+def test_a_message_is_remembered_for_as_long_as_it_could_pass_the_window(memory: ReplayMemory) -> None:
+    ahead = NOW + WINDOW_MS  # issued by a clock that is ahead: acceptable from now on, and for two windows
+    memory.record("nl", ID, ahead, NOW)
+    last = ahead + WINDOW_MS
+    check_time_window(ahead, last + 1, last)
+    with pytest.raises(ReplayError):
+        memory.record("nl", ID, ahead, last)
+
+
+def test_the_memory_forgets_what_is_too_old_to_pass_anyway(memory: ReplayMemory, tmp_path: Path) -> None:
+    memory.record("nl", ID, NOW, NOW)
+    memory.record("nl", bytes(16), NOW + 3 * WINDOW_MS, NOW + 3 * WINDOW_MS)
+    with sqlite3.connect(tmp_path / "replay.db") as database:
+        assert database.execute("SELECT count(*) FROM seen").fetchone() == (1,)
+    database.close()
+
+
+def test_flooded(memory: ReplayMemory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "MAX_MESSAGES_PER_ISSUER", 3)
+    for number in range(3):
+        memory.record("nl", bytes([number]) * 16, NOW, NOW)
+    with pytest.raises(ReplayMemoryError, match="too many"):
+        memory.record("nl", b"\xff" * 16, NOW, NOW)
+    memory.record("fr", b"\xff" * 16, NOW, NOW)  # nobody else suffers
+    later = NOW + 3 * WINDOW_MS
+    memory.record("nl", b"\xff" * 16, later, later)
+
+
+def test_a_memory_that_cannot_be_written_refuses(memory: ReplayMemory, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "replay.db") as database:
+        database.execute("DROP TABLE seen")
+    database.close()
+    with pytest.raises(ReplayMemoryError, match="replay memory"):
+        memory.record("nl", ID, NOW, NOW)
+
+
+def test_a_closed_memory_refuses(memory: ReplayMemory) -> None:
+    memory.close()
+    with pytest.raises(ReplayError):
+        memory.record("nl", ID, NOW, NOW)
+
+
+def test_a_damaged_memory_is_an_error_of_ours_that_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "replay.db").write_bytes(b"this is no database, and long enough to be seen as none" * 20)
+    with pytest.raises(ReplayMemoryError, match=r"replay\.db"):
+        ReplayMemory(tmp_path / "replay.db")
+
+
+@pytest.mark.parametrize("skew_ms", [-WINDOW_MS, 0, WINDOW_MS])
+def test_a_message_inside_the_window_passes(skew_ms: int) -> None:
+    check_time_window(NOW + skew_ms, NOW + 1, NOW)
+
+
+@pytest.mark.parametrize(
+    ("issued_ms", "expires_ms", "said"),
+    [
+        (NOW - WINDOW_MS - 1, NOW + 1, "too old"),
+        (NOW + WINDOW_MS + 1, NOW + WINDOW_MS + 2, "in the future"),
+        (NOW, NOW, "expired"),
+        (NOW, NOW - 1, "expired"),
+        (0, 0, "too old"),
+        (2**63 - 1, 2**63 - 1, "in the future"),
+        (-(2**63), 2**63 - 1, "too old"),
+        (NOW, -(2**63), "expired"),
+    ],
+)
+def test_a_message_outside_the_window_is_refused_and_told_why(issued_ms: int, expires_ms: int, said: str) -> None:
+    with pytest.raises(TimeWindowError, match=said):
+        check_time_window(issued_ms, expires_ms, NOW)
