@@ -54,10 +54,14 @@ class Bookkeeping:
 
     async def received(self, question: LookupRequest, digest: bytes, reply: pb.NodeReply) -> None:
         """Log one node's reply, or that there was none, before it is passed on. The reply is not judged here; the client does that."""
+        await asyncio.to_thread(self._receive, question, digest, reply)
+
+    def _receive(self, question: LookupRequest, digest: bytes, reply: pb.NodeReply) -> None:
+        """Read and log one reply; an answer may be large, and reading it takes its time."""
         header = question.header
         now_ms = self._clock()
         outcome, digest_back, records, position = _told(reply)
-        await self._append(
+        self._log.append(
             AuditEntry(
                 time_ms=now_ms,
                 operation=Operation.COLLECTION if records else Operation.CONSULTATION,

@@ -191,8 +191,7 @@ def gateway() -> None:
     """Run the gateway that a member's own investigators ask through."""
 
 
-@gateway.command(cls=_COMMAND)
-@click.option(
+_HOME = click.option(
     "--home",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path(),
@@ -200,6 +199,10 @@ def gateway() -> None:
     show_default="the current folder, or $VIDFED_HOME",
     help="The member's folder, made by `vidfed node init`.",
 )
+
+
+@gateway.command(cls=_COMMAND)
+@_HOME
 def serve(home: Path) -> None:
     """Take the lookups of this member's investigators until SIGTERM or Ctrl-C."""
     import asyncio
@@ -211,3 +214,23 @@ def serve(home: Path) -> None:
     log_to_stderr()
     member_home = MemberHome(home)
     asyncio.run(serve_gateway(member_home, lambda address: click.echo(f"gateway of {member_home.member} listens on {address}")))
+
+
+@gateway.command(cls=_COMMAND)
+@_HOME
+@click.option("--json", "as_json", is_flag=True, help="Print the state as JSON (schema vidfed.gateway-status/1).")
+def status(home: Path, as_json: bool) -> None:
+    """Show how the other members' nodes do, as this gateway has found them, and which are left alone for a while.
+
+    Exit status: 0 the gateway serves, 1 it does not.
+    """
+    from vidfed.federation.gateway_status import read_status
+    from vidfed.federation.show import show_gateway
+    from vidfed.security.home import MemberHome
+
+    state = read_status(MemberHome(home))
+    if as_json:
+        print_json(state.to_fields())
+    else:
+        show_gateway(state, console())
+    raise SystemExit(0 if state.address else 1)

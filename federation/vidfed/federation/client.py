@@ -43,6 +43,7 @@ DEFAULT_DEADLINE_S = 20.0
 _FAILURES = {
     FailureKind.UNREACHABLE.value: Outcome.UNREACHABLE,
     FailureKind.TIMEOUT.value: Outcome.TIMEOUT,
+    FailureKind.BREAKER_OPEN.value: Outcome.BREAKER_OPEN,
 }
 _NOT_IN_THE_LOG = {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.OUT_OF_RANGE}
 _REFUSALS = {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}
@@ -88,7 +89,13 @@ class FederationClient:
         return [GrpcMirror("gateway", self._trust_channel)]
 
     async def lookup(
-        self, part: Part, justification: Justification, *, ask: Sequence[str] = (), deadline_s: float = DEFAULT_DEADLINE_S
+        self,
+        part: Part,
+        justification: Justification,
+        *,
+        ask: Sequence[str] = (),
+        deadline_s: float = DEFAULT_DEADLINE_S,
+        on_node: Callable[[NodeOutcome], None] = lambda _: None,
     ) -> LookupResult:
         """Ask about the items of one part.
 
@@ -97,6 +104,7 @@ class FederationClient:
             justification: why.
             ask: members to ask; all if empty.
             deadline_s: how long to wait for the slowest node.
+            on_node: called with what each node said, verified, as it comes; not for nodes of which the gateway says nothing.
 
         Raises:
             UnknownMemberError: `ask` names somebody who is no member.
@@ -117,6 +125,7 @@ class FederationClient:
             async for reply in self._gateway.Lookup(call, timeout=deadline_s + GATEWAY_GRACE_S):
                 if reply.member in audience and reply.member not in outcomes:
                     outcomes[reply.member] = self._judge(reply, part, request, envelope.digest, directory, keep)
+                    on_node(outcomes[reply.member])
         except grpc.aio.AioRpcError as error:
             if not outcomes:
                 raise self._gateway_error(error) from None
@@ -204,6 +213,8 @@ class FederationClient:
     def _gateway_error(self, error: grpc.aio.AioRpcError) -> GatewayError | GatewayRefusedError:
         if error.code() in _REFUSALS:
             return GatewayRefusedError(f"the gateway refuses: {error.details()}")
+        if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return GatewayError(f"the gateway is busy: {error.details()}")
         if error.code() is grpc.StatusCode.UNAVAILABLE:
             return GatewayError(
                 f"the gateway at {self._kit.gateway} cannot be reached: is it running, is this its address, is your kit still valid?"

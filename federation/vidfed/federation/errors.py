@@ -3,6 +3,8 @@
 FederationError
 ├── QuestionError   what is asked is not complete or not allowed
 ├── AnswerError     a node's answer does not hold: signature, binding to the question, or content
+├── UnreachableError  no connection to a member's node could be made; nothing was sent
+├── BusyError       this member's gateway has as many lookups as it takes at once
 ├── GatewayError    the own member's gateway cannot be reached or failed
 └── GatewayRefusedError  the own member's gateway refuses this investigator or question
 """
@@ -20,6 +22,14 @@ class QuestionError(FederationError, ValueError):
 
 class AnswerError(FederationError):
     """A node's answer does not hold: signature, binding to the question, or content."""
+
+
+class UnreachableError(FederationError):
+    """No connection to a member's node could be made; nothing was sent."""
+
+
+class BusyError(FederationError):
+    """This member's gateway has as many lookups as it takes at once."""
 
 
 class GatewayError(FederationError):

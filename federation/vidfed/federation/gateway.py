@@ -12,17 +12,21 @@ import asyncio
 import contextlib
 import functools
 import logging
-from dataclasses import dataclass
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import grpc
 
 from vidfed.federation.bookkeeping import Bookkeeping
-from vidfed.federation.fanout import Nodes
+from vidfed.federation.errors import BusyError, UnreachableError
+from vidfed.federation.fanout import Asking, Nodes
+from vidfed.federation.gateway_status import SERVING_FILE, keep_status
+from vidfed.federation.settings import read_gateway_section
 from vidfed.security.audit.member import Checkpointer, open_log, read_audit_section
 from vidfed.security.clock import system_clock
 from vidfed.security.credentials import verify_credential
 from vidfed.security.errors import AuditError, PeerError, SecurityError
+from vidfed.security.presence import announced
 from vidfed.security.replay import check_time_window
 from vidfed.security.tls import INVESTIGATOR_ROLE, verify_peer
 from vidfed.v1 import audit_pb2 as audit_pb
@@ -34,11 +38,12 @@ from vidfed.wire.channels import SERVER_OPTIONS, run_until_signal, server_creden
 from vidfed.wire.errors import WireError
 from vidfed.wire.lookup import read_request
 from vidfed.wire.trust import PeerMirrors, TrustServicer
-from vidfed.wire.values import GATEWAY_GRACE_S, LOOKUP_METHOD, REQUEST_TYPE
+from vidfed.wire.values import GATEWAY_GRACE_S, LOOKUP_METHOD, REQUEST_TYPE, Urgency
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
+    from vidfed.federation.settings import GatewaySection
     from vidfed.security.clock import Clock
     from vidfed.security.directory import Directory, DirectorySource
     from vidfed.security.envelope import Envelope
@@ -47,19 +52,6 @@ if TYPE_CHECKING:
     from vidfed.wire.values import LookupRequest
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class GatewaySection:
-    """`[gateway]` of the configuration file.
-
-    Attributes:
-        listen: `host:port` for the member's own investigators.
-        deadline_s: how long one lookup waits for the slowest node.
-    """
-
-    listen: str
-    deadline_s: float = 20.0
 
 
 class GatewayServicer(rpc.GatewayServiceServicer):
@@ -77,33 +69,38 @@ class GatewayServicer(rpc.GatewayServiceServicer):
         self._home = home
         self._section = section
         self._source = source
-        self._nodes = nodes
+        self.nodes = nodes
         self._books = books
         self._clock = clock
+        self._running: Counter[str] = Counter()
 
     async def Lookup(  # noqa: N802 - the name in the .proto
         self, request: pb.LookupCall, context: grpc.aio.ServicerContext[pb.LookupCall, pb.NodeReply]
     ) -> AsyncIterator[pb.NodeReply]:
         """Ask the request's audience; stream each node's reply as it comes."""
         (leaf_pem,) = context.auth_context()["x509_pem_cert"]
-        try:
-            directory = self._source.current()
-            envelope, question = await self._admit(request, leaf_pem, directory)
-            await self._books.asked(question, envelope.digest)  # 5
-        except (SecurityError, WireError) as error:
-            _log.warning("refused a lookup: %s", error)
-            await context.abort(_CODES.get(type(error), grpc.StatusCode.PERMISSION_DENIED), str(error))
-        call = pb.LookupCall(credential=request.credential, request=wire_envelope.to_message(envelope))
-        members = [directory.members[member] for member in dict.fromkeys(question.header.audience) if member in directory.members]
-        # The caller's own deadline leaves time to hear which nodes did not answer; a call without one is not of our client.
-        deadline_s = max(0.0, min(self._section.deadline_s, float(context.time_remaining() or 0) - GATEWAY_GRACE_S))
-        try:
-            received = functools.partial(self._books.received, question, envelope.digest)  # 7
-            async for reply in self._nodes.ask_all(call, members, directory, deadline_s, received):
-                yield reply
-        except AuditError as error:
-            _log.error("%s; the answers are not passed on", error)
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "the gateway cannot log and therefore does not pass answers on")
+        with contextlib.ExitStack() as running:
+            try:
+                directory = self._source.current()
+                peer = self._own_investigator(leaf_pem, directory)  # 1
+                running.enter_context(self._one_more(peer))
+                envelope, question = await self._admit(request, peer, directory)
+                await self._books.asked(question, envelope.digest)  # 5
+            except (SecurityError, WireError, BusyError) as error:
+                _log.warning("refused a lookup: %s", error)
+                await context.abort(_CODES.get(type(error), grpc.StatusCode.PERMISSION_DENIED), str(error))
+            call = pb.LookupCall(credential=request.credential, request=wire_envelope.to_message(envelope))
+            members = [directory.members[member] for member in dict.fromkeys(question.header.audience) if member in directory.members]
+            # The caller's own deadline leaves time to hear which nodes did not answer; a call without one is not of our client.
+            deadline_s = max(0.0, min(self._section.deadline_s, float(context.time_remaining() or 0) - GATEWAY_GRACE_S))
+            asking = Asking(call, directory, deadline_s, urgent=question.header.urgency is Urgency.LIFE_AT_RISK)
+            try:
+                received = functools.partial(self._books.received, question, envelope.digest)  # 7
+                async for reply in self.nodes.ask_all(asking, members, received):
+                    yield reply
+            except AuditError as error:
+                _log.error("%s; the answers are not passed on", error)
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "the gateway cannot log and therefore does not pass answers on")
 
     async def GetMemberProof(  # noqa: N802 - the name in the .proto
         self, request: pb.GetMemberProofRequest, context: grpc.aio.ServicerContext[pb.GetMemberProofRequest, audit_pb.GetProofResponse]
@@ -113,11 +110,37 @@ class GatewayServicer(rpc.GatewayServiceServicer):
         try:
             directory = self._source.current()
             self._own_investigator(leaf_pem, directory)
-            return await self._nodes.proof(request.proof, directory.member(request.member), directory)
+            return await self.nodes.proof(request.proof, directory.member(request.member), directory)
         except SecurityError as error:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
+        except UnreachableError as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, f"{request.member}: {error}")
         except grpc.aio.AioRpcError as error:
             await context.abort(error.code(), f"{request.member}: {error.details()}"[:500])
+
+    @property
+    def running(self) -> int:
+        """How many lookups are under way."""
+        return self._running.total()
+
+    @contextlib.contextmanager
+    def _one_more(self, peer: Peer) -> Iterator[None]:
+        """Count a lookup while it runs.
+
+        Raises:
+            BusyError: there are as many as there may be.
+        """
+        if self.running >= self._section.max_lookups:
+            raise BusyError("the gateway has as many lookups as it takes at once; try again in some seconds")
+        if self._running[peer.pseudonym] >= self._section.max_lookups_per_investigator:
+            raise BusyError(f"{peer.pseudonym} has as many lookups as one person may have at once; wait for one to end")
+        self._running[peer.pseudonym] += 1
+        try:
+            yield
+        finally:
+            self._running[peer.pseudonym] -= 1
+            if not self._running[peer.pseudonym]:
+                del self._running[peer.pseudonym]
 
     def _own_investigator(self, leaf_pem: bytes, directory: Directory) -> Peer:
         """Step 1."""
@@ -126,13 +149,12 @@ class GatewayServicer(rpc.GatewayServiceServicer):
             raise PeerError(f"this gateway serves the investigators of {self._home.member} only")
         return peer
 
-    async def _admit(self, call: pb.LookupCall, leaf_pem: bytes, directory: Directory) -> tuple[Envelope, LookupRequest]:
-        """Steps 1 to 4, and 6: return the envelope with the member's signature added, and what is in it.
+    async def _admit(self, call: pb.LookupCall, peer: Peer, directory: Directory) -> tuple[Envelope, LookupRequest]:
+        """Steps 2 to 4, and 6: return the envelope with the member's signature added, and what is in it.
 
         Raises:
-            SecurityError, WireError: a step refuses; it is logged if an own investigator asked.
+            SecurityError, WireError: a step refuses, and it is logged.
         """
-        peer = self._own_investigator(leaf_pem, directory)  # 1
         credential_envelope, request_envelope = wire_envelope.read_call(call)
         try:
             # Signatures take their time: not on the event loop, where every other lookup would wait for them.
@@ -166,7 +188,10 @@ class GatewayServicer(rpc.GatewayServiceServicer):
         return question
 
 
-_CODES: dict[type[Exception], grpc.StatusCode] = {AuditError: grpc.StatusCode.UNAVAILABLE}
+_CODES: dict[type[Exception], grpc.StatusCode] = {
+    AuditError: grpc.StatusCode.UNAVAILABLE,
+    BusyError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
 
 
 async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
@@ -180,22 +205,31 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
         ServeError: the address cannot be used.
         SecurityError: keys or directory cannot be used.
     """
-    section = home.section("gateway", GatewaySection)
+    section = read_gateway_section(home)
     peers = PeerMirrors(home.member, home.node_tls)
     source = home.directory_source(ask=peers)
     source.ready()
-    nodes = Nodes(home.node_tls)
+    nodes = Nodes(home.node_tls, section)
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(peers))
         audit = stack.enter_context(contextlib.closing(open_log(home)))
         stack.enter_context(Checkpointer(audit, read_audit_section(home).checkpoint_every_s))
         if home.refresh_s:
             stack.enter_context(source.refreshing(home.refresh_s))
+        servicer = GatewayServicer(home, section, source, nodes, Bookkeeping(audit, home.member))
         server = grpc.aio.server(options=SERVER_OPTIONS)
-        rpc.add_GatewayServiceServicer_to_server(GatewayServicer(home, section, source, nodes, Bookkeeping(audit, home.member)), server)
+        rpc.add_GatewayServiceServicer_to_server(servicer, server)
         trust_rpc.add_TrustServiceServicer_to_server(TrustServicer(source, lambda peer: peer.member == home.member, system_clock), server)
+
+        def announce(address: str) -> None:
+            stack.enter_context(announced(home.state_file(SERVING_FILE), address))
+            on_ready(address)
+
+        status = asyncio.create_task(keep_status(home, nodes, lambda: servicer.running))
         try:
-            await run_until_signal(server, section.listen, server_credentials(home.node_tls, source), on_ready)
+            await run_until_signal(server, section.listen, server_credentials(home.node_tls, source), announce)
         finally:
+            status.cancel()
+            await asyncio.gather(status, return_exceptions=True)
             await nodes.close()
         _log.info("stopped")

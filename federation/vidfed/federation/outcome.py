@@ -34,6 +34,7 @@ class Outcome(Enum):
     VERSION_UNSUPPORTED = "version unsupported"
     TIMEOUT = "timeout"
     UNREACHABLE = "unreachable"
+    BREAKER_OPEN = "breaker open"
     PROTOCOL_ERROR = "protocol error"
     BAD_SIGNATURE = "bad signature"
     MISSING = "missing"

@@ -16,6 +16,7 @@ from vidfed.wire.values import Ternary
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from vidfed.federation.gateway_status import GatewayStatus
     from vidfed.federation.outcome import FoundHit, FoundMatch, LookupResult
     from vidfed.wire.values import IndexState, RecordView
 
@@ -48,6 +49,20 @@ def show_result(result: LookupResult, console: Console, *, now_ms: int) -> None:
             labels = ", ".join(result.items[item].label for item in node.truncated_items[:5])
             console.print(Text(f"Note: {node.member} holds more records than it tells for: {labels}", style="yellow"))
     console.print(_verdict(result))
+
+
+def show_gateway(state: GatewayStatus, console: Console) -> None:
+    """Print how the members' nodes do."""
+    serving = (
+        f"serves on {state.address}, {state.lookups} lookups under way" if state.address else "does not serve; this was its last state"
+    )
+    console.print(Text(f"gateway of {state.member}: {serving}"))
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for name in ("Node", "Breaker", "Answers", "Without", "Usual time", "Lookups now", "Last failure"):
+        table.add_column(name, overflow="fold")
+    for row in state.rows():
+        table.add_row(*map(Text, row))
+    console.print(table)
 
 
 def short_labels(labels: list[str]) -> list[str]:

@@ -218,8 +218,8 @@ def restore(file: Path, home: Path) -> None:
     """
     from vidfed.node.backup import restore as put_back
     from vidfed.node.config import store_location
-    from vidfed.node.status import serving_address
     from vidfed.security.home import MemberHome
+    from vidfed.security.presence import serving_address
 
     member_home = MemberHome(home)
     if address := serving_address(member_home.state_file("serving")):

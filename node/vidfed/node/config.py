@@ -80,6 +80,19 @@ category_scales = []
 listen = {gateway_listen}
 # How long one lookup waits for the slowest member.
 deadline_s = 20.0
+# How long a connection to a member may take, in how many attempts; a lookup itself is never sent twice.
+connect_s = 5.0
+connect_attempts = 3
+# Lookups at the same time: of all investigators, of one, and to one member (fewer while it does not keep up).
+max_lookups = 64
+max_lookups_per_investigator = 16
+max_calls_per_member = 32
+# A member that fails this often in a row is left alone for a while (life at risk is always tried), longer each time a trial fails too.
+# Silence counts as failure only if it had breaker_slow_s.
+breaker_failures = 5
+breaker_open_s = 15.0
+breaker_open_max_s = 300.0
+breaker_slow_s = 5.0
 
 [policy]
 # Members whose lookups are answered. Empty means nobody, this member included.

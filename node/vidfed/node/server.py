@@ -15,13 +15,13 @@ from vidfed.node.catalogue import Catalogue
 from vidfed.node.config import NodeSection, store_location
 from vidfed.node.pipeline import LookupPipeline, UnknownPeerError
 from vidfed.node.policy import HashRates, Policy, PolicySection
-from vidfed.node.status import announced
 from vidfed.node.store import RecordStore
 from vidfed.node.witnessing import Witnessing
 from vidfed.security.audit.changes import Seen
 from vidfed.security.audit.member import Checkpointer, open_log, open_witness, read_audit_section
 from vidfed.security.clock import system_clock
 from vidfed.security.errors import PeerError
+from vidfed.security.presence import announced
 from vidfed.security.replay import ReplayMemory
 from vidfed.security.tls import NODE_ROLE
 from vidfed.security.trust.client import REFRESH_S

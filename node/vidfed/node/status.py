@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import json
-import os
 import shutil
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +13,7 @@ from vidfed.node.policy import PolicySection
 from vidfed.node.store import RecordStore
 from vidfed.security.clock import DAY_MS, as_text, system_clock
 from vidfed.security.errors import SecurityError
+from vidfed.security.presence import serving_address
 from vidfed.security.tls import leaf_expires_ms
 
 if TYPE_CHECKING:
@@ -113,32 +110,6 @@ def read_status(home: MemberHome) -> NodeStatus:
         certificate_expires_ms=leaf_expires_ms(home.node_tls().certificate),
         disk_free_bytes=shutil.disk_usage(home.folder).free,
     )
-
-
-@contextlib.contextmanager
-def announced(path: Path, address: str) -> Iterator[None]:
-    """Hold `path` locked with the address in it, for as long as this process serves; a crash releases it too."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        os.truncate(descriptor, 0)
-        os.write(descriptor, json.dumps({"address": address, "pid": os.getpid()}).encode())
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def serving_address(path: Path) -> str | None:
-    """Return the address of the process that serves now, or None."""
-    try:
-        with path.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return str(json.loads(file.read())["address"])
-    except FileNotFoundError:
-        pass
-    return None
 
 
 def _index_version(folder: Path) -> int | None:

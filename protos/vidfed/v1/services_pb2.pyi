@@ -32,6 +32,8 @@ class _FailureKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureKi
     """No answer within the deadline."""
     FAILURE_KIND_PROTOCOL_ERROR: _FailureKind.ValueType  # 3
     """Something came back, but not a signed answer."""
+    FAILURE_KIND_BREAKER_OPEN: _FailureKind.ValueType  # 4
+    """Not asked: the node kept failing, and is left alone for a while."""
 
 class FailureKind(_FailureKind, metaclass=_FailureKindEnumTypeWrapper): ...
 
@@ -42,6 +44,8 @@ FAILURE_KIND_TIMEOUT: FailureKind.ValueType  # 2
 """No answer within the deadline."""
 FAILURE_KIND_PROTOCOL_ERROR: FailureKind.ValueType  # 3
 """Something came back, but not a signed answer."""
+FAILURE_KIND_BREAKER_OPEN: FailureKind.ValueType  # 4
+"""Not asked: the node kept failing, and is left alone for a while."""
 Global___FailureKind: _TypeAlias = FailureKind  # noqa: Y015
 
 @_typing.final

@@ -141,10 +141,10 @@ def _proposal(function: Callable[..., Draft]) -> click.Command:
 
 
 @_proposal
-@click.argument("request", type=FILE)
+@click.argument("requests", nargs=-1, required=True, type=FILE)
 @click.option("--standing", type=click.Choice(["quarantine", "member"]), default="quarantine", show_default=True, help="What it may do.")
-def add_member(folder: FederationFolder, request: Path, standing: str) -> Draft:
-    """Propose the member whose request (member.json) is REQUEST; again for one that returns or has a new entry key.
+def add_member(folder: FederationFolder, requests: tuple[Path, ...], standing: str) -> Draft:
+    """Propose the members whose requests (member.json) are REQUESTS; again for one that returns or has a new entry key.
 
     Compare the words with the unit by telephone. In quarantine a member may ask and answer a self-test only.
     """
@@ -152,10 +152,11 @@ def add_member(folder: FederationFolder, request: Path, standing: str) -> Draft:
     from vidfed.security.trust.entry import Entry
     from vidfed.security.trust.form import Standing
 
-    entry = Entry.load(request)
-    for line in entry_lines(entry):
-        note(line)
-    return folder.propose_member(entry, Standing(standing))
+    entries = [Entry.load(request) for request in requests]
+    for entry in entries:
+        for line in entry_lines(entry):
+            note(line)
+    return folder.propose_members(entries, Standing(standing))
 
 
 @_proposal

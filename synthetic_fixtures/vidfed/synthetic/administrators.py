@@ -54,9 +54,9 @@ class Administrators:
             self.folder.sign(self.keys[name])
         return self.folder.publish()
 
-    def admit(self, entry: Entry, standing: Standing = Standing.MEMBER) -> Directory:
-        """Make a member of who sent this entry."""
-        return self.sign_and_publish(self.folder.propose_member(entry, standing))
+    def admit(self, *entries: Entry, standing: Standing = Standing.MEMBER) -> Directory:
+        """Make members of those who sent these entries, all at once."""
+        return self.sign_and_publish(self.folder.propose_members(entries, standing))
 
     def remove(self, member: str) -> Directory:
         """Remove a member."""

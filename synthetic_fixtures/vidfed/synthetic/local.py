@@ -78,7 +78,7 @@ class LocalFederation:
         self.run(["trust", "keygen", *map(str, self.administrators), "--no-passphrase"])
         public = [part for path in self.administrators for part in ("--key", f"{path}.pub")]
         self.run(["trust", "create", str(self.trust_folder), "--federation", FEDERATION, "--threshold", "2", *public, *self.signing])
-        ports = iter(_free_ports(2 * len(members)))
+        ports = iter(free_ports(2 * len(members)))
         for member in members:
             self.places[member] = Place(self.folder / member, f"127.0.0.1:{next(ports)}", f"127.0.0.1:{next(ports)}")
         for member, name in members.items():
@@ -165,7 +165,7 @@ def _wait_for_line(process: subprocess.Popen[bytes]) -> bool:
     return False
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Return ports that are free now. All are held until all are found, so that none comes twice."""
     with contextlib.ExitStack() as stack:
         return [port for _, port in zip(range(count), _held_ports(stack), strict=False)]

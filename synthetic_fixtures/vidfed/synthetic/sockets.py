@@ -6,13 +6,15 @@ Everything runs on the event loop of the test and listens on free loopback ports
 from __future__ import annotations
 
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self
 
 import grpc
 
 from vidfed.federation.bookkeeping import Bookkeeping
 from vidfed.federation.fanout import Nodes
-from vidfed.federation.gateway import GatewaySection, GatewayServicer
+from vidfed.federation.gateway import GatewayServicer
+from vidfed.federation.settings import GatewaySection
 from vidfed.node.config import render_config
 from vidfed.security.audit.member import open_log
 from vidfed.security.clock import system_clock
@@ -31,7 +33,7 @@ from vidfed.wire.lookup import read_request
 from vidfed.wire.trust import TrustServicer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
     from vidfed.security.audit import AuditLog
@@ -68,26 +70,36 @@ def no_hit(call: LookupCall, member: str, signer: Signer, audit_signer: Signer, 
 class SocketFederation:
     """Members with folders on disk, in-process servers, one trust directory. Use as an async context manager."""
 
-    def __init__(self, folder: Path, *members: str) -> None:
-        """Make the members below `folder`; nobody serves yet."""
+    def __init__(self, folder: Path, *members: str, places: Mapping[str, str] | None = None, gateway: str = f"{_HOST}:0") -> None:
+        """Make the members below `folder`; nobody serves yet.
+
+        Args:
+            folder: everything is below it.
+            members: their ids.
+            places: `host:port` of their nodes, where that is known already; see `move`.
+            gateway: `host:port` on which their gateways listen when run by `vidfed gateway serve`.
+        """
         self.folder = folder
         self.administrators = Administrators(folder / "federation", FEDERATION)
-        self.homes: dict[str, MemberHome] = {}
         self._stack = contextlib.AsyncExitStack()
-        for member in members:
+
+        def make(member: str) -> MemberHome:
             config = render_config(
                 federation=FEDERATION,
                 member=member,
                 name=f"Unit {member}",
                 contact="desk",
                 listen=f"{_HOST}:0",
-                gateway_listen=f"{_HOST}:0",
+                gateway_listen=gateway,
                 directory_folder=str(self.administrators.published),
                 answer_members=members,
             )
-            place = folder / member
-            self.homes[member] = create_home(place, config=config, endpoint=f"{_HOST}:1", anchor=self.administrators.anchor)
-            self.administrators.admit(Entry.load(self.homes[member].entry_path))
+            endpoint = (places or {}).get(member, f"{_HOST}:1")
+            return create_home(folder / member, config=config, endpoint=endpoint, anchor=self.administrators.anchor)
+
+        with ThreadPoolExecutor() as pool:  # making a folder is mostly waiting for the disk
+            self.homes = dict(zip(members, pool.map(make, members), strict=True))
+        self.administrators.admit(*(Entry.load(home.entry_path) for home in self.homes.values()))
 
     async def __aenter__(self) -> Self:
         return self
@@ -129,14 +141,16 @@ class SocketFederation:
 
         return reply
 
-    def gateway(self, member: str, *, deadline_s: float = 20.0, audit: AuditLog | None = None) -> GatewayServicer:
-        """Return this member's true gateway, not serving yet."""
+    def gateway(
+        self, member: str, *, deadline_s: float = 20.0, audit: AuditLog | None = None, section: GatewaySection | None = None
+    ) -> GatewayServicer:
+        """Return this member's true gateway, not serving yet; with `section` its other settings than the usual ones."""
         home = self.homes[member]
-        nodes = Nodes(home.node_tls)
+        section = section or GatewaySection(f"{_HOST}:0", deadline_s)
+        nodes = Nodes(home.node_tls, section)
         self._stack.push_async_callback(nodes.close)
         if audit is None:
             audit = self._stack.enter_context(contextlib.closing(open_log(home)))
-        section = GatewaySection(f"{_HOST}:0", deadline_s)
         return GatewayServicer(home, section, home.directory_source(), nodes, Bookkeeping(audit, member))
 
     async def start_gateway(
@@ -150,5 +164,8 @@ class SocketFederation:
             rpc.add_GatewayServiceServicer_to_server(serving, server)
             trust_rpc.add_TrustServiceServicer_to_server(trust, server)
 
-        address = await self.serve(member, register)
-        return issue_kit(self.homes[member], self.folder / f"kit-of-{member}", gateway=address)
+        return self.kit(member, await self.serve(member, register))
+
+    def kit(self, member: str, gateway: str) -> Kit:
+        """Return a new kit of an investigator of this member who asks through this gateway."""
+        return issue_kit(self.homes[member], self.folder / f"kit-of-{member}", gateway=gateway)

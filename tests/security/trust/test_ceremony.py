@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def test_a_draft_says_what_it_changes_from_what_is_signed(world: World) -> None:
-    draft = world.folder.propose_member(world.entry("fr"), Standing.QUARANTINE)
+    draft = world.folder.propose_members([world.entry("fr")], Standing.QUARANTINE)
     (change,) = changes(draft)
     assert change.startswith("fr joins with the standing quarantine (Unit fr, 127.0.0.1:1; words ")
     world.folder.withdraw()
@@ -134,7 +134,7 @@ def test_a_member_that_left_returns_with_a_higher_version_only(world: World) -> 
     world.folder.propose_removal("nl")
     world.sign_and_publish()
     with pytest.raises(DirectoryError, match="version 1 was published already"):
-        world.folder.propose_member(first, Standing.MEMBER)
+        world.folder.propose_members([first], Standing.MEMBER)
     assert "nl" in world.add("nl").members
 
 

@@ -44,7 +44,7 @@ def home(world: World, tmp_path: Path) -> MemberHome:
         answer_members=[],
     )
     made = create_home(tmp_path / "fr", config=config, endpoint="127.0.0.1:1", anchor=world.folder.anchor)
-    world.folder.propose_member(Entry.load(made.entry_path), Standing.MEMBER)
+    world.folder.propose_members([Entry.load(made.entry_path)], Standing.MEMBER)
     world.sign_and_publish()
     return made
 

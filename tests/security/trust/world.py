@@ -109,7 +109,7 @@ class World(Administrators):
 
     def add(self, member: str, standing: Standing = Standing.MEMBER) -> Directory:
         version = self.folder.repository.entry_version(member) + 1
-        return self.admit(self.entry(member, version), standing)
+        return self.admit(self.entry(member, version), standing=standing)
 
     def mirror(self) -> LyingMirror:
         return LyingMirror(self.published_files())

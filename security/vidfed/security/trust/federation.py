@@ -134,30 +134,33 @@ class FederationFolder:
         """Drop the draft; what was signed of it stays worthless."""
         self.draft_path.unlink(missing_ok=True)
 
-    def propose_member(self, entry: Entry, standing: Standing) -> Draft:
-        """Propose a member, or its return, or another entry key for it.
+    def propose_members(self, entries: Sequence[Entry], standing: Standing) -> Draft:
+        """Propose members, or their return, or another entry key for them.
 
         Raises:
-            DirectoryError: the entry is of another federation, or older than what was published of it.
+            DirectoryError: an entry is of another federation, or older than what was published of it; or two are of one member.
         """
-        anchor = self.anchor
-        if entry.federation != anchor.federation:
-            raise DirectoryError(f"the request is made for federation {entry.federation!r:.70}, this is {anchor.federation}")
-        member = entry.member.id
-        known = self.repository.entry_version(member)
-        if entry.version <= known:
-            raise DirectoryError(
-                f"the entry of {member} has version {entry.version}; version {known} was published already: request it anew"
-            )
+        federation = self.anchor.federation
         targets = self._targets_copy()
         delegations = _delegations(targets)
-        self._drop(delegations, member)
-        key = tuf_key(entry.key, member)
-        if key.keyid in delegations.keys:
-            raise DirectoryError(f"the entry key of {member} is another member's already")
-        delegations.keys[key.keyid] = key
-        _roles(delegations)[role_of(member)] = delegation(member, [key.keyid], standing)
-        return self._propose(targets=targets, entries={member: entry})
+        by_member = {entry.member.id: entry for entry in entries}
+        if len(by_member) != len(entries):
+            raise DirectoryError("two requests of the same member")
+        for member, entry in by_member.items():
+            if entry.federation != federation:
+                raise DirectoryError(f"the request of {member} is made for federation {entry.federation!r:.70}, this is {federation}")
+            known = self.repository.entry_version(member)
+            if entry.version <= known:
+                raise DirectoryError(
+                    f"the entry of {member} has version {entry.version}; version {known} was published already: request it anew"
+                )
+            self._drop(delegations, member)
+            key = tuf_key(entry.key, member)
+            if key.keyid in delegations.keys:
+                raise DirectoryError(f"the entry key of {member} is another member's already")
+            delegations.keys[key.keyid] = key
+            _roles(delegations)[role_of(member)] = delegation(member, [key.keyid], standing)
+        return self._propose(targets=targets, entries=by_member)
 
     def propose_standing(self, member: str, standing: Standing) -> Draft:
         """Propose to raise a member out of quarantine, or to put it back.

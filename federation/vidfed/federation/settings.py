@@ -1,0 +1,63 @@
+"""`[gateway]` of the configuration file."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vidfed.federation.breaker import BreakerRules
+from vidfed.security.errors import HomeError
+
+if TYPE_CHECKING:
+    from vidfed.security.home import MemberHome
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySection:
+    """`[gateway]`. All numbers are above 0.
+
+    Attributes:
+        listen: `host:port` for the member's own investigators.
+        deadline_s: how long one lookup waits for the slowest node.
+        connect_s: how long a connection to a node may take, all attempts together; after that it is unreachable.
+        connect_attempts: how often a connection is tried. A lookup itself is never sent twice.
+        max_lookups: of all investigators at the same time; who comes beyond is told to come back.
+        max_lookups_per_investigator: of one investigator at the same time, so that one bulk lookup leaves room for others.
+        max_calls_per_member: to one node at the same time; how many below that follows from how it keeps up.
+        breaker_failures: failures in a row after which a node is left alone for a while.
+        breaker_open_s: for how long at first; each failed probe doubles it.
+        breaker_open_max_s: for how long at most.
+        breaker_slow_s: silence for less than this is no failure: it was the asker who was in a hurry.
+    """
+
+    listen: str
+    deadline_s: float = 20.0
+    connect_s: float = 5.0
+    connect_attempts: int = 3
+    max_lookups: int = 64
+    max_lookups_per_investigator: int = 16
+    max_calls_per_member: int = 32
+    breaker_failures: int = 5
+    breaker_open_s: float = 15.0
+    breaker_open_max_s: float = 300.0
+    breaker_slow_s: float = 5.0
+
+    @property
+    def breaker(self) -> BreakerRules:
+        """The breakers' rules."""
+        return BreakerRules(self.breaker_failures, self.breaker_open_s, self.breaker_open_max_s)
+
+
+def read_gateway_section(home: MemberHome) -> GatewaySection:
+    """Return `[gateway]`.
+
+    Raises:
+        HomeError: a value is missing or makes no sense.
+    """
+    section = home.section("gateway", GatewaySection)
+    for field in dataclasses.fields(section):
+        value = getattr(section, field.name)
+        if not isinstance(value, str) and value <= 0:
+            raise HomeError(f"{home.config_path}: [gateway] {field.name} must be above 0")
+    return section

@@ -1,0 +1,39 @@
+"""Whether a service of this member runs now, and where: a locked file that a crash unlocks too."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextlib.contextmanager
+def announced(path: Path, address: str) -> Iterator[None]:
+    """Hold `path` locked with the address in it, for as long as this process serves; a crash releases it too."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        os.truncate(descriptor, 0)
+        os.write(descriptor, json.dumps({"address": address, "pid": os.getpid()}).encode())
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def serving_address(path: Path) -> str | None:
+    """Return the address of the process that serves now, or None."""
+    try:
+        with path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return str(json.loads(file.read())["address"])
+    except FileNotFoundError:
+        pass
+    return None
