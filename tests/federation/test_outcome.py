@@ -67,6 +67,9 @@ def test_no_refusal_is_ever_an_answer(status: Status) -> None:
     assert not said.outcome.answered
     assert said.detail.startswith(f"{status.name}: because; ")
     assert said.hits == ()
+    assert said.code == status.name
+    assert said.outcome.verified
+    assert said.said == (f"refused: {status.name}" if said.outcome is Outcome.REFUSED else said.outcome.value)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +79,11 @@ def test_no_refusal_is_ever_an_answer(status: Status) -> None:
         (Status.STALE_INDEX, Outcome.STALE_INDEX),
         (Status.INDEX_UNAVAILABLE, Outcome.INDEX_UNAVAILABLE),
         (Status.VERSION_UNSUPPORTED, Outcome.VERSION_UNSUPPORTED),
+        (Status.OUTSIDE_TIME_WINDOW, Outcome.EXPIRED),
         (Status.NOT_PERMITTED, Outcome.REFUSED),
+        (Status.AUDIT_UNAVAILABLE, Outcome.REFUSED),
+        (Status.DIRECTORY_UNAVAILABLE, Outcome.REFUSED),
+        (Status.INTERNAL_ERROR, Outcome.REFUSED),
     ],
 )
 def test_a_refusal_says_of_which_kind_it_is(status: Status, outcome: Outcome) -> None:
@@ -88,6 +95,20 @@ def test_a_refusal_says_of_which_kind_it_is(status: Status, outcome: Outcome) ->
 
 def test_exactly_two_outcomes_are_answers() -> None:
     assert [outcome for outcome in Outcome if outcome.answered] == WHOLE
+
+
+def test_what_is_verified_is_exactly_what_a_node_signed() -> None:
+    unsigned = {"TIMEOUT", "UNREACHABLE", "BREAKER_OPEN", "PROTOCOL_ERROR", "BAD_SIGNATURE", "MISSING"}
+    assert {outcome.name for outcome in Outcome if not outcome.verified} == unsigned
+    assert all(outcome.verified for outcome in Outcome if outcome.answered or outcome.refused)
+
+
+@pytest.mark.parametrize(("one", "other"), list(product(Outcome, Outcome)))
+def test_asked_answered_and_verified_are_counted(one: Outcome, other: Outcome) -> None:
+    said = result(one, other)
+    counts = (said.asked_count, said.answered_count, said.verified_count)
+    assert counts == (2, one.answered + other.answered, one.verified + other.verified)
+    assert said.answered_count <= said.verified_count <= said.asked_count
 
 
 @pytest.mark.parametrize(("one", "other"), list(product(Outcome, Outcome)))
@@ -113,12 +134,20 @@ def test_hits_are_ordered_by_item_then_identified_then_exact_then_near() -> None
     found = [
         hit(distance=20, series="far"),
         hit(distance=2, series="near"),
-        hit(distance=30, series="identified", victim_identified=Ternary.YES),
+        hit(distance=3, series="identified", victim_identified=Ternary.YES),
+        hit(distance=30, series="identified, and whom to call", victim_identified=Ternary.YES, case_contact="desk"),
         hit(algorithm=Algorithm.SHA256, series="exact"),
     ]
     later = hit(item=1, algorithm=Algorithm.SHA256, series="other item", victim_identified=Ternary.YES)
     said = LookupResult((ITEM, ITEM), (NodeOutcome("fr", Outcome.MATCH, hits=(later, *found)),))
-    assert [each.record.series for each in said.hits] == ["identified", "exact", "near", "far", "other item"]
+    assert [each.record.series for each in said.hits] == [
+        "identified, and whom to call",
+        "identified",
+        "exact",
+        "near",
+        "far",
+        "other item",
+    ]
 
 
 # --- parts ---

@@ -100,6 +100,21 @@ def test_a_moment_no_calendar_knows_does_not_end_the_program(moment_ms: int) -> 
     assert "COMPLETE" in shown(result(NodeOutcome("nl", Outcome.NO_MATCH, index=index)))
 
 
+def test_a_refusal_shows_its_code_where_the_missing_are_named() -> None:
+    said = shown(result(ANSWERED, NodeOutcome("fr", Outcome.REFUSED, "NOT_PERMITTED: ask them", code="NOT_PERMITTED")))
+    assert "Not answered: fr (refused: NOT_PERMITTED)." in said
+
+
+def test_a_series_of_several_members_and_a_conflict_are_pointed_out() -> None:
+    def node(member: str, victim: Ternary) -> NodeOutcome:
+        found = FoundHit(0, member, RecordView("r", "Tulip", victim_identified=victim), (FoundMatch(Algorithm.PDQ, 5),))
+        return NodeOutcome(member, Outcome.MATCH, index=STATE, hits=(found,))
+
+    said = shown(result(node("nl", Ternary.NO), node("se", Ternary.YES)))
+    assert "Series Tulip: 2 members hold it (nl, se); victim identified by se, not identified by nl." in said
+    assert "Conflict about photo.jpg: victim identified: yes by se, no by nl. Not resolved here: ask them." in said
+
+
 def test_what_others_wrote_is_not_taken_for_markup() -> None:
     record = RecordView("r", series="[bold]x[/bold]", case_reference="[link=http://x]", case_contact="[/]")
     said = shown(result(NodeOutcome("nl", Outcome.MATCH, index=STATE, hits=(hit(record),))))
@@ -109,7 +124,7 @@ def test_what_others_wrote_is_not_taken_for_markup() -> None:
 
 # --- as JSON ---
 
-NODE_KEYS = {"member", "outcome", "detail", "answered", "hits", "truncated_items", "index"}
+NODE_KEYS = {"member", "outcome", "code", "detail", "answered", "verified", "hits", "truncated_items", "index"}
 HIT_KEYS = {
     "item",
     "member",
@@ -137,8 +152,10 @@ def test_the_document_has_exactly_the_fields_of_its_schema() -> None:
     document = to_document(result(MATCHED, NodeOutcome("fr", Outcome.TIMEOUT, "late")), {"x.jpg": "truncated"})
     assert json.loads(json.dumps(document)) == document
     assert document["schema"] == SCHEMA == "vidfed.lookup/1"
-    assert set(document) == {"schema", "complete", "nodes_asked", "nodes_answered", "items", "hits", "nodes", "failures"}
-    assert (document["complete"], document["nodes_asked"], document["nodes_answered"]) == (False, 2, 1)
+    counts = {"nodes_asked": 2, "nodes_answered": 1, "nodes_verified": 1}
+    assert set(document) == {"schema", "complete", *counts, "items", "hits", "series", "conflicts", "nodes", "failures"}
+    assert document["complete"] is False
+    assert {name: document[name] for name in counts} == counts
     assert document["items"] == [{"item": 0, "label": "photo.jpg", "notes": ["too plain"]}]
     assert document["failures"] == [{"file": "x.jpg", "reason": "truncated"}]
     (found,) = document["hits"]

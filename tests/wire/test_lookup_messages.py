@@ -34,6 +34,7 @@ from vidfed.wire.values import (
     Purpose,
     RecordView,
     RequestHeader,
+    StreamPosition,
     Ternary,
     Urgency,
 )
@@ -80,7 +81,13 @@ def requests(draw: st.DrawFn) -> LookupRequest:
         urgency=draw(st.sampled_from(Urgency)),
     )
     item_count = draw(st.integers(1, 50))
-    return LookupRequest(header, item_count, draw(columns(item_count)))
+    return LookupRequest(header, item_count, draw(columns(item_count)), draw(st.none() | positions()))
+
+
+@st.composite
+def positions(draw: st.DrawFn) -> StreamPosition:
+    number = draw(uint32)
+    return StreamPosition(draw(st.binary(min_size=16, max_size=16)), number, draw(st.booleans()), bytes(32) if number else b"")
 
 
 ternaries = st.sampled_from(Ternary)
@@ -132,7 +139,8 @@ receipts = st.none() | st.builds(LogReceipt, uint64, st.binary(min_size=32, max_
 
 
 def same(one: LookupRequest, other: LookupRequest) -> bool:
-    return (one.header, one.item_count, len(one.columns)) == (other.header, other.item_count, len(other.columns)) and all(
+    parts = [(request.header, request.item_count, len(request.columns), request.stream) for request in (one, other)]
+    return parts[0] == parts[1] and all(
         (a.algorithm, a.max_distance) == (b.algorithm, b.max_distance)
         and np.array_equal(a.codes, b.codes)
         and np.array_equal(a.items, b.items)
@@ -176,6 +184,7 @@ def _full_request() -> pb.LookupRequest:
     federation.add("nl")
     asker = federation.investigator("nl")
     request = federation.request(asker, [Hash(Algorithm.PDQ, bytes(32)), Hash(Algorithm.MD5, bytes(16))])
+    request = replace(request, stream=StreamPosition(bytes(16), 1, previous_digest=bytes(32)))
     return pb.LookupRequest.FromString(write_request(request))
 
 
@@ -222,7 +231,7 @@ def test_unknown_field_smuggled_into_an_answer(path: str) -> None:
 def test_the_messages_these_attacks_start_from_are_good_and_deep() -> None:
     read_request(REQUEST.SerializeToString())
     read_answer(ANSWER.SerializeToString())
-    assert {path for path, _ in nested(REQUEST)} == {"itself", ".header", ".columns"}
+    assert {path for path, _ in nested(REQUEST)} == {"itself", ".header", ".columns", ".stream"}
     assert {path for path, _ in nested(ANSWER)} == {"itself", ".header", ".header.index", ".records", ".hits", ".hits.matches", ".log"}
 
 
@@ -234,7 +243,7 @@ def good_request() -> LookupRequest:
     return read_request(REQUEST.SerializeToString())
 
 
-def request_with(change: str) -> bytes:  # noqa: C901, PLR0912 - one case for each thing that can be wrong
+def request_with(change: str) -> bytes:  # noqa: C901, PLR0912, PLR0915 - one case for each thing that can be wrong
     """A good request with one thing wrong, for what the values themselves would not let through."""
     message = pb.LookupRequest()
     message.CopyFrom(REQUEST)
@@ -276,6 +285,14 @@ def request_with(change: str) -> bytes:  # noqa: C901, PLR0912 - one case for ea
             message.header.pseudonym = "inv-1\nroot"
         case "too large":
             message.header.case_reference = "x" * MAX_MESSAGE_BYTES
+        case "stream id too short":
+            message.stream.stream_id = bytes(15)
+        case "chunk without the digest of the one before":
+            message.stream.previous_digest = b""
+        case "first chunk with a digest of one before":
+            message.stream.number = 0
+        case "digest too long":
+            message.stream.previous_digest = bytes(33)
         case "no header":
             message.ClearField("header")
         case _:
@@ -304,6 +321,10 @@ def request_with(change: str) -> bytes:  # noqa: C901, PLR0912 - one case for ea
         "text that turns around",
         "line break",
         "too large",
+        "stream id too short",
+        "chunk without the digest of the one before",
+        "first chunk with a digest of one before",
+        "digest too long",
         "no header",
     ],
 )
@@ -392,7 +413,7 @@ def test_an_answer_with_one_thing_wrong_is_malformed(change: str) -> None:
         read_answer(answer_with(change))
 
 
-@pytest.mark.parametrize("number", [0, 20, 99])
+@pytest.mark.parametrize("number", [0, max(status.value for status in Status) + 1, 99])
 def test_an_answer_without_a_known_status_is_never_read(number: int) -> None:
     message = pb.LookupAnswer()
     message.CopyFrom(ANSWER)
@@ -419,7 +440,9 @@ def test_a_request_is_no_answer_and_an_answer_is_no_request() -> None:
 
 def test_re_serialisation_can_give_other_bytes_for_the_same_message() -> None:
     """Why only the received bytes are signed and compared: fields in another order say the same and sign differently."""
-    parts = [pb.LookupRequest(header=REQUEST.header), pb.LookupRequest(item_count=REQUEST.item_count, columns=REQUEST.columns)]
+    parts = [pb.LookupRequest(header=REQUEST.header), pb.LookupRequest()]
+    parts[1].CopyFrom(REQUEST)
+    parts[1].ClearField("header")
     turned = b"".join(part.SerializeToString() for part in reversed(parts))
     assert turned != REQUEST.SerializeToString()
     assert same(read_request(turned), good_request())

@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 from enum import Enum, unique
 from typing import TYPE_CHECKING
 
+from vidfed.federation.agreement import SeriesTable, Statement, conflicts
 from vidfed.wire.errors import Status
 from vidfed.wire.values import Ternary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from vidfed.federation.agreement import Conflict, SharedSeries
     from vidfed.federation.question import Item
     from vidfed.index import Algorithm
     from vidfed.wire.values import IndexState, LookupAnswer, RecordView
@@ -32,6 +34,7 @@ class Outcome(Enum):
     STALE_INDEX = "stale index"
     INDEX_UNAVAILABLE = "index unavailable"
     VERSION_UNSUPPORTED = "version unsupported"
+    EXPIRED = "expired"
     TIMEOUT = "timeout"
     UNREACHABLE = "unreachable"
     BREAKER_OPEN = "breaker open"
@@ -47,14 +50,29 @@ class Outcome(Enum):
     @property
     def refused(self) -> bool:
         """True if the node said, signed, that it does not answer this."""
-        return self in {Outcome.REFUSED, Outcome.RATE_LIMITED, Outcome.VERSION_UNSUPPORTED}
+        return self in {Outcome.REFUSED, Outcome.RATE_LIMITED, Outcome.VERSION_UNSUPPORTED, Outcome.EXPIRED}
+
+    @property
+    def verified(self) -> bool:
+        """True if it is what the node itself said: its signed answer to this question, whatever is in it."""
+        return self not in _UNSIGNED
 
 
+_UNSIGNED = {
+    Outcome.TIMEOUT,
+    Outcome.UNREACHABLE,
+    Outcome.BREAKER_OPEN,
+    Outcome.PROTOCOL_ERROR,
+    Outcome.BAD_SIGNATURE,
+    Outcome.MISSING,
+}
 _OF_STATUS = {
     Status.RATE_LIMITED: Outcome.RATE_LIMITED,
+    Status.BUSY: Outcome.RATE_LIMITED,
     Status.STALE_INDEX: Outcome.STALE_INDEX,
     Status.INDEX_UNAVAILABLE: Outcome.INDEX_UNAVAILABLE,
     Status.VERSION_UNSUPPORTED: Outcome.VERSION_UNSUPPORTED,
+    Status.OUTSIDE_TIME_WINDOW: Outcome.EXPIRED,
 }
 
 
@@ -87,15 +105,16 @@ class FoundHit:
     matches: tuple[FoundMatch, ...]
 
     @property
-    def usefulness(self) -> tuple[int, bool, tuple[bool, float], str]:
-        """Sort key within a result: by item; identified first; exact before near, then by distance."""
+    def usefulness(self) -> tuple[int, int, tuple[bool, float], str]:
+        """Sort key within a result: by item; identified first, with somebody to call before without; exact before near; distance."""
         nearest = min(match.nearness for match in self.matches)
-        return self.item, self.record.victim_identified is not Ternary.YES, nearest, self.member
+        identified = 0 if self.record.victim_identified is Ternary.YES else 2
+        return self.item, identified + (identified == 0 and not self.record.case_contact), nearest, self.member
 
 
 @dataclass(frozen=True, slots=True)
 class NodeOutcome:
-    """One node's part in a result."""
+    """One node's part in a result. `code` is the status a node gave with its signed refusal, as `NOT_PERMITTED`; empty otherwise."""
 
     member: str
     outcome: Outcome
@@ -103,6 +122,12 @@ class NodeOutcome:
     index: IndexState | None = None
     hits: tuple[FoundHit, ...] = ()
     truncated_items: tuple[int, ...] = ()
+    code: str = ""
+
+    @property
+    def said(self) -> str:
+        """The outcome for people, with the code where that says more."""
+        return f"{self.outcome.value}: {self.code}" if self.outcome is Outcome.REFUSED and self.code else self.outcome.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +141,31 @@ class LookupResult:
     def hits(self) -> list[FoundHit]:
         """All hits, what helps most first within each item."""
         return sorted((hit for node in self.nodes for hit in node.hits), key=lambda hit: hit.usefulness)
+
+    @property
+    def shared_series(self) -> list[SharedSeries]:
+        """The series that several members hold."""
+        return SeriesTable(map(Statement.of_hit, self.hits)).shared()
+
+    @property
+    def conflicts(self) -> list[Conflict]:
+        """Where members contradict each other, by item."""
+        return conflicts(map(Statement.of_hit, self.hits))
+
+    @property
+    def asked_count(self) -> int:
+        """How many nodes were to be asked."""
+        return len(self.nodes)
+
+    @property
+    def answered_count(self) -> int:
+        """How many gave a signed answer to the whole question."""
+        return sum(node.outcome.answered for node in self.nodes)
+
+    @property
+    def verified_count(self) -> int:
+        """How many said something, signed, be it a refusal."""
+        return sum(node.outcome.verified for node in self.nodes)
 
     @property
     def complete(self) -> bool:
@@ -145,9 +195,8 @@ def outcome_of_answer(member: str, answer: LookupAnswer, items: Sequence[Item], 
     header = answer.header
     if header.status is not Status.ANSWERED:
         said = " ".join(part for part in (header.detail and header.detail + ";", header.status.advice) if part)
-        return NodeOutcome(
-            member, _OF_STATUS.get(header.status, Outcome.REFUSED), f"{header.status.name}: {said}".rstrip(": "), header.index
-        )
+        outcome = _OF_STATUS.get(header.status, Outcome.REFUSED)
+        return NodeOutcome(member, outcome, f"{header.status.name}: {said}".rstrip(": "), header.index, code=header.status.name)
     starts = _first_codes(items)
     hits = tuple(
         FoundHit(

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from vidfed.federation.agreement import SeriesTable, Statement, conflicts
 from vidfed.formats.recognise import open_hash_file
 from vidfed.formats.values import code_text, dumps
 from vidfed.index import Algorithm
@@ -208,8 +209,14 @@ def _write_html(file: IO[str], answered: Iterator[Answered], result: BulkResult,
     )
     titles = "".join(f"<th>{name}</th>" for name in (*columns, "Reference"))
     file.write(f"<h2>Known items</h2>\n<table><thead><tr>{titles}</tr></thead><tbody>\n")
-    rows = 0
+    rows, held = 0, SeriesTable()
+    contradicting: list[str] = []
     for each in answered:
+        said = [Statement.of_fields(hit, each.number) for hit in each.hits]
+        if len(contradicting) < _HTML_ROWS:
+            contradicting += [conflict.text(each.item.label) for conflict in conflicts(said)]
+        for statement in said:
+            held.add(statement)
         for hit in each.hits:
             rows += 1
             if rows > _HTML_ROWS:
@@ -229,6 +236,9 @@ def _write_html(file: IO[str], answered: Iterator[Answered], result: BulkResult,
     file.write("</tbody></table>\n")
     if rows > _HTML_ROWS:
         file.write(f"<p>{rows - _HTML_ROWS} further hits are in result.csv.</p>\n")
+    for title, texts in (("Series of several members", [series.text for series in held.shared()]), ("Conflicts", contradicting)):
+        if texts:
+            file.write(f"<h2>{title}</h2>\n<ul>" + "".join(f"<li>{html.escape(text)}</li>\n" for text in texts) + "</ul>\n")
     file.write("</body></html>\n")
 
 

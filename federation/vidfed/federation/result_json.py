@@ -1,12 +1,19 @@
-"""A lookup's result as a JSON document for scripts, schema `vidfed.lookup/1`; documented in docs/lookup-json.md."""
+"""A lookup's result as a JSON document for scripts, schema `vidfed.lookup/1`; documented in docs/lookup-json.md.
+
+The schema for machines is schemas/lookup-1.schema.json, JSON Schema draft 2020-12.
+"""
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from vidfed.federation.agreement import Conflict, SharedSeries
     from vidfed.federation.outcome import FoundHit, LookupResult, NodeOutcome
 
 SCHEMA = "vidfed.lookup/1"
@@ -19,14 +26,16 @@ def to_document(result: LookupResult, failures: Mapping[str, str] | None = None)
         result: what the nodes said.
         failures: files that could not be asked about, with the reason.
     """
-    answered = sum(node.outcome.answered for node in result.nodes)
     return {
         "schema": SCHEMA,
         "complete": result.complete,
-        "nodes_asked": len(result.nodes),
-        "nodes_answered": answered,
+        "nodes_asked": result.asked_count,
+        "nodes_answered": result.answered_count,
+        "nodes_verified": result.verified_count,
         "items": [{"item": number, "label": item.label, "notes": list(item.notes)} for number, item in enumerate(result.items)],
         "hits": [hit_fields(hit) for hit in result.hits],
+        "series": [_fields(series) for series in result.shared_series],
+        "conflicts": [_fields(conflict) for conflict in result.conflicts],
         "nodes": [_node(node) for node in result.nodes],
         "failures": [{"file": file, "reason": reason} for file, reason in (failures or {}).items()],
     }
@@ -58,6 +67,17 @@ def hit_fields(hit: FoundHit) -> dict[str, Any]:
     }
 
 
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of what `to_document` returns."""
+    text = resources.files("vidfed.federation").joinpath("schemas/lookup-1.schema.json").read_text(encoding="utf-8")
+    document: dict[str, Any] = json.loads(text)
+    return document
+
+
+def _fields(value: SharedSeries | Conflict) -> dict[str, Any]:
+    return {name: list(field) if isinstance(field, tuple) else field for name, field in asdict(value).items()}
+
+
 def _node(node: NodeOutcome) -> dict[str, Any]:
     index = node.index
     state = None
@@ -67,8 +87,10 @@ def _node(node: NodeOutcome) -> dict[str, Any]:
     return {
         "member": node.member,
         "outcome": node.outcome.name,
+        "code": node.code or None,
         "detail": node.detail,
         "answered": node.outcome.answered,
+        "verified": node.outcome.verified,
         "hits": len(node.hits),
         "truncated_items": list(node.truncated_items),
         "index": state,

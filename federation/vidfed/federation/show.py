@@ -40,6 +40,10 @@ def show_result(result: LookupResult, console: Console, *, now_ms: int) -> None:
     elif many:
         known = len({hit.item for hit in hits})
         console.print(f"{known} of {len(result.items)} items known, {len(result.items) - known} not known to any node that answered.")
+    for series in result.shared_series:
+        console.print(Text(series.text, style="bold" if series.identified_by else ""))
+    for conflict in result.conflicts:
+        console.print(Text(conflict.text(result.items[conflict.item].label), style="bold yellow"))
     for item in result.items:
         for text in item.notes:
             console.print(Text(f"Note: {item.label}: {text}", style="yellow"))
@@ -122,9 +126,8 @@ def _verdict(result: LookupResult) -> Text:
     total = len(result.nodes)
     if result.complete:
         return Text(f"COMPLETE: all {total} nodes answered, every answer verified.", style="bold green")
-    answered = total - len(result.unanswered)
-    names = ", ".join(f"{node.member} ({node.outcome.value})" for node in result.unanswered)
-    text = f"INCOMPLETE: {answered} of {total} nodes answered. Not answered: {names}. What they hold is not known."
+    names = ", ".join(f"{node.member} ({node.said})" for node in result.unanswered)
+    text = f"INCOMPLETE: {result.answered_count} of {total} nodes answered. Not answered: {names}. What they hold is not known."
     return Text(text, style="bold red")
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def verify_answer(envelope: Envelope, *, member: Member, request: LookupRequest, request_digest: bytes, now_ms: int) -> LookupAnswer:
-    """Return the answer if this member gave it to this request.
+    """Return the answer if this member gave it to this request. Of a chunk, its place in the stream is for `AnswerOrder` to judge.
 
     Args:
         envelope: as received, from whomever.
@@ -47,7 +47,7 @@ def verify_answer(envelope: Envelope, *, member: Member, request: LookupRequest,
         raise AnswerError("is addressed to another member")
     if header.method != request.header.method:
         raise AnswerError("was given to another call")
-    if header.sequence or not header.last or header.previous_digest:
+    if request.stream is None and (header.sequence or not header.last or header.previous_digest):
         raise AnswerError("is a piece of a stream, not a whole answer")
     if not request.header.issued_ms - WINDOW_MS <= header.answered_ms <= now_ms + WINDOW_MS:
         raise AnswerError(f"is dated {as_text(header.answered_ms)}; compare the clocks")
@@ -57,9 +57,9 @@ def verify_answer(envelope: Envelope, *, member: Member, request: LookupRequest,
 
 
 def _check_receipt(answer: LookupAnswer, member: Member, request: LookupRequest) -> None:
-    """An answer that was not logged is not one: only the refusal to answer for want of a log may come without."""
+    """An answer that was not logged is not one: only the refusal to answer for want of a log, or of time to look, may come without."""
     if answer.log is None:
-        if answer.header.status is not Status.AUDIT_UNAVAILABLE:
+        if answer.header.status not in {Status.AUDIT_UNAVAILABLE, Status.BUSY}:
             raise AnswerError("was not logged")
         return
     try:

@@ -4,7 +4,8 @@
  2. the TLS peer is a node of a member of the trust directory, by that member's own CA
  3. the member's signature over the request, as received
  4. the investigator's credential, signed by that member and valid now; the investigator's signature over the same bytes
- 5. only now: parse the request; federation, issuer, pseudonym, method and audience are those of the signers and of this node
+ 5. only now: parse the request; federation, issuer, pseudonym, method and audience are those of the signers and of this node; a chunk is
+    the next one of its stream
  6. time window, then replay
  7. purpose, legal basis, offence type and case reference are stated
  8. nobody in quarantine asks or answers more than a self-test; policy for this member and purpose; distances allowed
@@ -18,6 +19,7 @@ Every outcome from step 3 on is a signed answer, bound to the question by the di
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -41,14 +43,15 @@ from vidfed.security.errors import (
 from vidfed.security.replay import ReplayMemory, check_time_window
 from vidfed.security.tls import NODE_ROLE, claimed_peer, verify_peer
 from vidfed.wire.envelope import read_call
-from vidfed.wire.errors import MalformedError, Status, TooLargeError, VersionError
-from vidfed.wire.lookup import answer_digest, read_request, write_answer
+from vidfed.wire.errors import MalformedError, SequenceError, Status, TooLargeError, VersionError
+from vidfed.wire.lookup import answer_digest, answer_size, read_request, write_answer
 from vidfed.wire.values import (
     ANSWER_TYPE,
     LOOKUP_METHOD,
     MAX_MESSAGE_BYTES,
     MAX_TEXT,
     REQUEST_TYPE,
+    STREAM_METHOD,
     AnswerHeader,
     LogReceipt,
     LookupAnswer,
@@ -57,16 +60,19 @@ from vidfed.wire.values import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from vidfed.node.catalogue import Catalogue, Found
     from vidfed.node.policy import HashRates, Policy
     from vidfed.security.clock import Clock
     from vidfed.security.directory import Directory, DirectorySource, Member
     from vidfed.security.keys import Signer
     from vidfed.v1.services_pb2 import LookupCall
+    from vidfed.wire.stream import ChunkOrder
     from vidfed.wire.values import RequestHeader
 
 _log = logging.getLogger(__name__)
-_ANSWER_BYTES = MAX_MESSAGE_BYTES - 80 * 1024  # room for what is added only at the end: the log's receipt with its cosigned checkpoint
+_FOUND_BYTES = MAX_MESSAGE_BYTES - 80 * 1024  # room for the header and the log's receipt with its cosigned checkpoint
 
 
 class UnknownPeerError(Exception):
@@ -82,19 +88,38 @@ class _RefusalError(Exception):
         self.detail = detail
 
 
-@dataclass(slots=True)
-class _Progress:
-    """What is known about a question so far; what the audit entry of a refusal can say."""
+@dataclass(slots=True, eq=False)
+class Question:
+    """What is known about a question so far, and what becomes of it.
+
+    Attributes:
+        member: whose node asks.
+        digest: of its signed bytes.
+        started_ms: when it came.
+        method: which call it came by.
+        sequence, last: its place among the answers of its call; a refusal before the question's own place is known is the last answer.
+        status, detail: how it is disposed of.
+    """
 
     member: str
+    digest: bytes
     started_ms: int
+    method: str
+    sequence: int = 0
+    last: bool = True
+    status: Status = Status.ANSWERED
+    detail: str = ""
     request: LookupRequest | None = None
     credential: Credential | None = None
+    found: Found | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LookupPipeline:
-    """Answers lookups for one member. Blocking; called from worker threads."""
+    """Answers lookups for one member. Blocking; called from worker threads.
+
+    `answer` does all of it; a stream takes the three parts apart, so that one chunk is admitted while another is searched.
+    """
 
     federation: str
     member: str
@@ -114,29 +139,76 @@ class LookupPipeline:
             UnknownPeerError: the caller is no member's node.
             PeerError: the certificate names nobody.
         """
-        started_ms = self.clock()
-        digest = Envelope(call.request.payload_type, call.request.payload).digest
+        question = self.admit(call, leaf_pem)
+        self.search(question)
+        return self.conclude(question)
+
+    def caller(self, leaf_pem: bytes) -> str:
+        """Return the member whose node holds this TLS certificate. Cheap; what bounds for each member go by before anything else is done.
+
+        Raises:
+            UnknownPeerError: the caller is no member's node.
+            PeerError: the certificate names nobody.
+        """
+        try:
+            return self._peer(self.directory_source.current(), leaf_pem).id
+        except DirectoryError:  # refused later, signed
+            return claimed_peer(leaf_pem)[1].member
+
+    def busy(self, call: LookupCall, member: str, method: str) -> Envelope:
+        """Return the signed refusal to look at a call at all; it is not logged, because nothing was looked at."""
+        question = Question(member, _digest_of(call), self.clock(), method, status=Status.BUSY)
+        return Envelope(ANSWER_TYPE, write_answer(self._compose(question, b""))).signed_by(self.signer)
+
+    def admit(self, call: LookupCall, leaf_pem: bytes, order: ChunkOrder | None = None) -> Question:
+        """Do steps 1 to 9, and return the question, admitted or refused.
+
+        Args:
+            call: as received.
+            leaf_pem: the caller's TLS certificate.
+            order: where the call is a stream's, what is expected next in it; then chunks are admitted one after the other.
+
+        Raises:
+            UnknownPeerError: the caller is no member's node.
+            PeerError: the certificate names nobody.
+        """
+        digest = _digest_of(call)
+        method, due = (LOOKUP_METHOD, 0) if order is None else (STREAM_METHOD, order.due)
         try:
             directory = self.directory_source.current()
         except DirectoryError as error:
             _log.error("%s; not answering", error)
-            return self._sign(_Progress(claimed_peer(leaf_pem)[1].member, started_ms), digest, Status.DIRECTORY_UNAVAILABLE, "")
+            claimed = claimed_peer(leaf_pem)[1].member
+            return Question(claimed, digest, self.clock(), method, due, status=Status.DIRECTORY_UNAVAILABLE)
         peer = self._peer(directory, leaf_pem)
-        progress = _Progress(peer.id, started_ms)
+        question = Question(peer.id, digest, self.clock(), method, due)
+        with _deciding(question):
+            try:
+                credential_envelope, request_envelope = read_call(call)  # step 1
+            except MalformedError as error:
+                raise _RefusalError(_status_of(error), str(error)) from None
+            self._admit(directory, peer, credential_envelope, request_envelope, question, order)  # steps 3 to 9
+        return question
+
+    def search(self, question: Question) -> None:
+        """Do step 10, unless the question is refused already."""
+        if question.status is Status.ANSWERED and question.request is not None:
+            with _deciding(question):
+                question.found = self._search(question.request, question)
+
+    def conclude(self, question: Question, previous_digest: bytes = b"") -> Envelope:
+        """Do steps 11 and 12, and return the signed answer. `previous_digest` is that of the answer before it in its stream."""
+        answer = self._compose(question, previous_digest)
         try:
-            credential_envelope, request_envelope = read_call(call)  # step 1
-        except MalformedError as error:
-            return self._sign(progress, digest, _status_of(error), str(error))
-        try:
-            request = self._admit(directory, peer, credential_envelope, request_envelope, progress)  # steps 3 to 9
-            found = self._search(request, progress, digest)  # step 10
-        except _RefusalError as refusal:
-            _log.warning("refused %s from %s: %s", refusal.status.name, peer.id, refusal)
-            return self._sign(progress, digest, refusal.status, refusal.detail)
-        except Exception:  # noqa: BLE001 - a defect must end in a signed refusal, never in silence
-            _log.exception("defect while answering %s", peer.id)
-            return self._sign(progress, digest, Status.INTERNAL_ERROR, "")
-        return self._sign(progress, digest, Status.ANSWERED, "", found)
+            logged = self._log(question, answer)
+            newest = self.audit.latest_checkpoint or self.audit.checkpoint()
+        except AuditError as error:
+            _log.error("%s; not answering", error)
+            question.status, question.detail, question.found = Status.AUDIT_UNAVAILABLE, "", None
+            answer = self._compose(question, previous_digest)
+        else:
+            answer = replace(answer, log=LogReceipt(logged.position, logged.commitment, newest.text))
+        return Envelope(ANSWER_TYPE, write_answer(answer)).signed_by(self.signer)
 
     def _peer(self, directory: Directory, leaf_pem: bytes) -> Member:
         """Step 2."""
@@ -151,8 +223,14 @@ class LookupPipeline:
         return directory.member(peer.member)
 
     def _admit(
-        self, directory: Directory, peer: Member, credential_envelope: Envelope, request_envelope: Envelope, progress: _Progress
-    ) -> LookupRequest:
+        self,
+        directory: Directory,
+        peer: Member,
+        credential_envelope: Envelope,
+        request_envelope: Envelope,
+        question: Question,
+        order: ChunkOrder | None,
+    ) -> None:
         now_ms = self.clock()
         # Step 3. The member's keys are those of the TLS peer: an envelope of another issuer cannot pass.
         try:
@@ -177,7 +255,7 @@ class LookupPipeline:
             request_envelope.verify(REQUEST_TYPE, [credential.key])
         except SignatureError:
             raise _RefusalError(Status.BAD_SIGNATURE, "the investigator's signature is missing or does not hold") from None
-        progress.credential = credential
+        question.credential = credential
         # Step 5.
         try:
             request = read_request(payload)
@@ -185,8 +263,9 @@ class LookupPipeline:
             raise _RefusalError(_status_of(error), str(error)) from None
         except VersionError as error:
             raise _RefusalError(Status.VERSION_UNSUPPORTED, str(error)) from None
-        progress.request = request
-        self._check_header(request, peer, credential)
+        question.request = request
+        self._check_header(request, peer, credential, question.method)
+        _take_place(question, order)
         # Step 6.
         self._count_once(request.header, peer, now_ms)
         # Step 7.
@@ -201,9 +280,8 @@ class LookupPipeline:
         except DistanceError as error:
             raise _RefusalError(Status.NOT_PERMITTED, str(error)) from None
         # Step 9.
-        if not self.rates.spend(peer.id, sum(len(column.codes) for column in request.columns), now_ms):
+        if not self.rates.spend(peer.id, request.hash_count, now_ms):
             raise _RefusalError(Status.RATE_LIMITED, f"more than {self.policy.max_hashes_per_minute} hashes in a minute")
-        return request
 
     def _count_once(self, header: RequestHeader, peer: Member, now_ms: int) -> None:
         try:
@@ -217,7 +295,7 @@ class LookupPipeline:
         except ReplayError as error:
             raise _RefusalError(Status.REPLAYED, "this message cannot be accepted again", str(error)) from None
 
-    def _check_header(self, request: LookupRequest, peer: Member, credential: Credential) -> None:
+    def _check_header(self, request: LookupRequest, peer: Member, credential: Credential, method: str) -> None:
         header = request.header
         if header.federation != self.federation:
             raise _RefusalError(Status.WRONG_FEDERATION, f"this node belongs to federation {self.federation}")
@@ -225,7 +303,7 @@ class LookupPipeline:
             raise _RefusalError(Status.BAD_SIGNATURE, "the request names another issuer than the member that signed it")
         if header.pseudonym != credential.pseudonym:
             raise _RefusalError(Status.BAD_CREDENTIAL, "the request names another person than the credential")
-        if header.method != LOOKUP_METHOD:
+        if header.method != method or (request.stream is None) != (method == LOOKUP_METHOD):
             raise _RefusalError(Status.WRONG_METHOD, f"signed for {header.method!r}")
         if self.member not in header.audience:
             raise _RefusalError(Status.WRONG_AUDIENCE, f"the request is not addressed to {self.member}")
@@ -235,76 +313,103 @@ class LookupPipeline:
         if purpose is not Purpose.SELF_TEST and (peer.quarantined or own is None or own.quarantined):
             raise _RefusalError(Status.NOT_PERMITTED, "", f"{peer.id} or this member is in quarantine, where only a self-test is answered")
 
-    def _search(self, request: LookupRequest, progress: _Progress, digest: bytes) -> Found:
+    def _search(self, request: LookupRequest, question: Question) -> Found:
         cap = self.policy.max_hits_per_item
         try:
-            found = self.catalogue.search(request.columns, max_hits_per_item=cap, visible=lambda record: record.visible_to(progress.member))
+            found = self.catalogue.search(request.columns, max_hits_per_item=cap, visible=lambda record: record.visible_to(question.member))
         except IndexBehindError as error:
             raise _RefusalError(Status.STALE_INDEX, "", str(error)) from None
         except (IndexBrokenError, StoreError) as error:
             raise _RefusalError(Status.INDEX_UNAVAILABLE, "", str(error)) from None
-        while len(write_answer(self._compose(progress, digest, Status.ANSWERED, "", found))) > _ANSWER_BYTES:
+        while _size(found) > _FOUND_BYTES:
             cap //= 2
             if not cap:
                 raise _RefusalError(Status.TOO_LARGE, "the answer does not fit into one message")
             found = found.nearest(cap)
         return found
 
-    def _sign(self, progress: _Progress, digest: bytes, status: Status, detail: str, found: Found | None = None) -> Envelope:
-        """Steps 11 and 12."""
-        answer = self._compose(progress, digest, status, detail, found)
-        try:
-            logged = self._log(progress, digest, answer)
-            newest = self.audit.latest_checkpoint or self.audit.checkpoint()
-        except AuditError as error:
-            _log.error("%s; not answering", error)
-            answer = self._compose(progress, digest, Status.AUDIT_UNAVAILABLE, "", None)
-        else:
-            answer = replace(answer, log=LogReceipt(logged.position, logged.commitment, newest.text))
-        return Envelope(ANSWER_TYPE, write_answer(answer)).signed_by(self.signer)
-
-    def _compose(self, progress: _Progress, digest: bytes, status: Status, detail: str, found: Found | None) -> LookupAnswer:
+    def _compose(self, question: Question, previous_digest: bytes) -> LookupAnswer:
+        found = question.found
         header = AnswerHeader(
             federation=self.federation,
             issuer=self.member,
-            audience=progress.member,
-            request_digest=digest,
-            method=LOOKUP_METHOD,
+            audience=question.member,
+            request_digest=question.digest,
+            method=question.method,
             answered_ms=self.clock(),
-            status=status,
-            detail=detail[:MAX_TEXT],  # it may quote the question, and a longer text would make the answer unreadable
+            sequence=question.sequence,
+            last=question.last,
+            previous_digest=previous_digest,
+            status=question.status,
+            detail=question.detail[:MAX_TEXT],  # it may quote the question, and a longer text would make the answer unreadable
             index=found.state if found else None,
         )
         if found is None:
             return LookupAnswer(header)
         return LookupAnswer(header, tuple(record.view() for record in found.records), found.hits, found.truncated_items)
 
-    def _log(self, progress: _Progress, digest: bytes, answer: LookupAnswer) -> LogPosition:
-        asked = progress.request.header if progress.request else None
-        hashes = sum(len(column.codes) for column in progress.request.columns) if progress.request else 0
+    def _log(self, question: Question, answer: LookupAnswer) -> LogPosition:
+        request, stated = question.request, question.request.header if question.request else None
+        details: dict[str, int | str] = {
+            "items": request.item_count if request else 0,
+            "hashes": request.hash_count if request else 0,
+            "hits": len(answer.hits),
+            "took_ms": max(0, answer.header.answered_ms - question.started_ms),
+        }
+        if request is not None and request.stream is not None:
+            details |= {"stream": request.stream.stream_id.hex(), "chunk": request.stream.number}
         return self.audit.append(
             AuditEntry(
                 time_ms=answer.header.answered_ms,
                 operation=Operation.DISCLOSURE if answer.hits else Operation.CONSULTATION,
                 event=Event.LOOKUP_ANSWERED,
-                member=progress.member,
-                pseudonym=progress.credential.pseudonym if progress.credential else "",
-                purpose=asked.purpose.code if asked and asked.purpose else "",
-                legal_basis=asked.legal_basis if asked else "",
-                offence_type=asked.offence_type if asked else "",
-                case_reference=asked.case_reference if asked else "",
-                request_digest=digest,
+                member=question.member,
+                pseudonym=question.credential.pseudonym if question.credential else "",
+                purpose=stated.purpose.code if stated and stated.purpose else "",
+                legal_basis=stated.legal_basis if stated else "",
+                offence_type=stated.offence_type if stated else "",
+                case_reference=stated.case_reference if stated else "",
+                request_digest=question.digest,
                 answer_digest=answer_digest(write_answer(answer)),
                 outcome=answer.header.status.name,
                 records=tuple(record.reference for record in answer.records),
-                details={
-                    "items": progress.request.item_count if progress.request else 0,
-                    "hashes": hashes,
-                    "hits": len(answer.hits),
-                    "took_ms": max(0, answer.header.answered_ms - progress.started_ms),
-                },
+                details=details,
             )
         )
+
+
+@contextlib.contextmanager
+def _deciding(question: Question) -> Iterator[None]:
+    """Write down what becomes of the question where a step refuses it, or fails."""
+    try:
+        yield
+    except _RefusalError as refusal:
+        _log.warning("refused %s from %s: %s", refusal.status.name, question.member, refusal)
+        question.status, question.detail = refusal.status, refusal.detail
+    except Exception:  # noqa: BLE001 - a defect must end in a signed refusal, never in silence
+        _log.exception("defect while answering %s", question.member)
+        question.status, question.detail = Status.INTERNAL_ERROR, ""
+
+
+def _take_place(question: Question, order: ChunkOrder | None) -> None:
+    """Step 5 for a chunk: it must be the next one of its stream. From here on a refusal is one answer among others and ends nothing."""
+    stream = question.request.stream if question.request else None
+    if order is None or stream is None:
+        return
+    try:
+        order.accept(stream, question.digest)
+    except SequenceError as error:
+        raise _RefusalError(Status.OUT_OF_SEQUENCE, str(error)) from None
+    question.sequence, question.last = stream.number, stream.last
+
+
+def _digest_of(call: LookupCall) -> bytes:
+    return Envelope(call.request.payload_type, call.request.payload).digest
+
+
+def _size(found: Found) -> int:
+    """Return how many bytes this takes in an answer."""
+    return answer_size([record.view() for record in found.records], found.hits, found.truncated_items)
 
 
 def _status_of(error: MalformedError) -> Status:

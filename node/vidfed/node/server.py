@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -13,9 +14,11 @@ import grpc
 from vidfed.node.audit_service import AuditDesk, AuditServicer
 from vidfed.node.catalogue import Catalogue
 from vidfed.node.config import NodeSection, store_location
+from vidfed.node.gate import Bounds, BusyError, Gate
 from vidfed.node.pipeline import LookupPipeline, UnknownPeerError
 from vidfed.node.policy import HashRates, Policy, PolicySection
 from vidfed.node.store import RecordStore
+from vidfed.node.streams import StoppingError, answer_chunks
 from vidfed.node.witnessing import Witnessing
 from vidfed.security.audit.changes import Seen
 from vidfed.security.audit.member import Checkpointer, open_log, open_witness, read_audit_section
@@ -30,35 +33,105 @@ from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.v1 import trust_pb2_grpc as trust_rpc
 from vidfed.wire import envelope as wire_envelope
 from vidfed.wire.channels import SERVER_OPTIONS, run_until_signal, server_credentials
+from vidfed.wire.errors import SequenceError
 from vidfed.wire.trust import PeerMirrors, TrustServicer
+from vidfed.wire.values import LOOKUP_METHOD, STREAM_METHOD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
+    from vidfed.security.audit import AuditLog
+    from vidfed.security.directory import DirectorySource
     from vidfed.security.home import MemberHome
     from vidfed.v1.envelope_pb2 import Envelope
     from vidfed.v1.services_pb2 import LookupCall
 
-_WORKERS = 4  # threads for signatures, database and search, which all release the interpreter's lock
+_MAX_CALLS = 1_000  # at once, beyond what the gate lets wait: gRPC itself turns away the rest, unread
+_NO_NODE = (grpc.StatusCode.UNAUTHENTICATED, "not a member's node")
 _log = logging.getLogger(__name__)
 
 
 class NodeServicer(rpc.NodeServiceServicer):
-    """Hands each call to the pipeline in a worker thread; the event loop stays free."""
+    """Hands each call to the pipeline in a worker thread, through the gate; the event loop stays free."""
 
-    def __init__(self, pipeline: LookupPipeline, workers: ThreadPoolExecutor) -> None:
+    def __init__(self, pipeline: LookupPipeline, gate: Gate) -> None:
         self._pipeline = pipeline
-        self._workers = workers
+        self._gate = gate
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Take no more chunks of running streams."""
+        self._stopping.set()
 
     async def Lookup(self, request: LookupCall, context: grpc.aio.ServicerContext[LookupCall, Envelope]) -> Envelope:  # noqa: N802
         """Answer one lookup."""
-        (leaf_pem,) = context.auth_context()["x509_pem_cert"]
-        loop = asyncio.get_running_loop()
+        leaf_pem = _leaf_of(context)
         try:
-            answer = await loop.run_in_executor(self._workers, self._pipeline.answer, request, leaf_pem)
+            member = self._pipeline.caller(leaf_pem)
+            answer = await self._gate.run(member, self._pipeline.answer, request, leaf_pem)
         except (UnknownPeerError, PeerError):
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "not a member's node")
+            await context.abort(*_NO_NODE)
+        except BusyError:
+            answer = self._pipeline.busy(request, member, LOOKUP_METHOD)
         return wire_envelope.to_message(answer)
+
+    async def LookupStream(  # noqa: N802 - the name in the .proto
+        self, request_iterator: AsyncIterator[LookupCall], context: grpc.aio.ServicerContext[LookupCall, Envelope]
+    ) -> AsyncIterator[Envelope]:
+        """Answer a stream of lookups, chunk by chunk."""
+        leaf_pem = _leaf_of(context)
+        try:
+            member = self._pipeline.caller(leaf_pem)
+            with self._gate.stream(member):
+                run = functools.partial(self._gate.run, member, patient=True)
+                answers = answer_chunks(self._pipeline, request_iterator, leaf_pem, run, self._stopping)
+                async with contextlib.aclosing(answers):
+                    async for answer in answers:
+                        yield wire_envelope.to_message(answer)
+        except (UnknownPeerError, PeerError):
+            await context.abort(*_NO_NODE)
+        except BusyError:
+            async for first in request_iterator:
+                yield wire_envelope.to_message(self._pipeline.busy(first, member, STREAM_METHOD))
+                break
+        except SequenceError as error:
+            await context.abort(grpc.StatusCode.ABORTED, str(error))
+        except StoppingError:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the node stops; go on in a new call at the first chunk without an answer")
+
+
+def _leaf_of(context: grpc.aio.ServicerContext[LookupCall, Envelope]) -> bytes:
+    """Return the caller's TLS certificate, PEM."""
+    (leaf_pem,) = context.auth_context()["x509_pem_cert"]
+    return bytes(leaf_pem)
+
+
+@contextlib.contextmanager
+def open_pipeline(home: MemberHome, directory_source: DirectorySource, audit: AuditLog) -> Iterator[LookupPipeline]:
+    """Open all that a member's lookups are answered with, and close it in the end.
+
+    Raises:
+        SecurityError, NodeError, HashError: keys, replay memory, store or index cannot be used.
+    """
+    policy = Policy.from_section(home.section("policy", PolicySection))
+    with (
+        contextlib.closing(RecordStore(store_location(home))) as store,
+        contextlib.closing(Catalogue(store, home.folder / "index", system_clock)) as catalogue,
+        contextlib.closing(ReplayMemory(home.state_file("replay.db"))) as replay,
+    ):
+        catalogue.start()
+        yield LookupPipeline(
+            federation=home.federation,
+            member=home.member,
+            signer=home.signer,
+            directory_source=directory_source,
+            catalogue=catalogue,
+            policy=policy,
+            rates=HashRates(policy.max_hashes_per_minute),
+            replay=replay,
+            audit=audit,
+            clock=system_clock,
+        )
 
 
 async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
@@ -73,7 +146,6 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
         SecurityError, NodeError, HashError: keys, directory, store or index cannot be used.
     """
     section = home.section("node", NodeSection)
-    policy = Policy.from_section(home.section("policy", PolicySection))
     audit_section = read_audit_section(home)
     peers = PeerMirrors(home.member, home.node_tls)
     directory_source = home.directory_source(ask=peers)
@@ -98,24 +170,12 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
         audit.checkpoint()  # so that the first answer can carry one
         stack.enter_context(Checkpointer(audit, audit_section.checkpoint_every_s))
         witness = stack.enter_context(contextlib.closing(open_witness(home)))
-        store = stack.enter_context(contextlib.closing(RecordStore(store_location(home))))
-        catalogue = stack.enter_context(contextlib.closing(Catalogue(store, home.folder / "index", system_clock)))
-        pipeline = LookupPipeline(
-            federation=home.federation,
-            member=home.member,
-            signer=home.signer,
-            directory_source=directory_source,
-            catalogue=catalogue,
-            policy=policy,
-            rates=HashRates(policy.max_hashes_per_minute),
-            replay=stack.enter_context(contextlib.closing(ReplayMemory(home.state_file("replay.db")))),
-            audit=audit,
-            clock=system_clock,
-        )
-        catalogue.start()
-        workers = stack.enter_context(ThreadPoolExecutor(_WORKERS, thread_name_prefix="lookup"))
-        server = grpc.aio.server(options=SERVER_OPTIONS)
-        rpc.add_NodeServiceServicer_to_server(NodeServicer(pipeline, workers), server)
+        pipeline = stack.enter_context(open_pipeline(home, directory_source, audit))
+        bounds = Bounds()
+        workers = stack.enter_context(ThreadPoolExecutor(bounds.running, thread_name_prefix="lookup"))
+        server = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=_MAX_CALLS)
+        servicer = NodeServicer(pipeline, Gate(workers, bounds))
+        rpc.add_NodeServiceServicer_to_server(servicer, server)
         trust = TrustServicer(directory_source, lambda peer: peer.role == NODE_ROLE, system_clock, publisher)
         trust_rpc.add_TrustServiceServicer_to_server(trust, server)
         rpc.add_AuditServiceServicer_to_server(AuditServicer(AuditDesk(audit, witness, directory_source), workers), server)
@@ -128,7 +188,7 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
         rounds = Witnessing(home.member, audit, witness, directory_source, home.node_tls, seen)
         witnessing = asyncio.create_task(rounds.run(audit_section.witness_every_s))
         try:
-            await run_until_signal(server, section.listen, credentials, announce)
+            await run_until_signal(server, section.listen, credentials, announce, on_stop=servicer.stop)
         finally:
             witnessing.cancel()
             await asyncio.gather(witnessing, return_exceptions=True)

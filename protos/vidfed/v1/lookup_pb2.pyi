@@ -185,6 +185,10 @@ class _StatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Status.ValueTy
     STATUS_DIRECTORY_UNAVAILABLE: _Status.ValueType  # 18
     """The trust directory has expired or cannot be read."""
     STATUS_INTERNAL_ERROR: _Status.ValueType  # 19
+    STATUS_BUSY: _Status.ValueType  # 20
+    """The node has as much to do as it takes on at once. Nothing was looked at, and nothing logged."""
+    STATUS_OUT_OF_SEQUENCE: _Status.ValueType  # 21
+    """The chunk is not the next one of its stream. The node says nothing more on this stream."""
 
 class Status(_Status, metaclass=_StatusEnumTypeWrapper): ...
 
@@ -217,6 +221,10 @@ STATUS_AUDIT_UNAVAILABLE: Status.ValueType  # 17
 STATUS_DIRECTORY_UNAVAILABLE: Status.ValueType  # 18
 """The trust directory has expired or cannot be read."""
 STATUS_INTERNAL_ERROR: Status.ValueType  # 19
+STATUS_BUSY: Status.ValueType  # 20
+"""The node has as much to do as it takes on at once. Nothing was looked at, and nothing logged."""
+STATUS_OUT_OF_SEQUENCE: Status.ValueType  # 21
+"""The chunk is not the next one of its stream. The node says nothing more on this stream."""
 Global___Status: _TypeAlias = Status  # noqa: Y015
 
 @_typing.final
@@ -318,6 +326,40 @@ class HashColumn(_message.Message):
 Global___HashColumn: _TypeAlias = HashColumn  # noqa: Y015
 
 @_typing.final
+class StreamPosition(_message.Message):
+    """Where a request stands in a stream of them (LookupStream). A stream that broke may go on at any of its chunks in a new call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STREAM_ID_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    PREVIOUS_DIGEST_FIELD_NUMBER: _builtins.int
+    stream_id: _builtins.bytes
+    """16 random bytes, the same in every chunk of the stream."""
+    number: _builtins.int
+    """From 0, one more with each chunk."""
+    last: _builtins.bool
+    """True on the final chunk: a stream that ends without it was cut."""
+    previous_digest: _builtins.bytes
+    """SHA-256 of the signed bytes of the chunk before this one; empty for chunk 0."""
+    def __init__(
+        self,
+        *,
+        stream_id: _builtins.bytes = ...,
+        number: _builtins.int = ...,
+        last: _builtins.bool = ...,
+        previous_digest: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last", b"last", "number", b"number", "previous_digest", b"previous_digest", "stream_id", b"stream_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamPosition: _TypeAlias = StreamPosition  # noqa: Y015
+
+@_typing.final
 class LookupRequest(_message.Message):
     """An item is one picture (or one bare hash); its several hashes are codes of the same item number."""
 
@@ -326,22 +368,28 @@ class LookupRequest(_message.Message):
     HEADER_FIELD_NUMBER: _builtins.int
     ITEM_COUNT_FIELD_NUMBER: _builtins.int
     COLUMNS_FIELD_NUMBER: _builtins.int
+    STREAM_FIELD_NUMBER: _builtins.int
     item_count: _builtins.int
     """Items are numbered 0 to item_count - 1."""
     @_builtins.property
     def header(self) -> Global___RequestHeader: ...
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___HashColumn]: ...
+    @_builtins.property
+    def stream(self) -> Global___StreamPosition:
+        """Present in the chunks of a stream and nowhere else."""
+
     def __init__(
         self,
         *,
         header: Global___RequestHeader | None = ...,
         item_count: _builtins.int = ...,
         columns: _abc.Iterable[Global___HashColumn] | None = ...,
+        stream: Global___StreamPosition | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "stream", b"stream"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "header", b"header", "item_count", b"item_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "header", b"header", "item_count", b"item_count", "stream", b"stream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -409,10 +457,11 @@ class AnswerHeader(_message.Message):
     method: _builtins.str
     answered_ms: _builtins.int
     sequence: _builtins.int
-    """Position in a stream of answers, from 0; last is true on the final one."""
+    """In a stream: the number of the chunk answered; 0 elsewhere."""
     last: _builtins.bool
+    """The node says nothing more on this stream: its last chunk is answered, or a refusal ends it. True outside streams."""
     previous_digest: _builtins.bytes
-    """SHA-256 of the signed bytes of the answer before this one in its stream; empty for the first."""
+    """SHA-256 of the signed bytes of the answer before this one in the same call; empty for the first."""
     status: Global___Status.ValueType
     detail: _builtins.str
     """For people. Tells nothing that the status does not allow."""
@@ -587,7 +636,7 @@ class LookupAnswer(_message.Message):
 
     @_builtins.property
     def log(self) -> _audit_pb2.LogReceipt:
-        """Written last. Absent only when the node could not log and therefore refuses."""
+        """Written last. Absent only when the node could not log and therefore refuses, or is too busy to look at the question."""
 
     def __init__(
         self,

@@ -42,6 +42,11 @@ class NodeServiceStub:
                 request_serializer=vidfed_dot_v1_dot_services__pb2.LookupCall.SerializeToString,
                 response_deserializer=vidfed_dot_v1_dot_envelope__pb2.Envelope.FromString,
                 _registered_method=True)
+        self.LookupStream = channel.stream_stream(
+                '/vidfed.v1.NodeService/LookupStream',
+                request_serializer=vidfed_dot_v1_dot_services__pb2.LookupCall.SerializeToString,
+                response_deserializer=vidfed_dot_v1_dot_envelope__pb2.Envelope.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer:
@@ -55,11 +60,24 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LookupStream(self, request_iterator, context):
+        """Many questions, one after the other, each signed and chained to the one before; one signed LookupAnswer for each, in the same order.
+        A sender that has more than 4 chunks unanswered waits until the node has read on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Lookup': grpc.unary_unary_rpc_method_handler(
                     servicer.Lookup,
+                    request_deserializer=vidfed_dot_v1_dot_services__pb2.LookupCall.FromString,
+                    response_serializer=vidfed_dot_v1_dot_envelope__pb2.Envelope.SerializeToString,
+            ),
+            'LookupStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.LookupStream,
                     request_deserializer=vidfed_dot_v1_dot_services__pb2.LookupCall.FromString,
                     response_serializer=vidfed_dot_v1_dot_envelope__pb2.Envelope.SerializeToString,
             ),
@@ -90,6 +108,33 @@ class NodeService:
             request,
             target,
             '/vidfed.v1.NodeService/Lookup',
+            vidfed_dot_v1_dot_services__pb2.LookupCall.SerializeToString,
+            vidfed_dot_v1_dot_envelope__pb2.Envelope.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LookupStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/vidfed.v1.NodeService/LookupStream',
             vidfed_dot_v1_dot_services__pb2.LookupCall.SerializeToString,
             vidfed_dot_v1_dot_envelope__pb2.Envelope.FromString,
             options,

@@ -37,6 +37,10 @@ class NodeServiceStub:
     def __new__(cls, channel: _aio.Channel) -> NodeServiceAsyncStub: ...
     Lookup: _grpc.UnaryUnaryMultiCallable[_services_pb2.LookupCall, _envelope_pb2.Envelope]
     """Every reply is a signed LookupAnswer, refusals included."""
+    LookupStream: _grpc.StreamStreamMultiCallable[_services_pb2.LookupCall, _envelope_pb2.Envelope]
+    """Many questions, one after the other, each signed and chained to the one before; one signed LookupAnswer for each, in the same order.
+    A sender that has more than 4 chunks unanswered waits until the node has read on.
+    """
 
 @_typing.type_check_only
 class NodeServiceAsyncStub(NodeServiceStub):
@@ -45,6 +49,10 @@ class NodeServiceAsyncStub(NodeServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Lookup: _aio.UnaryUnaryMultiCallable[_services_pb2.LookupCall, _envelope_pb2.Envelope]  # type: ignore[assignment]
     """Every reply is a signed LookupAnswer, refusals included."""
+    LookupStream: _aio.StreamStreamMultiCallable[_services_pb2.LookupCall, _envelope_pb2.Envelope]  # type: ignore[assignment]
+    """Many questions, one after the other, each signed and chained to the one before; one signed LookupAnswer for each, in the same order.
+    A sender that has more than 4 chunks unanswered waits until the node has read on.
+    """
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
     """A member's node. Callers are other members' gateways, over mutual TLS."""
@@ -56,6 +64,16 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_envelope_pb2.Envelope, _abc.Awaitable[_envelope_pb2.Envelope]]:
         """Every reply is a signed LookupAnswer, refusals included."""
+
+    @_abc_1.abstractmethod
+    def LookupStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[_services_pb2.LookupCall],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_envelope_pb2.Envelope], _abc.AsyncIterator[_envelope_pb2.Envelope]]:
+        """Many questions, one after the other, each signed and chained to the one before; one signed LookupAnswer for each, in the same order.
+        A sender that has more than 4 chunks unanswered waits until the node has read on.
+        """
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

@@ -104,9 +104,13 @@ def _channel_terms(own_tls: TlsIdentity, directory: Directory, member: Member) -
 
 
 async def run_until_signal(
-    server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentials, on_ready: Callable[[str], None]
+    server: grpc.aio.Server,
+    listen: str,
+    credentials: grpc.ServerCredentials,
+    on_ready: Callable[[str], None],
+    on_stop: Callable[[], None] = lambda: None,
 ) -> None:
-    """Bind, start, call `on_ready` with `host:port`, wait for SIGTERM or SIGINT, let running calls finish.
+    """Bind, start, call `on_ready` with `host:port`, wait for SIGTERM or SIGINT, call `on_stop`, let running calls finish.
 
     Raises:
         ServeError: the address cannot be used.
@@ -123,4 +127,5 @@ async def run_until_signal(
     on_ready(f"{listen.rpartition(':')[0]}:{port}")
     await stop.wait()
     _log.info("stopping: nothing new is accepted; what is running has %.0f s", DRAIN_S)
+    on_stop()
     await server.stop(DRAIN_S)

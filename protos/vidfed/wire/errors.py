@@ -4,6 +4,7 @@ WireError
 ├── MalformedError    a message is not of its stated form; the sender is at fault
 │   └── TooLargeError a message holds more than one message may
 ├── VersionError      a message of a version, or with fields, that this program does not know
+├── SequenceError     a chunk or an answer is not the next of its stream
 └── ServeError        a service cannot listen where it is told to
 """
 
@@ -28,6 +29,10 @@ class TooLargeError(MalformedError):
 
 class VersionError(WireError):
     """A message of a version, or with fields, that this program does not know."""
+
+
+class SequenceError(WireError):
+    """A chunk or an answer is not the next of its stream: dropped, repeated, reordered, of another stream, or the stream was cut."""
 
 
 class ServeError(WireError):
@@ -57,6 +62,8 @@ class Status(Enum):
     AUDIT_UNAVAILABLE = pb.STATUS_AUDIT_UNAVAILABLE
     DIRECTORY_UNAVAILABLE = pb.STATUS_DIRECTORY_UNAVAILABLE
     INTERNAL_ERROR = pb.STATUS_INTERNAL_ERROR
+    BUSY = pb.STATUS_BUSY
+    OUT_OF_SEQUENCE = pb.STATUS_OUT_OF_SEQUENCE
 
     @property
     def advice(self) -> str:
@@ -83,4 +90,6 @@ _ADVICE = {
     Status.AUDIT_UNAVAILABLE: "the node cannot log and therefore does not answer; contact the member",
     Status.DIRECTORY_UNAVAILABLE: "the node has no valid trust directory; contact the member",
     Status.INTERNAL_ERROR: "contact the member",
+    Status.BUSY: "the node is busy; try again in some seconds",
+    Status.OUT_OF_SEQUENCE: "part of a stream was lost on the way; ask again about what was not answered",
 }

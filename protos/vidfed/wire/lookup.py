@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from enum import Enum
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from google.protobuf.message import DecodeError, Message
@@ -25,6 +25,7 @@ from vidfed.wire.values import (
     MAX_MESSAGE_BYTES,
     MAX_TEXT,
     MESSAGE_ID_BYTES,
+    STREAM_ID_BYTES,
     AnswerHeader,
     HandlingCode,
     HashColumn,
@@ -37,9 +38,13 @@ from vidfed.wire.values import (
     Purpose,
     RecordView,
     RequestHeader,
+    StreamPosition,
     Ternary,
     Urgency,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _TO_WIRE = {algorithm: pb.HashAlgorithm.Value(f"HASH_ALGORITHM_{algorithm.name}") for algorithm in Algorithm}
 _FROM_WIRE: dict[int, Algorithm] = {number: algorithm for algorithm, number in _TO_WIRE.items()}
@@ -50,7 +55,7 @@ AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 def write_request(request: LookupRequest) -> bytes:
     """Return the bytes to be signed."""
-    header = request.header
+    header, stream = request.header, request.stream
     message = pb.LookupRequest(
         header=pb.RequestHeader(
             federation=header.federation,
@@ -78,6 +83,9 @@ def write_request(request: LookupRequest) -> bytes:
             )
             for column in request.columns
         ],
+        stream=pb.StreamPosition(stream_id=stream.stream_id, number=stream.number, last=stream.last, previous_digest=stream.previous_digest)
+        if stream
+        else None,
     )
     return message.SerializeToString()
 
@@ -135,6 +143,7 @@ def read_request(payload: bytes) -> LookupRequest:
         ),
         message.item_count,
         columns,
+        _read_position(message.stream) if message.HasField("stream") else None,
     )
 
 
@@ -163,20 +172,31 @@ def write_answer(answer: LookupAnswer) -> bytes:
             )
             if index
             else None,
-        ),
-        records=[_write_record(record) for record in answer.records],
-        hits=[
-            pb.Hit(
-                item=hit.item,
-                record=hit.record,
-                matches=[pb.Match(algorithm=_TO_WIRE[m.algorithm], distance=m.distance, code=m.code) for m in hit.matches],
-            )
-            for hit in answer.hits
-        ],
-        truncated_items=answer.truncated_items,
+        )
     )
+    _add_found(message, answer.records, answer.hits, answer.truncated_items)
     # Protobuf reads two messages written one after the other as one, so the receipt can be added behind bytes that were hashed.
     return message.SerializeToString() + (_write_receipt(answer.log) if answer.log else b"")
+
+
+def answer_size(records: Sequence[RecordView], hits: Sequence[Hit], truncated_items: Sequence[int]) -> int:
+    """Return how many bytes these take in an answer, header and receipt apart."""
+    message = pb.LookupAnswer()
+    _add_found(message, records, hits, truncated_items)
+    return int(message.ByteSize())
+
+
+def _add_found(message: pb.LookupAnswer, records: Sequence[RecordView], hits: Sequence[Hit], truncated_items: Sequence[int]) -> None:
+    message.records.extend(map(_write_record, records))
+    message.hits.extend(
+        pb.Hit(
+            item=hit.item,
+            record=hit.record,
+            matches=[pb.Match(algorithm=_TO_WIRE[m.algorithm], distance=m.distance, code=m.code) for m in hit.matches],
+        )
+        for hit in hits
+    )
+    message.truncated_items.extend(truncated_items)
 
 
 def answer_digest(payload: bytes) -> bytes:
@@ -258,6 +278,14 @@ def _read_column(column: pb.HashColumn, item_count: int) -> HashColumn:
     if int(items.max()) >= item_count:
         raise MalformedError(f"{algorithm.label}: an item beyond the {item_count} announced")
     return HashColumn(algorithm, codes, items, column.max_distance)
+
+
+def _read_position(stream: pb.StreamPosition) -> StreamPosition:
+    if len(stream.stream_id) != STREAM_ID_BYTES:
+        raise MalformedError(f"stream id of {len(stream.stream_id)} bytes, expected {STREAM_ID_BYTES}")
+    if len(stream.previous_digest) != (DIGEST_BYTES if stream.number else 0):
+        raise MalformedError("only the first chunk of a stream has none before it, and all others name its digest")
+    return StreamPosition(stream.stream_id, stream.number, stream.last, stream.previous_digest)
 
 
 def _read_match(match: pb.Match) -> Match:

@@ -21,10 +21,15 @@ DIGEST_BYTES = 32
 MAX_CODES = 1_000  # in one lookup: what a node searches and holds in memory for one call
 MAX_MESSAGE_BYTES = 1024 * 1024  # in one envelope; a full lookup of PhotoDNA codes takes 150 KiB
 MAX_AUDIENCE = 256
+STREAM_ID_BYTES = 16
+MAX_UNANSWERED_CHUNKS = (
+    4  # of one stream, at either end: 4 MiB at most, enough to keep both ends busy; a longer wait could outlast signatures
+)
 GATEWAY_GRACE_S = 2.0  # how much longer a gateway gets than the nodes, to say which of them did not answer
 MAX_TEXT = 500  # characters of any one text in a message
 
 LOOKUP_METHOD = "vidfed.v1.NodeService/Lookup"
+STREAM_METHOD = "vidfed.v1.NodeService/LookupStream"
 REQUEST_TYPE = "application/vnd.vidfed.lookup-request.v1+protobuf"
 ANSWER_TYPE = "application/vnd.vidfed.lookup-answer.v1+protobuf"
 
@@ -136,12 +141,28 @@ class HashColumn:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamPosition:
+    """Where a chunk stands in its stream. Fields as in `StreamPosition` of lookup.proto."""
+
+    stream_id: bytes
+    number: int = 0
+    last: bool = False
+    previous_digest: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class LookupRequest:
-    """One question: items numbered from 0 to item_count - 1, each with one or more codes."""
+    """One question: items numbered from 0 to item_count - 1, each with one or more codes. `stream` is set in a chunk of a stream."""
 
     header: RequestHeader
     item_count: int
     columns: tuple[HashColumn, ...]
+    stream: StreamPosition | None = None
+
+    @property
+    def hash_count(self) -> int:
+        """How many hashes are asked about, of all algorithms together."""
+        return sum(len(column.codes) for column in self.columns)
 
 
 @dataclass(frozen=True, slots=True)

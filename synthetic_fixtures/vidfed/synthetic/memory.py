@@ -6,6 +6,7 @@ sets. Nothing here listens on a network; `MemoryNode` is one member's real pipel
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import resource
@@ -20,6 +21,7 @@ from vidfed.node.catalogue import Catalogue
 from vidfed.node.pipeline import LookupPipeline
 from vidfed.node.policy import HashRates, Policy, PolicySection
 from vidfed.node.store import RecordStore
+from vidfed.node.streams import answer_chunks
 from vidfed.security.audit import AuditLog, Checkpoint, log_origin
 from vidfed.security.clock import DAY_MS, MINUTE_MS, system_clock
 from vidfed.security.credentials import Credential
@@ -32,10 +34,12 @@ from vidfed.security.tls import TlsIdentity, make_ca, make_investigator_leaf, ma
 from vidfed.v1.services_pb2 import LookupCall
 from vidfed.wire.envelope import to_message
 from vidfed.wire.lookup import write_answer, write_request
+from vidfed.wire.stream import ChunkChain
 from vidfed.wire.values import (
     ANSWER_TYPE,
     LOOKUP_METHOD,
     REQUEST_TYPE,
+    STREAM_METHOD,
     AnswerHeader,
     HashColumn,
     IndexState,
@@ -48,7 +52,7 @@ from vidfed.wire.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from vidfed.index import Hash
@@ -179,6 +183,14 @@ class MemoryFederation:
         complete = replace(self.header(asker, *audience), **header)  # type: ignore[arg-type]  # the test names the fields
         return LookupRequest(complete, len(hashes), columns_of(hashes))
 
+    def chunks(self, asker: MemoryInvestigator, *parts: Sequence[Hash], **header: object) -> list[tuple[LookupRequest, Envelope]]:
+        """Return a stream of questions about these parts as it leaves a gateway."""
+        chain, signers = ChunkChain(), (asker.signer, self.members[asker.member].signer)
+        return [
+            chain.sign(self.request(asker, part, **{"method": STREAM_METHOD} | header), *signers, last=number == len(parts))
+            for number, part in enumerate(parts, 1)
+        ]
+
     def sign(self, request: LookupRequest, asker: MemoryInvestigator) -> Envelope:
         """Sign a request as it leaves a gateway: by the person and by the person's member."""
         return Envelope(REQUEST_TYPE, write_request(request)).signed_by(asker.signer, self.members[asker.member].signer)
@@ -222,9 +234,11 @@ def answer_to(
         issuer=member,
         audience=request.header.issuer,
         request_digest=digest,
-        method=LOOKUP_METHOD,
+        method=request.header.method,
         answered_ms=now_ms,
         status=status,
+        sequence=request.stream.number if request.stream else 0,
+        last=request.stream.last if request.stream else True,
         index=IndexState(1, now_ms, now_ms, tuple(column.algorithm for column in request.columns)),
     )
     named = replace(complete, **header)  # type: ignore[arg-type]  # the test names the fields
@@ -285,3 +299,8 @@ class MemoryNode:
     def ask(self, call: LookupCall, peer: str) -> Envelope:
         """Return the signed answer to a call that arrives over a connection of this member's node."""
         return self.pipeline.answer(call, self.federation.members[peer].tls.certificate)
+
+    def stream(self, chunks: AsyncIterator[LookupCall], peer: str, stopping: asyncio.Event | None = None) -> AsyncGenerator[Envelope, None]:
+        """Return the signed answers to a stream that arrives over a connection of this member's node."""
+        leaf = self.federation.members[peer].tls.certificate
+        return answer_chunks(self.pipeline, chunks, leaf, asyncio.to_thread, stopping or asyncio.Event())

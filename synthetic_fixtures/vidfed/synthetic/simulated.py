@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Self
 import grpc
 
 from vidfed.index import Algorithm
+from vidfed.node.gate import Gate
 from vidfed.node.records import Record
 from vidfed.node.server import NodeServicer
 from vidfed.security.clock import system_clock
@@ -157,7 +158,7 @@ class SimulatedNode(NodeServicer):
     """One member's true node, at a distance, that may misbehave."""
 
     def __init__(self, node: MemoryNode, site: Site, credentials: grpc.ServerCredentials, shared: _Shared) -> None:
-        super().__init__(node.pipeline, shared.workers)
+        super().__init__(node.pipeline, Gate(shared.workers))
         self.behaviour = Behaviour.HONEST
         self._member = node.member.id
         self._site = site

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import grpc
@@ -16,6 +17,8 @@ from vidfed.federation.fanout import Nodes
 from vidfed.federation.gateway import GatewayServicer
 from vidfed.federation.settings import GatewaySection
 from vidfed.node.config import render_config
+from vidfed.node.gate import Bounds, Gate
+from vidfed.node.server import NodeServicer
 from vidfed.security.audit.member import open_log
 from vidfed.security.clock import system_clock
 from vidfed.security.home import MemberHome, create_home
@@ -26,19 +29,20 @@ from vidfed.synthetic.administrators import Administrators
 from vidfed.synthetic.memory import answer_to, sign_answer
 from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.v1 import trust_pb2_grpc as trust_rpc
-from vidfed.wire.channels import SERVER_OPTIONS, server_credentials
+from vidfed.wire.channels import SERVER_OPTIONS, open_channel, server_credentials
 from vidfed.wire.envelope import read_call, to_message
 from vidfed.wire.errors import Status
 from vidfed.wire.lookup import read_request
 from vidfed.wire.trust import TrustServicer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from pathlib import Path
 
     from vidfed.security.audit import AuditLog
     from vidfed.security.keys import Signer
     from vidfed.security.trust.client import TufDirectory
+    from vidfed.synthetic.memory import MemoryNode
     from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
     from vidfed.v1.services_pb2 import LookupCall
 
@@ -58,6 +62,14 @@ class ScriptedNode(rpc.NodeServiceServicer):
         """Reply to one lookup."""
         del context
         return await self._reply(request)
+
+    async def LookupStream(  # noqa: N802
+        self, request_iterator: AsyncIterator[LookupCall], context: grpc.aio.ServicerContext[LookupCall, EnvelopeMessage]
+    ) -> AsyncIterator[EnvelopeMessage]:
+        """Reply to each chunk of a stream; chaining the answers is the reply's affair."""
+        del context
+        async for call in request_iterator:
+            yield await self._reply(call)
 
 
 def no_hit(call: LookupCall, member: str, signer: Signer, audit_signer: Signer, **header: object) -> EnvelopeMessage:
@@ -169,3 +181,39 @@ class SocketFederation:
     def kit(self, member: str, gateway: str) -> Kit:
         """Return a new kit of an investigator of this member who asks through this gateway."""
         return issue_kit(self.homes[member], self.folder / f"kit-of-{member}", gateway=gateway)
+
+
+@dataclass(frozen=True, slots=True)
+class ServedNode:
+    """A true node over a real socket, and how other members' gateways reach it."""
+
+    node: MemoryNode
+    servicer: NodeServicer
+    address: str
+
+    @contextlib.asynccontextmanager
+    async def asked_by(self, member: str) -> AsyncIterator[rpc.NodeServiceAsyncStub]:
+        """Give the node's calls over a connection of this member's gateway."""
+        federation = self.node.federation
+        channel = open_channel(self.address, federation.members[member].tls, federation.directory(), self.node.member.entry)
+        try:
+            yield rpc.NodeServiceStub(channel)
+        finally:
+            await channel.close()
+
+
+@contextlib.asynccontextmanager
+async def serve_node(node: MemoryNode, *, drain_s: float | None = None, bounds: Bounds | None = None) -> AsyncIterator[ServedNode]:
+    """Serve a node as `vidfed node serve` does, on a free loopback port; leaving stops it and lets running calls finish for `drain_s`."""
+    server = grpc.aio.server(options=SERVER_OPTIONS)
+    bounds = bounds or Bounds()
+    with ThreadPoolExecutor(bounds.running) as threads:
+        servicer = NodeServicer(node.pipeline, Gate(threads, bounds))
+        rpc.add_NodeServiceServicer_to_server(servicer, server)
+        port = server.add_secure_port(f"{_HOST}:0", server_credentials(lambda: node.member.tls, node.federation))
+        await server.start()
+        try:
+            yield ServedNode(node, servicer, f"{_HOST}:{port}")
+        finally:
+            servicer.stop()
+            await server.stop(drain_s)

@@ -1,0 +1,211 @@
+"""Streams over real sockets: a true node behind mutual TLS, asked as a gateway asks it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import threading
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+
+from vidfed.index import Algorithm, Hash
+from vidfed.node.catalogue import Catalogue
+from vidfed.node.gate import Bounds
+from vidfed.node.records import Record
+from vidfed.synthetic.memory import MemoryFederation, MemoryNode, call_of
+from vidfed.synthetic.sockets import ServedNode, serve_node
+from vidfed.wire.channels import SERVER_OPTIONS
+from vidfed.wire.envelope import from_message
+from vidfed.wire.errors import Status
+from vidfed.wire.lookup import read_answer
+from vidfed.wire.stream import AnswerOrder
+from vidfed.wire.values import ANSWER_TYPE, MAX_CODES
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from vidfed.security.envelope import Envelope
+    from vidfed.synthetic.memory import MemoryInvestigator
+    from vidfed.v1 import services_pb2_grpc as rpc
+    from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
+    from vidfed.v1.services_pb2 import LookupCall
+    from vidfed.wire.values import LookupAnswer
+
+KNOWN = Hash(Algorithm.SHA256, bytes(range(32)))
+UNKNOWN = Hash(Algorithm.SHA256, bytes(32))
+PATIENCE_S = 30
+
+
+@pytest.fixture
+def federation() -> MemoryFederation:
+    made = MemoryFederation()
+    made.add("nl", "fr")
+    return made
+
+
+@pytest.fixture
+def asker(federation: MemoryFederation) -> MemoryInvestigator:
+    return federation.investigator("nl")
+
+
+@pytest.fixture
+def node(federation: MemoryFederation, tmp_path: Path) -> Iterator[MemoryNode]:
+    with MemoryNode(federation, "fr", tmp_path) as made:
+        made.hold(Record({KNOWN.algorithm: KNOWN.code}))
+        yield made
+
+
+@pytest.fixture
+async def served(node: MemoryNode) -> AsyncIterator[ServedNode]:
+    async with serve_node(node) as serving:
+        yield serving
+
+
+def read(served: ServedNode, message: EnvelopeMessage) -> tuple[LookupAnswer, Envelope]:
+    """The verified answer in a message."""
+    envelope = from_message(message)
+    return read_answer(envelope.verify(ANSWER_TYPE, served.node.member.entry.signing_keys)), envelope
+
+
+async def test_a_stream_of_full_chunks_is_answered_in_order(
+    served: ServedNode, federation: MemoryFederation, asker: MemoryInvestigator
+) -> None:
+    part = [KNOWN, *(Hash(Algorithm.PDQ, hashlib.sha256(bytes([n % 256, n // 256])).digest()) for n in range(MAX_CODES - 1))]
+    chunks = federation.chunks(asker, *[part] * 6)
+
+    async def sending() -> AsyncIterator[object]:
+        for _, envelope in chunks:
+            yield call_of(asker.credential, envelope)
+
+    order = AnswerOrder()
+    async with served.asked_by("nl") as stub:
+        async for message in stub.LookupStream(sending(), timeout=PATIENCE_S):  # type: ignore[arg-type]  # calls
+            answer, envelope = read(served, message)
+            order.accept(answer.header, envelope.digest)
+            assert answer.header.request_digest == chunks[answer.header.sequence][1].digest
+            assert [hit.item for hit in answer.hits] == [0]
+    order.finish()
+    assert order.due == 6
+
+
+async def test_stream_truncated(served: ServedNode, federation: MemoryFederation, asker: MemoryInvestigator) -> None:
+    (_, first), _ = federation.chunks(asker, [KNOWN], [UNKNOWN])
+    async with served.asked_by("nl") as stub:
+        call = stub.LookupStream(timeout=PATIENCE_S)
+        await call.write(call_of(asker.credential, first))
+        await call.done_writing()
+        answer, _ = read(served, await call.read())  # type: ignore[arg-type]  # not at its end
+        assert (answer.header.status, answer.header.last) == (Status.ANSWERED, False)
+        with pytest.raises(grpc.aio.AioRpcError, match="cut"):
+            await call.read()
+        assert await call.code() is grpc.StatusCode.ABORTED
+
+
+async def test_removed_but_still_connected_mid_stream(served: ServedNode, federation: MemoryFederation, asker: MemoryInvestigator) -> None:
+    chunks = federation.chunks(asker, [KNOWN], [UNKNOWN], [KNOWN])
+    async with served.asked_by("nl") as stub:
+        call = stub.LookupStream(timeout=PATIENCE_S)
+        await call.write(call_of(asker.credential, chunks[0][1]))
+        answer, _ = read(served, await call.read())  # type: ignore[arg-type]
+        assert answer.hits
+        federation.remove("nl")
+        await call.write(call_of(asker.credential, chunks[1][1]))
+        with pytest.raises(grpc.aio.AioRpcError):
+            await call.read()
+        assert await call.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_peer_that_vanishes_mid_stream_leaves_nothing_running(
+    served: ServedNode, federation: MemoryFederation, asker: MemoryInvestigator
+) -> None:
+    before = asyncio.all_tasks()
+    chunks = federation.chunks(asker, *[[KNOWN]] * 10)
+    async with served.asked_by("nl") as stub:
+        call = stub.LookupStream(timeout=PATIENCE_S)
+        for _, envelope in chunks[:3]:
+            await call.write(call_of(asker.credential, envelope))
+        await call.read()
+    working = [task for task in asyncio.all_tasks() - before if "vidfed/node" in repr(task)]
+    await asyncio.wait_for(asyncio.gather(*working, return_exceptions=True), PATIENCE_S)
+    async with served.asked_by("nl") as stub:
+        answer, _ = read(served, await stub.Lookup(call_of(asker.credential, federation.sign(federation.request(asker, [KNOWN]), asker))))
+        assert answer.hits
+
+
+async def test_a_node_that_stops_ends_streams_after_what_it_has_read(
+    node: MemoryNode, federation: MemoryFederation, asker: MemoryInvestigator
+) -> None:
+    chunks = federation.chunks(asker, [KNOWN], [UNKNOWN])
+    async with serve_node(node, drain_s=PATIENCE_S) as served, served.asked_by("nl") as stub:
+        call = stub.LookupStream(timeout=PATIENCE_S)
+        await call.write(call_of(asker.credential, chunks[0][1]))
+        await call.read()
+        served.servicer.stop()
+        with pytest.raises(grpc.aio.AioRpcError, match="go on in a new call"):
+            await call.read()
+        assert await call.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_oversize_message(served: ServedNode, federation: MemoryFederation, asker: MemoryInvestigator) -> None:
+    limit = dict(SERVER_OPTIONS)["grpc.max_receive_message_length"]
+    ((_, envelope),) = federation.chunks(asker, [KNOWN])
+    large = call_of(asker.credential, envelope)
+    large.request.payload = bytes(limit)
+    async with served.asked_by("nl") as stub:
+        call = stub.LookupStream(timeout=PATIENCE_S)
+        with contextlib.suppress(grpc.aio.AioRpcError):  # said at once, or when the answer is read
+            await call.write(large)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await call.read()
+    assert served.node.logged() == 0
+
+
+async def test_more_streams_than_a_member_may_have_are_refused_signed(
+    node: MemoryNode, federation: MemoryFederation, asker: MemoryInvestigator
+) -> None:
+    (_, first), (_, other) = federation.chunks(asker, [KNOWN], [KNOWN])[0], federation.chunks(asker, [KNOWN])[0]
+    async with serve_node(node, bounds=Bounds(streams_of_member=1)) as served, served.asked_by("nl") as stub:
+        running = stub.LookupStream(timeout=PATIENCE_S)
+        await running.write(call_of(asker.credential, first))
+        await running.read()
+        refused = stub.LookupStream(timeout=PATIENCE_S)
+        await refused.write(call_of(asker.credential, other))
+        answer, envelope = read(served, await refused.read())  # type: ignore[arg-type]
+        assert (answer.header.status, answer.header.request_digest) == (Status.BUSY, other.digest)
+        AnswerOrder().accept(answer.header, envelope.digest)
+        assert await refused.read() is grpc.aio.EOF
+        running.cancel()
+
+
+async def test_a_node_with_too_much_waiting_says_busy_signed_and_answers_the_others(
+    node: MemoryNode, federation: MemoryFederation, asker: MemoryInvestigator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searching, go_on = threading.Event(), threading.Event()
+    search = Catalogue.search
+
+    def slowly(*arguments: object, **options: object) -> object:
+        searching.set()
+        go_on.wait(PATIENCE_S)
+        return search(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Catalogue, "search", slowly)
+    calls = [call_of(asker.credential, federation.sign(federation.request(asker, [KNOWN]), asker)) for _ in range(8)]
+    async with serve_node(node, bounds=Bounds(running=1, waiting_of_member=2)) as served, served.asked_by("nl") as stub:
+        asked = [asyncio.create_task(_ask(stub, call)) for call in calls]
+        await asyncio.to_thread(searching.wait, PATIENCE_S)
+        busy, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        go_on.set()
+        answers = [read(served, await answer)[0] for answer in asked]
+    assert busy
+    assert {answer.header.status for answer in answers} == {Status.ANSWERED, Status.BUSY}
+    assert all(answer.hits for answer in answers if answer.header.status is Status.ANSWERED)
+    assert all(answer.log is None for answer in answers if answer.header.status is Status.BUSY)
+    assert served.node.logged() == sum(answer.header.status is Status.ANSWERED for answer in answers)
+
+
+async def _ask(stub: rpc.NodeServiceAsyncStub, call: LookupCall) -> EnvelopeMessage:
+    return await stub.Lookup(call, timeout=PATIENCE_S)
