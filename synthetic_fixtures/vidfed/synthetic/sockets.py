@@ -170,7 +170,9 @@ class SocketFederation:
     ) -> Kit:
         """Start a gateway, the true one and with the true directory if none is given, and return a new kit of who asks through it."""
         serving = servicer or self.gateway(member)
-        trust = TrustServicer(directory_source or self.homes[member].directory_source(), lambda peer: peer.member == member, system_clock)
+        source = directory_source or self.homes[member].directory_source()
+        source.current()
+        trust = TrustServicer(source, lambda peer: peer.member == member, system_clock)
 
         def register(server: grpc.aio.Server) -> None:
             rpc.add_GatewayServiceServicer_to_server(serving, server)
