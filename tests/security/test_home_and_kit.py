@@ -33,7 +33,6 @@ def config(member: str = "nl", federation: str = "test", directory: str = "") ->
         listen="127.0.0.1:0",
         gateway_listen="127.0.0.1:0",
         directory_folder=directory,
-        answer_members=["nl"],
     )
 
 

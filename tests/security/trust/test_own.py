@@ -41,7 +41,6 @@ def home(world: World, tmp_path: Path) -> MemberHome:
         listen="127.0.0.1:0",
         gateway_listen="127.0.0.1:0",
         directory_folder=str(world.folder.repository.folder),
-        answer_members=[],
     )
     made = create_home(tmp_path / "fr", config=config, endpoint="127.0.0.1:1", anchor=world.folder.anchor)
     world.folder.propose_members([Entry.load(made.entry_path)], Standing.MEMBER)

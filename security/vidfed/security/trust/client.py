@@ -178,13 +178,14 @@ class TufDirectory:
         before = self._known
         problems: list[str] = []
         with self._locked():
-            found = self._newest((*self._follow, *asked), problems) or self._from_held(problems)
+            held = self._known or self._from_held(problems)  # first: what came along with a kit must not be rolled back either
+            found = self._newest((*self._follow, *asked), held, problems) or self._from_held(problems)
         self._stamps = (self.held.stamp(), *stamps[1:])
         if found is not None:
             self._known = found
             for member, reason in found.left_out.items():
                 _log.warning("%s is left out of the trust directory: its entry %s", member, reason)
-        problem = "; ".join(problems)
+        problem = "; ".join(dict.fromkeys(problems))
         if problem and problem != self._problem:
             _log.warning("trust directory: %s", problem)
         self._problem = problem
@@ -198,7 +199,7 @@ class TufDirectory:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def _newest(self, mirrors: Sequence[Mirror], problems: list[str]) -> Directory | None:
+    def _newest(self, mirrors: Sequence[Mirror], held: Directory | None, problems: list[str]) -> Directory | None:
         claims = []
         for mirror in mirrors:
             try:
@@ -208,6 +209,8 @@ class TufDirectory:
         for _, mirror in sorted(claims, key=lambda claim: -claim[0]):
             try:
                 reading = self._read(mirror, self._folder / "verified", self._clock())
+                if held is not None and reading.directory.version < held.version:
+                    raise DirectoryError(f"{mirror.name}: version {reading.directory.version}, but version {held.version} is known here")
             except DirectoryError as error:
                 problems.append(str(error))
             else:
