@@ -29,6 +29,7 @@ from vidfed.security.errors import AuditError, PeerError, SecurityError
 from vidfed.security.presence import announced
 from vidfed.security.replay import check_time_window
 from vidfed.security.tls import INVESTIGATOR_ROLE, verify_peer
+from vidfed.security.trust.own import renew_leaf
 from vidfed.v1 import audit_pb2 as audit_pb
 from vidfed.v1 import services_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
@@ -215,7 +216,7 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
         audit = stack.enter_context(contextlib.closing(open_log(home)))
         stack.enter_context(Checkpointer(audit, read_audit_section(home).checkpoint_every_s))
         if home.refresh_s:
-            stack.enter_context(source.refreshing(home.refresh_s))
+            stack.enter_context(source.refreshing(home.refresh_s, first=lambda: renew_leaf(home, system_clock())))
         servicer = GatewayServicer(home, section, source, nodes, Bookkeeping(audit, home.member))
         server = grpc.aio.server(options=SERVER_OPTIONS)
         rpc.add_GatewayServiceServicer_to_server(servicer, server)
