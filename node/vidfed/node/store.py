@@ -7,7 +7,7 @@ Taking in many records: bulk.py. Editing, retracting, erasing, listing: life.py.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -48,7 +48,7 @@ class Change:
 
     version: int
     record_id: int
-    codes: Mapping[Algorithm, bytes]
+    codes: Mapping[Algorithm, bytes] = field(repr=False)
 
 
 class RecordStore:
