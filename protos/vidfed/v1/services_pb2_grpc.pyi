@@ -86,8 +86,6 @@ class GatewayServiceStub:
     def __new__(cls, channel: _aio.Channel) -> GatewayServiceAsyncStub: ...
     Lookup: _grpc.UnaryStreamMultiCallable[_services_pb2.LookupCall, _services_pb2.NodeReply]
     """Asks every member in the request's audience at once; each node's signed answer comes back untouched, as it arrives."""
-    GetDirectory: _grpc.UnaryUnaryMultiCallable[_services_pb2.GetDirectoryRequest, _services_pb2.GetDirectoryResponse]
-    """The newest trust directory the gateway holds, signed; receivers verify it against their own anchor."""
     GetMemberProof: _grpc.UnaryUnaryMultiCallable[_services_pb2.GetMemberProofRequest, _audit_pb2.GetProofResponse]
     """Asks a member's node for the proof that an answer it gave is in its log; passed on untouched."""
 
@@ -98,8 +96,6 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Lookup: _aio.UnaryStreamMultiCallable[_services_pb2.LookupCall, _services_pb2.NodeReply]  # type: ignore[assignment]
     """Asks every member in the request's audience at once; each node's signed answer comes back untouched, as it arrives."""
-    GetDirectory: _aio.UnaryUnaryMultiCallable[_services_pb2.GetDirectoryRequest, _services_pb2.GetDirectoryResponse]  # type: ignore[assignment]
-    """The newest trust directory the gateway holds, signed; receivers verify it against their own anchor."""
     GetMemberProof: _aio.UnaryUnaryMultiCallable[_services_pb2.GetMemberProofRequest, _audit_pb2.GetProofResponse]  # type: ignore[assignment]
     """Asks a member's node for the proof that an answer it gave is in its log; passed on untouched."""
 
@@ -113,14 +109,6 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_services_pb2.NodeReply], _abc.AsyncIterator[_services_pb2.NodeReply]]:
         """Asks every member in the request's audience at once; each node's signed answer comes back untouched, as it arrives."""
-
-    @_abc_1.abstractmethod
-    def GetDirectory(
-        self,
-        request: _services_pb2.GetDirectoryRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_services_pb2.GetDirectoryResponse, _abc.Awaitable[_services_pb2.GetDirectoryResponse]]:
-        """The newest trust directory the gateway holds, signed; receivers verify it against their own anchor."""
 
     @_abc_1.abstractmethod
     def GetMemberProof(

@@ -71,12 +71,16 @@ def start_logging(home: MemberHome, service: str) -> None:
     for name, known in (("format", _FORMATS), ("level", _LEVELS)):
         if getattr(section, name) not in known:
             raise HomeError(f"{home.config_path}: [log] {name}: {getattr(section, name)!r} is unknown; known are {', '.join(known)}")
-    handler = logging.StreamHandler()
-    if section.format == "json":
-        handler.setFormatter(JsonFormatter(service=service, member=home.member))
-    else:
+    formatter = JsonFormatter(service=service, member=home.member) if section.format == "json" else None
+    log_to_stderr(formatter, section.level)
+
+
+def log_to_stderr(formatter: logging.Formatter | None = None, level: str = "info") -> None:
+    """Send the log of this process to stderr, for people if no formatter is given."""
+    if formatter is None:
         formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", _TIME)
         formatter.converter = time.gmtime
-        handler.setFormatter(formatter)
-    logging.basicConfig(level=section.level.upper(), handlers=[handler])
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=level.upper(), handlers=[handler])
     logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells which build of itself it loads
