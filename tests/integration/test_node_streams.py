@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import threading
 from typing import TYPE_CHECKING
 
 import grpc
 import pytest
 
 from vidfed.index import Algorithm, Hash
+from vidfed.node.catalogue import Catalogue
+from vidfed.node.gate import Bounds
 from vidfed.node.records import Record
 from vidfed.synthetic.memory import MemoryFederation, MemoryNode, call_of
 from vidfed.synthetic.sockets import ServedNode, serve_node
@@ -27,7 +30,9 @@ if TYPE_CHECKING:
 
     from vidfed.security.envelope import Envelope
     from vidfed.synthetic.memory import MemoryInvestigator
+    from vidfed.v1 import services_pb2_grpc as rpc
     from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
+    from vidfed.v1.services_pb2 import LookupCall
     from vidfed.wire.values import LookupAnswer
 
 KNOWN = Hash(Algorithm.SHA256, bytes(range(32)))
@@ -157,3 +162,50 @@ async def test_oversize_message(served: ServedNode, federation: MemoryFederation
         with pytest.raises(grpc.aio.AioRpcError):
             await call.read()
     assert served.node.logged() == 0
+
+
+async def test_more_streams_than_a_member_may_have_are_refused_signed(
+    node: MemoryNode, federation: MemoryFederation, asker: MemoryInvestigator
+) -> None:
+    (_, first), (_, other) = federation.chunks(asker, [KNOWN], [KNOWN])[0], federation.chunks(asker, [KNOWN])[0]
+    async with serve_node(node, bounds=Bounds(streams_of_member=1)) as served, served.asked_by("nl") as stub:
+        running = stub.LookupStream(timeout=PATIENCE_S)
+        await running.write(call_of(asker.credential, first))
+        await running.read()
+        refused = stub.LookupStream(timeout=PATIENCE_S)
+        await refused.write(call_of(asker.credential, other))
+        answer, envelope = read(served, await refused.read())  # type: ignore[arg-type]
+        assert (answer.header.status, answer.header.request_digest) == (Status.BUSY, other.digest)
+        AnswerOrder().accept(answer.header, envelope.digest)
+        assert await refused.read() is grpc.aio.EOF
+        running.cancel()
+
+
+async def test_a_node_with_too_much_waiting_says_busy_signed_and_answers_the_others(
+    node: MemoryNode, federation: MemoryFederation, asker: MemoryInvestigator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searching, go_on = threading.Event(), threading.Event()
+    search = Catalogue.search
+
+    def slowly(*arguments: object, **options: object) -> object:
+        searching.set()
+        go_on.wait(PATIENCE_S)
+        return search(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Catalogue, "search", slowly)
+    calls = [call_of(asker.credential, federation.sign(federation.request(asker, [KNOWN]), asker)) for _ in range(8)]
+    async with serve_node(node, bounds=Bounds(running=1, waiting_of_member=2)) as served, served.asked_by("nl") as stub:
+        asked = [asyncio.create_task(_ask(stub, call)) for call in calls]
+        await asyncio.to_thread(searching.wait, PATIENCE_S)
+        busy, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        go_on.set()
+        answers = [read(served, await answer)[0] for answer in asked]
+    assert busy
+    assert {answer.header.status for answer in answers} == {Status.ANSWERED, Status.BUSY}
+    assert all(answer.hits for answer in answers if answer.header.status is Status.ANSWERED)
+    assert all(answer.log is None for answer in answers if answer.header.status is Status.BUSY)
+    assert served.node.logged() == sum(answer.header.status is Status.ANSWERED for answer in answers)
+
+
+async def _ask(stub: rpc.NodeServiceAsyncStub, call: LookupCall) -> EnvelopeMessage:
+    return await stub.Lookup(call, timeout=PATIENCE_S)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from vidfed.security import replay
 from vidfed.security.errors import ReplayError, ReplayMemoryError, TimeWindowError
@@ -107,15 +111,69 @@ def test_the_memory_forgets_what_is_too_old_to_pass_anyway(memory: ReplayMemory,
     database.close()
 
 
-def test_flooded(memory: ReplayMemory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replay_cache_flooded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "MAX_MESSAGES_PER_ISSUER", 3)
+    memory = ReplayMemory(tmp_path / "replay.db")
     for number in range(3):
-        memory.record("nl", bytes([number]) * 16, NOW, NOW)
+        memory.record("nl", bytes([number]) * 16, NOW + number * WINDOW_MS // 2, NOW)
     with pytest.raises(ReplayMemoryError, match="too many"):
         memory.record("nl", b"\xff" * 16, NOW, NOW)
     memory.record("fr", b"\xff" * 16, NOW, NOW)  # nobody else suffers
-    later = NOW + 3 * WINDOW_MS
+    later = NOW + 4 * WINDOW_MS
     memory.record("nl", b"\xff" * 16, later, later)
+    memory.close()
+
+
+def test_clock_jumps_far_ahead_and_back(memory: ReplayMemory, tmp_path: Path) -> None:
+    """Under the clock that was ahead the old message is forgotten, but not that it could have been."""
+    memory.record("nl", ID, NOW, NOW)
+    ahead = NOW + 60 * WINDOW_MS
+    memory.record("nl", bytes(16), ahead, ahead)
+    other = ReplayMemory(tmp_path / "replay.db")
+    for each in (memory, other):
+        with pytest.raises(ReplayMemoryError, match="clock was ahead"):
+            each.record("nl", ID, NOW, NOW)
+    other.record("nl", b"\xff" * 16, ahead, ahead)
+    other.close()
+
+
+def test_after_a_restart_of_the_machine_what_may_have_been_lost_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "replay.db"
+    ReplayMemory(path, clock=lambda: NOW).close()
+    (tmp_path / "boot").write_text("another boot\n")
+    monkeypatch.setattr(replay, "_BOOT_ID", tmp_path / "boot")
+    memory = ReplayMemory(path, clock=lambda: NOW)
+    with pytest.raises(ReplayMemoryError, match="restarted"):
+        memory.record("nl", ID, NOW + WINDOW_MS - 1, NOW)
+    memory.record("nl", ID, NOW + WINDOW_MS, NOW)
+    memory.close()
+
+
+def test_a_restart_of_the_node_alone_loses_nothing(tmp_path: Path) -> None:
+    ReplayMemory(tmp_path / "replay.db", clock=lambda: NOW).close()
+    memory = ReplayMemory(tmp_path / "replay.db", clock=lambda: NOW)
+    memory.record("nl", ID, NOW - WINDOW_MS, NOW)
+    memory.close()
+
+
+@given(st.lists(st.tuples(st.integers(-5, 5), st.integers(0, 3), st.integers(-WINDOW_MS, WINDOW_MS)), max_size=30))
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_the_clock_does_no_message_is_taken_twice(tmp_path: Path, steps: list[tuple[int, int, int]]) -> None:
+    memory = ReplayMemory(tmp_path / f"{secrets.token_hex(8)}.db")
+    taken: set[tuple[int, int]] = set()
+    now = NOW
+    for jump, number, skew in steps:
+        now += jump * WINDOW_MS
+        message = (number, now + skew)
+        with contextlib.suppress(ReplayError):
+            memory.record("nl", bytes([number]) * 16, message[1], now)
+            assert message not in taken
+            taken.add(message)
+        for issued in {issued for same, issued in taken if same == number}:  # each of them again, while it could pass the window
+            if abs(issued - now) <= WINDOW_MS:
+                with pytest.raises(ReplayError):
+                    memory.record("nl", bytes([number]) * 16, issued, now)
+    memory.close()
 
 
 def test_a_memory_that_cannot_be_written_refuses(memory: ReplayMemory, tmp_path: Path) -> None:

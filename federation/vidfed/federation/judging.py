@@ -112,4 +112,6 @@ class Said:
         header = self._request.header
         receipt = Receipt(header.federation, reply.member, header.issued_ms, header.case_reference, envelope)
         self._saving.append(asyncio.create_task(asyncio.to_thread(receipt.save, self._receipts)))
-        return outcome_of_answer(reply.member, answer, self._part.items, [column.algorithm for column in self._part.columns])
+        return outcome_of_answer(
+            reply.member, answer, self._part.items, {column.algorithm: column.max_distance for column in self._part.columns}
+        )

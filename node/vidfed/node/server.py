@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import grpc
 
 from vidfed.node.audit_service import AuditDesk, AuditServicer
 from vidfed.node.catalogue import Catalogue
 from vidfed.node.config import NodeSection, store_location
+from vidfed.node.gate import Bounds, BusyError, Gate
 from vidfed.node.pipeline import LookupPipeline, UnknownPeerError
-from vidfed.node.policy import HashRates, Policy, PolicySection
+from vidfed.node.policy_file import POLICY_FILE, PolicyFile
+from vidfed.node.rates import Budgets
 from vidfed.node.store import RecordStore
 from vidfed.node.streams import StoppingError, answer_chunks
 from vidfed.node.witnessing import Witnessing
@@ -28,29 +31,30 @@ from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.wire import envelope as wire_envelope
 from vidfed.wire.channels import SERVER_OPTIONS, run_until_signal, server_credentials
 from vidfed.wire.errors import SequenceError
+from vidfed.wire.values import LOOKUP_METHOD, STREAM_METHOD
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
-    from concurrent.futures import Executor
 
+    from vidfed.node.policy import PolicySource
     from vidfed.security.audit import AuditLog
     from vidfed.security.directory import DirectorySource
     from vidfed.security.home import MemberHome
     from vidfed.v1.envelope_pb2 import Envelope
     from vidfed.v1.services_pb2 import LookupCall
 
-_WORKERS = 4  # threads for signatures, database and search, which all release the interpreter's lock
+_POLICY_S = 1.0  # how soon a changed policy is taken over while nobody asks
+_MAX_CALLS = 1_000  # at once, beyond what the gate lets wait: gRPC itself turns away the rest, unread
 _NO_NODE = (grpc.StatusCode.UNAUTHENTICATED, "not a member's node")
 _log = logging.getLogger(__name__)
-Result = TypeVar("Result")
 
 
 class NodeServicer(rpc.NodeServiceServicer):
-    """Hands each call to the pipeline in a worker thread; the event loop stays free."""
+    """Hands each call to the pipeline in a worker thread, through the gate; the event loop stays free."""
 
-    def __init__(self, pipeline: LookupPipeline, workers: Executor) -> None:
+    def __init__(self, pipeline: LookupPipeline, gate: Gate) -> None:
         self._pipeline = pipeline
-        self._workers = workers
+        self._gate = gate
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -59,30 +63,39 @@ class NodeServicer(rpc.NodeServiceServicer):
 
     async def Lookup(self, request: LookupCall, context: grpc.aio.ServicerContext[LookupCall, Envelope]) -> Envelope:  # noqa: N802
         """Answer one lookup."""
+        leaf_pem = _leaf_of(context)
         try:
-            answer = await self._run(self._pipeline.answer, request, _leaf_of(context))
+            member = self._pipeline.caller(leaf_pem)
+            answer = await self._gate.run(member, self._pipeline.answer, request, leaf_pem)
         except (UnknownPeerError, PeerError):
             await context.abort(*_NO_NODE)
+        except BusyError:
+            answer = self._pipeline.busy(request, member, LOOKUP_METHOD)
         return wire_envelope.to_message(answer)
 
     async def LookupStream(  # noqa: N802 - the name in the .proto
         self, request_iterator: AsyncIterator[LookupCall], context: grpc.aio.ServicerContext[LookupCall, Envelope]
     ) -> AsyncIterator[Envelope]:
         """Answer a stream of lookups, chunk by chunk."""
-        answers = answer_chunks(self._pipeline, request_iterator, _leaf_of(context), self._run, self._stopping)
+        leaf_pem = _leaf_of(context)
         try:
-            async with contextlib.aclosing(answers):
-                async for answer in answers:
-                    yield wire_envelope.to_message(answer)
+            member = self._pipeline.caller(leaf_pem)
+            with self._gate.stream(member):
+                run = functools.partial(self._gate.run, member, patient=True)
+                answers = answer_chunks(self._pipeline, request_iterator, leaf_pem, run, self._stopping)
+                async with contextlib.aclosing(answers):
+                    async for answer in answers:
+                        yield wire_envelope.to_message(answer)
         except (UnknownPeerError, PeerError):
             await context.abort(*_NO_NODE)
+        except BusyError:
+            async for first in request_iterator:
+                yield wire_envelope.to_message(self._pipeline.busy(first, member, STREAM_METHOD))
+                break
         except SequenceError as error:
             await context.abort(grpc.StatusCode.ABORTED, str(error))
         except StoppingError:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the node stops; go on in a new call at the first chunk without an answer")
-
-    async def _run(self, work: Callable[..., Result], /, *arguments: object) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._workers, work, *arguments)
 
 
 def _leaf_of(context: grpc.aio.ServicerContext[LookupCall, Envelope]) -> bytes:
@@ -96,10 +109,17 @@ def open_pipeline(home: MemberHome, directory_source: DirectorySource, audit: Au
     """Open all that a member's lookups are answered with, and close it in the end.
 
     Raises:
-        SecurityError, NodeError, HashError: keys, replay memory, store or index cannot be used.
+        SecurityError, NodeError, HashError: keys, policy, replay memory, store or index cannot be used.
     """
-    policy = Policy.from_section(home.section("policy", PolicySection))
+    seen = Seen(home.state_file("seen.json"), home.member, audit, system_clock)
+    policy = PolicyFile(
+        home.folder / POLICY_FILE,
+        directory_source=directory_source,
+        accept=lambda taken: seen.policy(taken.to_json()),
+        accepted=lambda found: seen.was_policy(found.to_json()),
+    )
     with (
+        contextlib.closing(Budgets(home.state_file("rates.db"))) as budgets,
         contextlib.closing(RecordStore(store_location(home))) as store,
         contextlib.closing(Catalogue(store, home.folder / "index", system_clock)) as catalogue,
         contextlib.closing(ReplayMemory(home.state_file("replay.db"))) as replay,
@@ -112,11 +132,18 @@ def open_pipeline(home: MemberHome, directory_source: DirectorySource, audit: Au
             directory_source=directory_source,
             catalogue=catalogue,
             policy=policy,
-            rates=HashRates(policy.max_hashes_per_minute),
+            budgets=budgets,
             replay=replay,
             audit=audit,
             clock=system_clock,
         )
+
+
+async def _follow(policy: PolicySource) -> None:
+    """Take a changed policy over, and log it, also when nobody asks anything."""
+    while True:
+        await asyncio.sleep(_POLICY_S)
+        await asyncio.to_thread(policy.current)
 
 
 async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
@@ -137,15 +164,15 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
     with contextlib.ExitStack() as stack:
         audit = stack.enter_context(contextlib.closing(open_log(home)))
         seen = Seen(home.state_file("seen.json"), home.member, audit, system_clock)
-        seen.policy(home.section("policy", PolicySection))
         seen.trust(directory_source)
         audit.checkpoint()  # so that the first answer can carry one
         stack.enter_context(Checkpointer(audit, audit_section.checkpoint_every_s))
         witness = stack.enter_context(contextlib.closing(open_witness(home)))
         pipeline = stack.enter_context(open_pipeline(home, directory_source, audit))
-        workers = stack.enter_context(ThreadPoolExecutor(_WORKERS, thread_name_prefix="lookup"))
-        server = grpc.aio.server(options=SERVER_OPTIONS)
-        servicer = NodeServicer(pipeline, workers)
+        bounds = Bounds()
+        workers = stack.enter_context(ThreadPoolExecutor(bounds.running, thread_name_prefix="lookup"))
+        server = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=_MAX_CALLS)
+        servicer = NodeServicer(pipeline, Gate(workers, bounds))
         rpc.add_NodeServiceServicer_to_server(servicer, server)
         rpc.add_AuditServiceServicer_to_server(AuditServicer(AuditDesk(audit, witness, directory_source), workers), server)
         credentials = server_credentials(home.node_tls, directory_source)
@@ -155,10 +182,11 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
             on_ready(address)
 
         rounds = Witnessing(home.member, audit, witness, directory_source, home.node_tls, seen)
-        witnessing = asyncio.create_task(rounds.run(audit_section.witness_every_s))
+        beside = [asyncio.create_task(rounds.run(audit_section.witness_every_s)), asyncio.create_task(_follow(pipeline.policy))]
         try:
             await run_until_signal(server, section.listen, credentials, announce, on_stop=servicer.stop)
         finally:
-            witnessing.cancel()
-            await asyncio.gather(witnessing, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
         _log.info("stopped")

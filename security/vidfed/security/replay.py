@@ -3,23 +3,43 @@
 Rules: a message is accepted if its issue time is within WINDOW_MS of now, it has not expired, and (issuer, message id) was not
 seen. It is recorded only by callers that have verified its signature, so that outsiders cannot fill the memory; per issuer the
 memory is bounded, and a full one refuses.
+
+The memory says from which issue time on it knows everything, and refuses whatever is older. That moment only moves forward: a clock that
+jumps far ahead and back makes the node refuse for a while, never take a message twice. A message is recorded without waiting for the disk:
+what a process wrote outlives it, and after a restart of the whole machine, which may lose the last moments, the memory refuses what could
+have been among them, for at most two windows.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import threading
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from vidfed.security.clock import MINUTE_MS, as_text
+from vidfed.security.clock import MINUTE_MS, Clock, as_text, system_clock
 from vidfed.security.errors import ReplayError, ReplayMemoryError, TimeWindowError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 WINDOW_MS = MINUTE_MS  # clocks of national units are kept by NTP; a minute forgives a bad one and bounds the memory
 MESSAGE_ID_BYTES = 16
 MAX_MESSAGES_PER_ISSUER = 1_000_000  # in one window: far above any rate limit; bounds the disk one member can use (about 60 MB)
+_BUSY_S = 5.0  # how long to wait for another process that is just recording; it takes microseconds
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+# One statement records a message and keeps the rules: fewer steps under Python's lock, and no process can come in between.
+_SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS memory (
+    one INTEGER PRIMARY KEY CHECK (one = 1), knows_from_ms INTEGER NOT NULL, boot TEXT NOT NULL, most INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS seen (issuer TEXT, message_id BLOB, issued_ms INTEGER, PRIMARY KEY (issuer, message_id)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS seen_by_time ON seen (issued_ms);
+CREATE TABLE IF NOT EXISTS counts (issuer TEXT, slot INTEGER, messages INTEGER, PRIMARY KEY (issuer, slot)) WITHOUT ROWID;
+CREATE TRIGGER IF NOT EXISTS known BEFORE INSERT ON seen BEGIN
+    SELECT RAISE(ABORT, 'forgotten') WHERE NEW.issued_ms < coalesce((SELECT knows_from_ms FROM memory), NEW.issued_ms + 1);
+    SELECT RAISE(ABORT, 'full') WHERE (SELECT sum(messages) FROM counts WHERE issuer = NEW.issuer) >= (SELECT most FROM memory);
+END;
+CREATE TRIGGER IF NOT EXISTS counted AFTER INSERT ON seen BEGIN
+    INSERT INTO counts VALUES (NEW.issuer, NEW.issued_ms / {WINDOW_MS}, 1) ON CONFLICT DO UPDATE SET messages = messages + 1;
+END;
+"""  # noqa: S608 - a constant of this module
 
 
 def check_time_window(issued_ms: int, expires_ms: int, now_ms: int) -> None:
@@ -42,48 +62,45 @@ class ReplayMemory:
     Safe from several threads.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, clock: Clock = system_clock) -> None:
         """Open the memory at `path`, making it if absent.
 
         Raises:
             ReplayMemoryError: it cannot be opened.
         """
+        self._path = path
         self._lock = threading.Lock()
+        self._tidied_slot = 0
         try:
-            self._database = sqlite3.connect(path, timeout=5, check_same_thread=False, isolation_level=None)
+            self._database = sqlite3.connect(path, timeout=_BUSY_S, check_same_thread=False, isolation_level=None)
             self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=FULL")
+            self._database.execute("PRAGMA synchronous=NORMAL")
+            self._database.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}COMMIT;")
+            boot = _BOOT_ID.read_text().strip()
+            self._database.execute("INSERT OR IGNORE INTO memory VALUES (1, 0, ?, 0)", (boot,))
+            # The machine was restarted since: whatever was issued until a window from now may have been seen just before.
             self._database.execute(
-                "CREATE TABLE IF NOT EXISTS seen "
-                "(issuer TEXT, message_id BLOB, issued_ms INTEGER, PRIMARY KEY (issuer, message_id)) WITHOUT ROWID"
+                "UPDATE memory SET knows_from_ms = max(knows_from_ms, ?), boot = ? WHERE boot <> ?", (clock() + WINDOW_MS, boot, boot)
             )
-            self._database.execute("CREATE INDEX IF NOT EXISTS seen_by_time ON seen (issued_ms)")
-        except sqlite3.Error as error:
+            self._database.execute("UPDATE memory SET most = ?", (MAX_MESSAGES_PER_ISSUER,))
+        except (sqlite3.Error, OSError) as error:
             raise ReplayMemoryError(f"{path}: {error}") from None
 
     def record(self, issuer: str, message_id: bytes, issued_ms: int, now_ms: int) -> None:
-        """Remember a message, durably, if it is new.
+        """Remember a message if it is new. It outlives this process once this returns.
 
         Raises:
             ReplayError: it was seen before.
-            ReplayMemoryError: the issuer's share of the memory is full, or the memory cannot be written (fails closed).
+            ReplayMemoryError: it cannot be known whether it was, the issuer's share of the memory is full, or the memory cannot be
+                written (fails closed).
         """
         with self._lock:
             try:
-                self._database.execute("BEGIN IMMEDIATE")
-                try:
-                    # An entry may go when no message with its issue time could pass the window any more.
-                    self._database.execute("DELETE FROM seen WHERE issued_ms < ?", (now_ms - 2 * WINDOW_MS,))
-                    (count,) = self._database.execute("SELECT count(*) FROM seen WHERE issuer = ?", (issuer,)).fetchone()
-                    if count >= MAX_MESSAGES_PER_ISSUER:
-                        raise ReplayMemoryError("too many messages in the time window")
-                    self._database.execute("INSERT INTO seen VALUES (?, ?, ?)", (issuer, message_id, issued_ms))
-                    self._database.execute("COMMIT")
-                except BaseException:
-                    self._database.execute("ROLLBACK")
-                    raise
-            except sqlite3.IntegrityError:
-                raise ReplayError("this message was seen before") from None
+                if now_ms // WINDOW_MS > self._tidied_slot:
+                    self._tidy(now_ms)
+                self._database.execute("INSERT INTO seen VALUES (?, ?, ?)", (issuer, message_id, issued_ms))
+            except sqlite3.IntegrityError as error:
+                raise self._refusal(str(error), issued_ms) from None
             except sqlite3.Error as error:
                 raise ReplayMemoryError(f"replay memory: {error}") from error
 
@@ -91,3 +108,21 @@ class ReplayMemory:
         """Close the file."""
         with self._lock:
             self._database.close()
+
+    def _tidy(self, now_ms: int) -> None:
+        """Forget what could not pass the window any more, and note that it is forgotten before it is."""
+        slot = now_ms // WINDOW_MS - 2
+        self._database.execute("UPDATE memory SET knows_from_ms = max(knows_from_ms, ?)", (slot * WINDOW_MS,))
+        self._database.execute("DELETE FROM seen WHERE issued_ms < ?", (slot * WINDOW_MS,))
+        self._database.execute("DELETE FROM counts WHERE slot < ?", (slot,))
+        self._tidied_slot = now_ms // WINDOW_MS
+
+    def _refusal(self, reason: str, issued_ms: int) -> ReplayError:
+        if reason == "forgotten":
+            return ReplayMemoryError(
+                f"{self._path}: what was issued at {as_text(issued_ms)} may have been seen and forgotten: this machine was just "
+                "restarted, or its clock was ahead. It passes; if the clock was far ahead, set it, wait 2 minutes and delete the file"
+            )
+        if reason == "full":
+            return ReplayMemoryError("too many messages in the time window")
+        return ReplayError("this message was seen before")

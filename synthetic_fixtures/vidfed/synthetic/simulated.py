@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Self
 import grpc
 
 from vidfed.index import Algorithm
+from vidfed.node.gate import Gate
 from vidfed.node.records import Record
 from vidfed.node.server import NodeServicer
 from vidfed.security.clock import system_clock
@@ -157,7 +158,7 @@ class SimulatedNode(NodeServicer):
     """One member's true node, at a distance, that may misbehave."""
 
     def __init__(self, node: MemoryNode, site: Site, credentials: grpc.ServerCredentials, shared: _Shared) -> None:
-        super().__init__(node.pipeline, shared.workers)
+        super().__init__(node.pipeline, Gate(shared.workers))
         self.behaviour = Behaviour.HONEST
         self._member = node.member.id
         self._site = site
@@ -239,10 +240,10 @@ class _Neighbourhood:
     async def __aenter__(self) -> Self:
         homes = [MemberHome(site.home) for site in self._spec.sites]
         federation = _Neighbours(homes)
-        policy = replace(ANSWERING, answer_members=tuple(federation.current().members))
+        rule = replace(ANSWERING, members=frozenset(federation.current().members))
 
         def make(home: MemberHome, site: Site) -> MemoryNode:
-            node = MemoryNode(federation, home.member, home.folder / "state", policy)
+            node = MemoryNode(federation, home.member, home.folder / "state", rule)
             self._stack.callback(node.__exit__)
             node.hold(*_records(home.member, self._spec.records, knows=site.knows))
             node.catalogue.catch_up()  # and not followed further: nobody changes the records from here on

@@ -65,6 +65,7 @@ class Simulation:
             processes: in how many processes the nodes run.
         """
         self.members = tuple(f"m{number:03}" for number in range(count))
+        self.behaviours = dict.fromkeys(self.members, Behaviour.HONEST)
         self.delays = delays or Delays()
         self.knowing = self.members[1 :: max(1, count // knowing)][:knowing]
         *ports, gateway_port = local.free_ports(count + 1)
@@ -110,6 +111,7 @@ class Simulation:
 
     async def behave(self, behaviours: Mapping[str, Behaviour]) -> list[OwnTime]:
         """Let each member named behave like this from now on; return the honest answers given since this was called last."""
+        self.behaviours |= behaviours
         for connection, spec in zip(self._connections, self._specs, strict=True):
             own = {site.home.name for site in spec.sites}
             connection.send({member: behaviour for member, behaviour in behaviours.items() if member in own})
@@ -123,10 +125,12 @@ class Simulation:
     def misbehaving(self, share: float) -> dict[str, Behaviour]:
         """Draw a share of the members, rounded up, and give them every misbehaviour in turn; the others are honest.
 
-        The asker's own node and those that know the known items are never drawn, so that there is a first hit to wait for.
+        A larger share adds to a smaller one. The asker's own node and those that know the known items are never drawn, so that there is
+        a first hit to wait for.
         """
         drawable = [member for member in self.members[1:] if member not in self.knowing]
-        drawn = random.Random(f"{self.delays.seed}/{share}").sample(drawable, math.ceil(share * len(self.members)))  # noqa: S311
+        random.Random(self.delays.seed).shuffle(drawable)  # noqa: S311 - a seeded draw, nothing secret
+        drawn = drawable[: math.ceil(share * len(self.members))]
         return dict.fromkeys(self.members, Behaviour.HONEST) | dict(zip(drawn, itertools.cycle(_MISBEHAVIOURS), strict=False))
 
 

@@ -18,6 +18,7 @@ from vidfed.federation.fanout import Nodes
 from vidfed.federation.gateway import GatewayServicer, open_kept
 from vidfed.federation.settings import GatewaySection
 from vidfed.node.config import render_config
+from vidfed.node.gate import Bounds, Gate
 from vidfed.node.server import NodeServicer
 from vidfed.security.audit.member import open_log
 from vidfed.security.clock import system_clock
@@ -99,7 +100,6 @@ class SocketFederation:
                 listen=f"{_HOST}:0",
                 gateway_listen=gateway,
                 directory_file=str(self.administrators.directory_path),
-                answer_members=members,
             )
             endpoint = (places or {}).get(member, f"{_HOST}:1")
             return create_home(folder / member, config=config, endpoint=endpoint, anchor=self.administrators.anchor)
@@ -193,11 +193,12 @@ class ServedNode:
 
 
 @contextlib.asynccontextmanager
-async def serve_node(node: MemoryNode, *, drain_s: float | None = None) -> AsyncIterator[ServedNode]:
+async def serve_node(node: MemoryNode, *, drain_s: float | None = None, bounds: Bounds | None = None) -> AsyncIterator[ServedNode]:
     """Serve a node as `vidfed node serve` does, on a free loopback port; leaving stops it and lets running calls finish for `drain_s`."""
     server = grpc.aio.server(options=SERVER_OPTIONS)
-    with ThreadPoolExecutor(4) as workers:
-        servicer = NodeServicer(node.pipeline, workers)
+    bounds = bounds or Bounds()
+    with ThreadPoolExecutor(bounds.running) as threads:
+        servicer = NodeServicer(node.pipeline, Gate(threads, bounds))
         rpc.add_NodeServiceServicer_to_server(servicer, server)
         port = server.add_secure_port(f"{_HOST}:0", server_credentials(lambda: node.member.tls, node.federation))
         await server.start()
