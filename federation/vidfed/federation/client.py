@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from vidfed.security.clock import Clock
     from vidfed.security.directory import Directory
     from vidfed.security.kit import Kit
+    from vidfed.security.trust.mirrors import Mirror
 
 DEFAULT_DEADLINE_S = 20.0
 
@@ -80,10 +81,10 @@ class FederationClient:
         """
         self._kit = kit
         self._clock = clock
-        self._source = kit.directory_source(clock)
+        self._source = kit.directory_source(clock, self._mirrors)
         self._own = OwnLookups(kit.folder / "lookups")
         self._receipts = kit.folder / "receipts"
-        self.link: Link = link or GatewayLink(kit, self._source.current())
+        self.link: Link = link or GatewayLink(kit, self._source.last_known_or_fail())
 
     async def __aenter__(self) -> Self:
         return self
@@ -92,13 +93,15 @@ class FederationClient:
         await self.link.close()
 
     async def refresh_directory(self) -> Directory:
-        """Take the gateway's directory if it is newer and holds; return the one to use.
+        """Take what the gateway holds if it is newer and holds; return the directory to use.
+
+        What the gateway has and does not hold changes nothing: the kit's own copy is used until it expires.
 
         Raises:
-            GatewayError: the gateway cannot be reached.
-            DirectoryError: what the gateway holds is not signed by the federation, or older than what this kit has seen.
+            DirectoryError: there is no usable directory.
         """
-        return self._source.accept(await self.link.signed_directory())
+        await asyncio.to_thread(self._source.refresh)
+        return self._source.current()
 
     async def ask(
         self,
@@ -199,6 +202,9 @@ class FederationClient:
                 continue  # already gone there
         await asyncio.to_thread(self._own.forget, lookup)
 
+    def _mirrors(self, known: Directory | None) -> list[Mirror]:
+        return self.link.mirrors(known)
+
     async def _states(self, lookups: Sequence[OwnLookup]) -> list[KeptState]:
         kept = {one.id: one for one in await self.link.kept()}
         states = []
@@ -237,7 +243,7 @@ class FederationClient:
             GatewayError, GatewayRefusedError: the gateway fails or refuses; nothing is known then.
         """
         directory = self._source.current()
-        audience = tuple(directory.member(member).id for member in dict.fromkeys(ask)) or tuple(sorted(directory.members))
+        audience = tuple(directory.member(member).id for member in dict.fromkeys(ask)) or directory.full_members()
         request = self._request(part, justification, audience, directory, deadline_s)
         envelope = Envelope(REQUEST_TYPE, write_request(request)).signed_by(self._kit.signer)
         call = pb.LookupCall(credential=wire_envelope.to_message(self._kit.credential), request=wire_envelope.to_message(envelope))

@@ -263,7 +263,12 @@ class GatewayDesk:
         now_ms = self._clock()
         own = directory.member(self._home.member)
         credential = verify_credential(  # 2
-            credential_envelope, federation=directory.federation, member=own.id, member_keys=own.signing_keys, now_ms=now_ms
+            credential_envelope,
+            federation=directory.federation,
+            member=own.id,
+            member_keys=own.signing_keys,
+            now_ms=now_ms,
+            revoked=own.revoked,
         )
         if credential.pseudonym != peer.pseudonym:
             raise PeerError("the credential is another person's than the TLS certificate")

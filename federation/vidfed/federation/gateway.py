@@ -23,8 +23,10 @@ from vidfed.security.presence import announced
 from vidfed.v1 import audit_pb2 as audit_pb
 from vidfed.v1 import services_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
+from vidfed.v1 import trust_pb2_grpc as trust_rpc
 from vidfed.wire.channels import SERVER_OPTIONS, run_until_signal, server_credentials
 from vidfed.wire.errors import WireError
+from vidfed.wire.trust import PeerMirrors, TrustServicer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -101,17 +103,6 @@ class GatewayServicer(rpc.GatewayServiceServicer):
             await self.desk.forget(request.id, _leaf(context))
         return pb.ForgetLookupResponse()
 
-    async def GetDirectory(  # noqa: N802 - the name in the .proto
-        self, request: pb.GetDirectoryRequest, context: grpc.aio.ServicerContext[pb.GetDirectoryRequest, pb.GetDirectoryResponse]
-    ) -> pb.GetDirectoryResponse:
-        """Hand out the signed directory; whoever receives it verifies it."""
-        del request
-        try:
-            return pb.GetDirectoryResponse(signed_directory=await asyncio.to_thread(self.desk.source.signed))
-        except SecurityError as error:
-            _log.error("%s", error)
-            await context.abort(_Codes.FAILED_PRECONDITION, str(error))
-
     async def GetMemberProof(  # noqa: N802 - the name in the .proto
         self, request: pb.GetMemberProofRequest, context: grpc.aio.ServicerContext[pb.GetMemberProofRequest, audit_pb.GetProofResponse]
     ) -> audit_pb.GetProofResponse:
@@ -170,15 +161,20 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
         SecurityError: keys or directory cannot be used.
     """
     section = read_gateway_section(home)
-    source = home.directory_source()
-    source.current()
+    peers = PeerMirrors(home.member, home.node_tls)
+    source = home.directory_source(ask=peers)
+    source.ready()
     with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.closing(peers))
         audit = stack.enter_context(contextlib.closing(open_log(home)))
         stack.enter_context(Checkpointer(audit, read_audit_section(home).checkpoint_every_s))
         kept = stack.enter_context(contextlib.closing(open_kept(home, section)))
         desk = GatewayDesk(home, section, source, Nodes(home.node_tls, section), Bookkeeping(audit, home.member), kept)
+        if home.refresh_s:
+            stack.enter_context(source.refreshing(home.refresh_s))
         server = grpc.aio.server(options=SERVER_OPTIONS)
         rpc.add_GatewayServiceServicer_to_server(GatewayServicer(desk), server)
+        trust_rpc.add_TrustServiceServicer_to_server(TrustServicer(source, lambda peer: peer.member == home.member, system_clock), server)
 
         def announce(address: str) -> None:
             stack.enter_context(announced(home.state_file(SERVING_FILE), address))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,8 +12,9 @@ from vidfed.federation.gateway import COLLECTING_KEY
 from vidfed.security.errors import AuditError, SecurityError
 from vidfed.v1 import services_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
-from vidfed.wire.channels import open_channel
+from vidfed.wire.channels import blocking_channel, open_channel
 from vidfed.wire.errors import WireError
+from vidfed.wire.trust import GrpcMirror
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vidfed.federation.kept import Kept
     from vidfed.security.directory import Directory
     from vidfed.security.kit import Kit
+    from vidfed.security.trust.mirrors import Mirror
     from vidfed.v1 import audit_pb2 as audit_pb
 
 _TIMEOUT_S = 20.0
@@ -52,8 +53,8 @@ class Link(Protocol):
     async def forget(self, lookup: bytes) -> None:
         """Delete what is kept of a lookup. Raises KeptError."""
 
-    async def signed_directory(self) -> bytes:
-        """Return the gateway's trust directory, to be verified."""
+    def mirrors(self, known: Directory | None) -> list[Mirror]:
+        """Return where a newer trust directory can be had; blocking, for `TufDirectory.refresh`."""
 
     async def close(self) -> None:
         """Let go of the gateway."""
@@ -63,7 +64,9 @@ class GatewayLink:
     """The own member's gateway over mutual TLS."""
 
     def __init__(self, kit: Kit, directory: Directory) -> None:
+        self._kit = kit
         self._address = kit.gateway
+        self._trust_channel: grpc.Channel | None = None
         self._channel = open_channel(kit.gateway, kit.tls, directory, directory.member(kit.member))
         self._gateway = rpc.GatewayServiceStub(self._channel)
 
@@ -103,14 +106,19 @@ class GatewayLink:
         with self._failures(), self._kept_failures():
             await self._gateway.ForgetLookup(pb.ForgetLookupRequest(id=lookup), timeout=_TIMEOUT_S)
 
-    async def signed_directory(self) -> bytes:
-        """Return the gateway's trust directory, to be verified."""
-        with self._failures():
-            return (await self._gateway.GetDirectory(pb.GetDirectoryRequest(), timeout=_TIMEOUT_S)).signed_directory
+    def mirrors(self, known: Directory | None) -> list[Mirror]:
+        """Return the gateway as a mirror; see `Link`."""
+        if known is None:
+            return []
+        if self._trust_channel is None:
+            self._trust_channel = blocking_channel(self._address, self._kit.tls, known, known.member(self._kit.member))
+        return [GrpcMirror("gateway", self._trust_channel)]
 
     async def close(self) -> None:
-        """Close the connection."""
+        """Close the connections."""
         await self._channel.close()
+        if self._trust_channel is not None:
+            self._trust_channel.close()
 
     @contextlib.contextmanager
     def _kept_failures(self) -> Iterator[None]:
@@ -139,8 +147,16 @@ class GatewayLink:
 class DirectLink:
     """The desk in this very process: for a machine that holds the member's folder and reaches the other members' nodes itself."""
 
-    def __init__(self, desk: GatewayDesk, kit: Kit) -> None:
+    def __init__(self, desk: GatewayDesk, kit: Kit, held: Mirror) -> None:
+        """Use a desk.
+
+        Args:
+            desk: of the kit's own member. Closed with this link.
+            kit: who asks.
+            held: the trust directory that the member's folder holds.
+        """
         self._desk = desk
+        self._held = held
         self._leaf_pem = kit.tls.certificate
 
     async def lookup(self, call: pb.LookupCall, timeout_s: float, on_kept: Callable[[int], object]) -> AsyncIterator[pb.NodeReply]:
@@ -177,10 +193,10 @@ class DirectLink:
         with _desk_failures():
             await self._desk.forget(lookup, self._leaf_pem)
 
-    async def signed_directory(self) -> bytes:
-        """Return the member's trust directory, to be verified."""
-        with _desk_failures():
-            return await asyncio.to_thread(self._desk.source.signed)
+    def mirrors(self, known: Directory | None) -> list[Mirror]:
+        """Return what the member's folder holds; see `Link`."""
+        del known
+        return [self._held]
 
     async def close(self) -> None:
         """Collect no more, and close the connections to the nodes."""

@@ -163,11 +163,6 @@ class GatewayServiceStub:
                 request_serializer=vidfed_dot_v1_dot_services__pb2.LookupCall.SerializeToString,
                 response_deserializer=vidfed_dot_v1_dot_services__pb2.NodeReply.FromString,
                 _registered_method=True)
-        self.GetDirectory = channel.unary_unary(
-                '/vidfed.v1.GatewayService/GetDirectory',
-                request_serializer=vidfed_dot_v1_dot_services__pb2.GetDirectoryRequest.SerializeToString,
-                response_deserializer=vidfed_dot_v1_dot_services__pb2.GetDirectoryResponse.FromString,
-                _registered_method=True)
         self.ListLookups = channel.unary_unary(
                 '/vidfed.v1.GatewayService/ListLookups',
                 request_serializer=vidfed_dot_v1_dot_services__pb2.ListLookupsRequest.SerializeToString,
@@ -196,13 +191,6 @@ class GatewayServiceServicer:
 
     def Lookup(self, request, context):
         """Asks every member in the request's audience at once; each node's signed answer comes back untouched, as it arrives.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def GetDirectory(self, request, context):
-        """The newest trust directory the gateway holds, signed; receivers verify it against their own anchor.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -243,11 +231,6 @@ def add_GatewayServiceServicer_to_server(servicer, server):
                     servicer.Lookup,
                     request_deserializer=vidfed_dot_v1_dot_services__pb2.LookupCall.FromString,
                     response_serializer=vidfed_dot_v1_dot_services__pb2.NodeReply.SerializeToString,
-            ),
-            'GetDirectory': grpc.unary_unary_rpc_method_handler(
-                    servicer.GetDirectory,
-                    request_deserializer=vidfed_dot_v1_dot_services__pb2.GetDirectoryRequest.FromString,
-                    response_serializer=vidfed_dot_v1_dot_services__pb2.GetDirectoryResponse.SerializeToString,
             ),
             'ListLookups': grpc.unary_unary_rpc_method_handler(
                     servicer.ListLookups,
@@ -298,33 +281,6 @@ class GatewayService:
             '/vidfed.v1.GatewayService/Lookup',
             vidfed_dot_v1_dot_services__pb2.LookupCall.SerializeToString,
             vidfed_dot_v1_dot_services__pb2.NodeReply.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def GetDirectory(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/vidfed.v1.GatewayService/GetDirectory',
-            vidfed_dot_v1_dot_services__pb2.GetDirectoryRequest.SerializeToString,
-            vidfed_dot_v1_dot_services__pb2.GetDirectoryResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -86,8 +86,6 @@ class GatewayServiceStub:
     def __new__(cls, channel: _aio.Channel) -> GatewayServiceAsyncStub: ...
     Lookup: _grpc.UnaryStreamMultiCallable[_services_pb2.LookupCall, _services_pb2.NodeReply]
     """Asks every member in the request's audience at once; each node's signed answer comes back untouched, as it arrives."""
-    GetDirectory: _grpc.UnaryUnaryMultiCallable[_services_pb2.GetDirectoryRequest, _services_pb2.GetDirectoryResponse]
-    """The newest trust directory the gateway holds, signed; receivers verify it against their own anchor."""
     ListLookups: _grpc.UnaryUnaryMultiCallable[_services_pb2.ListLookupsRequest, _services_pb2.ListLookupsResponse]
     """What the gateway keeps of the caller's own lookups."""
     FetchLookup: _grpc.UnaryStreamMultiCallable[_services_pb2.FetchLookupRequest, _services_pb2.SealedReply]
@@ -104,8 +102,6 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Lookup: _aio.UnaryStreamMultiCallable[_services_pb2.LookupCall, _services_pb2.NodeReply]  # type: ignore[assignment]
     """Asks every member in the request's audience at once; each node's signed answer comes back untouched, as it arrives."""
-    GetDirectory: _aio.UnaryUnaryMultiCallable[_services_pb2.GetDirectoryRequest, _services_pb2.GetDirectoryResponse]  # type: ignore[assignment]
-    """The newest trust directory the gateway holds, signed; receivers verify it against their own anchor."""
     ListLookups: _aio.UnaryUnaryMultiCallable[_services_pb2.ListLookupsRequest, _services_pb2.ListLookupsResponse]  # type: ignore[assignment]
     """What the gateway keeps of the caller's own lookups."""
     FetchLookup: _aio.UnaryStreamMultiCallable[_services_pb2.FetchLookupRequest, _services_pb2.SealedReply]  # type: ignore[assignment]
@@ -125,14 +121,6 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_services_pb2.NodeReply], _abc.AsyncIterator[_services_pb2.NodeReply]]:
         """Asks every member in the request's audience at once; each node's signed answer comes back untouched, as it arrives."""
-
-    @_abc_1.abstractmethod
-    def GetDirectory(
-        self,
-        request: _services_pb2.GetDirectoryRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_services_pb2.GetDirectoryResponse, _abc.Awaitable[_services_pb2.GetDirectoryResponse]]:
-        """The newest trust directory the gateway holds, signed; receivers verify it against their own anchor."""
 
     @_abc_1.abstractmethod
     def ListLookups(
