@@ -126,12 +126,12 @@ def _checkpoints_known(home: MemberHome) -> list[KnownCheckpoint]:
     """Return what this member holds outside the log: the copy beside it, and what others cosigned."""
     from contextlib import closing
 
-    from vidfed.security.audit.member import audit_path, open_witness
+    from vidfed.security.audit.member import checkpoint_copy, open_witness
     from vidfed.security.audit.notes import Checkpoint
     from vidfed.security.audit.verify import KnownCheckpoint
 
     known = []
-    beside = audit_path(home).with_suffix(".checkpoint")
+    beside = checkpoint_copy(home)
     if beside.exists():
         known.append(KnownCheckpoint(f"the file {beside.name}", Checkpoint.parse(beside.read_text(encoding="utf-8"))))
     with closing(open_witness(home)) as witness:

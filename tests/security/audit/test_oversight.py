@@ -34,6 +34,11 @@ ROOT, NL_SIGNER, FR_SIGNER, FR_AUDIT = (SigningKey(letter * 32) for letter in (b
 ANCHOR = Anchor("test", ROOT.public)
 
 
+@pytest.fixture
+def bench(file_bench: Bench) -> Bench:
+    return file_bench
+
+
 def member(name: str, signer: SigningKey, audit: SigningKey) -> Member:
     return Member(name, name.upper(), "host:1", (signer.public,), (audit.public,), b"", "")
 
@@ -48,7 +53,7 @@ def exported(bench: Bench, path: Path, first: int, end: int, name: str = "nl", *
         checkpoint = log.checkpoint()
         if cosigned:
             checkpoint = checkpoint.with_signatures([checkpoint.cosigned_by(witness_name("test", "fr"), FR_AUDIT, 1_700_000_000)])
-        signed = directory(bench if name == "nl" else Bench(path)).to_envelope(ROOT).to_json()
+        signed = directory(bench if name == "nl" else Bench(path, path / "audit.db")).to_envelope(ROOT).to_json()
         write_export(path, log, checkpoint, first=first, end=end, member=name, anchor=ANCHOR, signed_directory=signed)
     return path
 
@@ -138,7 +143,7 @@ def pair(tmp_path: Path) -> tuple[Bench, Bench]:
     folders = [tmp_path / name for name in ("nl", "fr")]
     for folder in folders:
         folder.mkdir()
-    nl, fr = (Bench(folder, origin=log_origin("test", folder.name)) for folder in folders)
+    nl, fr = (Bench(folder, folder / "audit.db", origin=log_origin("test", folder.name)) for folder in folders)
     fr.key = FR_AUDIT
     return nl, fr
 
