@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 BUSY_S = 10.0  # how long to wait for another process of this member that is just writing
 _RETRY_S = 0.0005  # SQLite's own waiting grows to 0.1 s between two looks, which loses the turn to others again and again
+_WAL_PAGES = 10_000  # 40 MB of journal before it is copied into the file: copying each page once for many commits
 _MAX_ROWS = 256  # in one statement, of 6 values each; SQLite takes 32,766
 
 
@@ -188,6 +189,7 @@ class SqliteDatabase:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA secure_delete=ON")
+            connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")
             connection.execute("PRAGMA busy_timeout=0")  # `_begin` waits
         return connection
 

@@ -6,7 +6,7 @@ import contextlib
 import getpass
 import logging
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from vidfed.security.audit.entries import AuditEntry
@@ -144,4 +144,4 @@ def logged(home: MemberHome, operation: Operation, event: Event, **details: int 
             yield done
             outcome = "DONE"
         finally:
-            log.append(replace(base, time_ms=system_clock(), outcome=outcome, details={**base.details, **done, "begun": begun}))
+            log.append(base._replace(time_ms=system_clock(), outcome=outcome, details={**base.details, **done, "begun": begun}))
