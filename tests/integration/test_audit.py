@@ -130,7 +130,7 @@ def test_without_an_appointment_nothing_is_shown(world: World) -> None:
 
 
 def test_a_report_and_the_sum_of_two(world: World) -> None:
-    time = ("--from", "2020-01-01", "--to", "2100-01-01")
+    time = ("--from", "2020-01-01", "--to", "2100-01-01", "--draft")
     for member in ("nl", "fr"):
         out = ("--out", world.base / f"{member}.report", "--html", world.base / f"{member}.html")
         ran = world.audit("report", member, *time, *out, "--as", world.base / f"dpo-{member}")

@@ -210,11 +210,11 @@ def check_receipt(receipts: tuple[Path, ...], kit: Path) -> None:
     """
     import asyncio
 
-    from vidfed.federation.receipts import Receipt
+    from vidfed.federation.receipts import Receipt, receipts_in
     from vidfed.security.kit import Kit
 
     opened = Kit(kit)
-    paths = receipts or tuple(sorted((kit / "receipts").glob("*.json")))
+    paths = receipts or receipts_in(kit / "receipts")
     if not paths:
         raise click.ClickException(f"{kit / 'receipts'}: no receipts yet; every answered lookup leaves one")
     raise SystemExit(asyncio.run(_check(opened, [(path, Receipt.load(path)) for path in paths])))

@@ -17,7 +17,9 @@ import pytest
 
 from vidfed.security.audit.database import SqliteDatabase
 from vidfed.security.audit.merkle import verify_inclusion
+from vidfed.security.audit.notes import Checkpoint
 from vidfed.security.audit.verify import verify_log
+from vidfed.security.clock import DAY_MS, MINUTE_MS
 from vidfed.security.errors import AuditError
 
 if TYPE_CHECKING:
@@ -128,6 +130,21 @@ log.close()
     assert [child.wait() for child in children] == [0, 0, 0]
     assert sorted(placed) == list(range(300))
     log.checkpoint()
+    assert verify_log(log.storage, [bench.key.public]).holds
+
+
+def test_old_checkpoints_are_thinned_to_one_an_hour_and_then_one_a_day(bench: Bench, log: AuditLog) -> None:
+    count = 2 * 24 * 40
+    log.append_many([bench.entry(number) for number in range(count)])
+    notes = [Checkpoint(bench.origin, size, log.root(size)).signed_by(bench.key).text for size in range(1, count + 1)]
+    with log.changing() as transaction:
+        rows = [(size, bench.now_ms + size * 30 * MINUTE_MS, text) for size, text in enumerate(notes, start=1)]
+        transaction.insert("checkpoints", rows)
+    bench.now_ms += (count + 2) * 30 * MINUTE_MS
+    log.append(bench.entry())
+    log.checkpoint()  # in another hour than the last one
+    ages = [(bench.now_ms - time_ms) / DAY_MS for time_ms, _ in log.storage.checkpoints()]
+    assert [len([age for age in ages if low <= age < high]) for low, high in ((0, 1), (2, 29), (32, 38))] == [47, 27 * 24, 6]
     assert verify_log(log.storage, [bench.key.public]).holds
 
 

@@ -177,10 +177,10 @@ class SqliteDatabase:
             raise AuditError(f"{self.name}: another process keeps reading; what was dropped is still in the journal beside the file")
 
     def close(self) -> None:
-        """Close both connections."""
-        for connection in (self.writer, self._reader):
-            if connection is not None:
-                connection.close()
+        """Close both connections; the writing one last, because the last one tidies the journal away if it can write."""
+        self._reader.close()
+        if self.writer is not None:
+            self.writer.close()
 
     def _connect(self, *, read_only: bool = False) -> sqlite3.Connection:
         uri = f"{self.path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"

@@ -71,6 +71,7 @@ class Event(Enum):
     POLICY_CHANGED = "policy-changed"
     TRUST_CHANGED = "trust-changed"
     OVERSIGHT_APPOINTED = "oversight-appointed"
+    OVERSIGHT_REVOKED = "oversight-revoked"
     KIT_ISSUED = "kit-issued"
     LOG_READ = "log-read"
     LOG_EXPORTED = "log-exported"

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from vidfed.security.audit.entries import seal
 from vidfed.security.audit.merkle import Frontier, consistency_proof, inclusion_proof, read_frontier, tree_root
 from vidfed.security.audit.notes import Checkpoint
-from vidfed.security.audit.storage import Storage
+from vidfed.security.audit.storage import Storage, thin_checkpoints
 from vidfed.security.audit.turns import Turns, Waiting
-from vidfed.security.clock import Clock, system_clock
+from vidfed.security.clock import HOUR_MS, Clock, system_clock
 from vidfed.security.errors import AuditDamagedError, AuditError
 from vidfed.security.files import write_private
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from vidfed.security.audit.database import Transaction
     from vidfed.security.audit.entries import AuditEntry
     from vidfed.security.keys import Signer
 
@@ -107,7 +108,7 @@ class AuditLog:
         Raises:
             AuditError: it cannot be kept; then it is not given out either.
         """
-        with self._alone(), self.storage.writing() as transaction:
+        with self.changing() as transaction:
             self._catch_up()
             now_ms, size = self._clock(), self._frontier.size
             stored = self.storage.latest_checkpoint()
@@ -117,6 +118,8 @@ class AuditLog:
                     return found
             signed = Checkpoint(self.origin, size, self._frontier.root()).signed_by(self._signer)
             transaction.insert("checkpoints", [(size, now_ms, signed.text)])
+            if stored is not None and stored[0] // HOUR_MS != now_ms // HOUR_MS:
+                thin_checkpoints(transaction, now_ms)
             # A copy outside the database: who puts an old database back must find and change this too, and the witnesses. Written while no
             # other process can write a newer one.
             if self._beside is not None:
@@ -167,13 +170,28 @@ class AuditLog:
             AuditError: nothing was dropped.
         """
         statement = "UPDATE entries SET salt = NULL, case_salt = NULL, body = NULL WHERE body IS NOT NULL AND "
-        with self._alone():
-            with self.storage.writing() as transaction:
-                dropped = transaction.execute(statement + "position < ?", (before,))
-                for position in positions:
-                    dropped += transaction.execute(statement + "position = ?", (position,))
-            self.storage.forget_deleted()
+        with self.changing() as transaction:
+            dropped = transaction.execute(statement + "position < ?", (before,))
+            for position in positions:
+                dropped += transaction.execute(statement + "position = ?", (position,))
+        self.storage.forget_deleted()
         return dropped
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[Transaction]:
+        """Have the turn to write, and a transaction for the tables beside the tree.
+
+        Raises:
+            AuditError: nothing was changed.
+        """
+        own = Waiting()
+        self._turns.take(own)
+        self._turns.gather(own, 0)
+        try:
+            with self.storage.writing() as transaction:
+                yield transaction
+        finally:
+            self._turns.pass_on()
 
     def close(self) -> None:
         """Sign a last checkpoint and close. Closing twice is closing once."""
@@ -185,17 +203,6 @@ class AuditLog:
                 self.checkpoint()
         finally:
             self.storage.close()
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Have the turn to write."""
-        own = Waiting()
-        self._turns.take(own)
-        self._turns.gather(own, 0)
-        try:
-            yield
-        finally:
-            self._turns.pass_on()
 
     def _write_waiting(self, own: Waiting) -> None:
         """Write this caller's entries and what others wait with, in one transaction."""

@@ -125,8 +125,16 @@ def open_witness(home: MemberHome, *, clock: Clock = system_clock) -> Witness:
     return Witness(location, federation=home.federation, member=home.member, signer=home.audit_signer, clock=clock)
 
 
+class Done(dict[str, int | str]):
+    """What the second entry of `logged` will say; and the log, for what else goes into its database."""
+
+    def __init__(self, log: AuditLog) -> None:
+        super().__init__()
+        self.log = log
+
+
 @contextlib.contextmanager
-def logged(home: MemberHome, operation: Operation, event: Event, **details: int | str) -> Iterator[dict[str, int | str]]:
+def logged(home: MemberHome, operation: Operation, event: Event, **details: int | str) -> Iterator[Done]:
     """Log a command that changes something: before it begins, and what came of it. What cannot be logged is not done.
 
     Yields:
@@ -138,7 +146,7 @@ def logged(home: MemberHome, operation: Operation, event: Event, **details: int 
     base = AuditEntry(system_clock(), operation, event, home.member, outcome="BEGUN", details={"operator": getpass.getuser(), **details})
     with contextlib.closing(open_log(home)) as log:
         begun = log.append(base).position
-        done: dict[str, int | str] = {}
+        done = Done(log)
         outcome = "FAILED"
         try:
             yield done

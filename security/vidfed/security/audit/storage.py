@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from vidfed.security.audit.database import create_tables, open_database
 from vidfed.security.audit.entries import SealedEntry
 from vidfed.security.audit.merkle import leaf_hash
+from vidfed.security.clock import DAY_MS, HOUR_MS
 from vidfed.security.errors import AuditDamagedError, AuditError, NoLogError
 
 if TYPE_CHECKING:
@@ -26,7 +27,25 @@ CREATE TABLE IF NOT EXISTS entries (
 CREATE INDEX IF NOT EXISTS entries_by_time ON entries (time_ms);
 CREATE TABLE IF NOT EXISTS hashes (level {int}, position {int}, hash {bytes} NOT NULL, PRIMARY KEY (level, position)) {clustered};
 CREATE TABLE IF NOT EXISTS checkpoints (size {key}, time_ms {int} NOT NULL, note TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS appointments (
+    serial TEXT PRIMARY KEY, name TEXT NOT NULL, not_before_ms {int} NOT NULL, not_after_ms {int} NOT NULL, revoked_ms {int}
+);
 """
+
+
+def thin_checkpoints(transaction: Transaction, now_ms: int) -> None:
+    """Drop old checkpoints: of those older than a day the last of each hour stays, of those older than a month the last of each day.
+
+    Nothing is lost by that: a later checkpoint covers all entries an earlier one covers, and whoever holds an earlier one (a receipt, a
+    witness) is shown by a consistency proof, computed from the entries, that the log still continues it. Those that stay tell when.
+    """
+    for older_than_ms, one_in_ms in ((DAY_MS, HOUR_MS), (30 * DAY_MS, DAY_MS)):
+        before = (now_ms - older_than_ms) // one_in_ms * one_in_ms
+        transaction.execute(
+            "DELETE FROM checkpoints WHERE time_ms < ? AND size NOT IN "
+            "(SELECT max(size) FROM checkpoints WHERE time_ms < ? GROUP BY time_ms / ?)",
+            (before, before, one_in_ms),
+        )
 
 
 class Storage:
