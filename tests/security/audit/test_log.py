@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from vidfed.security.audit.database import SqliteDatabase
-from vidfed.security.audit.merkle import verify_inclusion
+from vidfed.security.audit.merkle import Frontier, verify_inclusion
 from vidfed.security.audit.notes import Checkpoint
 from vidfed.security.audit.verify import verify_log
 from vidfed.security.clock import DAY_MS, MINUTE_MS
@@ -136,7 +136,10 @@ log.close()
 def test_old_checkpoints_are_thinned_to_one_an_hour_and_then_one_a_day(bench: Bench, log: AuditLog) -> None:
     count = 2 * 24 * 40
     log.append_many([bench.entry(number) for number in range(count)])
-    notes = [Checkpoint(bench.origin, size, log.root(size)).signed_by(bench.key).text for size in range(1, count + 1)]
+    edge, notes = Frontier(), []
+    for position, entry in log.storage.entries(0, count):
+        edge.append(entry.leaf_hash)
+        notes.append(Checkpoint(bench.origin, position + 1, edge.root()).signed_by(bench.key).text)
     with log.changing() as transaction:
         rows = [(size, bench.now_ms + size * 30 * MINUTE_MS, text) for size, text in enumerate(notes, start=1)]
         transaction.insert("checkpoints", rows)
