@@ -91,6 +91,11 @@ breaker_failures = 5
 breaker_open_s = 15.0
 breaker_open_max_s = 300.0
 breaker_slow_s = 5.0
+# Answers that come after the deadline are collected this much longer. Replies are kept, readable by who asked alone, for so long and in
+# so much room.
+late_s = 120.0
+keep_hours = 168.0
+keep_max_mib = 1024
 
 [audit]
 # How often the log's state is signed while it grows, and how often the other members are asked to cosign it.
