@@ -8,7 +8,8 @@
     the next one of its stream
  6. time window, then replay
  7. purpose, legal basis, offence type and case reference are stated
- 8. policy for this member, the person's roles and the purpose; distances allowed
+ 8. nobody in quarantine asks or answers more than a self-test; policy for this member, the person's roles and the purpose; distances
+    allowed
  9. what the member has left of its budgets
 10. search
 11. audit entry, durable before the reply
@@ -25,6 +26,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vidfed.index import DistanceError
+from vidfed.node import metrics
 from vidfed.node.errors import BudgetsError, IndexBehindError, IndexBrokenError, RateLimitedError, StoreError
 from vidfed.node.policy import Asker
 from vidfed.security.audit import AuditEntry, AuditLog, Event, LogPosition, Operation
@@ -162,9 +164,19 @@ class LookupPipeline:
         except DirectoryError:  # refused later, signed
             return claimed_peer(leaf_pem)[1].member
 
+    def can_answer(self) -> bool:
+        """Tell whether a question would find a trust directory and an index that equals the records."""
+        try:
+            self.directory_source.current()
+            self.catalogue.check()
+        except (DirectoryError, IndexBehindError, IndexBrokenError, StoreError):
+            return False
+        return True
+
     def busy(self, call: LookupCall, member: str, method: str) -> Envelope:
         """Return the signed refusal to look at a call at all; it is not logged, because nothing was looked at."""
         question = Question(member, _digest_of(call), self.clock(), method, status=Status.BUSY)
+        _count(question)
         return Envelope(ANSWER_TYPE, write_answer(self._compose(question, b""))).signed_by(self.signer)
 
     def admit(self, call: LookupCall, leaf_pem: bytes, order: ChunkOrder | None = None) -> Question:
@@ -189,25 +201,26 @@ class LookupPipeline:
             return Question(claimed, digest, self.clock(), method, due, status=Status.DIRECTORY_UNAVAILABLE)
         peer = self._peer(directory, leaf_pem)
         question = Question(peer.id, digest, self.clock(), method, due)
-        with _deciding(question):
+        with metrics.admit_seconds.time(), _deciding(question):
             try:
                 credential_envelope, request_envelope = read_call(call)  # step 1
             except MalformedError as error:
                 raise _RefusalError(_status_of(error), str(error)) from None
-            self._admit(peer, credential_envelope, request_envelope, question, order)  # steps 3 to 9
+            self._admit(directory, peer, credential_envelope, request_envelope, question, order)  # steps 3 to 9
         return question
 
     def search(self, question: Question) -> None:
         """Do step 10, unless the question is refused already."""
         if question.status is Status.ANSWERED and question.rule is not None:
-            with _deciding(question):
+            with metrics.search_seconds.time(), _deciding(question):
                 question.found = self._search(question.rule, question)
 
     def conclude(self, question: Question, previous_digest: bytes = b"") -> Envelope:
         """Do steps 11 and 12, and return the signed answer. `previous_digest` is that of the answer before it in its stream."""
         answer = self._compose(question, previous_digest)
         try:
-            logged = self._log(question, answer)
+            with metrics.audit_seconds.time():
+                logged = self._log(question, answer)
             newest = self.audit.latest_checkpoint or self.audit.checkpoint()
         except AuditError as error:
             _log.error("%s; not answering", error)
@@ -215,22 +228,32 @@ class LookupPipeline:
             answer = self._compose(question, previous_digest)
         else:
             answer = replace(answer, log=LogReceipt(logged.position, logged.commitment, newest.text))
-        return Envelope(ANSWER_TYPE, write_answer(answer)).signed_by(self.signer)
+        _count(question)
+        with metrics.sign_seconds.time():
+            return Envelope(ANSWER_TYPE, write_answer(answer)).signed_by(self.signer)
 
     def _peer(self, directory: Directory, leaf_pem: bytes) -> Member:
         """Step 2."""
         try:
             peer = verify_peer(leaf_pem, directory, self.clock())
         except PeerError as error:
+            metrics.unknown_callers.inc()
             _log.warning("refused a caller: %s", error)
             raise UnknownPeerError(str(error)) from None
         if peer.role != NODE_ROLE:
+            metrics.unknown_callers.inc()
             _log.warning("refused a caller: %s of %s is not a node", peer.role, peer.member)
             raise UnknownPeerError("not a node")
         return directory.member(peer.member)
 
     def _admit(
-        self, peer: Member, credential_envelope: Envelope, request_envelope: Envelope, question: Question, order: ChunkOrder | None
+        self,
+        directory: Directory,
+        peer: Member,
+        credential_envelope: Envelope,
+        request_envelope: Envelope,
+        question: Question,
+        order: ChunkOrder | None,
     ) -> None:
         now_ms = self.clock()
         # Step 3. The member's keys are those of the TLS peer: an envelope of another issuer cannot pass.
@@ -243,7 +266,12 @@ class LookupPipeline:
         # Step 4.
         try:
             credential = verify_credential(
-                credential_envelope, federation=self.federation, member=peer.id, member_keys=peer.signing_keys, now_ms=now_ms
+                credential_envelope,
+                federation=self.federation,
+                member=peer.id,
+                member_keys=peer.signing_keys,
+                now_ms=now_ms,
+                revoked=peer.revoked,
             )
         except CredentialError as error:
             raise _RefusalError(Status.BAD_CREDENTIAL, str(error)) from None
@@ -267,6 +295,7 @@ class LookupPipeline:
         # Step 7.
         purpose = _stated_purpose(request)
         # Step 8.
+        self._check_quarantine(directory, peer, purpose)
         policy, asker = self.policy.current(), Asker(peer.id, frozenset(credential.roles), purpose)
         rule = policy.decide(asker)
         if rule is None:
@@ -319,6 +348,11 @@ class LookupPipeline:
             raise _RefusalError(Status.WRONG_METHOD, f"signed for {header.method!r}")
         if self.member not in header.audience:
             raise _RefusalError(Status.WRONG_AUDIENCE, f"the request is not addressed to {self.member}")
+
+    def _check_quarantine(self, directory: Directory, peer: Member, purpose: Purpose) -> None:
+        own = directory.members.get(self.member)
+        if purpose is not Purpose.SELF_TEST and (peer.quarantined or own is None or own.quarantined):
+            raise _RefusalError(Status.NOT_PERMITTED, "", f"{peer.id} or this member is in quarantine, where only a self-test is answered")
 
     def _search(self, rule: Rule, question: Question) -> Found:
         cap = rule.max_hits_per_item
@@ -425,6 +459,16 @@ def _size(found: Found) -> int:
 
 def _status_of(error: MalformedError) -> Status:
     return Status.TOO_LARGE if isinstance(error, TooLargeError) else Status.MALFORMED
+
+
+def _count(question: Question) -> None:
+    metrics.lookups.labels(question.status.name).inc()
+    if question.request is None or question.found is None:
+        return
+    metrics.hashes.labels(question.member).inc(question.request.hash_count)
+    metrics.hits.labels(question.member).inc(len(question.found.hits))
+    if question.lane is not None and question.request.header.urgency is not Urgency.ROUTINE:
+        metrics.urgent.labels(question.lane.value).inc()
 
 
 def _stated_purpose(request: LookupRequest) -> Purpose:

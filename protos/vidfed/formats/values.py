@@ -89,8 +89,9 @@ def _photodna(text: str) -> bytes:
         return bytes(map(int, numbers))
     try:
         return binascii.a2b_base64(text, strict_mode=True)
-    except ValueError:
-        return _other_form("photodna", text)
+    except ValueError:  # with line breaks, or of the alphabet for URLs
+        plain = "".join(text.split()).replace("-", "+").replace("_", "/")
+        return _other_form("photodna", plain)
 
 
 def _other_form(name: str, text: str) -> bytes:
@@ -148,7 +149,7 @@ def text(value: object) -> str:
     if len(value) <= MAX_TEXT and value.isprintable():
         return value.strip()
     cleaned = _UNPRINTABLE.sub(" ", value)
-    return "".join(c if c.isprintable() else " " for c in cleaned).strip()[:MAX_TEXT]
+    return "".join(c if c.isprintable() else " " for c in cleaned).strip()[:MAX_TEXT].rstrip()
 
 
 def tags(value: object) -> tuple[str, ...]:

@@ -51,6 +51,12 @@ def test_positions_count_from_zero_and_outlive_the_process(bench: Bench) -> None
         assert len(log) == 4
 
 
+def test_the_log_takes_room_and_says_how_much(bench: Bench, log: AuditLog) -> None:
+    before = log.storage.database.size_bytes()
+    log.append_many([bench.entry(number) for number in range(1000)])
+    assert log.storage.database.size_bytes() > before + 1000 * 500
+
+
 def test_the_files_are_for_their_owner_only(file_bench: Bench) -> None:
     file_bench.fill(1)
     for path in (file_bench.path, file_bench.beside):

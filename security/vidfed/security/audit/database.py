@@ -65,6 +65,13 @@ class Database(Protocol):
             AuditError: the database fails.
         """
 
+    def size_bytes(self) -> int:
+        """Return how much it takes where it is stored.
+
+        Raises:
+            AuditError: the database fails.
+        """
+
     def forget_deleted(self) -> None:
         """Make what was dropped as hard to recover as this database can (not from backups).
 
@@ -160,6 +167,11 @@ class SqliteDatabase:
     def has_table(self, name: str) -> bool:
         """See `Database.has_table`."""
         return bool(self.fetch("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,)))
+
+    def size_bytes(self) -> int:
+        """See `Database.size_bytes`: the file and its journal."""
+        journal = self.path.with_name(f"{self.path.name}-wal")
+        return sum(path.stat().st_size for path in (self.path, journal) if path.exists())
 
     def forget_deleted(self) -> None:
         """See `Database.forget_deleted`: overwritten in the file (`secure_delete`) and in its journal."""

@@ -82,6 +82,11 @@ class PostgresqlDatabase:
         """See `Database.has_table`."""
         return bool(self.fetch("SELECT 1 FROM pg_tables WHERE schemaname = ? AND tablename = ?", (_SCHEMA, name)))
 
+    def size_bytes(self) -> int:
+        """See `Database.size_bytes`: all tables with their indexes."""
+        sizes = "SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class WHERE relkind = 'r' AND relnamespace = ?::regnamespace"
+        return int(self.fetch(sizes, (_SCHEMA,))[0][0])
+
     def forget_deleted(self) -> None:
         """See `Database.forget_deleted`: vacuumed at once, so that its place is written over by what comes next."""
         with self._errors(), self._connect() as connection:
