@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import click
@@ -128,17 +129,51 @@ def ingest(pictures: tuple[Path, ...], home: Path, as_json: bool, **options: str
 
 @node.command(cls=COMMAND)
 @HOME
-def serve(home: Path) -> None:
-    """Answer the other members' lookups until SIGTERM or Ctrl-C."""
+@click.option("--worker", type=click.IntRange(min=0), hidden=True, help="Be this worker of a node that runs in several processes.")
+@click.option("--listen", hidden=True, help="Where that node listens.")
+def serve(home: Path, worker: int | None, listen: str | None) -> None:
+    """Answer the other members' lookups until SIGTERM or Ctrl-C.
+
+    With [node] workers above 1 this process starts that many others and keeps them running.
+    """
     import asyncio
+    import os
 
     from vidfed.cli.terminal import log_to_stderr
-    from vidfed.node.server import serve as serve_node
+    from vidfed.node.config import NodeSection
     from vidfed.security.home import MemberHome
 
     log_to_stderr()
     member_home = MemberHome(home)
-    asyncio.run(serve_node(member_home, lambda address: click.echo(f"node {member_home.member} answers on {address}")))
+    section = member_home.section("node", NodeSection)
+    count = section.workers or os.cpu_count() or 1
+
+    def say(address: str) -> None:
+        click.echo(f"node {member_home.member} answers on {address}")
+
+    if worker is None and count > 1:
+        from vidfed.node.workers import Workers, worker_command
+        from vidfed.security.presence import announced
+
+        def announce(address: str) -> None:
+            stack.enter_context(announced(member_home.state_file("serving"), address))
+            say(address)
+
+        with contextlib.ExitStack() as stack:
+            workers = Workers(worker_command("node", "serve", "--home", str(home)), count)
+            asyncio.run(workers.serve(section.listen, announce))
+        return
+
+    from vidfed.node.server import Share
+    from vidfed.node.server import serve as serve_node
+
+    share = None
+    if worker is not None:
+        from vidfed.node.workers import stop_with_parent
+
+        share = Share(worker, listen or section.listen)
+        stop_with_parent()
+    asyncio.run(serve_node(member_home, say, share))
 
 
 @node.command(cls=COMMAND)

@@ -17,9 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class NodeSection:
-    """`[node]`: where the node listens, as `host:port`."""
+    """`[node]` of the configuration file.
+
+    Attributes:
+        listen: where the node listens, as `host:port`.
+        workers: processes that answer lookups; 0 for as many as there are processors.
+    """
 
     listen: str
+    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,9 @@ directory_file = {directory_file}
 [node]
 # Where other members' gateways connect: host:port.
 listen = {listen}
+# Processes that answer lookups, each with a few threads of its own and about 200 MB; 0: as many as there are processors. One keeps up with
+# some hundred lookups a second. Connections, not lookups, are spread over them: more help when several members ask at once.
+workers = 1
 
 [store]
 # Empty: the file store/records.db. Several processes or hosts: postgresql://USER@HOST/DATABASE (15 or newer; password in ~/.pgpass).

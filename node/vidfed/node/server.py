@@ -7,6 +7,7 @@ import contextlib
 import functools
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import grpc
@@ -101,9 +102,22 @@ def _leaf_of(context: grpc.aio.ServicerContext[LookupCall, Envelope]) -> bytes:
     return bytes(leaf_pem)
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one process does of a node that runs in several; see `workers`. The first of them does what only one may do."""
+
+    number: int
+    listen: str
+
+    @property
+    def first(self) -> bool:
+        """True for the worker that keeps the indexes and makes the rounds."""
+        return self.number == 0
+
+
 @contextlib.contextmanager
-def open_pipeline(home: MemberHome, directory_source: DirectorySource, audit: AuditLog) -> Iterator[LookupPipeline]:
-    """Open all that a member's lookups are answered with, and close it in the end.
+def open_pipeline(home: MemberHome, directory_source: DirectorySource, audit: AuditLog, *, keeper: bool = True) -> Iterator[LookupPipeline]:
+    """Open all that a member's lookups are answered with, and close it in the end. One process is the keeper of the indexes.
 
     Raises:
         SecurityError, NodeError, HashError: keys, replay memory, store or index cannot be used.
@@ -111,7 +125,7 @@ def open_pipeline(home: MemberHome, directory_source: DirectorySource, audit: Au
     policy = Policy.from_section(home.section("policy", PolicySection))
     with (
         contextlib.closing(RecordStore(store_location(home))) as store,
-        contextlib.closing(Catalogue(store, home.folder / "index", system_clock)) as catalogue,
+        contextlib.closing(Catalogue(store, home.folder / "index", system_clock, keeper=keeper)) as catalogue,
         contextlib.closing(ReplayMemory(home.state_file("replay.db"))) as replay,
     ):
         catalogue.start()
@@ -129,47 +143,53 @@ def open_pipeline(home: MemberHome, directory_source: DirectorySource, audit: Au
         )
 
 
-async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
+async def serve(home: MemberHome, on_ready: Callable[[str], None], share: Share | None = None) -> None:
     """Serve one member's node until SIGTERM or SIGINT, then let running lookups finish.
 
     Args:
         home: the member's folder.
         on_ready: called with `host:port` once lookups are answered.
+        share: this process's part of a node in several processes; all of it if None.
 
     Raises:
         ServeError: the address cannot be used.
         SecurityError, NodeError, HashError: keys, directory, store or index cannot be used.
     """
-    section = home.section("node", NodeSection)
+    first = share is None or share.first
     directory_source = home.directory_source()
     directory_source.current()  # better no node than one that can only refuse
     audit_section = read_audit_section(home)
     with contextlib.ExitStack() as stack:
         audit = stack.enter_context(contextlib.closing(open_log(home)))
         seen = Seen(home.state_file("seen.json"), home.member, audit, system_clock)
-        seen.policy(home.section("policy", PolicySection))
-        seen.trust(directory_source)
+        if first:
+            seen.policy(home.section("policy", PolicySection))
+            seen.trust(directory_source)
         audit.checkpoint()  # so that the first answer can carry one
         stack.enter_context(Checkpointer(audit, audit_section.checkpoint_every_s))
         witness = stack.enter_context(contextlib.closing(open_witness(home)))
-        pipeline = stack.enter_context(open_pipeline(home, directory_source, audit))
+        pipeline = stack.enter_context(open_pipeline(home, directory_source, audit, keeper=first))
         bounds = Bounds()
         workers = stack.enter_context(ThreadPoolExecutor(bounds.running, thread_name_prefix="lookup"))
-        server = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=_MAX_CALLS)
+        options = dict(SERVER_OPTIONS) | {"grpc.so_reuseport": int(share is not None)}
+        server = grpc.aio.server(options=list(options.items()), maximum_concurrent_rpcs=_MAX_CALLS)
         servicer = NodeServicer(pipeline, Gate(workers, bounds))
         rpc.add_NodeServiceServicer_to_server(servicer, server)
         rpc.add_AuditServiceServicer_to_server(AuditServicer(AuditDesk(audit, witness, directory_source), workers), server)
         credentials = server_credentials(home.node_tls, directory_source)
 
         def announce(address: str) -> None:
-            stack.enter_context(announced(home.state_file("serving"), address))
+            if share is None:
+                stack.enter_context(announced(home.state_file("serving"), address))
             on_ready(address)
 
         rounds = Witnessing(home.member, audit, witness, directory_source, home.node_tls, seen)
-        witnessing = asyncio.create_task(rounds.run(audit_section.witness_every_s))
+        beside = [asyncio.create_task(rounds.run(audit_section.witness_every_s))] if first else []
         try:
-            await run_until_signal(server, section.listen, credentials, announce, on_stop=servicer.stop)
+            listen = share.listen if share else home.section("node", NodeSection).listen
+            await run_until_signal(server, listen, credentials, announce, on_stop=servicer.stop)
         finally:
-            witnessing.cancel()
-            await asyncio.gather(witnessing, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
         _log.info("stopped")
