@@ -15,6 +15,7 @@ from vidfed.node.errors import IndexBehindError, IndexBrokenError
 from vidfed.node.records import Record
 from vidfed.node.store import RecordStore
 from vidfed.synthetic.memory import columns_of
+from vidfed.wire.values import Searched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +61,7 @@ def find(catalogue: Catalogue, *hashes: Hash, cap: int = 20, patience_s: float =
 def test_an_empty_store_answers_that_it_has_nothing(catalogue: Catalogue) -> None:
     found = find(catalogue, PDQ, SHA)
     assert (found.hits, found.records, found.state.version, found.state.changed_ms) == ((), (), 0, 0)
-    assert found.state.searched == (Algorithm.PDQ, Algorithm.SHA256)
+    assert found.state.searched == (Searched(Algorithm.PDQ, 31), Searched(Algorithm.SHA256, 0))
 
 
 def test_a_new_record_is_found_by_the_next_search(catalogue: Catalogue, store: RecordStore) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from vidfed.index import Algorithm, HashError, HashIndex, IndexCorruptError
 from vidfed.node.errors import IndexBehindError, IndexBrokenError, NodeError, StoreError
-from vidfed.wire.values import Hit, IndexState, Match
+from vidfed.wire.values import RECORD_BANDS, Hit, IndexState, Match, Searched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +36,8 @@ _BATCH = 20_000  # changes applied between two flushes while catching up: a few 
 _POLL_S = 0.25  # how soon an idle node notices changes by another process; a lookup in the keeping process notices at once
 _NEAR_POLL_S = 0.01  # how soon another process notices that the keeping one has applied what a lookup waits for
 _RENEWALS = "renewals"  # grows by a byte whenever an index is emptied
+_NO_RECORD = 0  # rows are numbered from 1
+_COUNTING_SHARE = 100  # counting all records may take one part of so many of the follower's time
 _log = logging.getLogger(__name__)
 
 
@@ -88,6 +91,9 @@ class Catalogue:
         self._version = self._indexed_version()
         self._target = self._version
         self._broken: str | None = None
+        self._band = 0
+        self._counted = -1  # the change at which the records were counted
+        self._count_after_s = 0.0
         self._wake = threading.Event()
         self._stopping = False
         self._follower = threading.Thread(target=self._follow_forever, name="index-follower", daemon=True)
@@ -125,6 +131,7 @@ class Catalogue:
         max_hits_per_item: int,
         patience_s: float = 2.0,
         visible: Callable[[Record], bool] = lambda _record: True,
+        told: Callable[[Match], Match] = lambda match: match,
     ) -> Found:
         """Find every record within each column's distance.
 
@@ -132,6 +139,7 @@ class Catalogue:
             columns: what is asked, checked.
             max_hits_per_item: of more, the nearest are kept and the item is named in `truncated_items`.
             visible: says of each record whether the asker may know of it; one that it may not is as if it did not exist.
+            told: gives what the asker may know of a match; records are ordered by that.
             patience_s: how long to wait for the indexes to catch up with the store.
 
         Raises:
@@ -147,11 +155,13 @@ class Catalogue:
             for item, record_id, match in self._search_column(column):
                 matches.setdefault(item, {}).setdefault(record_id, []).append(match)
         self._check_not_renewed(renewals, version)
-        matched = self._store.records(sorted({record_id for found in matches.values() for record_id in found}))
+        # Asked even for no record at all: what is withheld must not show by a question that took one reading more.
+        matched = self._store.records(sorted({record_id for found in matches.values() for record_id in found}) or [_NO_RECORD])
         records = {record_id: record for record_id, record in matched.items() if visible(record)}
-        hits, truncated = _rank(matches, records, max_hits_per_item)
+        hits, truncated = _rank(matches, records, told, max_hits_per_item)
         order = {record_id: position for position, record_id in enumerate(dict.fromkeys(record_id for _, record_id, _ in hits))}
-        state = IndexState(version, changed_ms, self._clock(), tuple(column.algorithm for column in columns))
+        searched = tuple(Searched(column.algorithm, column.max_distance) for column in columns)
+        state = IndexState(version, changed_ms, self._clock(), searched, self._band)
         return Found(
             state,
             tuple(records[record_id] for record_id in order),
@@ -223,6 +233,7 @@ class Catalogue:
                     self._version = self._indexed_version()
                     self._broken = None
                     self._moved.notify_all()
+                self._count()
                 return False
             for algorithm in PERCEPTUAL:
                 if self._mark(algorithm).exists():
@@ -234,6 +245,7 @@ class Catalogue:
                 )
             changes = self._store.changes_after(self._version, limit=_BATCH)
             if not changes:
+                self._count()
                 self._report(broken=None)
                 return False
             reached = changes[-1].version
@@ -249,6 +261,17 @@ class Catalogue:
             if target > self._version:
                 _log.info("search index: %d of %d changes applied", self._version, target)
             return self._version < target and not self._stopping
+
+    def _count(self) -> None:
+        """Count the records for the band that answers tell: seconds with many millions, so not after every change."""
+        started_s = time.monotonic()
+        if self._counted == self._version or started_s < self._count_after_s:
+            return
+        records = self._store.state().records
+        self._counted = self._version
+        self._band = max(band for band in RECORD_BANDS if band <= records)
+        finished_s = time.monotonic()
+        self._count_after_s = finished_s + _COUNTING_SHARE * (finished_s - started_s)
 
     def _report(self, *, broken: str | None) -> None:
         with self._moved:
@@ -311,13 +334,13 @@ def _apply(index: HashIndex, algorithm: Algorithm, changes: Sequence[Change]) ->
 
 
 def _rank(
-    matches: Mapping[int, Mapping[int, list[Match]]], records: Mapping[int, Record], cap: int
+    matches: Mapping[int, Mapping[int, list[Match]]], records: Mapping[int, Record], told: Callable[[Match], Match], cap: int
 ) -> tuple[list[tuple[int, int, list[Match]]], list[int]]:
     """Order each item's records by nearness (exact first), keep `cap` of them, and name the items that had more."""
     hits: list[tuple[int, int, list[Match]]] = []
     truncated: list[int] = []
     for item in sorted(matches):
-        known = [(record_id, found) for record_id, found in matches[item].items() if record_id in records]
+        known = [(record_id, [told(match) for match in found]) for record_id, found in matches[item].items() if record_id in records]
         known.sort(key=lambda entry: (min(_nearness(match) for match in entry[1]), entry[0]))
         if len(known) > cap:
             truncated.append(item)

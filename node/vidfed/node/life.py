@@ -5,6 +5,7 @@ Retraction keeps the row as a tombstone that lookups do not find. Erasure emptie
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from vidfed.node.store import to_column, to_record
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from vidfed.node.policy import Rule
     from vidfed.node.records import Record
     from vidfed.node.store import RecordStore
 
@@ -126,6 +128,26 @@ def kept_record(store: RecordStore, reference: str) -> Kept:
     if number is None:
         raise StoreError(f"no record has the reference {reference!r:.60}")
     return next(kept_records(store, Wanted(state="all"), after=number - 1))
+
+
+def unknown_words(store: RecordStore, rule: Rule) -> Iterator[str]:
+    """Yield for the operator what a rule names that no live record has: perhaps a typo.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    live = _STATE["live"]
+    with store.database.reading() as connection:
+        series = {each.strip().casefold() for (each,) in connection.execute(sa.select(_table.c.series).where(live).distinct())}
+        lists = connection.execute(sa.select(_table.c.tags).where(live).distinct()) if rule.withheld_tags else ()
+        tags = {tag.strip().casefold() for (each,) in lists for tag in json.loads(each)}
+        scales = {each for (each,) in connection.execute(sa.select(_table.c.category_scale).where(live).distinct())}
+    for name in sorted(rule.withheld_series - series):
+        yield f"rule {rule.name}: withheld_series: no record is of the series {name!r}"
+    for name in sorted(rule.withheld_tags - tags):
+        yield f"rule {rule.name}: withheld_tags: no record has the tag {name!r}"
+    for name in sorted({category.scale for category in rule.categories or ()} - scales):
+        yield f"rule {rule.name}: categories: no record has a category of the scale {name!r}"
 
 
 def edit(store: RecordStore, reference: str, values: Mapping[str, object], *, now_ms: int) -> Kept:
