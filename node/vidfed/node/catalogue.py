@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vidfed.index import Algorithm, HashError, HashIndex, IndexCorruptError
-from vidfed.node.errors import IndexBehindError, IndexBrokenError, NodeError, StoreError
+from vidfed.node.errors import IndexBehindError, IndexBrokenError, NodeError
+from vidfed.node.store import PERCEPTUAL
 from vidfed.wire.values import RECORD_BANDS, Hit, IndexState, Match, Searched
 
 if TYPE_CHECKING:
@@ -27,12 +28,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vidfed.node.records import Record
-    from vidfed.node.store import Change, RecordStore
+    from vidfed.node.store import Changes, RecordStore
     from vidfed.security.clock import Clock
     from vidfed.wire.values import HashColumn
 
-PERCEPTUAL = tuple(algorithm for algorithm in Algorithm if algorithm.is_perceptual)
-_BATCH = 20_000  # changes applied between two flushes while catching up: a few MB, a fraction of a second
+_BATCH = 50_000  # changes applied between two flushes while catching up: some 20 MB, a second
 _POLL_S = 0.25  # how soon an idle node notices changes by another process; a lookup in the keeping process notices at once
 _NEAR_POLL_S = 0.01  # how soon another process notices that the keeping one has applied what a lookup waits for
 _RENEWALS = "renewals"  # grows by a byte whenever an index is emptied
@@ -80,6 +80,7 @@ class Catalogue:
 
         Raises:
             HashError: another process keeps the indexes already, they cannot be written, or (not the keeper) there are none yet.
+            StoreError: the store cannot be read.
         """
         self._keeper = keeper
         self._store = store
@@ -88,9 +89,11 @@ class Catalogue:
         self._indexes = {algorithm: self._open(algorithm) for algorithm in PERCEPTUAL}
         self._follow_lock = threading.Lock()
         self._moved = threading.Condition()
+        self._broken: str | None = None
+        if keeper:
+            self._renew_strangers()
         self._version = self._indexed_version()
         self._target = self._version
-        self._broken: str | None = None
         self._band = 0
         self._counted = -1  # the change at which the records were counted
         self._count_after_s = 0.0
@@ -237,22 +240,19 @@ class Catalogue:
                 return False
             for algorithm in PERCEPTUAL:
                 if self._mark(algorithm).exists():
-                    self._renew(algorithm)
+                    self._renew(algorithm, "is damaged")
+            self._renew_strangers()
             target, _ = self._store.version()
-            if target < self._version:
-                raise StoreError(
-                    f"the record store is at change {target}, older than its index at {self._version}: was an old copy restored?"
-                )
             changes = self._store.changes_after(self._version, limit=_BATCH)
-            if not changes:
+            if not changes.versions:
                 self._count()
                 self._report(broken=None)
                 return False
-            reached = changes[-1].version
+            reached = changes.versions[-1]
             for algorithm, index in self._indexes.items():
                 if index.source_version < reached:
                     _apply(index, algorithm, changes)
-                    index.flush(source_version=reached)
+                    index.flush(source_version=reached, source_mark=changes.mark)
             with self._moved:
                 self._version = reached
                 self._target = max(target, self._version)
@@ -288,11 +288,18 @@ class Catalogue:
             _log.warning("%s index is damaged (%s); rebuilding it from the record store", algorithm.label, error)
             return self._emptied(algorithm)
 
-    def _renew(self, algorithm: Algorithm) -> None:
-        """Throw away an index that turned out to be damaged while in use, and start again from an empty one."""
-        _log.warning("%s index is damaged; rebuilding it from the record store", algorithm.label)
+    def _renew_strangers(self) -> None:
+        """Start anew with every index that followed another history than the store has: an old copy was put back, or another store."""
+        marks = {version: self._store.mark(version) for version in {index.source_version for index in self._indexes.values()}}
+        for algorithm, index in list(self._indexes.items()):
+            if marks[index.source_version] != index.source_mark:
+                self._renew(algorithm, "followed another history than the record store has: was an old copy put back?")
+
+    def _renew(self, algorithm: Algorithm, why: str) -> None:
+        """Throw away an index and start again from an empty one."""
+        _log.warning("%s index %s; rebuilding it from the record store", algorithm.label, why)
         with self._moved:
-            self._version = 0  # until it is rebuilt, nothing can be said about what is not found
+            self._version = self._target = 0  # until it is rebuilt, nothing can be said about what is not found
         with contextlib.suppress(HashError):
             self._indexes[algorithm].close()
         self._indexes[algorithm] = self._emptied(algorithm)
@@ -319,18 +326,18 @@ class Catalogue:
         return min(index.source_version for index in self._indexes.values())
 
 
-def _apply(index: HashIndex, algorithm: Algorithm, changes: Sequence[Change]) -> None:
+def _apply(index: HashIndex, algorithm: Algorithm, changes: Changes) -> None:
     """Bring one index from before these changes to after them. Applying them twice gives the same.
 
     A search meanwhile finds a changed record by its old code or its new one, never by neither.
     """
-    latest = {change.record_id: change.codes.get(algorithm) for change in changes}
-    present = {record_id: code for record_id, code in latest.items() if code is not None}
-    gone = latest.keys() - present.keys()
-    if present:
-        codes = np.frombuffer(b"".join(present.values()), dtype=np.uint8).reshape(len(present), algorithm.code_bytes)
-        index.put(np.fromiter(present, dtype=np.int64, count=len(present)), codes)
-    index.remove(np.fromiter(gone, dtype=np.int64, count=len(gone)))
+    column = changes.codes[algorithm]
+    ids = np.array(changes.record_ids, dtype=np.int64)
+    present = np.fromiter((code is not None for code in column), dtype=np.bool_, count=len(ids))
+    if present.any():
+        codes = np.frombuffer(b"".join(filter(None, column)), dtype=np.uint8).reshape(-1, algorithm.code_bytes)
+        index.put(ids[present], codes)
+    index.remove(ids[~present])
 
 
 def _rank(

@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from vidfed.index import HashError, HashIndex
-from vidfed.node.catalogue import PERCEPTUAL
 from vidfed.node.config import NodeSection, store_location
 from vidfed.node.errors import PolicyError
 from vidfed.node.policy_file import POLICY_FILE, read_policy
-from vidfed.node.store import RecordStore
+from vidfed.node.store import PERCEPTUAL, RecordStore
 from vidfed.security.clock import DAY_MS, as_text, system_clock
 from vidfed.security.errors import SecurityError
 from vidfed.security.presence import serving_address
@@ -83,6 +82,7 @@ def read_status(home: MemberHome) -> NodeStatus:
     store = RecordStore(store_location(home))
     try:
         state = store.state()
+        index_version = _index_version(home.folder / "index", store)
     finally:
         store.close()
     try:
@@ -104,7 +104,7 @@ def read_status(home: MemberHome) -> NodeStatus:
         records=state.records,
         store_version=state.version,
         store_changed_ms=state.changed_ms,
-        index_version=_index_version(home.folder / "index"),
+        index_version=index_version,
         directory=text,
         directory_version=version,
         directory_expires_ms=expires,
@@ -129,12 +129,14 @@ def _policy(home: MemberHome, members: tuple[str, ...]) -> tuple[str, tuple[str,
     return f"{count} rule{'s' if count > 1 else ''} for {', '.join(named)}", named
 
 
-def _index_version(folder: Path) -> int | None:
+def _index_version(folder: Path, store: RecordStore) -> int | None:
+    """Return what the index has reached of this store's history; None where it cannot be read, 0 where it followed another."""
     versions = []
     for algorithm in PERCEPTUAL:
         try:
             with HashIndex.open(folder / algorithm.value, algorithm, read_only=True) as index:
-                versions.append(index.source_version)
+                followed = store.mark(index.source_version) == index.source_mark
+                versions.append(index.source_version if followed else 0)
         except HashError:
             return None
     return min(versions)
