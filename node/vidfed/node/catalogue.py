@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vidfed.node.records import Record
-    from vidfed.node.store import Changes, RecordStore
+    from vidfed.node.store import Changes, Reading, RecordStore
     from vidfed.security.clock import Clock
     from vidfed.wire.values import HashColumn
 
@@ -151,15 +151,16 @@ class Catalogue:
             StoreError: the store cannot be read.
         """
         renewals = self._renewals()
-        version, changed_ms = self._store.version()
-        self._wait_until(version, patience_s)
-        matches: dict[int, dict[int, list[Match]]] = {}
-        for column in columns:
-            for item, record_id, match in self._search_column(column):
-                matches.setdefault(item, {}).setdefault(record_id, []).append(match)
-        self._check_not_renewed(renewals, version)
-        # Asked even for no record at all: what is withheld must not show by a question that took one reading more.
-        matched = self._store.records(sorted({record_id for found in matches.values() for record_id in found}) or [_NO_RECORD])
+        with self._store.reading() as store:
+            version, changed_ms = store.version()
+            self._wait_until(version, patience_s)
+            matches: dict[int, dict[int, list[Match]]] = {}
+            for column in columns:
+                for item, record_id, match in self._search_column(column, store):
+                    matches.setdefault(item, {}).setdefault(record_id, []).append(match)
+            self._check_not_renewed(renewals, version)
+            # Asked even for no record at all: what is withheld must not show by a question that took one reading more.
+            matched = store.records(sorted({record_id for found in matches.values() for record_id in found}) or [_NO_RECORD])
         records = {record_id: record for record_id, record in matched.items() if visible(record)}
         hits, truncated = _rank(matches, records, told, max_hits_per_item)
         order = {record_id: position for position, record_id in enumerate(dict.fromkeys(record_id for _, record_id, _ in hits))}
@@ -172,12 +173,12 @@ class Catalogue:
             tuple(truncated),
         )
 
-    def _search_column(self, column: HashColumn) -> list[tuple[int, int, Match]]:
+    def _search_column(self, column: HashColumn, store: Reading) -> list[tuple[int, int, Match]]:
         algorithm = column.algorithm
         items = column.items.tolist()
         if algorithm.is_digest:
             codes = [code.tobytes() for code in column.codes]
-            found = self._store.find(algorithm, codes)
+            found = store.find(algorithm, codes)
             return [
                 (items[position], record_id, Match(algorithm, 0, position))
                 for position, code in enumerate(codes)
@@ -191,6 +192,8 @@ class Catalogue:
             raise IndexBrokenError(f"{algorithm.label}: {error}") from error
         except (HashError, OSError, RuntimeError) as error:
             raise IndexBrokenError(f"{algorithm.label}: {error}") from error
+        if not result.labels.size:
+            return []
         positions = np.repeat(np.arange(len(items)), np.diff(result.limits)).tolist()
         return [
             (items[position], label, Match(algorithm, distance, position))

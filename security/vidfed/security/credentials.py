@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass
 
@@ -79,6 +80,13 @@ class Credential:
         return cls(**{**fields, "key": key, "roles": tuple(fields["roles"])})
 
 
+@functools.lru_cache(
+    maxsize=4096
+)  # a person asks again and again with the same credential: its signature is verified once, its times always
+def _verified(envelope: Envelope, member_keys: tuple[PublicKey, ...]) -> bytes:
+    return envelope.verify(CREDENTIAL_TYPE, member_keys)
+
+
 def verify_credential(envelope: Envelope, *, federation: str, member: str, member_keys: tuple[PublicKey, ...], now_ms: int) -> Credential:
     """Return the credential if this member of this federation signed it and it is valid now.
 
@@ -86,7 +94,7 @@ def verify_credential(envelope: Envelope, *, federation: str, member: str, membe
         CredentialError: it does not hold; the message says why.
     """
     try:
-        payload = envelope.verify(CREDENTIAL_TYPE, member_keys)
+        payload = _verified(envelope, member_keys)
     except (EnvelopeError, SignatureError) as error:
         raise CredentialError(f"credential: {error}") from None
     credential = Credential.read(payload)
