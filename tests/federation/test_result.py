@@ -153,7 +153,19 @@ def test_the_document_has_exactly_the_fields_of_its_schema() -> None:
     assert json.loads(json.dumps(document)) == document
     assert document["schema"] == SCHEMA == "vidfed.lookup/1"
     counts = {"nodes_asked": 2, "nodes_answered": 1, "nodes_verified": 1}
-    assert set(document) == {"schema", "complete", *counts, "items", "hits", "series", "conflicts", "nodes", "failures"}
+    assert set(document) == {
+        "schema",
+        "lookup",
+        "collecting_until_ms",
+        "complete",
+        *counts,
+        "items",
+        "hits",
+        "series",
+        "conflicts",
+        "nodes",
+        "failures",
+    }
     assert document["complete"] is False
     assert {name: document[name] for name in counts} == counts
     assert document["items"] == [{"item": 0, "label": "photo.jpg", "notes": ["too plain"]}]

@@ -10,12 +10,15 @@ from rich.table import Table
 from rich.text import Text
 
 from vidfed.index import Algorithm
-from vidfed.security.clock import MINUTE_MS, SECOND_MS
+from vidfed.security.clock import MINUTE_MS, SECOND_MS, as_text
 from vidfed.wire.values import Ternary
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
+    from vidfed.federation.client import KeptState
     from vidfed.federation.gateway_status import GatewayStatus
     from vidfed.federation.outcome import FoundHit, FoundMatch, LookupResult
     from vidfed.wire.values import IndexState, RecordView
@@ -53,6 +56,38 @@ def show_result(result: LookupResult, console: Console, *, now_ms: int) -> None:
             labels = ", ".join(result.items[item].label for item in node.truncated_items[:5])
             console.print(Text(f"Note: {node.member} holds more records than it tells for: {labels}", style="yellow"))
     console.print(_verdict(result))
+    if result.lookup and not result.complete:
+        console.print(Text(_more_to_come(result, now_ms)))
+
+
+def show_lookups(states: Sequence[KeptState], console: Console, *, now_ms: int) -> None:
+    """Print an investigator's own lookups."""
+    if not states:
+        console.print("No lookups are remembered in this kit.")
+        return
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for name in ("Lookup", "Asked", "Case", "About", "Replies", "State"):
+        table.add_column(name, overflow="fold")
+    for state in states:
+        own = state.lookup
+        labels = short_labels([item.label for item in own.items])
+        about = labels[0] + (f" and {len(labels) - 1} more" if len(labels) > 1 else "")
+        if state.replies is None:
+            replies, how = "-", "the gateway keeps nothing of it any more"
+        else:
+            replies = f"{state.replies} of {state.asked}"
+            collecting = f"collecting until {as_text(state.collecting_until_ms)}, " if now_ms < state.collecting_until_ms else ""
+            how = f"{collecting}kept until {as_text(state.kept_until_ms)}"
+        cells = (own.id, f"{_ago(now_ms - own.asked_ms)} ago", own.parts[0].request.header.case_reference, about, replies, how)
+        table.add_row(*map(Text, cells))
+    console.print(table)
+
+
+def _more_to_come(result: LookupResult, now_ms: int) -> str:
+    """Say how late answers are fetched, or that no more will come."""
+    if now_ms >= result.collecting_until_ms:
+        return f"No more answers are collected for this lookup ({result.lookup}): ask again."
+    return f"Late answers are collected until {as_text(result.collecting_until_ms)}: vidfed lookup --resume {result.lookup}"
 
 
 def show_gateway(state: GatewayStatus, console: Console) -> None:

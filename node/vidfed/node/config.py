@@ -58,10 +58,14 @@ name = {name}
 contact = {contact}
 
 [trust]
-# The federation's key; compare its fingerprint with the administrators by another channel (`vidfed trust show`).
+# Where trust starts; compare its words with the administrators by telephone (`vidfed trust show`).
 anchor_file = "trust/anchor.json"
-# The list of members the administrators sign. A newer file takes effect at once, without restart.
-directory_file = {directory_file}
+# A folder in which the administrators publish; what is newer there takes effect at once, without restart. Empty: none.
+directory_folder = {directory_folder}
+# The administrators' folder with the online key, if this node is the one that publishes. Empty: it is not.
+publish_folder = ""
+# How often some other members' nodes are asked for a newer directory. 0: never.
+refresh_s = 300.0
 
 [node]
 # Where other members' gateways connect: host:port.
@@ -96,6 +100,11 @@ breaker_failures = 5
 breaker_open_s = 15.0
 breaker_open_max_s = 300.0
 breaker_slow_s = 5.0
+# Answers that come after the deadline are collected this much longer. Replies are kept, readable by who asked alone, for so long and in
+# so much room.
+late_s = 120.0
+keep_hours = 168.0
+keep_max_mib = 1024
 
 [audit]
 # How often the log's state is signed while it grows, and how often the other members are asked to cosign it.
@@ -114,7 +123,7 @@ def render_config(
     contact: str,
     listen: str,
     gateway_listen: str,
-    directory_file: str,
+    directory_folder: str,
 ) -> str:
     """Return the text of a new `vidfed.toml`."""
     return _TEMPLATE.format(
@@ -122,7 +131,7 @@ def render_config(
         member=config_text(member),
         name=config_text(name),
         contact=config_text(contact),
-        directory_file=config_text(directory_file),
+        directory_folder=config_text(directory_folder),
         listen=config_text(listen),
         gateway_listen=config_text(gateway_listen),
     )

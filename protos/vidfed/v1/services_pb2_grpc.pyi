@@ -86,8 +86,12 @@ class GatewayServiceStub:
     def __new__(cls, channel: _aio.Channel) -> GatewayServiceAsyncStub: ...
     Lookup: _grpc.UnaryStreamMultiCallable[_services_pb2.LookupCall, _services_pb2.NodeReply]
     """Asks every member in the request's audience at once; each node's signed answer comes back untouched, as it arrives."""
-    GetDirectory: _grpc.UnaryUnaryMultiCallable[_services_pb2.GetDirectoryRequest, _services_pb2.GetDirectoryResponse]
-    """The newest trust directory the gateway holds, signed; receivers verify it against their own anchor."""
+    ListLookups: _grpc.UnaryUnaryMultiCallable[_services_pb2.ListLookupsRequest, _services_pb2.ListLookupsResponse]
+    """What the gateway keeps of the caller's own lookups."""
+    FetchLookup: _grpc.UnaryStreamMultiCallable[_services_pb2.FetchLookupRequest, _services_pb2.SealedReply]
+    """The replies kept of one of the caller's own lookups, late ones among them."""
+    ForgetLookup: _grpc.UnaryUnaryMultiCallable[_services_pb2.ForgetLookupRequest, _services_pb2.ForgetLookupResponse]
+    """Deletes what is kept of one of the caller's own lookups."""
     GetMemberProof: _grpc.UnaryUnaryMultiCallable[_services_pb2.GetMemberProofRequest, _audit_pb2.GetProofResponse]
     """Asks a member's node for the proof that an answer it gave is in its log; passed on untouched."""
 
@@ -98,8 +102,12 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Lookup: _aio.UnaryStreamMultiCallable[_services_pb2.LookupCall, _services_pb2.NodeReply]  # type: ignore[assignment]
     """Asks every member in the request's audience at once; each node's signed answer comes back untouched, as it arrives."""
-    GetDirectory: _aio.UnaryUnaryMultiCallable[_services_pb2.GetDirectoryRequest, _services_pb2.GetDirectoryResponse]  # type: ignore[assignment]
-    """The newest trust directory the gateway holds, signed; receivers verify it against their own anchor."""
+    ListLookups: _aio.UnaryUnaryMultiCallable[_services_pb2.ListLookupsRequest, _services_pb2.ListLookupsResponse]  # type: ignore[assignment]
+    """What the gateway keeps of the caller's own lookups."""
+    FetchLookup: _aio.UnaryStreamMultiCallable[_services_pb2.FetchLookupRequest, _services_pb2.SealedReply]  # type: ignore[assignment]
+    """The replies kept of one of the caller's own lookups, late ones among them."""
+    ForgetLookup: _aio.UnaryUnaryMultiCallable[_services_pb2.ForgetLookupRequest, _services_pb2.ForgetLookupResponse]  # type: ignore[assignment]
+    """Deletes what is kept of one of the caller's own lookups."""
     GetMemberProof: _aio.UnaryUnaryMultiCallable[_services_pb2.GetMemberProofRequest, _audit_pb2.GetProofResponse]  # type: ignore[assignment]
     """Asks a member's node for the proof that an answer it gave is in its log; passed on untouched."""
 
@@ -115,12 +123,28 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         """Asks every member in the request's audience at once; each node's signed answer comes back untouched, as it arrives."""
 
     @_abc_1.abstractmethod
-    def GetDirectory(
+    def ListLookups(
         self,
-        request: _services_pb2.GetDirectoryRequest,
+        request: _services_pb2.ListLookupsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_services_pb2.GetDirectoryResponse, _abc.Awaitable[_services_pb2.GetDirectoryResponse]]:
-        """The newest trust directory the gateway holds, signed; receivers verify it against their own anchor."""
+    ) -> _typing.Union[_services_pb2.ListLookupsResponse, _abc.Awaitable[_services_pb2.ListLookupsResponse]]:
+        """What the gateway keeps of the caller's own lookups."""
+
+    @_abc_1.abstractmethod
+    def FetchLookup(
+        self,
+        request: _services_pb2.FetchLookupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_services_pb2.SealedReply], _abc.AsyncIterator[_services_pb2.SealedReply]]:
+        """The replies kept of one of the caller's own lookups, late ones among them."""
+
+    @_abc_1.abstractmethod
+    def ForgetLookup(
+        self,
+        request: _services_pb2.ForgetLookupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_services_pb2.ForgetLookupResponse, _abc.Awaitable[_services_pb2.ForgetLookupResponse]]:
+        """Deletes what is kept of one of the caller's own lookups."""
 
     @_abc_1.abstractmethod
     def GetMemberProof(
