@@ -169,7 +169,7 @@ async def _follow(policy: PolicySource) -> None:
 
 @contextlib.contextmanager
 def _kept_fresh(home: MemberHome, directory_source: TufDirectory, publisher: FederationFolder | None) -> Iterator[None]:
-    """Renew what runs out while the block runs: the own certificate, the directory's timestamp where it is published here, the directory."""
+    """Renew what runs out while the block runs: the own certificate, the directory, its timestamp if published here."""
 
     def renew() -> None:
         renew_leaf(home, system_clock())
