@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
 import click
@@ -144,41 +143,41 @@ def serve(home: Path, worker: int | None, listen: str | None) -> None:
     import asyncio
     import os
 
-    from vidfed.cli.terminal import log_to_stderr
     from vidfed.node.config import NodeSection
     from vidfed.security.home import MemberHome
+    from vidfed.security.logs import start_logging
+    from vidfed.wire.counting import counting_in
 
-    log_to_stderr()
     member_home = MemberHome(home)
+    start_logging(member_home, "node")
     section = member_home.section("node", NodeSection)
     count = section.workers or os.cpu_count() or 1
 
     def say(address: str) -> None:
         click.echo(f"node {member_home.member} answers on {address}")
 
-    if worker is None and count > 1:
-        from vidfed.node.workers import Workers, worker_command
-        from vidfed.security.presence import announced
-
-        def announce(address: str) -> None:
-            stack.enter_context(announced(member_home.state_file("serving"), address))
-            say(address)
-
-        with contextlib.ExitStack() as stack:
-            workers = Workers(worker_command("node", "serve", "--home", str(home)), count)
-            asyncio.run(workers.serve(section.listen, announce))
-        return
-
-    from vidfed.node.server import Share
-    from vidfed.node.server import serve as serve_node
-
-    share = None
     if worker is not None:
+        from vidfed.node.server import Share
+        from vidfed.node.server import serve as serve_node
         from vidfed.node.workers import stop_with_parent
 
-        share = Share(worker, listen or section.listen)
         stop_with_parent()
-    asyncio.run(serve_node(member_home, say, share))
+        asyncio.run(serve_node(member_home, say, Share(worker, listen or section.listen)))
+        return
+    with counting_in(member_home.state_file("metrics"), "node"):
+        from vidfed.node.metrics import NodeCollector
+        from vidfed.wire.metrics import serving_metrics
+
+        collector = NodeCollector(member_home, member_home.directory_source())
+        with serving_metrics(section.metrics_listen, collector):
+            if count > 1:
+                from vidfed.node.workers import serve_with_workers
+
+                asyncio.run(serve_with_workers(member_home, count, say))
+            else:
+                from vidfed.node.server import serve as serve_node
+
+                asyncio.run(serve_node(member_home, say))
 
 
 @node.command(cls=COMMAND)

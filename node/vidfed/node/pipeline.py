@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vidfed.index import DistanceError
+from vidfed.node import metrics
 from vidfed.node.errors import BudgetsError, IndexBehindError, IndexBrokenError, RateLimitedError, StoreError
 from vidfed.node.policy import Asker
 from vidfed.security.audit import AuditEntry, AuditLog, Event, LogPosition, Operation
@@ -166,9 +167,19 @@ class LookupPipeline:
         except DirectoryError:  # refused later, signed
             return claimed_peer(leaf_pem)[1].member
 
+    def can_answer(self) -> bool:
+        """Tell whether a question would find a trust directory and an index that equals the records."""
+        try:
+            self.directory_source.current()
+            self.catalogue.check()
+        except (DirectoryError, IndexBehindError, IndexBrokenError, StoreError):
+            return False
+        return True
+
     def busy(self, call: LookupCall, member: str, method: str) -> Envelope:
         """Return the signed refusal to look at a call at all; it is not logged, because nothing was looked at."""
         question = Question(member, _digest_of(call), self.clock(), method, status=Status.BUSY)
+        _count(question)
         return Envelope(ANSWER_TYPE, write_answer_header(self._header(question, b""))).signed_by(self.signer)
 
     def admit(self, call: LookupCall, leaf_pem: bytes, order: ChunkOrder | None = None) -> Question:
@@ -193,7 +204,7 @@ class LookupPipeline:
             return Question(claimed, digest, self.clock(), method, due, status=Status.DIRECTORY_UNAVAILABLE)
         peer = self._peer(directory, leaf_pem)
         question = Question(peer.id, digest, self.clock(), method, due)
-        with _deciding(question):
+        with metrics.admit_seconds.time(), _deciding(question):
             try:
                 credential_envelope, request_envelope = read_call(call)  # step 1
             except MalformedError as error:
@@ -204,7 +215,7 @@ class LookupPipeline:
     def search(self, question: Question) -> None:
         """Do step 10, unless the question is refused already."""
         if question.status is Status.ANSWERED and question.rule is not None:
-            with _deciding(question):
+            with metrics.search_seconds.time(), _deciding(question):
                 question.found, question.written = self._search(question.rule, question)
 
     def conclude(self, question: Question, previous_digest: bytes = b"") -> Envelope:
@@ -212,7 +223,8 @@ class LookupPipeline:
         header = self._header(question, previous_digest)
         core = write_answer_header(header) + question.written
         try:
-            logged = self._log(question, header, core)
+            with metrics.audit_seconds.time():
+                logged = self._log(question, header, core)
             newest = self.audit.latest_checkpoint or self.audit.checkpoint()
         except AuditError as error:
             _log.error("%s; not answering", error)
@@ -220,16 +232,20 @@ class LookupPipeline:
             payload = write_answer_header(self._header(question, previous_digest))
         else:
             payload = with_receipt(core, LogReceipt(logged.position, logged.commitment, newest.text))
-        return Envelope(ANSWER_TYPE, payload).signed_by(self.signer)
+        _count(question)
+        with metrics.sign_seconds.time():
+            return Envelope(ANSWER_TYPE, payload).signed_by(self.signer)
 
     def _peer(self, directory: Directory, leaf_pem: bytes) -> Member:
         """Step 2."""
         try:
             peer = verify_peer(leaf_pem, directory, self.clock())
         except PeerError as error:
+            metrics.unknown_callers.inc()
             _log.warning("refused a caller: %s", error)
             raise UnknownPeerError(str(error)) from None
         if peer.role != NODE_ROLE:
+            metrics.unknown_callers.inc()
             _log.warning("refused a caller: %s of %s is not a node", peer.role, peer.member)
             raise UnknownPeerError("not a node")
         return directory.member(peer.member)
@@ -443,6 +459,16 @@ def _written(found: Found) -> bytes:
 
 def _status_of(error: MalformedError) -> Status:
     return Status.TOO_LARGE if isinstance(error, TooLargeError) else Status.MALFORMED
+
+
+def _count(question: Question) -> None:
+    metrics.lookups.labels(question.status.name).inc()
+    if question.request is None or question.found is None:
+        return
+    metrics.hashes.labels(question.member).inc(question.request.hash_count)
+    metrics.hits.labels(question.member).inc(len(question.found.hits))
+    if question.lane is not None and question.request.header.urgency is not Urgency.ROUTINE:
+        metrics.urgent.labels(question.lane.value).inc()
 
 
 def _stated_purpose(request: LookupRequest) -> Purpose:

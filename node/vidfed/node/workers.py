@@ -18,11 +18,15 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+from vidfed.node.config import NodeSection
+from vidfed.security.presence import announced
 from vidfed.wire.errors import ServeError
 from vidfed.wire.values import DRAIN_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from vidfed.security.home import MemberHome
 
 _START_S = 120.0  # an index may have to be read first
 _PAUSE_S = 1.0  # before a worker that ended is begun anew: one that cannot start must not keep a processor busy
@@ -113,9 +117,16 @@ class Workers:
                     process.kill()
 
 
-def worker_command(*arguments: str) -> list[str]:
-    """Return the command that runs `vidfed` with these arguments in a process of its own."""
-    return [sys.executable, "-m", "vidfed.cli", *arguments]
+async def serve_with_workers(home: MemberHome, count: int, on_ready: Callable[[str], None]) -> None:
+    """Serve a member's node with several processes until SIGTERM or SIGINT; see `Workers.serve`."""
+    with contextlib.ExitStack() as stack:
+
+        def announce(address: str) -> None:
+            stack.enter_context(announced(home.state_file("serving"), address))
+            on_ready(address)
+
+        command = [sys.executable, "-m", "vidfed.cli", "node", "serve", "--home", str(home.folder)]
+        await Workers(command, count).serve(home.section("node", NodeSection).listen, announce)
 
 
 def stop_with_parent() -> None:
