@@ -253,6 +253,13 @@ class LyingGateway(rpc.GatewayServiceServicer):
         for reply in self._lie(sorted(replies, key=lambda reply: reply.member)):
             yield reply
 
+    async def LookupStream(  # noqa: N802
+        self, request_iterator: AsyncIterator[pb.LookupCall], context: grpc.aio.ServicerContext[pb.LookupCall, pb.NodeReply]
+    ) -> AsyncIterator[pb.NodeReply]:
+        async for reply in self._true.LookupStream(request_iterator, context):
+            for told in self._lie([reply]):
+                yield told
+
     async def GetMemberProof(  # noqa: N802
         self, request: pb.GetMemberProofRequest, context: grpc.aio.ServicerContext[pb.GetMemberProofRequest, GetProofResponse]
     ) -> GetProofResponse:

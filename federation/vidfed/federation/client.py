@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 import grpc
 
+from vidfed.federation.client_stream import P, PartStream
 from vidfed.federation.errors import AnswerError, GatewayError, GatewayRefusedError
 from vidfed.federation.outcome import LookupResult, NodeOutcome, Outcome, outcome_of_answer
 from vidfed.federation.receipts import Checked, Receipt, check_proof
@@ -27,10 +28,19 @@ from vidfed.wire import envelope as wire_envelope
 from vidfed.wire.channels import open_channel
 from vidfed.wire.errors import WireError
 from vidfed.wire.lookup import write_request
-from vidfed.wire.values import GATEWAY_GRACE_S, LOOKUP_METHOD, MESSAGE_ID_BYTES, REQUEST_TYPE, FailureKind, LookupRequest, RequestHeader
+from vidfed.wire.values import (
+    GATEWAY_GRACE_S,
+    LOOKUP_METHOD,
+    MESSAGE_ID_BYTES,
+    REQUEST_TYPE,
+    STREAM_METHOD,
+    FailureKind,
+    LookupRequest,
+    RequestHeader,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from vidfed.federation.question import Justification, Part
     from vidfed.security.clock import Clock
@@ -39,6 +49,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 DEFAULT_DEADLINE_S = 20.0
+CHUNK_LIFE_S = 60.0  # no node takes an older one anyway
 _FAILURES = {
     FailureKind.UNREACHABLE.value: Outcome.UNREACHABLE,
     FailureKind.TIMEOUT.value: Outcome.TIMEOUT,
@@ -128,6 +139,50 @@ class FederationClient:
         )
         return LookupResult(part.items, tuple(nodes))
 
+    async def lookup_stream(
+        self, parts: AsyncIterator[P], justification: Justification, *, ask: Sequence[str], on_node: Callable[[P, NodeOutcome], None]
+    ) -> dict[str, NodeOutcome]:
+        """Ask about any number of parts, one after the other, with few of them under way at a time.
+
+        Args:
+            parts: taken as they are needed.
+            justification: why.
+            ask: members to ask.
+            on_node: called with what each node said about each part, verified, as it comes.
+
+        Returns:
+            The members that left the stream before its end, and why; parts of which `on_node` was not told them were not answered.
+
+        Raises:
+            UnknownMemberError: `ask` names somebody who is no member.
+            GatewayError, GatewayRefusedError: the gateway fails or refuses; what `on_node` was told holds all the same.
+        """
+        directory = self._source.current()
+        audience = tuple(directory.member(member).id for member in dict.fromkeys(ask))
+
+        def told(part: P, node: NodeOutcome, receipt: Receipt) -> None:
+            saving.add(save := asyncio.create_task(asyncio.to_thread(receipt.save, self._kit.folder / "receipts")))
+            save.add_done_callback(saving.discard)
+            on_node(part, node)
+
+        saving: set[asyncio.Task[object]] = set()
+        stream = PartStream(
+            self._kit,
+            directory,
+            audience,
+            self._clock,
+            lambda part: self._request(part, justification, audience, directory, CHUNK_LIFE_S, STREAM_METHOD),
+            _failed,
+            told,
+        )
+        try:
+            await stream.run(self._gateway.LookupStream(), parts)
+        except grpc.aio.AioRpcError as error:
+            raise self._gateway_error(error) from None
+        finally:
+            await asyncio.gather(*saving, return_exceptions=True)
+        return stream.left
+
     async def fetch_proof(self, receipt: Receipt) -> Checked:
         """Ask the node for the proof that its log has the answer of a receipt, and check it.
 
@@ -151,7 +206,13 @@ class FederationClient:
         return check_proof(receipt, response, directory)
 
     def _request(
-        self, part: Part, justification: Justification, audience: tuple[str, ...], directory: Directory, deadline_s: float
+        self,
+        part: Part,
+        justification: Justification,
+        audience: tuple[str, ...],
+        directory: Directory,
+        deadline_s: float,
+        method: str = LOOKUP_METHOD,
     ) -> LookupRequest:
         now_ms = self._clock()
         header = RequestHeader(
@@ -161,7 +222,7 @@ class FederationClient:
             message_id=secrets.token_bytes(MESSAGE_ID_BYTES),
             issued_ms=now_ms,
             expires_ms=now_ms + int((deadline_s + GATEWAY_GRACE_S) * SECOND_MS),
-            method=LOOKUP_METHOD,
+            method=method,
             directory_version=directory.version,
             purpose=justification.purpose,
             legal_basis=justification.legal_basis,
@@ -182,9 +243,7 @@ class FederationClient:
         keep: Callable[[Receipt], None],
     ) -> NodeOutcome:
         if reply.WhichOneof("reply") != "answer":
-            outcome = _FAILURES.get(reply.failure.kind, Outcome.PROTOCOL_ERROR)
-            detail = reply.failure.detail if reply.failure.detail.isprintable() else ""
-            return NodeOutcome(reply.member, outcome, detail)
+            return _failed(reply)
         try:
             envelope = wire_envelope.from_message(reply.answer)
             answer = verify_answer(
@@ -210,3 +269,9 @@ class FederationClient:
                 f"the gateway at {self._kit.gateway} cannot be reached: is it running, is this its address, is your kit still valid?"
             )
         return GatewayError(f"the gateway at {self._kit.gateway} failed: {error.code().name}: {error.details()}")
+
+
+def _failed(reply: pb.NodeReply) -> NodeOutcome:
+    """Return what the gateway says of a node that it has no answer from."""
+    outcome = _FAILURES.get(reply.failure.kind, Outcome.PROTOCOL_ERROR)
+    return NodeOutcome(reply.member, outcome, reply.failure.detail if reply.failure.detail.isprintable() else "")

@@ -8,6 +8,7 @@ sent exactly once.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -86,6 +87,28 @@ class NodeState:
     last_failure: str
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A way to a node for a stream.
+
+    Attributes:
+        channel: connected.
+        report: to be called once with what became of it: `good` as in `Breaker.report`.
+        retire: makes the next stream or lookup connect anew.
+    """
+
+    channel: grpc.aio.Channel
+    report: Callable[..., None]
+    retire: Callable[[], None]
+
+
+@dataclass(slots=True)
+class NotOpenError(Exception):
+    """There is no way to a node; `reply` says why to the investigator."""
+
+    reply: pb.NodeReply
+
+
 @dataclass(slots=True)
 class _Node:
     """One member's gates and figures."""
@@ -147,10 +170,7 @@ class Nodes:
         node = self._node(member.id)
         ticket = node.breaker.admit(began_s, urgent=asking.urgent)
         if ticket is None:
-            wait_s = max(1.0, node.breaker.open_until_s - began_s)
-            return _failure(
-                member, FailureKind.BREAKER_OPEN, f"not asked: it kept failing ({node.last_failure}); tried again in {wait_s:.0f} s"
-            )
+            return _left_alone(member, node, began_s)
         good: bool | None = None  # what a lookup that is given up half-way teaches
         try:
             answer = await self._ask_in_time(asking, member, node, began_s + asking.deadline_s)
@@ -169,6 +189,30 @@ class Nodes:
         took_ms = 1000.0 * (loop.time() - began_s)
         node.usual_ms += (took_ms - node.usual_ms) * (_SMOOTHING if node.usual_ms else 1.0)
         return pb.NodeReply(member=member.id, answer=answer)
+
+    async def open(self, asking: Asking, member: Member) -> Opening:
+        """Pass the gates for a stream: breaker and connection. No slot: a stream bounds what is under way at the node itself.
+
+        Raises:
+            NotOpenError: the node is left alone, or not reached by the deadline.
+        """
+        loop = asyncio.get_running_loop()
+        node = self._node(member.id)
+        ticket = node.breaker.admit(loop.time(), urgent=asking.urgent)
+        if ticket is None:
+            raise NotOpenError(_left_alone(member, node, loop.time()))
+        try:
+            channel = await self._connect(asking, member, loop.time() + asking.deadline_s)
+        except _Failed as failed:
+            node.unanswered += 1
+            node.last_failure = failed.kind.code
+            self._report(member, node, ticket, good=failed.good)
+            raise NotOpenError(_failure(member, failed.kind, failed.detail)) from None
+        except BaseException:
+            self._report(member, node, ticket, good=None)
+            raise
+        retire = functools.partial(self._connections.retire, member.id, channel)
+        return Opening(channel, functools.partial(self._report, member, node, ticket), retire)
 
     async def proof(self, request: audit_pb.GetProofRequest, member: Member, directory: Directory) -> audit_pb.GetProofResponse:
         """Fetch a proof from one member's node.
@@ -264,6 +308,11 @@ class Nodes:
     def _slow(self, asking: Asking) -> bool | None:
         """Silence until the deadline is a failure of the node only if it was given time; who is in a hurry harms nobody else."""
         return False if asking.deadline_s >= self._section.breaker_slow_s else None
+
+
+def _left_alone(member: Member, node: _Node, now_s: float) -> pb.NodeReply:
+    wait_s = max(1.0, node.breaker.open_until_s - now_s)
+    return _failure(member, FailureKind.BREAKER_OPEN, f"not asked: it kept failing ({node.last_failure}); tried again in {wait_s:.0f} s")
 
 
 def _failure(member: Member, kind: FailureKind, detail: str) -> pb.NodeReply:

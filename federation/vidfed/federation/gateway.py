@@ -22,6 +22,7 @@ from vidfed.federation.errors import BusyError, UnreachableError
 from vidfed.federation.fanout import Asking, Nodes
 from vidfed.federation.gateway_status import SERVING_FILE, keep_status
 from vidfed.federation.settings import read_gateway_section
+from vidfed.federation.stream import Chunk, relay
 from vidfed.security.audit.member import Checkpointer, open_log, read_audit_section
 from vidfed.security.clock import system_clock
 from vidfed.security.credentials import verify_credential
@@ -36,7 +37,7 @@ from vidfed.wire import envelope as wire_envelope
 from vidfed.wire.channels import SERVER_OPTIONS, run_until_signal, server_credentials
 from vidfed.wire.errors import WireError
 from vidfed.wire.lookup import read_request
-from vidfed.wire.values import GATEWAY_GRACE_S, LOOKUP_METHOD, REQUEST_TYPE, Urgency
+from vidfed.wire.values import GATEWAY_GRACE_S, LOOKUP_METHOD, REQUEST_TYPE, STREAM_METHOD, Urgency
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -100,6 +101,43 @@ class GatewayServicer(rpc.GatewayServiceServicer):
                 _log.error("%s; the answers are not passed on", error)
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "the gateway cannot log and therefore does not pass answers on")
 
+    async def LookupStream(  # noqa: N802 - the name in the .proto
+        self, request_iterator: AsyncIterator[pb.LookupCall], context: grpc.aio.ServicerContext[pb.LookupCall, pb.NodeReply]
+    ) -> AsyncIterator[pb.NodeReply]:
+        """Ask the nodes chunk by chunk; see `stream`."""
+        (leaf_pem,) = context.auth_context()["x509_pem_cert"]
+        with contextlib.ExitStack() as running:
+            try:
+                running.enter_context(self._one_more(self._own_investigator(leaf_pem, self._source.current())))
+                replies = relay(self._chunks(request_iterator, leaf_pem), self.nodes, self._received)
+                async with contextlib.aclosing(replies):
+                    async for reply in replies:
+                        yield reply
+            except (SecurityError, WireError, BusyError) as error:
+                _log.warning("ended a stream of lookups: %s", error)
+                await context.abort(_CODES.get(type(error), grpc.StatusCode.PERMISSION_DENIED), str(error))
+
+    async def _chunks(self, calls: AsyncIterator[pb.LookupCall], leaf_pem: bytes) -> AsyncIterator[Chunk]:
+        """Take each chunk through all steps again: what was trusted when the stream began may not be any more.
+
+        Raises:
+            SecurityError, WireError: a step refuses.
+        """
+        audience: tuple[str, ...] | None = None
+        async for call in calls:
+            directory = self._source.current()
+            envelope, question = await self._admit(call, self._own_investigator(leaf_pem, directory), directory, STREAM_METHOD)
+            if question.header.audience != (audience or question.header.audience):
+                raise PeerError("a chunk is to other members than those before it in its stream")
+            audience = question.header.audience
+            await self._books.asked(question, envelope.digest)
+            call_on = pb.LookupCall(credential=call.credential, request=wire_envelope.to_message(envelope))
+            urgent = question.header.urgency is Urgency.LIFE_AT_RISK
+            yield Chunk(question, envelope.digest, Asking(call_on, directory, self._section.deadline_s, urgent=urgent))
+
+    async def _received(self, chunk: Chunk, reply: pb.NodeReply) -> None:
+        await self._books.received(chunk.question, chunk.digest, reply)
+
     async def GetDirectory(  # noqa: N802 - the name in the .proto
         self, request: pb.GetDirectoryRequest, context: grpc.aio.ServicerContext[pb.GetDirectoryRequest, pb.GetDirectoryResponse]
     ) -> pb.GetDirectoryResponse:
@@ -158,7 +196,9 @@ class GatewayServicer(rpc.GatewayServiceServicer):
             raise PeerError(f"this gateway serves the investigators of {self._home.member} only")
         return peer
 
-    async def _admit(self, call: pb.LookupCall, peer: Peer, directory: Directory) -> tuple[Envelope, LookupRequest]:
+    async def _admit(
+        self, call: pb.LookupCall, peer: Peer, directory: Directory, method: str = LOOKUP_METHOD
+    ) -> tuple[Envelope, LookupRequest]:
         """Steps 2 to 4, and 6: return the envelope with the member's signature added, and what is in it.
 
         Raises:
@@ -167,13 +207,15 @@ class GatewayServicer(rpc.GatewayServiceServicer):
         credential_envelope, request_envelope = wire_envelope.read_call(call)
         try:
             # Signatures take their time: not on the event loop, where every other lookup would wait for them.
-            question = await asyncio.to_thread(self._check, credential_envelope, request_envelope, peer, directory)
+            question = await asyncio.to_thread(self._check, credential_envelope, request_envelope, peer, directory, method)
         except (SecurityError, WireError) as error:
             await self._books.refused(peer.pseudonym, request_envelope.digest, type(error).__name__)
             raise
         return request_envelope.signed_by(self._home.signer), question  # 6
 
-    def _check(self, credential_envelope: Envelope, request_envelope: Envelope, peer: Peer, directory: Directory) -> LookupRequest:
+    def _check(
+        self, credential_envelope: Envelope, request_envelope: Envelope, peer: Peer, directory: Directory, method: str
+    ) -> LookupRequest:
         """Steps 2 to 4."""
         now_ms = self._clock()
         own = directory.member(self._home.member)
@@ -186,7 +228,7 @@ class GatewayServicer(rpc.GatewayServiceServicer):
         header = question.header
         if (header.federation, header.issuer, header.pseudonym) != (directory.federation, own.id, credential.pseudonym):
             raise PeerError("the request names another federation, member or person")
-        if header.method != LOOKUP_METHOD:
+        if header.method != method:
             raise PeerError("the request was signed for another call")
         check_time_window(header.issued_ms, header.expires_ms, now_ms)
         return question
