@@ -9,10 +9,16 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("vidfed", deadline=None)
+settings.load_profile("vidfed")
 
 
 class Ran(NamedTuple):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,17 +12,20 @@ from vidfed.federation.outcome import FoundHit, FoundMatch, LookupResult, NodeOu
 from vidfed.federation.question import Item, split
 from vidfed.index import Algorithm
 from vidfed.wire.errors import Status
-from vidfed.wire.values import AnswerHeader, Hit, IndexState, LookupAnswer, Match, RecordView, Ternary
+from vidfed.wire.values import AnswerHeader, Hit, IndexState, LookupAnswer, Match, RecordView, Searched, Ternary
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 NOW = 1_800_000_000_000
 ITEM = Item("a.jpg", {Algorithm.SHA256: (bytes(32),), Algorithm.PDQ: (bytes(32), b"\x01" * 32)}, ("as it is", "mirrored"))
 BARE = Item("pdq:00", {Algorithm.PDQ: (bytes(32),)})
-ASKED = (Algorithm.SHA256, Algorithm.PDQ)
+ASKED = {Algorithm.SHA256: 0, Algorithm.PDQ: 31}
 WHOLE = [Outcome.MATCH, Outcome.NO_MATCH]
 
 
-def header(status: Status = Status.ANSWERED, searched: tuple[Algorithm, ...] | None = ASKED, detail: str = "") -> AnswerHeader:
-    index = None if searched is None else IndexState(1, NOW, NOW, searched)
+def header(status: Status = Status.ANSWERED, searched: Collection[Algorithm] | None = ASKED, detail: str = "") -> AnswerHeader:
+    index = None if searched is None else IndexState(1, NOW, NOW, tuple(Searched(each, ASKED.get(each, 0)) for each in searched))
     return AnswerHeader("f", "fr", "nl", bytes(32), "m", NOW, status, detail, index)
 
 
@@ -58,6 +63,13 @@ def test_an_answer_that_did_not_search_all_that_was_asked_is_never_no_match(sear
     said = outcome_of_answer("fr", LookupAnswer(header(searched=searched)), [ITEM], ASKED)
     assert said.outcome is Outcome.PARTIAL
     assert said.detail.startswith("not searched: ")
+
+
+def test_an_answer_that_was_searched_less_far_than_asked_is_never_no_match() -> None:
+    index = IndexState(1, NOW, NOW, (Searched(Algorithm.SHA256, 0), Searched(Algorithm.PDQ, 15)))
+    said = outcome_of_answer("fr", LookupAnswer(replace(header(), index=index)), [ITEM], ASKED)
+    assert said.outcome is Outcome.PARTIAL
+    assert said.detail == "PDQ only up to 15 of 31"
     assert not said.outcome.answered
 
 

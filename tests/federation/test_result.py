@@ -13,11 +13,11 @@ from vidfed.federation.question import Item
 from vidfed.federation.result_json import SCHEMA, to_document
 from vidfed.federation.show import show_result
 from vidfed.index import Algorithm
-from vidfed.wire.values import HandlingCode, IndexState, RecordView, Ternary
+from vidfed.wire.values import HandlingCode, IndexState, RecordView, Searched, Ternary
 
 NOW = 1_800_000_000_000
 ITEM = Item("photo.jpg", {Algorithm.PDQ: (bytes(32),)}, notes=("too plain",))
-STATE = IndexState(7, NOW - 3_600_000, NOW, (Algorithm.PDQ,))
+STATE = IndexState(7, NOW - 3_600_000, NOW, (Searched(Algorithm.PDQ, 31),))
 RECORD = RecordView("ref-1", "Tulip", ("tag",), case_reference="C-1", case_contact="desk", handling_code=HandlingCode.H2)
 
 
@@ -90,7 +90,7 @@ def test_what_was_cut_off_and_what_was_noted_is_told() -> None:
 
 
 def test_an_index_that_was_behind_is_told() -> None:
-    behind = IndexState(7, NOW - 7_200_000, NOW - 120_000, (Algorithm.PDQ,))
+    behind = IndexState(7, NOW - 7_200_000, NOW - 120_000, (Searched(Algorithm.PDQ, 31),))
     assert "120 s behind, changed 2 h ago" in shown(result(NodeOutcome("nl", Outcome.NO_MATCH, index=behind)))
 
 
@@ -161,10 +161,16 @@ def test_the_document_has_exactly_the_fields_of_its_schema() -> None:
     (found,) = document["hits"]
     assert set(found) == HIT_KEYS
     assert (found["kind"], found["victim_identified"], found["handling_code"]) == ("near", "unknown", "H2")
-    assert found["matches"] == [{"algorithm": "pdq", "distance": 5, "orientation": "mirrored"}]
+    assert found["matches"] == [{"algorithm": "pdq", "distance": 5, "distance_at_least": 5, "orientation": "mirrored"}]
     nl, fr = document["nodes"]
     assert set(nl) == set(fr) == NODE_KEYS
-    assert nl["index"] == {"version": 7, "changed_ms": NOW - 3_600_000, "current_ms": NOW, "searched": ["pdq"]}
+    assert nl["index"] == {
+        "version": 7,
+        "changed_ms": NOW - 3_600_000,
+        "current_ms": NOW,
+        "searched": [{"algorithm": "pdq", "max_distance": 31}],
+        "records_at_least": 0,
+    }
     assert (fr["outcome"], fr["answered"], fr["index"]) == ("TIMEOUT", False, None)
 
 

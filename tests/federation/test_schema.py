@@ -16,7 +16,7 @@ from vidfed.federation.question import Item
 from vidfed.federation.result_json import SCHEMA, schema, to_document
 from vidfed.index import Algorithm
 from vidfed.wire.errors import Status
-from vidfed.wire.values import HandlingCode, IndexState, RecordView, Ternary
+from vidfed.wire.values import RECORD_BANDS, HandlingCode, IndexState, RecordView, Searched, Ternary
 
 
 def strict(part: object) -> Any:  # noqa: ANN401 - JSON, of any kind
@@ -45,8 +45,14 @@ RECORDS = st.builds(
     case_contact=TEXTS,
     handling_code=st.sampled_from(HandlingCode),
 )
+SEARCHED = st.builds(Searched, st.sampled_from(Algorithm), st.integers(0, 64))
 INDEXES = st.none() | st.builds(
-    IndexState, st.integers(0, 2**64 - 1), st.integers(), st.integers(), st.lists(st.sampled_from(Algorithm), unique=True).map(tuple)
+    IndexState,
+    st.integers(0, 2**64 - 1),
+    st.integers(),
+    st.integers(),
+    st.lists(SEARCHED, max_size=3).map(tuple),
+    st.sampled_from(RECORD_BANDS),
 )
 ITEMS = (Item("a.jpg", {}, notes=("too plain",)), Item("b.jpg", {}))
 

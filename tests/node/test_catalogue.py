@@ -15,6 +15,7 @@ from vidfed.node.errors import IndexBehindError, IndexBrokenError
 from vidfed.node.records import Record
 from vidfed.node.store import RecordStore
 from vidfed.synthetic.memory import columns_of
+from vidfed.wire.values import Searched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +61,7 @@ def find(catalogue: Catalogue, *hashes: Hash, cap: int = 20, patience_s: float =
 def test_an_empty_store_answers_that_it_has_nothing(catalogue: Catalogue) -> None:
     found = find(catalogue, PDQ, SHA)
     assert (found.hits, found.records, found.state.version, found.state.changed_ms) == ((), (), 0, 0)
-    assert found.state.searched == (Algorithm.PDQ, Algorithm.SHA256)
+    assert found.state.searched == (Searched(Algorithm.PDQ, 31), Searched(Algorithm.SHA256, 0))
 
 
 def test_a_new_record_is_found_by_the_next_search(catalogue: Catalogue, store: RecordStore) -> None:
@@ -120,11 +121,11 @@ def test_an_index_that_is_behind_says_so_whether_or_not_there_would_be_a_hit(sto
     catalogue.close()
 
 
-def reopened(store: RecordStore, folder: Path) -> Found:
+def reopened(store: RecordStore, folder: Path, code: bytes = PDQ.code) -> Found:
     catalogue = Catalogue(store, folder, clock)
     catalogue.start()
     try:
-        return find(catalogue, PDQ)
+        return find(catalogue, Hash(Algorithm.PDQ, code))
     finally:
         catalogue.close()
 
@@ -172,18 +173,30 @@ def test_a_damaged_index_is_rebuilt_from_the_store_and_said_in_the_log(
     assert "PDQ index is damaged" in caplog.text
 
 
-def test_a_store_older_than_its_index_is_refused_and_not_searched(store: RecordStore, tmp_path: Path) -> None:
-    store.upsert([Record({Algorithm.PDQ: PDQ.code})], now_ms=NOW)
-    reopened(store, tmp_path / "index")
-    older = RecordStore(tmp_path / "older.db")
-    catalogue = Catalogue(older, tmp_path / "index", clock)
-    catalogue.start()
-    with catalogue._moved:
-        assert catalogue._moved.wait_for(lambda: catalogue._broken is not None, 5)
-    with pytest.raises(IndexBrokenError, match="old copy restored"):
-        find(catalogue, PDQ)
-    catalogue.close()
-    older.close()
+def taken_in(folder: Path, *codes: bytes) -> RecordStore:
+    """A store that got these one after the other."""
+    made = RecordStore(folder / "records.db")
+    for code in codes:
+        made.upsert([Record({Algorithm.PDQ: code})], now_ms=NOW)
+    return made
+
+
+@pytest.mark.parametrize("refilled", [0, 1, 2], ids=["not refilled", "refilled to the same number of changes", "refilled beyond it"])
+def test_a_store_put_back_by_hand_is_not_taken_for_the_one_the_index_followed(refilled: int, tmp_path: Path) -> None:
+    first, lost, again, more = (flipped(PDQ.code, *range(start, start + 64)) for start in (0, 64, 128, 192))
+    file = tmp_path / "records.db"
+    taken_in(tmp_path, first).close()
+    shutil.copyfile(file, tmp_path / "copy.db")
+    newer = taken_in(tmp_path, lost)
+    assert len(reopened(newer, tmp_path / "index", lost).hits) == 1
+    newer.close()
+    shutil.copyfile(tmp_path / "copy.db", file)
+    put_back = taken_in(tmp_path, *(again, more)[:refilled])
+    held = [first, again, more][: refilled + 1]
+    for code in (first, lost, again, more):
+        found = reopened(put_back, tmp_path / "index", code).records
+        assert [record.hashes[Algorithm.PDQ] for record in found] == [code] * (code in held)
+    put_back.close()
 
 
 def test_two_processes_cannot_keep_one_index(catalogue: Catalogue, store: RecordStore, tmp_path: Path) -> None:

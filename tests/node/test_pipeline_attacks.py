@@ -15,7 +15,7 @@ import pytest
 
 from vidfed.index import Algorithm, Hash
 from vidfed.node.pipeline import UnknownPeerError
-from vidfed.node.policy import PolicySection
+from vidfed.node.policy import Limits, Policy
 from vidfed.node.records import Record
 from vidfed.security.clock import DAY_MS, MINUTE_MS
 from vidfed.security.envelope import Envelope, Signature
@@ -440,7 +440,7 @@ def test_distance_out_of_range(
 
 def test_enumeration_by_one_member(federation: MemoryFederation, tmp_path: Path) -> None:
     """The rate limit holds for a member, whoever of its people asks, and for nobody else."""
-    with MemoryNode(federation, "fr", tmp_path, replace(ANSWERING, max_hashes_per_minute=2)) as node:
+    with MemoryNode(federation, "fr", tmp_path, replace(ANSWERING, limits=Limits(hashes_per_minute=2))) as node:
         one, other, of_br = federation.investigator("nl"), federation.investigator("nl", "inv-2"), federation.investigator("br")
         assert status(node, call_for(federation, one)) is Status.ANSWERED
         assert status(node, call_for(federation, other)) is Status.ANSWERED
@@ -461,8 +461,7 @@ def test_an_answer_too_large_for_one_message_is_cut_and_says_so(
     node.hold(*(Record({Algorithm.PDQ: number.to_bytes(32)}, **described) for number in range(600)))  # type: ignore[arg-type]
     items = [Hash(Algorithm.PDQ, (number << 6).to_bytes(32)) for number in range(10)]  # 64 records each are within 6 bits
     request = replace(federation.request(asker, items), columns=columns_of(items))
-    generous = replace(node.pipeline, policy=replace(node.pipeline.policy, max_hits_per_item=50))
-    node.pipeline = generous
+    node.policy.policy = Policy((replace(ANSWERING, max_hits_per_item=50),))
     answer = told(node, call_of(asker.credential, federation.sign(request, asker)))
     assert answer.header.status is Status.ANSWERED
     assert {hit.item for hit in answer.hits} == set(range(10))
@@ -483,7 +482,8 @@ def test_an_answer_that_cannot_be_cut_to_fit_is_refused(node: MemoryNode, federa
 
 
 def test_a_node_with_no_policy_answers_nobody(federation: MemoryFederation, tmp_path: Path) -> None:
-    with MemoryNode(federation, "fr", tmp_path, PolicySection()) as node:
+    with MemoryNode(federation, "fr", tmp_path) as node:
+        node.policy.policy = Policy()
         for member in federation.members:
             answer = told(node, call_for(federation, federation.investigator(member)), peer=member)
             assert answer.header.status is Status.NOT_PERMITTED
@@ -495,7 +495,7 @@ def test_a_purpose_that_is_not_answered(node: MemoryNode, federation: MemoryFede
 
 
 def test_a_member_that_is_not_answered(federation: MemoryFederation, asker: MemoryInvestigator, tmp_path: Path) -> None:
-    with MemoryNode(federation, "fr", tmp_path, replace(ANSWERING, answer_members=("br",))) as node:
+    with MemoryNode(federation, "fr", tmp_path, replace(ANSWERING, members=frozenset({"br"}))) as node:
         assert status(node, call_for(federation, asker)) is Status.NOT_PERMITTED
 
 

@@ -11,6 +11,7 @@ import pytest
 from vidfed.federation.verify import verify_answer
 from vidfed.index import Algorithm, Hash
 from vidfed.node.pipeline import UnknownPeerError
+from vidfed.node.policy import Limits
 from vidfed.node.records import Record
 from vidfed.node.streams import StoppingError
 from vidfed.security.envelope import Envelope
@@ -184,7 +185,7 @@ async def test_long_stream_after_removal(call: Call, federation: MemoryFederatio
 
 async def test_enumeration_by_a_stream(federation: MemoryFederation, asker: MemoryInvestigator, tmp_path: Path) -> None:
     """A refusal after a chunk has its place is one answer among others: the rate is judged anew for each chunk."""
-    with MemoryNode(federation, "fr", tmp_path, replace(ANSWERING, max_hashes_per_minute=2)) as node:
+    with MemoryNode(federation, "fr", tmp_path, replace(ANSWERING, limits=Limits(hashes_per_minute=2))) as node:
         node.hold(Record({KNOWN.algorithm: KNOWN.code}))
         call = Call(node, asker)
         statuses = await call.send(federation.chunks(asker, *PARTS))

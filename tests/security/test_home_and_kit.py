@@ -32,7 +32,6 @@ def config(member: str = "nl", federation: str = "test", directory: str = "trust
         listen="127.0.0.1:0",
         gateway_listen="127.0.0.1:0",
         directory_file=directory,
-        answer_members=["nl"],
     )
 
 

@@ -22,6 +22,7 @@ from vidfed.wire.values import (
     MAX_CODES,
     MAX_MESSAGE_BYTES,
     MAX_TEXT,
+    RECORD_BANDS,
     AnswerHeader,
     HandlingCode,
     HashColumn,
@@ -34,6 +35,7 @@ from vidfed.wire.values import (
     Purpose,
     RecordView,
     RequestHeader,
+    Searched,
     StreamPosition,
     Ternary,
     Urgency,
@@ -49,6 +51,7 @@ int64 = st.integers(-(2**63), 2**63 - 1)
 uint64 = st.integers(0, 2**64 - 1)
 uint32 = st.integers(0, 2**32 - 1)
 algorithms = st.sampled_from(Algorithm)
+searched = st.builds(Searched, algorithms, uint32)
 
 
 @st.composite
@@ -109,7 +112,10 @@ records = st.builds(
     source_grading=texts,
     information_grading=texts,
 )
-matches = st.lists(st.builds(Match, algorithms, uint32, uint32), min_size=1, max_size=3).map(tuple)
+banded = st.builds(
+    lambda algorithm, distance, code, slack: Match(algorithm, distance, code, min(slack, distance)), algorithms, *[uint32] * 3
+)
+matches = st.lists(banded, min_size=1, max_size=3).map(tuple)
 headers = st.builds(
     AnswerHeader,
     federation=texts,
@@ -120,7 +126,7 @@ headers = st.builds(
     answered_ms=int64,
     status=st.just(Status.ANSWERED),
     detail=texts,
-    index=st.none() | st.builds(IndexState, uint64, int64, int64, st.lists(algorithms, max_size=3).map(tuple)),
+    index=st.none() | st.builds(IndexState, uint64, int64, int64, st.lists(searched, max_size=3).map(tuple), st.sampled_from(RECORD_BANDS)),
     sequence=uint32,
     last=st.booleans(),
     previous_digest=st.sampled_from([b"", bytes(32)]),
@@ -189,7 +195,8 @@ def _full_request() -> pb.LookupRequest:
 
 
 def _full_answer() -> pb.LookupAnswer:
-    header = AnswerHeader("f", "nl", "fr", bytes(32), "m", 1, Status.ANSWERED, "d", IndexState(1, 1, 1, (Algorithm.PDQ,)), 1)
+    index = IndexState(1, 1, 1, (Searched(Algorithm.PDQ, 31),), 1_000)
+    header = AnswerHeader("f", "nl", "fr", bytes(32), "m", 1, Status.ANSWERED, "d", index, 1)
     receipt = LogReceipt(7, bytes(32), "note")
     hit = Hit(0, 0, (Match(Algorithm.PDQ, 3, 0),))
     return pb.LookupAnswer.FromString(write_answer(LookupAnswer(header, (RecordView("r", tags=("a",)),), (hit,), (0,), receipt)))
@@ -232,7 +239,8 @@ def test_the_messages_these_attacks_start_from_are_good_and_deep() -> None:
     read_request(REQUEST.SerializeToString())
     read_answer(ANSWER.SerializeToString())
     assert {path for path, _ in nested(REQUEST)} == {"itself", ".header", ".columns", ".stream"}
-    assert {path for path, _ in nested(ANSWER)} == {"itself", ".header", ".header.index", ".records", ".hits", ".hits.matches", ".log"}
+    header = {"itself", ".header", ".header.index", ".header.index.searched"}
+    assert {path for path, _ in nested(ANSWER)} == header | {".records", ".hits", ".hits.matches", ".log"}
 
 
 def changed_request(**header: object) -> bytes:

@@ -257,7 +257,7 @@ class FederationClient:
             return NodeOutcome(reply.member, Outcome.BAD_SIGNATURE, f"the answer {error}; it was not believed")
         header = request.header
         keep(Receipt(header.federation, reply.member, header.issued_ms, header.case_reference, envelope))
-        return outcome_of_answer(reply.member, answer, part.items, [column.algorithm for column in part.columns])
+        return outcome_of_answer(reply.member, answer, part.items, {column.algorithm: column.max_distance for column in part.columns})
 
     def _gateway_error(self, error: grpc.aio.AioRpcError) -> GatewayError | GatewayRefusedError:
         if error.code() in _REFUSALS:

@@ -10,15 +10,15 @@ from enum import Enum, unique
 from typing import TYPE_CHECKING
 
 from vidfed.federation.agreement import SeriesTable, Statement, conflicts
+from vidfed.index import Algorithm
 from vidfed.wire.errors import Status
 from vidfed.wire.values import Ternary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping, Sequence
 
     from vidfed.federation.agreement import Conflict, SharedSeries
     from vidfed.federation.question import Item
-    from vidfed.index import Algorithm
     from vidfed.wire.values import IndexState, LookupAnswer, RecordView
 
 
@@ -78,11 +78,15 @@ _OF_STATUS = {
 
 @dataclass(frozen=True, slots=True)
 class FoundMatch:
-    """How a record matched an item; `orientation` tells how the picture had to be turned, empty for as it is."""
+    """How a record matched an item; `orientation` tells how the picture had to be turned, empty for as it is.
+
+    The true distance lies between `distance - slack` and `distance`: a node may tell bands only.
+    """
 
     algorithm: Algorithm
     distance: int
     orientation: str = ""
+    slack: int = 0
 
     @property
     def exact(self) -> bool:
@@ -183,14 +187,14 @@ class LookupResult:
         return [node for node in self.nodes if not node.outcome.answered]
 
 
-def outcome_of_answer(member: str, answer: LookupAnswer, items: Sequence[Item], asked: Iterable[Algorithm]) -> NodeOutcome:
+def outcome_of_answer(member: str, answer: LookupAnswer, items: Sequence[Item], asked: Mapping[Algorithm, int]) -> NodeOutcome:
     """Return what a verified answer says.
 
     Args:
         member: who answered.
         answer: verified against the question.
         items: the question's items.
-        asked: the algorithms in the question.
+        asked: the algorithms in the question, with the distance asked for.
     """
     header = answer.header
     if header.status is not Status.ANSWERED:
@@ -204,17 +208,30 @@ def outcome_of_answer(member: str, answer: LookupAnswer, items: Sequence[Item], 
             member,
             answer.records[hit.record],
             tuple(
-                FoundMatch(m.algorithm, m.distance, _orientation(items[hit.item], m.algorithm, m.code - starts[m.algorithm][hit.item]))
+                FoundMatch(
+                    m.algorithm, m.distance, _orientation(items[hit.item], m.algorithm, m.code - starts[m.algorithm][hit.item]), m.slack
+                )
                 for m in hit.matches
             ),
         )
         for hit in answer.hits
     )
-    missing = sorted(algorithm.label for algorithm in set(asked) - set(header.index.searched if header.index else ()))
-    if missing:
-        return NodeOutcome(member, Outcome.PARTIAL, f"not searched: {', '.join(missing)}", header.index, hits, answer.truncated_items)
+    if less := _searched_less(header.index, asked):
+        return NodeOutcome(member, Outcome.PARTIAL, less, header.index, hits, answer.truncated_items)
     outcome = Outcome.MATCH if hits else Outcome.NO_MATCH
     return NodeOutcome(member, outcome, "", header.index, hits, answer.truncated_items)
+
+
+def _searched_less(index: IndexState | None, asked: Mapping[Algorithm, int]) -> str:
+    """Say what the node left out of the question; nothing if it searched all of it."""
+    reached = {each.algorithm: each.max_distance for each in index.searched} if index else {}
+    missing = [algorithm.label for algorithm in Algorithm if algorithm in asked.keys() - reached.keys()]
+    nearer = [
+        f"{algorithm.label} only up to {reached[algorithm]} of {asked[algorithm]}"
+        for algorithm in Algorithm
+        if algorithm in reached.keys() & asked.keys() and reached[algorithm] < asked[algorithm]
+    ]
+    return "; ".join(([f"not searched: {', '.join(missing)}"] if missing else []) + nearer)
 
 
 def merge(parts: Sequence[LookupResult]) -> LookupResult:

@@ -48,7 +48,15 @@ def hit_fields(hit: FoundHit) -> dict[str, Any]:
         "item": hit.item,
         "member": hit.member,
         "kind": "exact" if any(match.exact for match in hit.matches) else "near",
-        "matches": [{"algorithm": m.algorithm.value, "distance": m.distance, "orientation": m.orientation or None} for m in hit.matches],
+        "matches": [
+            {
+                "algorithm": match.algorithm.value,
+                "distance": match.distance,
+                "distance_at_least": match.distance - match.slack,
+                "orientation": match.orientation or None,
+            }
+            for match in hit.matches
+        ],
         "reference": record.reference,
         "series": record.series,
         "tags": list(record.tags),
@@ -82,8 +90,13 @@ def _node(node: NodeOutcome) -> dict[str, Any]:
     index = node.index
     state = None
     if index is not None:
-        searched = [algorithm.value for algorithm in index.searched]
-        state = {"version": index.version, "changed_ms": index.changed_ms, "current_ms": index.current_ms, "searched": searched}
+        state = {
+            "version": index.version,
+            "changed_ms": index.changed_ms,
+            "current_ms": index.current_ms,
+            "searched": [{"algorithm": each.algorithm.value, "max_distance": each.max_distance} for each in index.searched],
+            "records_at_least": index.records_at_least,
+        }
     return {
         "member": node.member,
         "outcome": node.outcome.name,

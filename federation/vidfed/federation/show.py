@@ -148,7 +148,8 @@ def _nearest_of_each(matches: tuple[FoundMatch, ...]) -> list[FoundMatch]:
 
 def _near(match: FoundMatch) -> str:
     turned = f", {match.orientation}" if match.orientation else ""
-    return f"near: {match.algorithm.label} {match.distance}{turned}"
+    band = f"{match.distance - match.slack} to " if match.slack else ""
+    return f"near: {match.algorithm.label} {band}{match.distance}{turned}"
 
 
 def _series_and_category(record: RecordView) -> str:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from vidfed.index.algorithms import Algorithm
 
 _logger = logging.getLogger(__name__)
-_FORMAT = 1
+_FORMAT = 2
 _BATCH = 128
 """Queries searched together: what a limit cuts off is cut off after each batch, before it piles up."""
 _MERGE_NICENESS = 15
@@ -96,6 +96,7 @@ class HashIndex:
         self._sequence = 0
         self._generation = 0
         self._source_version = 0
+        self._source_mark = ""
         self._flushed_at: float | None = None
         self._stamp = (0, 0, 0)
         self._merger: threading.Thread | None = None
@@ -205,6 +206,12 @@ class HashIndex:
         self._current()
         return self._source_version
 
+    @property
+    def source_mark(self) -> str:
+        """What the last flush gave to tell this history of the record store from others; empty before."""
+        self._current()
+        return self._source_mark
+
     def stats(self) -> IndexStats:
         """Say how the index is doing."""
         snapshot = self._current()
@@ -290,11 +297,12 @@ class HashIndex:
                 self._start_merging()
             return before - self._snapshot.rows
 
-    def flush(self, source_version: int | None = None) -> None:
+    def flush(self, source_version: int | None = None, source_mark: str | None = None) -> None:
         """Return when everything added and removed so far is on the disk.
 
         Args:
             source_version: The version of the record store that the index has now caught up with, stored in the same step. None keeps it.
+            source_mark: Of the store's history up to that version; the same. None keeps it.
 
         Raises:
             HashInputError: `source_version` is not an integer from 0 on.
@@ -306,14 +314,17 @@ class HashIndex:
         with self._writing:
             self._check_writable()
             version = self._source_version if source_version is None else source_version
-            if self._generation and self._snapshot is self._flushed and version == self._source_version:
+            mark = self._source_mark if source_mark is None else source_mark
+            if self._generation and self._snapshot is self._flushed and (version, mark) == (self._source_version, self._source_mark):
                 return
             self._write_changed()
             flushed_at = time.time()
             needed = self._snapshot.file_names()
-            self._folder.commit(self._manifest(version, flushed_at), [entry for name, entry in self._unsynced.items() if name in needed])
+            unsynced = [entry for name, entry in self._unsynced.items() if name in needed]
+            self._folder.commit(self._manifest(version, mark, flushed_at), unsynced)
             self._unsynced.clear()
-            self._generation, self._source_version, self._flushed_at = self._generation + 1, version, flushed_at
+            self._generation, self._flushed_at = self._generation + 1, flushed_at
+            self._source_version, self._source_mark = version, mark
             self._flushed = self._snapshot
             self._sweep()
 
@@ -381,7 +392,7 @@ class HashIndex:
         self._unsynced[name] = entry = self._folder.write_arrays(name, arrays)
         return entry
 
-    def _manifest(self, version: int, flushed_at: float) -> dict[str, Any]:
+    def _manifest(self, version: int, mark: str, flushed_at: float) -> dict[str, Any]:
         opened = self._snapshot.open.entry
         return {
             "format": _FORMAT,
@@ -389,6 +400,7 @@ class HashIndex:
             "generation": self._generation + 1,
             "sequence": self._sequence,
             "source_version": version,
+            "source_mark": mark,
             "flushed_at": flushed_at,
             "open": opened and opened.to_json(),
             "segments": [
@@ -498,7 +510,8 @@ class HashIndex:
                 arrays = self._folder.read_arrays(open_entry)
                 opened = OpenRows(self._algorithm, arrays["labels"], arrays["codes"].reshape(-1, self._algorithm.code_bytes), open_entry)
         self._sequence, self._generation = manifest["sequence"], manifest["generation"]
-        self._source_version, self._flushed_at = manifest["source_version"], manifest["flushed_at"]
+        self._source_version, self._source_mark = manifest["source_version"], manifest["source_mark"]
+        self._flushed_at = manifest["flushed_at"]
         self._snapshot = self._flushed = Snapshot(tuple(sealed), opened)
 
     def _current(self) -> Snapshot:

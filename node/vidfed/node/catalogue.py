@@ -9,27 +9,30 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vidfed.index import Algorithm, HashError, HashIndex, IndexCorruptError
-from vidfed.node.errors import IndexBehindError, IndexBrokenError, NodeError, StoreError
-from vidfed.wire.values import Hit, IndexState, Match
+from vidfed.node.errors import IndexBehindError, IndexBrokenError, NodeError
+from vidfed.node.store import PERCEPTUAL
+from vidfed.wire.values import RECORD_BANDS, Hit, IndexState, Match, Searched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from vidfed.node.records import Record
-    from vidfed.node.store import Change, RecordStore
+    from vidfed.node.store import Changes, RecordStore
     from vidfed.security.clock import Clock
     from vidfed.wire.values import HashColumn
 
-PERCEPTUAL = tuple(algorithm for algorithm in Algorithm if algorithm.is_perceptual)
-_BATCH = 20_000  # changes applied between two flushes while catching up: a few MB, a fraction of a second
+_BATCH = 50_000  # changes applied between two flushes while catching up: some 20 MB, a second
 _POLL_S = 1.0  # how soon an idle node notices changes by another process; a lookup notices at once
+_NO_RECORD = 0  # rows are numbered from 1
+_COUNTING_SHARE = 100  # counting all records may take one part of so many of the follower's time
 _log = logging.getLogger(__name__)
 
 
@@ -66,6 +69,7 @@ class Catalogue:
 
         Raises:
             HashError: another process keeps the indexes, or they cannot be written.
+            StoreError: the store cannot be read.
         """
         self._store = store
         self._folder = folder
@@ -73,11 +77,15 @@ class Catalogue:
         self._indexes = {algorithm: self._open(algorithm) for algorithm in PERCEPTUAL}
         self._follow_lock = threading.Lock()
         self._moved = threading.Condition()
-        self._version = min(index.source_version for index in self._indexes.values())
-        self._target = self._version
         self._broken: str | None = None
         self._damaged: set[Algorithm] = set()
         self._renewals = 0
+        self._renew_strangers()
+        self._version = min(index.source_version for index in self._indexes.values())
+        self._target = self._version
+        self._band = 0
+        self._counted = -1  # the change at which the records were counted
+        self._count_after_s = 0.0
         self._wake = threading.Event()
         self._stopping = False
         self._follower = threading.Thread(target=self._follow_forever, name="index-follower", daemon=True)
@@ -115,6 +123,7 @@ class Catalogue:
         max_hits_per_item: int,
         patience_s: float = 2.0,
         visible: Callable[[Record], bool] = lambda _record: True,
+        told: Callable[[Match], Match] = lambda match: match,
     ) -> Found:
         """Find every record within each column's distance.
 
@@ -122,6 +131,7 @@ class Catalogue:
             columns: what is asked, checked.
             max_hits_per_item: of more, the nearest are kept and the item is named in `truncated_items`.
             visible: says of each record whether the asker may know of it; one that it may not is as if it did not exist.
+            told: gives what the asker may know of a match; records are ordered by that.
             patience_s: how long to wait for the indexes to catch up with the store.
 
         Raises:
@@ -138,11 +148,13 @@ class Catalogue:
                 matches.setdefault(item, {}).setdefault(record_id, []).append(match)
         if self._renewals != renewals:
             raise IndexBehindError("an index was renewed during the search")  # it may have been searched while it was empty
-        matched = self._store.records(sorted({record_id for found in matches.values() for record_id in found}))
+        # Asked even for no record at all: what is withheld must not show by a question that took one reading more.
+        matched = self._store.records(sorted({record_id for found in matches.values() for record_id in found}) or [_NO_RECORD])
         records = {record_id: record for record_id, record in matched.items() if visible(record)}
-        hits, truncated = _rank(matches, records, max_hits_per_item)
+        hits, truncated = _rank(matches, records, told, max_hits_per_item)
         order = {record_id: position for position, record_id in enumerate(dict.fromkeys(record_id for _, record_id, _ in hits))}
-        state = IndexState(version, changed_ms, self._clock(), tuple(column.algorithm for column in columns))
+        searched = tuple(Searched(column.algorithm, column.max_distance) for column in columns)
+        state = IndexState(version, changed_ms, self._clock(), searched, self._band)
         return Found(
             state,
             tuple(records[record_id] for record_id in order),
@@ -201,21 +213,19 @@ class Catalogue:
         """Apply one batch of changes; return whether there may be more."""
         with self._follow_lock:
             while self._damaged:
-                self._renew(self._damaged.pop())
+                self._renew(self._damaged.pop(), "is damaged")
+            self._renew_strangers()
             target, _ = self._store.version()
-            if target < self._version:
-                raise StoreError(
-                    f"the record store is at change {target}, older than its index at {self._version}: was an old copy restored?"
-                )
             changes = self._store.changes_after(self._version, limit=_BATCH)
-            if not changes:
+            if not changes.versions:
+                self._count()
                 self._report(broken=None)
                 return False
-            reached = changes[-1].version
+            reached = changes.versions[-1]
             for algorithm, index in self._indexes.items():
                 if index.source_version < reached:
                     _apply(index, algorithm, changes)
-                    index.flush(source_version=reached)
+                    index.flush(source_version=reached, source_mark=changes.mark)
             with self._moved:
                 self._version = reached
                 self._target = max(target, self._version)
@@ -224,6 +234,17 @@ class Catalogue:
             if target > self._version:
                 _log.info("search index: %d of %d changes applied", self._version, target)
             return self._version < target and not self._stopping
+
+    def _count(self) -> None:
+        """Count the records for the band that answers tell: seconds with many millions, so not after every change."""
+        started_s = time.monotonic()
+        if self._counted == self._version or started_s < self._count_after_s:
+            return
+        records = self._store.state().records
+        self._counted = self._version
+        self._band = max(band for band in RECORD_BANDS if band <= records)
+        finished_s = time.monotonic()
+        self._count_after_s = finished_s + _COUNTING_SHARE * (finished_s - started_s)
 
     def _report(self, *, broken: str | None) -> None:
         with self._moved:
@@ -239,40 +260,47 @@ class Catalogue:
             HashIndex.discard(path)
             return HashIndex.open(path, algorithm)
 
-    def _renew(self, algorithm: Algorithm) -> None:
-        """Throw away an index that turned out to be damaged while in use, and start again from an empty one."""
-        _log.warning("%s index is damaged; rebuilding it from the record store", algorithm.label)
+    def _renew_strangers(self) -> None:
+        """Start anew with every index that followed another history than the store has: an old copy was put back, or another store."""
+        marks = {version: self._store.mark(version) for version in {index.source_version for index in self._indexes.values()}}
+        for algorithm, index in list(self._indexes.items()):
+            if marks[index.source_version] != index.source_mark:
+                self._renew(algorithm, "followed another history than the record store has: was an old copy put back?")
+
+    def _renew(self, algorithm: Algorithm, why: str) -> None:
+        """Throw away an index and start again from an empty one."""
+        _log.warning("%s index %s; rebuilding it from the record store", algorithm.label, why)
         with self._moved:
             self._renewals += 1
-            self._version = 0  # until it is rebuilt, nothing can be said about what is not found
+            self._version = self._target = 0  # until it is rebuilt, nothing can be said about what is not found
         with contextlib.suppress(HashError):
             self._indexes[algorithm].close()
         HashIndex.discard(self._folder / algorithm.value)
         self._indexes[algorithm] = HashIndex.open(self._folder / algorithm.value, algorithm)
 
 
-def _apply(index: HashIndex, algorithm: Algorithm, changes: Sequence[Change]) -> None:
+def _apply(index: HashIndex, algorithm: Algorithm, changes: Changes) -> None:
     """Bring one index from before these changes to after them. Applying them twice gives the same.
 
     A search meanwhile finds a changed record by its old code or its new one, never by neither.
     """
-    latest = {change.record_id: change.codes.get(algorithm) for change in changes}
-    present = {record_id: code for record_id, code in latest.items() if code is not None}
-    gone = latest.keys() - present.keys()
-    if present:
-        codes = np.frombuffer(b"".join(present.values()), dtype=np.uint8).reshape(len(present), algorithm.code_bytes)
-        index.put(np.fromiter(present, dtype=np.int64, count=len(present)), codes)
-    index.remove(np.fromiter(gone, dtype=np.int64, count=len(gone)))
+    column = changes.codes[algorithm]
+    ids = np.array(changes.record_ids, dtype=np.int64)
+    present = np.fromiter((code is not None for code in column), dtype=np.bool_, count=len(ids))
+    if present.any():
+        codes = np.frombuffer(b"".join(filter(None, column)), dtype=np.uint8).reshape(-1, algorithm.code_bytes)
+        index.put(ids[present], codes)
+    index.remove(ids[~present])
 
 
 def _rank(
-    matches: Mapping[int, Mapping[int, list[Match]]], records: Mapping[int, Record], cap: int
+    matches: Mapping[int, Mapping[int, list[Match]]], records: Mapping[int, Record], told: Callable[[Match], Match], cap: int
 ) -> tuple[list[tuple[int, int, list[Match]]], list[int]]:
     """Order each item's records by nearness (exact first), keep `cap` of them, and name the items that had more."""
     hits: list[tuple[int, int, list[Match]]] = []
     truncated: list[int] = []
     for item in sorted(matches):
-        known = [(record_id, found) for record_id, found in matches[item].items() if record_id in records]
+        known = [(record_id, [told(match) for match in found]) for record_id, found in matches[item].items() if record_id in records]
         known.sort(key=lambda entry: (min(_nearness(match) for match in entry[1]), entry[0]))
         if len(known) > cap:
             truncated.append(item)

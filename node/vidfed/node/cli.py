@@ -9,6 +9,7 @@ import click
 from vidfed.cli.terminal import HELP, note, print_json, progress
 from vidfed.node.cli_files import backup, export, import_, migrate, restore, scales
 from vidfed.node.cli_options import COMMAND, HOME, JSON, described, said
+from vidfed.node.cli_policy import policy
 from vidfed.node.cli_records import records
 
 
@@ -45,8 +46,10 @@ def init(
     The file member.json in it goes to the federation's administrators, who add it to the trust directory.
     """
     from vidfed.node.config import render_config
+    from vidfed.node.policy_file import POLICY_FILE, render_policy
     from vidfed.node.store import RecordStore
     from vidfed.security.directory import Anchor
+    from vidfed.security.files import write_whole
     from vidfed.security.home import create_home
 
     root = Anchor.load(anchor)
@@ -58,9 +61,9 @@ def init(
         listen=listen or f"0.0.0.0:{endpoint.rpartition(':')[2]}",
         gateway_listen=gateway_listen,
         directory_file=str(directory.absolute()) if directory else "trust/directory.json",
-        answer_members=answer_members,
     )
     home = create_home(folder, config=config, endpoint=endpoint, anchor=root)
+    write_whole(folder / POLICY_FILE, render_policy(answer_members).encode())
     RecordStore(folder / "store/records.db").close()
     note(f"Made {folder} for member {member} of federation {root.federation}.")
     note(f"  signing key   {home.signer.public.key_id}  (read it to the administrators over the phone)")
@@ -68,7 +71,7 @@ def init(
     note("Next:")
     note(f"  1. hand {folder / 'member.json'} to the federation's administrators, who add it to the trust directory")
     if not answer_members:
-        note("  2. say in [policy] answer_members whom this node answers; so far nobody")
+        note(f"  2. say in {folder / POLICY_FILE} whom this node answers; so far nobody")
     note(f"  {2 if answer_members else 3}. vidfed node ingest PICTURES --home {folder} ..., then: vidfed node serve --home {folder}")
 
 
@@ -157,5 +160,5 @@ def status(home: Path, as_json: bool) -> None:
             click.echo(f"{label:<16} {value}")
 
 
-for _command in (import_, export, records, scales, backup, restore, migrate):
+for _command in (import_, export, records, policy, scales, backup, restore, migrate):
     node.add_command(_command)

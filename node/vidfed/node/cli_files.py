@@ -35,6 +35,7 @@ _LIST_ALGORITHMS = ("md5", "sha1", "sha256", "pdq", "phash", "dhash", "ahash", "
     type=click.Path(path_type=Path, dir_okay=False),
     help="Digests that must not become records: a list, a CSV, or an NSRL RDSv3 database; may be repeated.",
 )
+@click.option("--overwrite", is_flag=True, help="Let the files overrule what was edited by hand.")
 @click.option("--accept-exclusions", is_flag=True, help="Go on although most entries are in the known-good set.")
 @click.option(
     "--max-repeats", default=100, show_default=True, type=click.IntRange(2, 255), help="Unrelated items that may share one perceptual hash."
@@ -59,6 +60,7 @@ def import_(
     scale: str | None,
     leave_out: tuple[str, ...],
     known_good: tuple[Path, ...],
+    overwrite: bool,
     accept_exclusions: bool,
     max_repeats: int,
     report_path: Path | None,
@@ -92,6 +94,7 @@ def import_(
         leave_out=frozenset(leave_out),
         review_after_days=member_home.section("store", StoreSection).review_after_days,
         max_repeats=max_repeats,
+        overwrite=overwrite,
         accept_exclusions=accept_exclusions,
         dry_run=dry_run,
     )
@@ -132,6 +135,7 @@ def _print_report(report: ImportReport, *, dry_run: bool) -> None:
     more = {
         "entries about an item already named in this file": counts.repeated,
         "of those say otherwise; the first was kept": counts.disagreeing,
+        "say otherwise than what was edited by hand; the edit was kept (--overwrite takes the file's word)": counts.kept_edits,
         "taken back by the source": counts.retracted,
         "retracted here and left so": counts.kept_retracted,
         "perceptual hashes refused as a tool's filler": counts.refused_codes,

@@ -92,9 +92,9 @@ def show(reference: str, home: Path, hashes: bool, as_json: bool) -> None:
 @HOME
 def edit(reference: str, home: Path, as_json: bool, clear: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401 - texts
     """Change what is known of a record. Members asked from now on are told the new."""
-    from vidfed.node.bulk import empty_columns
     from vidfed.node.journal import Operation
     from vidfed.node.life import edit as edit_record
+    from vidfed.node.matching import empty_columns
 
     empty = empty_columns()
     values = {name: empty[name] for name in clear} | said(options)

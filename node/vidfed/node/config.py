@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vidfed.security.home import config_text
-from vidfed.wire.values import Purpose
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from vidfed.security.home import MemberHome
@@ -90,16 +88,6 @@ breaker_open_s = 15.0
 breaker_open_max_s = 300.0
 breaker_slow_s = 5.0
 
-[policy]
-# Members whose lookups are answered. Empty means nobody, this member included.
-answer_members = {answer_members}
-# Purposes that are answered; known: {known_purposes}.
-purposes = {purposes}
-# For each member; a picture is asked with 13 hashes.
-max_hashes_per_minute = 600000
-# Of more records for one picture, the nearest are told and the answer says that there are more.
-max_hits_per_item = 20
-
 [audit]
 # How often the log's state is signed while it grows, and how often the other members are asked to cosign it.
 checkpoint_every_s = 10.0
@@ -118,7 +106,6 @@ def render_config(
     listen: str,
     gateway_listen: str,
     directory_file: str,
-    answer_members: Sequence[str],
 ) -> str:
     """Return the text of a new `vidfed.toml`."""
     return _TEMPLATE.format(
@@ -129,7 +116,4 @@ def render_config(
         directory_file=config_text(directory_file),
         listen=config_text(listen),
         gateway_listen=config_text(gateway_listen),
-        answer_members=config_text(list(answer_members)),
-        known_purposes=", ".join(purpose.code for purpose in Purpose),
-        purposes=config_text([purpose.code for purpose in Purpose if purpose is not Purpose.SELF_TEST]),
     )

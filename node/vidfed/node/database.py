@@ -7,6 +7,7 @@ follows them misses none. Readers never wait.
 from __future__ import annotations
 
 import contextlib
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from vidfed.node.errors import StoreError
-from vidfed.node.schema import REVISION, metadata
+from vidfed.node.schema import REVISION, commits, metadata, records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -121,6 +122,8 @@ class Database:
                         lock = "LOCK TABLE records IN SHARE ROW EXCLUSIVE MODE" if tables_exist else None
                         connection.exec_driver_sql(lock or f"SELECT pg_advisory_xact_lock({_CREATION_LOCK})")
                     yield connection
+                    if tables_exist:
+                        _mark_history(connection)
         except sa.exc.SQLAlchemyError as error:
             raise StoreError(f"{self.name}: {_cause(error)}; nothing was changed") from None
 
@@ -137,6 +140,14 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+def _mark_history(connection: sa.Connection) -> None:
+    """Give the versions that this transaction has given a mark of their own."""
+    last = connection.execute(sa.select(sa.func.max(records.c.version))).scalar()
+    marked = connection.execute(sa.select(sa.func.max(commits.c.version))).scalar()
+    if last is not None and last != marked:
+        connection.execute(sa.insert(commits).values(version=last, mark=secrets.token_hex(8)))
 
 
 def _postgresql(url: str) -> sa.Engine:

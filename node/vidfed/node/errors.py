@@ -3,6 +3,9 @@
 NodeError
 ├── StoreError         the record store cannot be opened, read or written
 ├── ImportFileError    a file to import is not what it should be
+├── PolicyError        the policy file is not what it should be
+├── RateLimitedError   a member's budget is spent
+├── BudgetsError       it cannot be known what was spent
 ├── ScaleError         a table of category scales is not what it should be (in scales)
 ├── IndexBehindError   the index does not equal the store yet
 └── IndexBrokenError   the index cannot be used at all
@@ -21,6 +24,18 @@ class StoreError(NodeError):
 
 class ImportFileError(NodeError):
     """A file to import is not what it should be."""
+
+
+class PolicyError(NodeError):
+    """The policy file is not what it should be; it changes nothing."""
+
+
+class RateLimitedError(NodeError):
+    """A member's budget is spent. The message may be told to whoever asks."""
+
+
+class BudgetsError(NodeError):
+    """It cannot be known what was spent of a budget; nothing may be answered."""
 
 
 class IndexBehindError(NodeError):

@@ -51,6 +51,7 @@ class ImportOptions:
         leave_out: raw categories whose entries are not taken in.
         review_after_days: sets the review date of new records; 0: none.
         max_repeats: see `vidfed.node.bulk`.
+        overwrite: the file's word overrules what was edited by hand.
         accept_exclusions: take the file in even if most of it is in the known-good set.
         dry_run: do everything, then undo it.
     """
@@ -64,6 +65,7 @@ class ImportOptions:
     leave_out: frozenset[str] = frozenset()
     review_after_days: int = 0
     max_repeats: int = MAX_REPEATS
+    overwrite: bool = False
     accept_exclusions: bool = False
     dry_run: bool = False
 
@@ -101,6 +103,7 @@ class ImportReport:
             "unchanged": counts.unchanged,
             "repeated": counts.repeated,
             "disagreeing": counts.disagreeing,
+            "kept_edits": counts.kept_edits,
             "retracted": counts.retracted,
             "kept_retracted": counts.kept_retracted,
             "refused_perceptual_hashes": counts.refused_codes,
@@ -192,6 +195,7 @@ class _Run:
             max_repeats=options.max_repeats,
             on_note=note,
             source_rules=file.format == "ncmec",
+            overwrite=options.overwrite,
         )
         chosen = _Filter(options, self._known_good, report, log)
         state = State()

@@ -5,6 +5,7 @@ Retraction keeps the row as a tombstone that lookups do not find. Erasure emptie
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,13 +14,15 @@ import sqlalchemy as sa
 from vidfed.formats.values import text
 from vidfed.index import Algorithm, Hash
 from vidfed.node import schema
-from vidfed.node.bulk import empty_columns
 from vidfed.node.errors import StoreError
-from vidfed.node.store import to_column, to_record
+from vidfed.node.matching import empty_columns
+from vidfed.node.records import to_column
+from vidfed.node.store import to_record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from vidfed.node.policy import Rule
     from vidfed.node.records import Record
     from vidfed.node.store import RecordStore
 
@@ -128,8 +131,28 @@ def kept_record(store: RecordStore, reference: str) -> Kept:
     return next(kept_records(store, Wanted(state="all"), after=number - 1))
 
 
+def unknown_words(store: RecordStore, rule: Rule) -> Iterator[str]:
+    """Yield for the operator what a rule names that no live record has: perhaps a typo.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    live = _STATE["live"]
+    with store.database.reading() as connection:
+        series = {each.strip().casefold() for (each,) in connection.execute(sa.select(_table.c.series).where(live).distinct())}
+        lists = connection.execute(sa.select(_table.c.tags).where(live).distinct()) if rule.withheld_tags else ()
+        tags = {tag.strip().casefold() for (each,) in lists for tag in json.loads(each)}
+        scales = {each for (each,) in connection.execute(sa.select(_table.c.category_scale).where(live).distinct())}
+    for name in sorted(rule.withheld_series - series):
+        yield f"rule {rule.name}: withheld_series: no record is of the series {name!r}"
+    for name in sorted(rule.withheld_tags - tags):
+        yield f"rule {rule.name}: withheld_tags: no record has the tag {name!r}"
+    for name in sorted({category.scale for category in rule.categories or ()} - scales):
+        yield f"rule {rule.name}: categories: no record has a category of the scale {name!r}"
+
+
 def edit(store: RecordStore, reference: str, values: Mapping[str, object], *, now_ms: int) -> Kept:
-    """Set fields of a record, also to empty.
+    """Set fields of a record, also to empty. Imports leave them from then on, unless told to overwrite.
 
     Args:
         store: the store.
@@ -141,7 +164,7 @@ def edit(store: RecordStore, reference: str, values: Mapping[str, object], *, no
         StoreError: there is no such record, or it was erased.
     """
     columns = {name: to_column(value) for name, value in values.items()}
-    return _change(store, reference, columns, now_ms=now_ms)
+    return _change(store, reference, columns, now_ms=now_ms, edited=values)
 
 
 def retract(store: RecordStore, reference: str, reason: str, *, now_ms: int) -> Kept:
@@ -179,15 +202,16 @@ def erase(store: RecordStore, reference: str, *, now_ms: int) -> Kept:
     return kept
 
 
-def _change(store: RecordStore, reference: str, columns: Mapping[str, object], *, now_ms: int) -> Kept:
+def _change(store: RecordStore, reference: str, columns: Mapping[str, object], *, now_ms: int, edited: Iterable[str] = ()) -> Kept:
     with store.database.writing() as connection:
-        found = connection.execute(sa.select(_table.c.erased_ms).where(_table.c.reference == reference)).first()
+        found = connection.execute(sa.select(_table.c.erased_ms, _table.c.edited).where(_table.c.reference == reference)).first()
         if found is None:
             raise StoreError(f"no record has the reference {reference!r:.60}")
         if found.erased_ms is not None:
             raise StoreError(f"record {reference} was erased; nothing of it is left to change")
         last = connection.execute(sa.select(sa.func.max(_table.c.version))).scalar_one()
-        values = dict(columns) | {"version": last + 1, "changed_ms": now_ms}
+        values = {"version": last + 1, "changed_ms": now_ms, "edited": ",".join(sorted({*filter(None, found.edited.split(",")), *edited}))}
+        values |= columns
         connection.execute(sa.update(_table).where(_table.c.reference == reference).values(values))
     return kept_record(store, reference)
 

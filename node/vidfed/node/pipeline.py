@@ -8,8 +8,8 @@
     the next one of its stream
  6. time window, then replay
  7. purpose, legal basis, offence type and case reference are stated
- 8. policy for this member and purpose; distances allowed
- 9. rate limit
+ 8. policy for this member, the person's roles and the purpose; distances allowed
+ 9. what the member has left of its budgets
 10. search
 11. audit entry, durable before the reply
 12. sign the answer
@@ -25,7 +25,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vidfed.index import DistanceError
-from vidfed.node.errors import IndexBehindError, IndexBrokenError, StoreError
+from vidfed.node.errors import BudgetsError, IndexBehindError, IndexBrokenError, RateLimitedError, StoreError
+from vidfed.node.policy import Asker
 from vidfed.security.audit import AuditEntry, AuditLog, Event, LogPosition, Operation
 from vidfed.security.credentials import Credential, verify_credential
 from vidfed.security.envelope import Envelope
@@ -57,19 +58,21 @@ from vidfed.wire.values import (
     LookupAnswer,
     LookupRequest,
     Purpose,
+    Urgency,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from vidfed.node.catalogue import Catalogue, Found
-    from vidfed.node.policy import HashRates, Policy
+    from vidfed.node.policy import PolicySource, Rule
+    from vidfed.node.rates import Budgets, Lane
     from vidfed.security.clock import Clock
     from vidfed.security.directory import Directory, DirectorySource, Member
     from vidfed.security.keys import Signer
     from vidfed.v1.services_pb2 import LookupCall
     from vidfed.wire.stream import ChunkOrder
-    from vidfed.wire.values import RequestHeader
+    from vidfed.wire.values import HashColumn, RequestHeader
 
 _log = logging.getLogger(__name__)
 _FOUND_BYTES = MAX_MESSAGE_BYTES - 80 * 1024  # room for the header and the log's receipt with its cosigned checkpoint
@@ -99,6 +102,7 @@ class Question:
         method: which call it came by.
         sequence, last: its place among the answers of its call; a refusal before the question's own place is known is the last answer.
         status, detail: how it is disposed of.
+        rule, columns, lane: by which rule, about what of it, and from which budget it may be answered.
     """
 
     member: str
@@ -111,6 +115,9 @@ class Question:
     detail: str = ""
     request: LookupRequest | None = None
     credential: Credential | None = None
+    rule: Rule | None = None
+    columns: tuple[HashColumn, ...] = ()
+    lane: Lane | None = None
     found: Found | None = None
 
 
@@ -126,8 +133,8 @@ class LookupPipeline:
     signer: Signer
     directory_source: DirectorySource
     catalogue: Catalogue
-    policy: Policy
-    rates: HashRates
+    policy: PolicySource
+    budgets: Budgets
     replay: ReplayMemory
     audit: AuditLog
     clock: Clock
@@ -192,9 +199,9 @@ class LookupPipeline:
 
     def search(self, question: Question) -> None:
         """Do step 10, unless the question is refused already."""
-        if question.status is Status.ANSWERED and question.request is not None:
+        if question.status is Status.ANSWERED and question.rule is not None:
             with _deciding(question):
-                question.found = self._search(question.request, question)
+                question.found = self._search(question.rule, question)
 
     def conclude(self, question: Question, previous_digest: bytes = b"") -> Envelope:
         """Do steps 11 and 12, and return the signed answer. `previous_digest` is that of the answer before it in its stream."""
@@ -260,16 +267,33 @@ class LookupPipeline:
         # Step 7.
         purpose = _stated_purpose(request)
         # Step 8.
-        if reason := self.policy.refusal(peer.id, purpose):
-            raise _RefusalError(Status.NOT_PERMITTED, "", reason)
+        policy, asker = self.policy.current(), Asker(peer.id, frozenset(credential.roles), purpose)
+        rule = policy.decide(asker)
+        if rule is None:
+            raise _RefusalError(Status.NOT_PERMITTED, "", policy.refusal(asker))
         try:
             for column in request.columns:
                 column.algorithm.check_distance(column.max_distance)
         except DistanceError as error:
             raise _RefusalError(Status.NOT_PERMITTED, str(error)) from None
+        question.rule, question.columns = rule, rule.limit(request.columns)
+        if not question.columns:
+            raise _RefusalError(Status.NOT_PERMITTED, "none of these hash algorithms", f"rule {rule.name} allows none of the algorithms")
         # Step 9.
-        if not self.rates.spend(peer.id, request.hash_count, now_ms):
-            raise _RefusalError(Status.RATE_LIMITED, f"more than {self.policy.max_hashes_per_minute} hashes in a minute")
+        question.lane = self._spend(rule, peer, request, now_ms)
+
+    def _spend(self, rule: Rule, peer: Member, request: LookupRequest, now_ms: int) -> Lane:
+        lookups = 1 if request.stream is None or request.stream.number == 0 else 0
+        urgent = request.header.urgency is Urgency.LIFE_AT_RISK
+        try:
+            return self.budgets.spend(
+                peer.id, rule.name, rule.limits, lookups=lookups, hashes=request.hash_count, now_ms=now_ms, urgent=urgent
+            )
+        except RateLimitedError as error:
+            raise _RefusalError(Status.RATE_LIMITED, str(error)) from None
+        except BudgetsError as error:
+            _log.error("%s; not answering", error)
+            raise _RefusalError(Status.INTERNAL_ERROR, "", str(error)) from None
 
     def _count_once(self, header: RequestHeader, peer: Member, now_ms: int) -> None:
         try:
@@ -296,10 +320,12 @@ class LookupPipeline:
         if self.member not in header.audience:
             raise _RefusalError(Status.WRONG_AUDIENCE, f"the request is not addressed to {self.member}")
 
-    def _search(self, request: LookupRequest, question: Question) -> Found:
-        cap = self.policy.max_hits_per_item
+    def _search(self, rule: Rule, question: Question) -> Found:
+        cap = rule.max_hits_per_item
         try:
-            found = self.catalogue.search(request.columns, max_hits_per_item=cap, visible=lambda record: record.visible_to(question.member))
+            found = self.catalogue.search(
+                question.columns, max_hits_per_item=cap, visible=lambda record: rule.tells(question.member, record), told=rule.tell
+            )
         except IndexBehindError as error:
             raise _RefusalError(Status.STALE_INDEX, "", str(error)) from None
         except (IndexBrokenError, StoreError) as error:
@@ -341,6 +367,8 @@ class LookupPipeline:
         }
         if request is not None and request.stream is not None:
             details |= {"stream": request.stream.stream_id.hex(), "chunk": request.stream.number}
+        if stated is not None and stated.urgency is not Urgency.ROUTINE:
+            details |= {"urgency": stated.urgency.code, "budget": question.lane.value if question.lane else ""}
         return self.audit.append(
             AuditEntry(
                 time_ms=answer.header.answered_ms,

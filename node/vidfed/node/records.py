@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from vidfed.index import Algorithm, Hash
 from vidfed.wire.values import HandlingCode, RecordView, Ternary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Which hash says that two rows speak of the same item: the strongest one both carry.
-_IDENTITY_ORDER = (
-    Algorithm.SHA256,
-    Algorithm.SHA1,
-    Algorithm.MD5,
-    Algorithm.PDQ,
-    Algorithm.PHOTODNA,
-    Algorithm.PHASH,
-    Algorithm.DHASH,
-    Algorithm.AHASH,
-    Algorithm.WHASH,
-)
+    from vidfed.index import Algorithm
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +51,6 @@ class Record:
     source_id: str = ""
     review_ms: int | None = None
     reference: str = field(default_factory=lambda: secrets.token_hex(8))
-
-    @property
-    def identity(self) -> str:
-        """The hash by which this item is recognised when it is imported again, as `algorithm:text`."""
-        strongest = next(algorithm for algorithm in _IDENTITY_ORDER if algorithm in self.hashes)
-        return str(Hash(strongest, self.hashes[strongest]))
 
     def visible_to(self, member: str) -> bool:
         """Return whether the owner lets this member know of it at all; to others it looks like no hit."""
@@ -109,3 +92,16 @@ class Sharing:
     def allows(self, member: str) -> bool:
         """Return whether this member may see the record."""
         return (member in self.members) is self.listed
+
+
+_NUMBERS: dict[object, int] = {each: each.value for kind in (Ternary, HandlingCode) for each in kind}
+
+
+def to_column(value: object) -> object:
+    """Return the form in which the store keeps a field's value; a value in that form stays as it is."""
+    kind = type(value)
+    if kind is str or kind is int:
+        return value
+    if kind is tuple:
+        return json.dumps(value, ensure_ascii=False)
+    return _NUMBERS[value] if kind is Ternary or kind is HandlingCode else value

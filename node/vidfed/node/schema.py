@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from vidfed.index import Algorithm
 
-REVISION = "0002"
+REVISION = "0003"
 """The newest file in migrations/versions; a test keeps them equal."""
 
 metadata = sa.MetaData()
@@ -57,6 +57,7 @@ records = sa.Table(
     sa.Column("information_grading", sa.String, nullable=False),
     sa.Column("sharing", sa.String, nullable=False),
     sa.Column("source_id", sa.String, nullable=False),
+    sa.Column("edited", sa.String, nullable=False, server_default=""),  # names of the fields set by hand, with commas: imports leave them
     sa.Column("review_ms", sa.BigInteger),
     sa.Column("import_id", sa.BigInteger),
     sa.Column("created_ms", sa.BigInteger, nullable=False),
@@ -71,6 +72,15 @@ for _name in ("md5", "sha1", "sha256", "likeness", "review_ms"):
     sa.Index(f"records_{_name}", records.c[_name], sqlite_where=_present, postgresql_where=_present)
 _numbered = records.c.source_id != ""
 sa.Index("records_source_id", records.c.source_id, sqlite_where=_numbered, postgresql_where=_numbered)
+
+commits = sa.Table(
+    "commits",
+    metadata,
+    # One row for each transaction that changed records: the last version it gave, and a random mark. Two stores with the same mark at a
+    # version have the same history up to it; a store put back from a copy and changed since has not.
+    sa.Column("version", _BIG, primary_key=True, autoincrement=False),
+    sa.Column("mark", sa.String, nullable=False),
+)
 
 refused_codes = sa.Table(
     "refused_codes",

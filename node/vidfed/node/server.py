@@ -16,7 +16,8 @@ from vidfed.node.catalogue import Catalogue
 from vidfed.node.config import NodeSection, store_location
 from vidfed.node.gate import Bounds, BusyError, Gate
 from vidfed.node.pipeline import LookupPipeline, UnknownPeerError
-from vidfed.node.policy import HashRates, Policy, PolicySection
+from vidfed.node.policy_file import POLICY_FILE, PolicyFile
+from vidfed.node.rates import Budgets
 from vidfed.node.store import RecordStore
 from vidfed.node.streams import StoppingError, answer_chunks
 from vidfed.node.witnessing import Witnessing
@@ -35,12 +36,14 @@ from vidfed.wire.values import LOOKUP_METHOD, STREAM_METHOD
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
+    from vidfed.node.policy import PolicySource
     from vidfed.security.audit import AuditLog
     from vidfed.security.directory import DirectorySource
     from vidfed.security.home import MemberHome
     from vidfed.v1.envelope_pb2 import Envelope
     from vidfed.v1.services_pb2 import LookupCall
 
+_POLICY_S = 1.0  # how soon a changed policy is taken over while nobody asks
 _MAX_CALLS = 1_000  # at once, beyond what the gate lets wait: gRPC itself turns away the rest, unread
 _NO_NODE = (grpc.StatusCode.UNAUTHENTICATED, "not a member's node")
 _log = logging.getLogger(__name__)
@@ -106,10 +109,17 @@ def open_pipeline(home: MemberHome, directory_source: DirectorySource, audit: Au
     """Open all that a member's lookups are answered with, and close it in the end.
 
     Raises:
-        SecurityError, NodeError, HashError: keys, replay memory, store or index cannot be used.
+        SecurityError, NodeError, HashError: keys, policy, replay memory, store or index cannot be used.
     """
-    policy = Policy.from_section(home.section("policy", PolicySection))
+    seen = Seen(home.state_file("seen.json"), home.member, audit, system_clock)
+    policy = PolicyFile(
+        home.folder / POLICY_FILE,
+        directory_source=directory_source,
+        accept=lambda taken: seen.policy(taken.to_json()),
+        accepted=lambda found: seen.was_policy(found.to_json()),
+    )
     with (
+        contextlib.closing(Budgets(home.state_file("rates.db"))) as budgets,
         contextlib.closing(RecordStore(store_location(home))) as store,
         contextlib.closing(Catalogue(store, home.folder / "index", system_clock)) as catalogue,
         contextlib.closing(ReplayMemory(home.state_file("replay.db"))) as replay,
@@ -122,11 +132,18 @@ def open_pipeline(home: MemberHome, directory_source: DirectorySource, audit: Au
             directory_source=directory_source,
             catalogue=catalogue,
             policy=policy,
-            rates=HashRates(policy.max_hashes_per_minute),
+            budgets=budgets,
             replay=replay,
             audit=audit,
             clock=system_clock,
         )
+
+
+async def _follow(policy: PolicySource) -> None:
+    """Take a changed policy over, and log it, also when nobody asks anything."""
+    while True:
+        await asyncio.sleep(_POLICY_S)
+        await asyncio.to_thread(policy.current)
 
 
 async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
@@ -147,7 +164,6 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
     with contextlib.ExitStack() as stack:
         audit = stack.enter_context(contextlib.closing(open_log(home)))
         seen = Seen(home.state_file("seen.json"), home.member, audit, system_clock)
-        seen.policy(home.section("policy", PolicySection))
         seen.trust(directory_source)
         audit.checkpoint()  # so that the first answer can carry one
         stack.enter_context(Checkpointer(audit, audit_section.checkpoint_every_s))
@@ -166,10 +182,11 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
             on_ready(address)
 
         rounds = Witnessing(home.member, audit, witness, directory_source, home.node_tls, seen)
-        witnessing = asyncio.create_task(rounds.run(audit_section.witness_every_s))
+        beside = [asyncio.create_task(rounds.run(audit_section.witness_every_s)), asyncio.create_task(_follow(pipeline.policy))]
         try:
             await run_until_signal(server, section.listen, credentials, announce, on_stop=servicer.stop)
         finally:
-            witnessing.cancel()
-            await asyncio.gather(witnessing, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
         _log.info("stopped")

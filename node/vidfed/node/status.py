@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from vidfed.index import HashError, HashIndex
-from vidfed.node.catalogue import PERCEPTUAL
 from vidfed.node.config import NodeSection, store_location
-from vidfed.node.policy import PolicySection
-from vidfed.node.store import RecordStore
+from vidfed.node.errors import PolicyError
+from vidfed.node.policy_file import POLICY_FILE, read_policy
+from vidfed.node.store import PERCEPTUAL, RecordStore
 from vidfed.security.clock import DAY_MS, as_text, system_clock
 from vidfed.security.errors import SecurityError
 from vidfed.security.presence import serving_address
@@ -43,6 +43,7 @@ class NodeStatus:
     directory_expires_ms: int | None
     members: tuple[str, ...]
     answers: tuple[str, ...]
+    policy: str
     certificate_expires_ms: int
     disk_free_bytes: int
 
@@ -58,7 +59,7 @@ class NodeStatus:
         yield "records", f"{self.records}{changed}"
         yield "index", self._index_line()
         yield "directory", self.directory
-        yield "answers", ", ".join(self.answers) if self.answers else "nobody: see [policy] answer_members"
+        yield "policy", self.policy
         days = (self.certificate_expires_ms - system_clock()) // DAY_MS
         yield "certificate", f"ends {as_text(self.certificate_expires_ms)} (in {days} days)"
         yield "disk", f"{self.disk_free_bytes / 2**30:.1f} GiB free"
@@ -81,6 +82,7 @@ def read_status(home: MemberHome) -> NodeStatus:
     store = RecordStore(store_location(home))
     try:
         state = store.state()
+        index_version = _index_version(home.folder / "index", store)
     finally:
         store.close()
     try:
@@ -91,6 +93,7 @@ def read_status(home: MemberHome) -> NodeStatus:
             text += f"; {home.member} is NOT in it: the administrators must add member.json"
     except SecurityError as error:
         text, version, expires, members = f"NOT USABLE: {error}", None, None, ()
+    policy, answers = _policy(home, members)
     address = serving_address(home.state_file("serving"))
     return NodeStatus(
         federation=home.federation,
@@ -101,23 +104,39 @@ def read_status(home: MemberHome) -> NodeStatus:
         records=state.records,
         store_version=state.version,
         store_changed_ms=state.changed_ms,
-        index_version=_index_version(home.folder / "index"),
+        index_version=index_version,
         directory=text,
         directory_version=version,
         directory_expires_ms=expires,
         members=members,
-        answers=home.section("policy", PolicySection).answer_members,
+        answers=answers,
+        policy=policy,
         certificate_expires_ms=leaf_expires_ms(home.node_tls().certificate),
         disk_free_bytes=shutil.disk_usage(home.folder).free,
     )
 
 
-def _index_version(folder: Path) -> int | None:
+def _policy(home: MemberHome, members: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """Return what there is to say about the policy file, and whom it answers."""
+    try:
+        policy = read_policy(home.folder / POLICY_FILE, members or None)
+    except PolicyError as error:
+        return f"NOT USABLE: {error}; a node that runs keeps the one before it", ()
+    if not policy.rules:
+        return f"answers nobody: {POLICY_FILE} has no rule", ()
+    named = tuple(sorted(policy.members()))
+    count = len(policy.rules)
+    return f"{count} rule{'s' if count > 1 else ''} for {', '.join(named)}", named
+
+
+def _index_version(folder: Path, store: RecordStore) -> int | None:
+    """Return what the index has reached of this store's history; None where it cannot be read, 0 where it followed another."""
     versions = []
     for algorithm in PERCEPTUAL:
         try:
             with HashIndex.open(folder / algorithm.value, algorithm, read_only=True) as index:
-                versions.append(index.source_version)
+                followed = store.mark(index.source_version) == index.source_mark
+                versions.append(index.source_version if followed else 0)
         except HashError:
             return None
     return min(versions)

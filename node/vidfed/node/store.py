@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from vidfed.node.bulk import UpsertReport
 
+PERCEPTUAL = tuple(algorithm for algorithm in Algorithm if algorithm.is_perceptual)
 _LOOKUP_CHUNK = 500  # SQLite takes at most 32,766 parameters in one statement; short statements keep readers short
 _table = schema.records
 _LIVE = sa.and_(_table.c.retracted_ms.is_(None), _table.c.erased_ms.is_(None))
@@ -43,12 +44,20 @@ class StoreState:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """A record's codes after a change; none left if it is retracted or erased."""
+class Changes:
+    """Records that changed, oldest change first, in columns. A record that changed several times is there once, with its last change.
 
-    version: int
-    record_id: int
-    codes: Mapping[Algorithm, bytes]
+    Attributes:
+        versions: numbers of the changes.
+        record_ids: of the records.
+        codes: for each perceptual algorithm each record's code; None where it has none, or is retracted or erased.
+        mark: of the store's history up to the last of these changes; see `RecordStore.mark`.
+    """
+
+    versions: Sequence[int]
+    record_ids: Sequence[int]
+    codes: Mapping[Algorithm, Sequence[bytes | None]]
+    mark: str
 
 
 class RecordStore:
@@ -105,24 +114,25 @@ class RecordStore:
         with self.database.reading() as connection:
             return _version(connection)
 
-    def changes_after(self, version: int, *, limit: int) -> list[Change]:
-        """Return what to do to an index of that version, oldest change first, at most `limit` changes.
-
-        A record that changed several times since is there once, with its last change.
-        """
-        columns = [_table.c[algorithm.value] for algorithm in Algorithm]
-        wanted = (
-            sa.select(_table.c.version, _table.c.id, _LIVE.label("live"), *columns)
-            .where(_table.c.version > version)
-            .order_by(_table.c.version)
-            .limit(limit)
-        )
-        changes = []
+    def changes_after(self, version: int, *, limit: int) -> Changes:
+        """Return what to do to an index of that version: at most `limit` changes."""
+        names = ", ".join(algorithm.value for algorithm in PERCEPTUAL)
+        live = "retracted_ms IS NULL AND erased_ms IS NULL"
+        mark = self.database.marks(1)
+        wanted = f"SELECT version, id, {live}, {names} FROM records WHERE version > {mark} ORDER BY version LIMIT {mark}"  # noqa: S608 - our own names
         with self.database.reading() as connection:
-            for number, record_id, live, *codes in connection.execute(wanted):
-                present = {algorithm: code for algorithm, code in zip(Algorithm, codes, strict=True) if code is not None}
-                changes.append(Change(number, record_id, present if live else {}))
-        return changes
+            rows = connection.exec_driver_sql(wanted, (version, limit)).cursor.fetchall()
+            if not rows:
+                return Changes((), (), dict.fromkeys(PERCEPTUAL, ()), "")
+            versions, ids, present, *columns = zip(*rows, strict=True)
+            if not all(present):
+                columns = [tuple(code if there else None for code, there in zip(column, present, strict=True)) for column in columns]
+            return Changes(versions, ids, dict(zip(PERCEPTUAL, columns, strict=True)), _mark(connection, versions[-1]))
+
+    def mark(self, version: int) -> str:
+        """Return the mark of the store's history up to this version: another history has another one. Empty where there is none so far."""
+        with self.database.reading() as connection:
+            return _mark(connection, version)
 
     def find(self, algorithm: Algorithm, codes: Sequence[bytes]) -> dict[bytes, list[int]]:
         """Return the record ids that carry each of these exact digests; codes nobody carries are left out."""
@@ -147,7 +157,6 @@ class RecordStore:
 
 
 _FIELDS = tuple(field.name for field in fields(Record) if field.name not in {"hashes", "tags"})
-_NUMBERS: dict[object, int] = {each: each.value for kind in (Ternary, HandlingCode) for each in kind}
 _NUMBERED = {"victim_identified": Ternary, "offender_identified": Ternary, "distributed": Ternary, "handling_code": HandlingCode}
 
 
@@ -161,14 +170,11 @@ def to_record(row: sa.Row[Any]) -> Record:
     return Record(hashes=codes, tags=tuple(json.loads(row.tags)), **values)
 
 
-def to_column(value: object) -> object:
-    """Return the form in which the table keeps a field's value."""
-    kind = type(value)
-    if kind is str or kind is int:
-        return value
-    if kind is tuple:
-        return json.dumps(value, ensure_ascii=False)
-    return _NUMBERS[value] if kind is Ternary or kind is HandlingCode else value
+def _mark(connection: sa.Connection, version: int) -> str:
+    """Return the mark of the transaction that gave this version its number."""
+    commits = schema.commits
+    mark = sa.select(commits.c.mark).where(commits.c.version >= version).order_by(commits.c.version).limit(1)
+    return (connection.execute(mark).scalar() or "") if version else ""
 
 
 def _version(connection: sa.Connection) -> tuple[int, int]:

@@ -1,12 +1,17 @@
-"""JSON of any size, read value by value: the outer brackets are walked by hand, each inner value is parsed whole by the standard library.
+"""JSON of any size, read value by value: the outer brackets are walked by hand, each inner value is parsed whole.
 
-That is several times faster than a parser that hands out every bracket, and memory is bounded by the largest inner value allowed.
+That is several times faster than a parser that hands out every bracket, and memory is bounded by the largest inner value allowed. Lists
+whose elements begin alike are parsed many elements at a time by jiter; whatever it does not take, the standard library's parser reads
+again, one value at a time, and says what is wrong and where. The two agree on what is JSON.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, NoReturn
+
+import jiter
 
 from vidfed.formats.entries import FormatError
 from vidfed.formats.source import CHUNK
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
 MAX_VALUE = 16 << 20  # characters of one inner value: an item with all its files and properties takes a few KB
 _SURE = 256  # an error so far before the end of what was read is no cut
 _SPACE = " \t\n\r"
+_NEXT_OBJECT = re.compile(r'[ \t\n\r]*,[ \t\n\r]*\{[ \t\n\r]*"[^"\\]{1,60}"')
 
 
 class JsonStream:
@@ -31,6 +37,8 @@ class JsonStream:
         self._line = 1
         self._column = 1
         self._ended = False
+        self._between = ""  # what stood between the last two objects of a list, up to the first key of the second
+        self._may_guess = True
         self._scan = json.JSONDecoder(object_pairs_hook=_without_twins, parse_constant=_no_constant).raw_decode
 
     def peek(self) -> str:
@@ -81,6 +89,30 @@ class JsonStream:
                 continue  # a number or word may go on
             self._at = end
             return value
+
+    def several(self) -> list[Any]:
+        """Read the element of a list that comes, and as many behind it as are at hand.
+
+        Where the elements end is guessed: where the text last seen between two of them stands for the last time. A wrong guess, inside a
+        text or a nested list, leaves quotes or brackets open and does not parse.
+
+        Raises:
+            FormatError: see `value`.
+        """
+        self.peek()
+        if self._between and self._may_guess and (end := self._text.rfind(self._between, self._at)) > 0:
+            piece = f"[{self._text[self._at : end]}]"
+            try:
+                values: list[Any] = jiter.from_json(piece.encode(), allow_inf_nan=False, cache_mode="keys", catch_duplicate_keys=True)
+            except ValueError:
+                self._may_guess = False  # until more text has been read
+            else:
+                self._at = end
+                return values
+        value = self.value()
+        found = _NEXT_OBJECT.match(self._text, self._at)
+        self._between = found[0] if found else ""
+        return [value]
 
     def members(self) -> Iterator[str]:
         """Yield the keys of the object that comes; the caller reads each key's value before it asks for the next.
@@ -169,6 +201,7 @@ class JsonStream:
         self._ended = not piece
         self._text = self._text[self._at :] + piece
         self._at = 0
+        self._may_guess = True
         return bool(piece)
 
     def _place(self, at: int) -> tuple[int, int]:

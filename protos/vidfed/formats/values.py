@@ -31,9 +31,8 @@ _NAMES |= {
     "pdqhash": "pdq",
 }
 _LENGTHS = {algorithm.value: algorithm.code_bytes for algorithm in Algorithm}
-_ZEROS = {length: bytes(length) for length in _LENGTHS.values()}
-_EMPTY_FILE = frozenset(
-    bytes.fromhex(digest)
+_WORTHLESS = frozenset(bytes(length) for length in _LENGTHS.values()) | frozenset(
+    bytes.fromhex(digest)  # of the empty file
     for digest in (
         "d41d8cd98f00b204e9800998ecf8427e",
         "da39a3ee5e6b4b0d3255bfef95601890afd80709",
@@ -71,9 +70,9 @@ def read_code(name: str, text: str) -> bytes:
         code = _other_form(name, text)
     if len(code) != length:
         raise ValueError(f"{name}: {len(code)} bytes, expected {length}")
-    if code in _EMPTY_FILE:
-        raise EmptyFileError("the digest of an empty file says nothing about a picture")
-    if code == _ZEROS[length]:
+    if code in _WORTHLESS:
+        if any(code):
+            raise EmptyFileError("the digest of an empty file says nothing about a picture")
         raise ValueError(f"{name}: all zeros: a tool's filler")
     return code
 

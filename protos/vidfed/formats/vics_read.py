@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from vidfed.formats import values as read
 from vidfed.formats.entries import Entry, Skip
@@ -26,12 +26,11 @@ EXTENSION = "vidfedRecord"
 
 _CONTEXT = re.compile(r"/(?P<version>\d+\.\d+)\.xml(?:/(?P<region>[^/$#]{1,40})/\$metadata)?#(?P<shape>\w+)", re.IGNORECASE)
 _MAX_KEYS = 1_000  # spellings of keys remembered; a hostile file may have millions
-_DIGESTS = {"md5": "md5", "sha1": "sha1", "sha256": "sha256", "photodna": "photodna"}
-_FLAGS = {"victimidentified": "victim_identified", "offenderidentified": "offender_identified", "isdistributed": "distributed"}
-_PLAIN = {"mediasize": "size_bytes", "series": "series", "tags": "tags", "mimetype": "mime_type"}
 _FLAG_VALUES: dict[object, Ternary] = {True: Ternary.YES, False: Ternary.NO, "true": Ternary.YES, "false": Ternary.NO}
-_KNOWN = {*_DIGESTS, *_FLAGS, *_PLAIN, "category", "alternativehashes", "mediafiles", EXTENSION.casefold()}
 _CONTACT = ("contactorganization", "contactname", "contactemail", "contactphone")
+
+
+_ReadKey: TypeAlias = "Callable[[Entry, Any], None]"
 
 
 @dataclass(slots=True)
@@ -77,7 +76,7 @@ class _Reader:
         self._about = about
         self._keep = keep
         self._number = 0
-        self._keys = {name: name for name in _KNOWN}
+        self._readers: dict[str, _ReadKey | None] = {}
         self._found_list = False
 
     def document(self) -> Iterator[Entry | Skip]:
@@ -123,7 +122,8 @@ class _Reader:
                 is_case = yield from self._element()
                 media_only = not is_case and self._number == before + 1
                 continue
-            yield from self._media(self._stream.value(), {})
+            for media in self._stream.several():
+                yield from self._media(media, {})
 
     def _element(self) -> Generator[Entry | Skip, None, bool]:
         """Yield one element's entries and return whether it was a case."""
@@ -139,7 +139,8 @@ class _Reader:
                 case = self._case(gathered)
                 count = len(gathered)
                 for _ in self._stream.elements():
-                    yield from self._media(self._stream.value(), case)
+                    for media in self._stream.several():
+                        yield from self._media(media, case)
             else:
                 gathered[key] = self._stream.value()
         if is_case:
@@ -186,23 +187,15 @@ class _Reader:
     def _entry(self, media: dict[str, Any], case: dict[str, object]) -> Entry | Skip:
         """Read one media object."""
         entry = Entry(self._number, {}, dict(case))
-        keys, codes = self._keys, entry.codes
+        readers = self._readers
         for key, value in media.items():
             if value is None or value == "":
                 continue
-            name = keys.get(key)
-            if name is None:
-                name = self._learn(key)
-            if not name:
+            reader = readers[key] if key in readers else self._learn(key)
+            if reader is None:
                 continue
             try:
-                if name in _DIGESTS:
-                    codes[name] = read.read_code(name, value)
-                elif (field := _FLAGS.get(name)) is not None:
-                    if (flag := _FLAG_VALUES.get(value) or read.ternary(value)) is not Ternary.UNKNOWN:
-                        entry.values[field] = flag
-                else:
-                    self._field(entry, name, value)
+                reader(entry, value)
             except read.EmptyFileError as error:
                 return Skip(self._number, str(error))
             except (ValueError, TypeError) as error:  # a list where a text belongs
@@ -211,31 +204,42 @@ class _Reader:
             return Skip(self._number, "; ".join(["no usable hash", *entry.notes]))
         return entry
 
-    def _learn(self, key: str) -> str:
-        """Return what a spelling of a key means, empty for nothing to us, and remember it."""
+    def _learn(self, key: str) -> _ReadKey | None:
+        """Return how to read what stands under this spelling of a key, None for nothing to us, and remember it."""
         name = key.casefold()
-        name = name if name in _KNOWN else ""
-        if len(self._keys) < _MAX_KEYS:
-            self._keys[key] = name
-        return name
+        reader = self._category if name == "category" else _READERS.get(name)
+        if len(self._readers) < _MAX_KEYS:
+            self._readers[key] = reader
+        return reader
 
-    def _field(self, entry: Entry, name: str, value: Any) -> None:  # noqa: ANN401 - JSON
-        values = entry.values
-        if name == "category":
-            values["category"] = read.text(value) if isinstance(value, str) else str(read.whole_number(value))
-            values["category_scale"] = SCALE
-            if self._about.region:
-                values["category_region"] = self._about.region
-        elif name in _PLAIN:
-            field = _PLAIN[name]
-            if said := read.field_value(field, value):
-                values[field] = said
-        elif name == "alternativehashes":
-            _alternative_hashes(entry, value)
-        elif name == "mediafiles":
-            _digest_of_files(entry, value)
-        else:
-            _extension(entry, value)
+    def _category(self, entry: Entry, value: object) -> None:
+        entry.values["category"] = read.text(value) if isinstance(value, str) else str(read.whole_number(value))
+        entry.values["category_scale"] = SCALE
+        if self._about.region:
+            entry.values["category_region"] = self._about.region
+
+
+def _digest(name: str) -> _ReadKey:
+    def reader(entry: Entry, value: Any) -> None:  # noqa: ANN401 - JSON
+        entry.codes[name] = read.read_code(name, value)
+
+    return reader
+
+
+def _flag(name: str) -> _ReadKey:
+    def reader(entry: Entry, value: Any) -> None:  # noqa: ANN401 - JSON
+        if (flag := _FLAG_VALUES.get(value) or read.ternary(value)) is not Ternary.UNKNOWN:
+            entry.values[name] = flag
+
+    return reader
+
+
+def _plain(name: str) -> _ReadKey:
+    def reader(entry: Entry, value: Any) -> None:  # noqa: ANN401 - JSON
+        if said := read.field_value(name, value):
+            entry.values[name] = said
+
+    return reader
 
 
 def _alternative_hashes(entry: Entry, hashes: object) -> None:
@@ -261,9 +265,10 @@ def _alternative_hashes(entry: Entry, hashes: object) -> None:
 
 def _digest_of_files(entry: Entry, files: object) -> None:
     """Take the digest that all the media's files share, where the media itself gives none."""
-    said = [each.get("MD5") for each in files if isinstance(each, dict)] if isinstance(files, list) else []
-    digests = {digest for digest in said if isinstance(digest, str) and digest}
-    if len(digests) == 1 and "md5" not in entry.codes:
+    if "md5" in entry.codes or not isinstance(files, list):
+        return
+    digests = {digest for each in files if isinstance(each, dict) and isinstance(digest := each.get("MD5"), str) and digest}
+    if len(digests) == 1:
         entry.codes["md5"] = read.read_code("md5", digests.pop())
 
 
@@ -276,6 +281,21 @@ def _extension(entry: Entry, fields: object) -> None:
             entry.values[name] = read.field_value(name, value)
         except ValueError as error:
             entry.notes.append(f"{error}; left out")
+
+
+_READERS: dict[str, _ReadKey] = {name: _digest(name) for name in ("md5", "sha1", "sha256", "photodna")}
+_READERS |= {
+    "victimidentified": _flag("victim_identified"),
+    "offenderidentified": _flag("offender_identified"),
+    "isdistributed": _flag("distributed"),
+    "mediasize": _plain("size_bytes"),
+    "series": _plain("series"),
+    "tags": _plain("tags"),
+    "mimetype": _plain("mime_type"),
+    "alternativehashes": _alternative_hashes,
+    "mediafiles": _digest_of_files,
+    EXTENSION.casefold(): _extension,
+}
 
 
 def _text_or_empty(value: object) -> str:

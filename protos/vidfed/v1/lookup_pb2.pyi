@@ -396,6 +396,31 @@ class LookupRequest(_message.Message):
 Global___LookupRequest: _TypeAlias = LookupRequest  # noqa: Y015
 
 @_typing.final
+class Searched(_message.Message):
+    """One algorithm by which an answer was searched for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALGORITHM_FIELD_NUMBER: _builtins.int
+    MAX_DISTANCE_FIELD_NUMBER: _builtins.int
+    algorithm: Global___HashAlgorithm.ValueType
+    max_distance: _builtins.int
+    """Inclusive. Less than was asked where the node's policy allows less."""
+    def __init__(
+        self,
+        *,
+        algorithm: Global___HashAlgorithm.ValueType = ...,
+        max_distance: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "max_distance", b"max_distance"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Searched: _TypeAlias = Searched  # noqa: Y015
+
+@_typing.final
 class IndexState(_message.Message):
     """What was searched, and how fresh it is."""
 
@@ -405,15 +430,18 @@ class IndexState(_message.Message):
     CHANGED_MS_FIELD_NUMBER: _builtins.int
     CURRENT_MS_FIELD_NUMBER: _builtins.int
     SEARCHED_FIELD_NUMBER: _builtins.int
+    RECORDS_AT_LEAST_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """Grows with every change of the record store."""
     changed_ms: _builtins.int
     """When the store last changed."""
     current_ms: _builtins.int
     """When the index was last seen to equal the store."""
+    records_at_least: _builtins.int
+    """How many records the node holds, in bands: 0 (fewer than 1,000), 1,000, 10,000, 100,000 and so on. The same for every question."""
     @_builtins.property
-    def searched(self) -> _containers.RepeatedScalarFieldContainer[Global___HashAlgorithm.ValueType]:
-        """Algorithms searched for this answer."""
+    def searched(self) -> _containers.RepeatedCompositeFieldContainer[Global___Searched]:
+        """What was searched for this answer. What was asked and is not here was not searched."""
 
     def __init__(
         self,
@@ -421,11 +449,12 @@ class IndexState(_message.Message):
         version: _builtins.int = ...,
         changed_ms: _builtins.int = ...,
         current_ms: _builtins.int = ...,
-        searched: _abc.Iterable[Global___HashAlgorithm.ValueType] | None = ...,
+        searched: _abc.Iterable[Global___Searched] | None = ...,
+        records_at_least: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_ms", b"changed_ms", "current_ms", b"current_ms", "searched", b"searched", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_ms", b"changed_ms", "current_ms", b"current_ms", "records_at_least", b"records_at_least", "searched", b"searched", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -568,21 +597,25 @@ class Match(_message.Message):
     ALGORITHM_FIELD_NUMBER: _builtins.int
     DISTANCE_FIELD_NUMBER: _builtins.int
     CODE_FIELD_NUMBER: _builtins.int
+    SLACK_FIELD_NUMBER: _builtins.int
     algorithm: Global___HashAlgorithm.ValueType
     distance: _builtins.int
     """0 for digests."""
     code: _builtins.int
     """Position of the code in its column of the request."""
+    slack: _builtins.int
+    """How much less than `distance` the true distance may be: 0, or the width of a band where the node's policy tells bands only."""
     def __init__(
         self,
         *,
         algorithm: Global___HashAlgorithm.ValueType = ...,
         distance: _builtins.int = ...,
         code: _builtins.int = ...,
+        slack: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "code", b"code", "distance", b"distance"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "code", b"code", "distance", b"distance", "slack", b"slack"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,6 +25,7 @@ from vidfed.wire.values import (
     MAX_MESSAGE_BYTES,
     MAX_TEXT,
     MESSAGE_ID_BYTES,
+    RECORD_BANDS,
     STREAM_ID_BYTES,
     AnswerHeader,
     HandlingCode,
@@ -38,6 +39,7 @@ from vidfed.wire.values import (
     Purpose,
     RecordView,
     RequestHeader,
+    Searched,
     StreamPosition,
     Ternary,
     Urgency,
@@ -168,7 +170,8 @@ def write_answer(answer: LookupAnswer) -> bytes:
                 version=index.version,
                 changed_ms=index.changed_ms,
                 current_ms=index.current_ms,
-                searched=[_TO_WIRE[algorithm] for algorithm in index.searched],
+                searched=[pb.Searched(algorithm=_TO_WIRE[each.algorithm], max_distance=each.max_distance) for each in index.searched],
+                records_at_least=index.records_at_least,
             )
             if index
             else None,
@@ -192,7 +195,7 @@ def _add_found(message: pb.LookupAnswer, records: Sequence[RecordView], hits: Se
         pb.Hit(
             item=hit.item,
             record=hit.record,
-            matches=[pb.Match(algorithm=_TO_WIRE[m.algorithm], distance=m.distance, code=m.code) for m in hit.matches],
+            matches=[pb.Match(algorithm=_TO_WIRE[m.algorithm], distance=m.distance, code=m.code, slack=m.slack) for m in hit.matches],
         )
         for hit in hits
     )
@@ -221,7 +224,10 @@ def read_answer(payload: bytes) -> LookupAnswer:
     if len(header.request_digest) != DIGEST_BYTES or len(header.previous_digest) not in {0, DIGEST_BYTES}:
         raise MalformedError("a digest of the wrong length")
     index = header.index
-    state = IndexState(index.version, index.changed_ms, index.current_ms, tuple(map(_algorithm, index.searched)))
+    if index.records_at_least not in RECORD_BANDS:
+        raise MalformedError(f"{index.records_at_least} records, which is no band")
+    searched = tuple(Searched(_algorithm(each.algorithm), each.max_distance) for each in index.searched)
+    state = IndexState(index.version, index.changed_ms, index.current_ms, searched, index.records_at_least)
     answer = LookupAnswer(
         AnswerHeader(
             federation=header.federation,
@@ -289,7 +295,9 @@ def _read_position(stream: pb.StreamPosition) -> StreamPosition:
 
 
 def _read_match(match: pb.Match) -> Match:
-    return Match(_algorithm(match.algorithm), match.distance, match.code)
+    if match.slack > match.distance:
+        raise MalformedError("a match in a band that begins below 0")
+    return Match(_algorithm(match.algorithm), match.distance, match.code, match.slack)
 
 
 def _write_record(record: RecordView) -> pb.RecordView:

@@ -26,6 +26,7 @@ MAX_UNANSWERED_CHUNKS = (
     4  # of one stream, at either end: 4 MiB at most, enough to keep both ends busy; a longer wait could outlast signatures
 )
 GATEWAY_GRACE_S = 2.0  # how much longer a gateway gets than the nodes, to say which of them did not answer
+RECORD_BANDS = (0, *(10**power for power in range(3, 12)))  # what an answer says of the number of records: at least so many
 MAX_TEXT = 500  # characters of any one text in a message
 
 LOOKUP_METHOD = "vidfed.v1.NodeService/Lookup"
@@ -166,13 +167,22 @@ class LookupRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Searched:
+    """One algorithm by which an answer was searched for, and up to which distance (inclusive)."""
+
+    algorithm: Algorithm
+    max_distance: int
+
+
+@dataclass(frozen=True, slots=True)
 class IndexState:
-    """What was searched, and how fresh it is. Times in ms since the epoch."""
+    """What was searched, and how fresh it is. Times in ms since the epoch; `records_at_least` is one of RECORD_BANDS."""
 
     version: int
     changed_ms: int
     current_ms: int
-    searched: tuple[Algorithm, ...] = ()
+    searched: tuple[Searched, ...] = ()
+    records_at_least: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,11 +226,15 @@ class RecordView:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """How a record matched: distance 0 to the algorithm's maximum; `code` is the position in the request's column."""
+    """How a record matched: distance 0 to the algorithm's maximum; `code` is the position in the request's column.
+
+    The true distance lies between `distance - slack` and `distance`.
+    """
 
     algorithm: Algorithm
     distance: int
     code: int
+    slack: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from vidfed.security.errors import CredentialError, EnvelopeError, KeyFileError,
 from vidfed.security.keys import PublicKey, Signer
 
 CREDENTIAL_TYPE = "application/vnd.vidfed.credential.v1+json"
+ROLES = ("investigator", "analyst", "duty-officer", "prosecutor", "trainee")
+"""What a person may be, by the member's word. A closed list, so that the other members' policies mean the same everywhere."""
 _FORM = {
     "federation": str,
     "member": str,
@@ -20,6 +22,7 @@ _FORM = {
     "key": str,
     "not_before_ms": int,
     "not_after_ms": int,
+    "roles": list,
 }
 
 
@@ -33,6 +36,7 @@ class Credential:
         pseudonym: the only name other members see.
         key: the investigator's signing key.
         not_before_ms, not_after_ms: validity.
+        roles: of ROLES; what other members' policies may ask for.
     """
 
     federation: str
@@ -42,6 +46,7 @@ class Credential:
     key: PublicKey
     not_before_ms: int
     not_after_ms: int
+    roles: tuple[str, ...] = ()
 
     def to_envelope(self, signer: Signer) -> Envelope:
         """Sign this credential with the member's key."""
@@ -53,6 +58,7 @@ class Credential:
             "key": self.key.text,
             "not_before_ms": self.not_before_ms,
             "not_after_ms": self.not_after_ms,
+            "roles": list(self.roles),
         }
         return Envelope(CREDENTIAL_TYPE, json.dumps(fields, sort_keys=True).encode()).signed_by(signer)
 
@@ -68,7 +74,9 @@ class Credential:
             key = PublicKey.parse(fields["key"])
         except KeyFileError as error:
             raise CredentialError(f"credential: {error}") from None
-        return cls(**{**fields, "key": key})
+        if unknown := [role for role in fields["roles"] if role not in ROLES]:
+            raise CredentialError(f"credential: the role {unknown[0]!r:.40} is unknown")
+        return cls(**{**fields, "key": key, "roles": tuple(fields["roles"])})
 
 
 def verify_credential(envelope: Envelope, *, federation: str, member: str, member_keys: tuple[PublicKey, ...], now_ms: int) -> Credential:

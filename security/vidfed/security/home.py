@@ -1,6 +1,7 @@
 """A member's folder: its keys, certificates, trust directory and configuration.
 
 vidfed.toml                configuration, commented
+policy.toml                whom the node answers, and what it tells
 member.json                what the administrators need to list this member
 keys/signing.key           the member's voice (0600)
 keys/audit.key             signs the audit log's checkpoints, and cosigns those of others (0600)
@@ -64,7 +65,7 @@ class MemberHome:
         self.folder = folder
         self.config_path = folder / CONFIG_FILE
         self._settings = read_settings(self.config_path)
-        known = {"member", "trust", "node", "gateway", "policy", "audit", "store"}
+        known = {"member", "trust", "node", "gateway", "audit", "store"}
         if unknown := sorted(self._settings.keys() - known):
             raise HomeError(f"{self.config_path}: unknown section [{unknown[0]}]; known are {', '.join(sorted(known))}")
         self.identity = self.section("member", MemberSection)

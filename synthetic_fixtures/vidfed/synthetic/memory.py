@@ -13,13 +13,14 @@ import resource
 import secrets
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from vidfed.node.catalogue import Catalogue
 from vidfed.node.pipeline import LookupPipeline
-from vidfed.node.policy import HashRates, Policy, PolicySection
+from vidfed.node.policy import Policy, Rule
+from vidfed.node.rates import Budgets
 from vidfed.node.store import RecordStore
 from vidfed.node.streams import answer_chunks
 from vidfed.security.audit import AuditLog, Checkpoint, log_origin
@@ -48,6 +49,7 @@ from vidfed.wire.values import (
     LookupRequest,
     Purpose,
     RequestHeader,
+    Searched,
     Urgency,
 )
 
@@ -61,8 +63,8 @@ if TYPE_CHECKING:
     from vidfed.wire.errors import Status
 
 FEDERATION = "memory"
-ANSWERING = PolicySection(answer_members=("nl", "fr", "br"), purposes=("identification", "investigation", "prosecution"))
-"""A policy that answers the members most tests have."""
+ANSWERING = Rule("members", frozenset({"nl", "fr", "br"}), frozenset({Purpose.IDENTIFICATION, Purpose.INVESTIGATION, Purpose.PROSECUTION}))
+"""A rule that answers the members most tests have."""
 
 
 @dataclass(slots=True)
@@ -156,16 +158,16 @@ class MemoryFederation:
         """Return the newest directory as the federation's key signs it."""
         return self.current().to_envelope(self.key).to_json()
 
-    def credential(self, member: str, signer: Signer, pseudonym: str) -> Credential:
+    def credential(self, member: str, signer: Signer, pseudonym: str, roles: tuple[str, ...] = ()) -> Credential:
         """Return an unsigned credential that is valid for 30 days."""
         now_ms = self.clock()
         serial = secrets.token_hex(16)
-        return Credential(self.federation, member, serial, pseudonym, signer.public, now_ms - MINUTE_MS, now_ms + 30 * DAY_MS)
+        return Credential(self.federation, member, serial, pseudonym, signer.public, now_ms - MINUTE_MS, now_ms + 30 * DAY_MS, roles)
 
-    def investigator(self, member: str, pseudonym: str = "inv-1") -> MemoryInvestigator:
+    def investigator(self, member: str, pseudonym: str = "inv-1", roles: tuple[str, ...] = ()) -> MemoryInvestigator:
         """Make an investigator of this member."""
         signer, issuer = SigningKey.generate(), self.members[member]
-        credential = self.credential(member, signer, pseudonym).to_envelope(issuer.signer)
+        credential = self.credential(member, signer, pseudonym, roles).to_envelope(issuer.signer)
         tls = make_investigator_leaf(issuer.ca, self.federation, member, pseudonym)
         return MemoryInvestigator(member, pseudonym, signer, credential, tls)
 
@@ -249,7 +251,7 @@ def answer_to(
         status=status,
         sequence=request.stream.number if request.stream else 0,
         last=request.stream.last if request.stream else True,
-        index=IndexState(1, now_ms, now_ms, tuple(column.algorithm for column in request.columns)),
+        index=IndexState(1, now_ms, now_ms, tuple(Searched(each.algorithm, each.max_distance) for each in request.columns)),
     )
     named = replace(complete, **header)  # type: ignore[arg-type]  # the test names the fields
     return LookupAnswer(named, log=LogReceipt(0, bytes(32), checkpoint.text))
@@ -260,12 +262,27 @@ def sign_answer(answer: LookupAnswer, signer: Signer) -> Envelope:
     return Envelope(ANSWER_TYPE, write_answer(answer)).signed_by(signer)
 
 
-class MemoryNode:
-    """One member's pipeline over a real store, index, replay memory and audit log below `folder`. Use as a context manager."""
+@dataclass(slots=True)
+class SettablePolicy:
+    """A policy that a test can replace."""
 
-    def __init__(self, federation: MemoryFederation, member: str, folder: Path, policy: PolicySection = ANSWERING) -> None:
+    policy: Policy
+
+    def current(self) -> Policy:
+        """Return it."""
+        return self.policy
+
+
+class MemoryNode:
+    """One member's pipeline over a real store, index, replay memory and audit log below `folder`. Use as a context manager.
+
+    It answers by these rules; by `ANSWERING` if none is given.
+    """
+
+    def __init__(self, federation: MemoryFederation, member: str, folder: Path, *rules: Rule) -> None:
         self.federation = federation
         self.member = federation.members[member]
+        folder.mkdir(exist_ok=True)
         self.store = RecordStore(folder / "records.db")
         self.catalogue = Catalogue(self.store, folder / "index", federation.clock)
         self.replay = ReplayMemory(folder / "replay.db")
@@ -273,15 +290,16 @@ class MemoryNode:
             folder / "audit.db", log_origin(federation.federation, member), self.member.audit_signer, clock=federation.clock
         )
         self.audit.checkpoint()
-        checked = Policy.from_section(policy)
+        self.policy = SettablePolicy(Policy(rules or (ANSWERING,)))
+        self.budgets = Budgets(folder / "rates.db")
         self.pipeline = LookupPipeline(
             federation=federation.federation,
             member=member,
             signer=self.member.signer,
             directory_source=federation,
             catalogue=self.catalogue,
-            policy=checked,
-            rates=HashRates(checked.max_hashes_per_minute),
+            policy=self.policy,
+            budgets=self.budgets,
             replay=self.replay,
             audit=self.audit,
             clock=federation.clock,
@@ -295,6 +313,7 @@ class MemoryNode:
         self.catalogue.close()
         self.store.close()
         self.replay.close()
+        self.budgets.close()
         with contextlib.suppress(AuditError):  # a test may have closed it already
             self.audit.close()
 
@@ -305,6 +324,10 @@ class MemoryNode:
     def logged(self) -> int:
         """Return how many entries the audit log has."""
         return len(self.audit)
+
+    def last_entry(self) -> dict[str, Any]:
+        """Return what the audit log's newest entry says."""
+        return self.audit.storage.entry(len(self.audit) - 1).fields()
 
     def ask(self, call: LookupCall, peer: str) -> Envelope:
         """Return the signed answer to a call that arrives over a connection of this member's node."""

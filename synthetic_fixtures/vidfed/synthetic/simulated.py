@@ -240,10 +240,10 @@ class _Neighbourhood:
     async def __aenter__(self) -> Self:
         homes = [MemberHome(site.home) for site in self._spec.sites]
         federation = _Neighbours(homes)
-        policy = replace(ANSWERING, answer_members=tuple(federation.current().members))
+        rule = replace(ANSWERING, members=frozenset(federation.current().members))
 
         def make(home: MemberHome, site: Site) -> MemoryNode:
-            node = MemoryNode(federation, home.member, home.folder / "state", policy)
+            node = MemoryNode(federation, home.member, home.folder / "state", rule)
             self._stack.callback(node.__exit__)
             node.hold(*_records(home.member, self._spec.records, knows=site.knows))
             node.catalogue.catch_up()  # and not followed further: nobody changes the records from here on

@@ -102,7 +102,6 @@ class SocketFederation:
                 listen=f"{_HOST}:0",
                 gateway_listen=gateway,
                 directory_file=str(self.administrators.directory_path),
-                answer_members=members,
             )
             endpoint = (places or {}).get(member, f"{_HOST}:1")
             return create_home(folder / member, config=config, endpoint=endpoint, anchor=self.administrators.anchor)

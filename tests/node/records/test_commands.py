@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from vidfed.index import Algorithm
 from vidfed.node.cli import node
+from vidfed.node.schema import REVISION
 from vidfed.security.directory import Anchor
 from vidfed.security.keys import SigningKey
 
@@ -114,7 +115,7 @@ def test_a_backup_is_put_back(home: Path, tmp_path: Path) -> None:
 
 
 def test_a_store_needs_no_migration_twice(home: Path) -> None:
-    assert "is of form 0002 already" in run("migrate", "--home", home).stdout
+    assert f"is of form {REVISION} already" in run("migrate", "--home", home).stdout
 
 
 def test_shipped_scales_are_shown_with_their_source(home: Path) -> None:

@@ -12,9 +12,10 @@ from vidfed.index import Algorithm, Hash
 from vidfed.node.backup import back_up, restore
 from vidfed.node.catalogue import Catalogue
 from vidfed.node.errors import StoreError
+from vidfed.node.imports import ImportOptions, import_files
 from vidfed.node.life import Wanted, edit, erase, kept_record, kept_records, reinstate, retract
 from vidfed.node.records import Record, Sharing
-from vidfed.node.store import RecordStore
+from vidfed.node.store import PERCEPTUAL, RecordStore
 from vidfed.wire.values import Ternary
 
 from .make import NOW, code, record
@@ -39,12 +40,28 @@ def test_an_edit_sets_and_clears_and_is_a_change(store: RecordStore) -> None:
     assert store.version() == (2, NOW + 1)
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_was_edited_by_hand_outlives_a_later_import_unless_told_otherwise(store: RecordStore, tmp_path: Path, overwrite: bool) -> None:
+    (reference,) = add(store, record(1, series="s", category="1"))
+    edit(store, reference, {"series": "mine", "victim_identified": Ternary.YES}, now_ms=NOW)
+    path = tmp_path / "set.csv"
+    path.write_text(f"md5,series,victim_identified,category\n{code(Algorithm.MD5, 1).hex()},theirs,no,2\n")
+    for _ in range(2):
+        options = ImportOptions(overwrite=overwrite)
+        (report,) = import_files(store, [path], options, now_ms=NOW, report_file=tmp_path / "report")
+    kept = kept_record(store, reference).record
+    assert kept.category == "2"
+    assert (kept.series, kept.victim_identified) == (("theirs", Ternary.NO) if overwrite else ("mine", Ternary.YES))
+    told = f"entry 2: series, victim_identified of record {reference} were edited by hand and stay so" in (tmp_path / "report").read_text()
+    assert (report.counts.unchanged, report.counts.kept_edits, told) == (1, 0 if overwrite else 1, not overwrite)
+
+
 def test_a_retracted_record_is_a_tombstone_that_lookups_do_not_find(store: RecordStore) -> None:
     (reference,) = add(store, record(1))
     retract(store, reference, "not what it was taken for", now_ms=NOW + 1)
     assert store.find(Algorithm.MD5, [code(Algorithm.MD5, 1)]) == {}
     assert store.records([1]) == {}
-    assert [change.codes for change in store.changes_after(0, limit=5)] == [{}]
+    assert [list(codes) for codes in store.changes_after(0, limit=5).codes.values()] == [[None]] * len(PERCEPTUAL)
     assert kept_record(store, reference).retraction_reason == "not what it was taken for"
     reinstate(store, reference, now_ms=NOW + 2)
     assert store.find(Algorithm.MD5, [code(Algorithm.MD5, 1)]) != {}

@@ -61,7 +61,8 @@ def test_a_record_comes_back_with_every_field(store: RecordStore) -> None:
 def test_an_empty_store_is_at_version_zero(store: RecordStore) -> None:
     assert store.version() == (0, 0)
     assert store.state().records == 0
-    assert store.changes_after(0, limit=10) == []
+    assert store.changes_after(0, limit=10).versions == ()
+    assert store.mark(0) == ""
 
 
 def test_taking_the_same_records_again_changes_nothing(store: RecordStore) -> None:
@@ -80,7 +81,14 @@ def test_a_changed_record_keeps_its_number_and_reference_and_gets_a_new_version(
     assert report.updated == 1
     assert store.records([1])[1] == replace(first, series="new")
     assert store.version() == (3, NOW + 5)
-    assert [(change.version, change.record_id) for change in store.changes_after(0, limit=10)] == [(2, 2), (3, 1)]
+    changes = store.changes_after(0, limit=10)
+    assert (changes.versions, changes.record_ids) == ((2, 3), (2, 1))
+
+
+def test_the_same_item_twice_in_one_batch_is_one_record(store: RecordStore) -> None:
+    report = store.upsert([full_record(), full_record()], now_ms=NOW)
+    assert (report.new, report.repeated, report.disagreeing) == (1, 1, 0)
+    assert store.state().records == 1
 
 
 def test_what_a_new_row_leaves_open_stays_known(store: RecordStore) -> None:
@@ -123,9 +131,11 @@ def test_digests_are_found_and_unknown_ones_left_out(store: RecordStore) -> None
 def test_changes_come_in_order_and_in_portions(store: RecordStore) -> None:
     store.upsert([record(seed) for seed in range(30)], now_ms=NOW)
     first = store.changes_after(0, limit=20)
-    second = store.changes_after(first[-1].version, limit=20)
-    assert [change.version for change in first + second] == list(range(1, 31))
-    assert first[0].codes[Algorithm.PDQ] == code(Algorithm.PDQ, 0)
+    second = store.changes_after(first.versions[-1], limit=20)
+    assert [*first.versions, *second.versions] == list(range(1, 31))
+    assert list(first.codes[Algorithm.PDQ]) == [code(Algorithm.PDQ, seed) for seed in range(20)]
+    assert set(first.codes[Algorithm.PHASH]) == {None}
+    assert store.changes_after(30, limit=20).versions == ()
 
 
 def test_a_failed_batch_changes_nothing(store: RecordStore) -> None:
@@ -146,7 +156,7 @@ def test_writers_wait_for_each_other_and_every_version_is_given_once(store: Reco
 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(write, range(4)))
-    assert [change.version for change in store.changes_after(0, limit=100)] == list(range(1, 41))
+    assert list(store.changes_after(0, limit=100).versions) == list(range(1, 41))
 
 
 def test_a_second_process_sees_the_first_ones_changes(location: Path | str) -> None:
@@ -154,7 +164,7 @@ def test_a_second_process_sees_the_first_ones_changes(location: Path | str) -> N
         first.upsert([record(1)], now_ms=NOW)
         assert second.version() == (1, NOW)
         second.upsert([record(2)], now_ms=NOW)
-        assert len(first.changes_after(1, limit=5)) == 1
+        assert first.changes_after(1, limit=5).record_ids == (2,)
 
 
 def test_public_references_are_random(store: RecordStore) -> None:
@@ -169,6 +179,28 @@ def test_a_store_of_a_newer_program_is_refused(location: Path | str) -> None:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(StoreError, match="older than its store: update it"):
         RecordStore(location)
+
+
+def test_a_damaged_store_is_an_error_of_ours_that_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "records.db").write_bytes(b"this is no database, and long enough to be seen as none" * 20)
+    with pytest.raises(StoreError, match=r"records\.db"):
+        RecordStore(tmp_path / "records.db")
+
+
+def test_an_error_of_the_database_quotes_no_hash(store: RecordStore) -> None:
+    with store.database.writing(tables_exist=False) as connection:
+        connection.execute(sa.text("ALTER TABLE records DROP COLUMN series"))
+    with pytest.raises(StoreError, match="series") as raised:
+        store.upsert([full_record()], now_ms=NOW)
+    hashes = [each for held in full_record().hashes.values() for each in (held.hex()[:8], repr(held)[2:10])]
+    assert not any(each in str(raised.value) for each in (*hashes, "INSERT"))
+
+
+def test_what_is_told_of_a_record_holds_none_of_its_hashes() -> None:
+    given = full_record()
+    shown = repr(given.view())
+    assert given.reference in shown
+    assert not any(held.hex() in shown or repr(held) in shown for held in given.hashes.values())
 
 
 def test_only_its_owner_can_read_the_store_file(tmp_path: Path) -> None:

@@ -102,6 +102,34 @@ def test_no_checkpoint_is_signed_twice_for_the_same_size(bench: Bench, log: Audi
     assert len(log.storage.checkpoints()) == 1
 
 
+def test_a_process_adopts_the_checkpoint_another_has_just_signed(bench: Bench, log: AuditLog) -> None:
+    log.append(bench.entry())
+    with closing(bench.open()) as other:
+        theirs = other.checkpoint()
+        log.append(bench.entry())
+        assert log.checkpoint(max_age_ms=1000) == theirs
+        bench.now_ms += 1000
+        assert log.checkpoint(max_age_ms=1000).size == 2
+
+
+def test_processes_take_turns_and_every_reply_has_a_place_of_its_own(bench: Bench, log: AuditLog) -> None:
+    code = """
+import threading
+def work():
+    for n in range(25):
+        sys.stdout.write("%d\\n" % log.append(entry(n)).position)
+threads = [threading.Thread(target=work) for _ in range(4)]
+[t.start() for t in threads], [t.join() for t in threads]
+log.close()
+"""
+    children = [run_child(bench.path, code) for _ in range(3)]
+    placed = [int(line) for child in children for line in child.communicate()[0].splitlines()]
+    assert [child.wait() for child in children] == [0, 0, 0]
+    assert sorted(placed) == list(range(300))
+    log.checkpoint()
+    assert verify_log(log.storage, [bench.key.public]).holds
+
+
 def test_closing_signs_what_was_added_last(bench: Bench) -> None:
     bench.fill(5)
     with closing(bench.storage()) as storage:

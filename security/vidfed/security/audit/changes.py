@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vidfed.security.audit.entries import AuditEntry, Event, Operation
@@ -16,8 +16,6 @@ from vidfed.security.files import write_private
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from _typeshed import DataclassInstance
 
     from vidfed.security.audit.log import AuditLog
     from vidfed.security.clock import Clock
@@ -33,14 +31,17 @@ class Seen:
     log: AuditLog
     clock: Clock
 
-    def policy(self, section: DataclassInstance) -> None:
-        """Log the policy if it is another than last time.
+    def policy(self, content: str) -> None:
+        """Log the policy, in its form as text, if it is another than last time.
 
         Raises:
             AuditError: it cannot be logged.
         """
-        content = json.dumps(asdict(section), sort_keys=True).encode()
-        self._note("policy", Event.POLICY_CHANGED, hashlib.sha256(content).hexdigest(), {"policy": content.decode()})
+        self._note("policy", Event.POLICY_CHANGED, _digest(content), {"policy": content})
+
+    def was_policy(self, content: str) -> bool:
+        """Tell whether this is the policy that was logged last."""
+        return self._read().get("policy") == _digest(content)
 
     def trust(self, source: DirectorySource) -> None:
         """Log the trust directory if it is another than last time; one that cannot be used is not a change.
@@ -71,3 +72,7 @@ class Seen:
         except (OSError, ValueError):
             return {}
         return {str(what): str(digest) for what, digest in seen.items()} if isinstance(seen, dict) else {}
+
+
+def _digest(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()

@@ -1,7 +1,12 @@
 """The audit log: an append-only Merkle tree in a SQLite file. An entry is on disk before `append` returns.
 
-Many threads may append at once: whoever comes first commits for all that wait, so that one write to disk serves many replies. Several
-processes of one member (node, gateway, commands) share the file; each reads the tree's edge anew when another has written.
+Many threads may append at once: whoever comes first commits for all that wait, so that one write to disk serves many replies.
+
+Several processes of one member (a node's workers, gateway, commands) append to the same file, each with an `AuditLog` of its own, opened
+in that process: an open one must not be carried over a fork. A write begins with BEGIN IMMEDIATE, which lets one process write at a time,
+and then reads the tree's edge anew if another has appended since. So positions are unique and without gaps over all processes, each
+process commits once for all its threads that wait, and processes take turns of one commit each. Checkpoints are signed by whoever first
+finds the last one too old; the others adopt it.
 """
 
 from __future__ import annotations
@@ -89,26 +94,31 @@ class AuditLog:
             raise AuditError(str(own.error)) from own.error
         return [LogPosition(own.first + offset, entry.commitment) for offset, entry in enumerate(own.entries)]
 
-    def checkpoint(self) -> Checkpoint:
+    def checkpoint(self, *, max_age_ms: int = 0) -> Checkpoint:
         """Sign the log's present state, or return the last checkpoint if nothing was added since.
+
+        Args:
+            max_age_ms: a checkpoint younger than this will do too, whichever process signed it.
 
         Raises:
             AuditError: it cannot be kept; then it is not given out either.
         """
         with self._alone(), self.storage.writing() as database:
             self._catch_up()
-            if self._latest is not None and self._latest.size == self._frontier.size:
-                return self._latest
-            signed = Checkpoint(self.origin, self._frontier.size, self._frontier.root()).signed_by(self._signer)
-            row = (signed.size, self._clock(), signed.text)
-            if database.execute("INSERT OR IGNORE INTO checkpoints VALUES (?, ?, ?)", row).rowcount == 0:
-                # Another process signed this size. Ed25519 is deterministic, so an honest one signed the very same bytes.
-                signed = self._stored_checkpoint() or signed
-        # A copy outside the database: who puts an old database back must find and change this too, and the witnesses.
-        try:
-            write_private(self._beside, signed.text.encode())
-        except OSError as error:
-            raise AuditError(f"{self._beside}: {error.strerror}") from None
+            now_ms, size = self._clock(), self._frontier.size
+            stored = self.storage.latest_checkpoint()
+            if stored is not None:
+                found = self._latest = Checkpoint.parse(stored[1])
+                if found.size == size or 0 <= now_ms - stored[0] < max_age_ms:
+                    return found
+            signed = Checkpoint(self.origin, size, self._frontier.root()).signed_by(self._signer)
+            database.execute("INSERT INTO checkpoints VALUES (?, ?, ?)", (size, now_ms, signed.text))
+            # A copy outside the database: who puts an old database back must find and change this too, and the witnesses. Written while no
+            # other process can write a newer one.
+            try:
+                write_private(self._beside, signed.text.encode())
+            except OSError as error:
+                raise AuditError(f"{self._beside}: {error.strerror}") from None
         self._latest = signed
         return signed
 

@@ -14,7 +14,7 @@ from vidfed.security.audit.log import AuditLog
 from vidfed.security.audit.notes import log_origin
 from vidfed.security.audit.storage import Storage
 from vidfed.security.audit.witness import Witness
-from vidfed.security.clock import Clock, system_clock
+from vidfed.security.clock import SECOND_MS, Clock, system_clock
 from vidfed.security.errors import AuditError, HomeError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def open_storage(home: MemberHome) -> Storage:
 
 
 class Checkpointer:
-    """Signs a checkpoint every so often while the log grows. Use as a context manager."""
+    """Signs a checkpoint every so often while the log grows, in whichever of a member's processes is first. Use as a context manager."""
 
     def __init__(self, log: AuditLog, every_s: float) -> None:
         self._log = log
@@ -104,7 +104,7 @@ class Checkpointer:
     def _run(self) -> None:
         while not self._stop.wait(self._every_s):
             try:
-                self._log.checkpoint()
+                self._log.checkpoint(max_age_ms=int(self._every_s * SECOND_MS / 2))
             except AuditError as error:
                 # Not the end: appends fail too while the log cannot be written, and say so in every answer.
                 _log.error("no checkpoint could be signed: %s", error)

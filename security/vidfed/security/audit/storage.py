@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 _BUSY_S = 10.0  # how long to wait for another process of this member that is just writing
+_RETRY_S = 0.0005  # SQLite's own waiting grows to 0.1 s between two looks, which loses the turn to others again and again
 _PAGE = 2_000  # entries fetched at a time while walking through the log: a few MB
 _MAX_ROWS = 256  # in one statement, of 6 values each; SQLite takes 32,766
 _SCHEMA = """
@@ -89,7 +91,7 @@ class Storage:
         if self._writer is None:
             raise AuditError(f"{self.path}: opened for reading only")
         try:
-            self._writer.execute("BEGIN IMMEDIATE")
+            self._begin(self._writer)
             try:
                 yield self._writer
                 self._writer.execute("COMMIT")
@@ -99,6 +101,19 @@ class Storage:
                 raise
         except sqlite3.Error as error:
             raise AuditError(f"audit log: {error}") from error
+
+    def _begin(self, writer: sqlite3.Connection) -> None:
+        """Wait until no other process writes."""
+        until = time.monotonic() + _BUSY_S
+        while True:
+            try:
+                writer.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+                time.sleep(_RETRY_S)
+            else:
+                return
 
     def read_hashes(self, level: int, first: int, count: int) -> Sequence[bytes]:
         """Give stored hashes; see `merkle.ReadHashes`.
@@ -166,7 +181,13 @@ class Storage:
     def forget_deleted(self) -> None:
         """Make what was dropped unrecoverable from this file and its journal (not from backups)."""
         if self._writer is not None:
-            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._writer.execute(f"PRAGMA busy_timeout={int(_BUSY_S * 1000)}")
+            try:
+                (busy, *_) = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                self._writer.execute("PRAGMA busy_timeout=0")
+            if busy:
+                raise AuditError(f"{self.path}: another process keeps reading; what was dropped is still in the journal beside the file")
 
     def close(self) -> None:
         """Close both connections."""
@@ -188,4 +209,5 @@ class Storage:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA secure_delete=ON")
+            connection.execute("PRAGMA busy_timeout=0")  # `_begin` waits
         return connection

@@ -1,0 +1,109 @@
+"""`vidfed node policy ...`: whether the policy file is right, and whom it tells what. Thin: parse, call, print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vidfed.cli.terminal import HELP, note, print_json
+from vidfed.node.cli_options import COMMAND, HOME, JSON
+
+if TYPE_CHECKING:
+    from vidfed.security.home import MemberHome
+
+
+@click.group(context_settings=HELP)
+def policy() -> None:
+    """Check the policy, and see what it does."""
+
+
+@policy.command(cls=COMMAND)
+@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
+@HOME
+@JSON
+def check(home: Path, file: Path | None, as_json: bool) -> None:
+    """Read the policy, or FILE before it becomes the policy, and show its rules. Nothing is changed.
+
+    What cannot be understood is an error and ends with status 1. A withheld series or tag that no record has is a warning: a typo there
+    would withhold nothing.
+    """
+    from contextlib import closing
+
+    from vidfed.node.config import store_location
+    from vidfed.node.life import unknown_words
+    from vidfed.node.policy_file import POLICY_FILE, read_policy
+    from vidfed.node.store import RecordStore
+    from vidfed.security.home import MemberHome
+
+    member_home = MemberHome(home)
+    path = file or home / POLICY_FILE
+    found = read_policy(path, _members(member_home))
+    with closing(RecordStore(store_location(member_home))) as store:
+        warnings = [warning for rule in found.rules for warning in unknown_words(store, rule)]
+    if as_json:
+        import json
+
+        print_json({"schema": "vidfed.policy-check/1", "file": str(path), "rules": json.loads(found.to_json()), "warnings": warnings})
+        return
+    for warning in warnings:
+        note(f"Warning: {warning}")
+    for number, rule in enumerate(found.rules, 1):
+        roles = f" with one of the roles {', '.join(sorted(rule.roles))}" if rule.roles else ""
+        purposes = ", ".join(sorted(purpose.code for purpose in rule.purposes))
+        click.echo(f"{number}. {rule.name}: {', '.join(sorted(rule.members))}{roles}, for {purposes}")
+    click.echo(f"{path}: {len(found.rules)} rules" if found.rules else f"{path}: no rule, so nobody is answered")
+
+
+@policy.command(cls=COMMAND)
+@click.option("--member", required=True, help="Who would ask.")
+@click.option("--role", "roles", multiple=True, help="A role of the person who would ask; may be repeated.")
+@click.option("--purpose", help="Why.  [default: each purpose in turn]")
+@click.option("--record", "reference", required=True, metavar="REFERENCE", help="The record's reference.")
+@click.option("--policy", "file", type=click.Path(path_type=Path, dir_okay=False), help="A file that is not the policy yet.")
+@HOME
+@JSON
+def explain(home: Path, member: str, roles: tuple[str, ...], purpose: str | None, reference: str, file: Path | None, as_json: bool) -> None:
+    """Show step by step why a member would or would not be told of a record."""
+    from contextlib import closing
+
+    from vidfed.node.config import store_location
+    from vidfed.node.explain import explain as explained
+    from vidfed.node.life import kept_record
+    from vidfed.node.policy import Asker
+    from vidfed.node.policy_file import POLICY_FILE, read_policy
+    from vidfed.node.store import RecordStore
+    from vidfed.security.credentials import ROLES
+    from vidfed.security.home import MemberHome
+    from vidfed.wire.values import Purpose
+
+    known = {each.code: each for each in Purpose}
+    if purpose is not None and purpose not in known:
+        raise click.BadParameter(f"{purpose!r} is unknown; known are {', '.join(known)}", param_hint="--purpose")
+    if unknown := [role for role in roles if role not in ROLES]:
+        raise click.BadParameter(f"{unknown[0]!r} is unknown; known are {', '.join(ROLES)}", param_hint="--role")
+    member_home = MemberHome(home)
+    members = _members(member_home)
+    found = read_policy(file or home / POLICY_FILE, members)
+    with closing(RecordStore(store_location(member_home))) as store:
+        kept = kept_record(store, reference)
+    askers = [Asker(member, frozenset(roles), each) for each in ([known[purpose]] if purpose else Purpose)]
+    explanations = [explained(found, asker, kept, members) for asker in askers]
+    if as_json:
+        print_json([each.to_fields() for each in explanations])
+        return
+    for each in explanations:
+        for line in each.lines():
+            click.echo(line)
+
+
+def _members(home: MemberHome) -> list[str] | None:
+    """Return the ids in the trust directory, None where there is no valid one: then ids are not looked at."""
+    from vidfed.security.errors import SecurityError
+
+    try:
+        return sorted(home.directory_source().current().members)
+    except SecurityError as error:
+        note(f"Warning: member ids are not checked: {error}")
+        return None

@@ -1,0 +1,109 @@
+"""`vidfed node policy`, from the outside."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from vidfed.index import Algorithm
+from vidfed.node.cli import node
+from vidfed.node.config import store_location
+from vidfed.node.life import retract
+from vidfed.node.records import Record
+from vidfed.node.store import RecordStore
+from vidfed.synthetic.sockets import SocketFederation
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vidfed.security.home import MemberHome
+
+POLICY = """
+[[rule]]
+name = "trainees"
+members = ["fr"]
+roles = ["trainee"]
+purposes = ["identification"]
+algorithms = ["md5"]
+
+[[rule]]
+name = "neighbours"
+members = ["fr"]
+purposes = ["identification"]
+withheld_series = ["Tulip"]
+"""
+RECORDS = [
+    Record({Algorithm.PDQ: bytes(32)}, series="Tulip", reference="aa"),
+    Record({Algorithm.PDQ: b"\x01" * 32}, series="Rose", reference="bb"),
+]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> MemberHome:
+    made = SocketFederation(tmp_path, "nl", "fr").homes["nl"]
+    (made.folder / "policy.toml").write_text(POLICY)
+    with closing(RecordStore(store_location(made))) as store:
+        store.upsert(RECORDS, now_ms=1)
+        store.upsert([Record({Algorithm.PDQ: b"\x02" * 32}, reference="cc")], now_ms=1)
+        retract(store, "cc", "wrong", now_ms=2)
+    return made
+
+
+def run(home: MemberHome, *arguments: object, status: int = 0) -> Result:
+    result = CliRunner().invoke(node, ["policy", *map(str, arguments), "--home", str(home.folder)])
+    assert result.exit_code == status, result.output
+    return result
+
+
+def explained(home: MemberHome, reference: str, *more: str, member: str = "fr") -> dict[str, Any]:
+    said = run(home, "explain", "--member", member, "--record", reference, "--purpose", "identification", *more, "--json").stdout
+    (found,) = json.loads(said)
+    found["failed"] = [step["name"] for step in found["steps"] if not step["passed"]]
+    assert isinstance(found, dict)
+    return found
+
+
+def test_check_shows_the_rules(home: MemberHome) -> None:
+    said = run(home, "check").stdout
+    assert "1. trainees: fr with one of the roles trainee, for identification" in said
+    assert "2. neighbours: fr, for identification" in said
+    assert len(json.loads(run(home, "check", "--json").stdout)["rules"]) == 2
+
+
+def test_check_refuses_what_it_does_not_understand(home: MemberHome, tmp_path: Path) -> None:
+    draft = tmp_path / "draft.toml"
+    draft.write_text(POLICY.replace('"fr"', '"rf"'))
+    assert "members: 'rf' is not in the trust directory; known are fr, nl" in run(home, "check", draft, status=1).stderr
+
+
+def test_check_warns_of_a_series_that_no_record_is_of(home: MemberHome, tmp_path: Path) -> None:
+    draft = tmp_path / "draft.toml"
+    draft.write_text(POLICY.replace("Tulip", "Tulpi"))
+    assert "withheld_series: no record is of the series 'tulpi'" in run(home, "check", draft).stderr
+
+
+def test_explain_names_the_step_that_withholds(home: MemberHome) -> None:
+    assert explained(home, "bb")["told"]
+    assert explained(home, "aa")["failed"] == ["series"]
+    assert explained(home, "cc")["failed"] == ["state"]
+    assert explained(home, "bb", "--role", "trainee")["failed"] == ["search"]
+    assert explained(home, "bb", member="nl")["failed"] == ["rule"]
+    assert explained(home, "bb", member="de")["failed"] == ["directory", "rule"]
+
+
+def test_explain_tells_people_the_same(home: MemberHome) -> None:
+    said = run(home, "explain", "--member", "fr", "--record", "aa").stdout
+    assert "fr, no role, identification: record aa" in said
+    assert "NO   series       Tulip; withheld are tulip" in said
+    assert "=> to fr it looks like no hit (series)" in said
+    assert "=> fr is refused whatever it asks for this purpose" in said  # for the other purposes
+
+
+def test_explain_refuses_a_role_or_purpose_or_record_that_there_is_not(home: MemberHome) -> None:
+    assert "'chief' is unknown" in run(home, "explain", "--member", "fr", "--record", "aa", "--role", "chief", status=2).stderr
+    assert "'fun' is unknown" in run(home, "explain", "--member", "fr", "--record", "aa", "--purpose", "fun", status=2).stderr
+    assert "no record has the reference" in run(home, "explain", "--member", "fr", "--record", "zz", status=1).stderr

@@ -1,0 +1,166 @@
+"""What a member is not told looks exactly like no hit: in the answer, in the log, and in the work it takes."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+from sqlalchemy import event
+
+from vidfed.index import Algorithm, Hash
+from vidfed.node.policy import Category, Distances, Limits, Policy, Rule
+from vidfed.node.records import Record
+from vidfed.synthetic.memory import ANSWERING, MemoryFederation, MemoryNode, call_of, columns_of
+from vidfed.wire.errors import Status
+from vidfed.wire.lookup import read_answer
+from vidfed.wire.values import ANSWER_TYPE, HandlingCode, LookupAnswer, RecordView, Searched, Urgency
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PDQ = Hash(Algorithm.PDQ, bytes(32))
+NEAR = Hash(Algorithm.PDQ, bytes(31) + b"\x07")
+SHA = Hash(Algorithm.SHA256, bytes(range(32)))
+ASKED = [PDQ, SHA]
+SECRET = Record(
+    {PDQ.algorithm: PDQ.code, SHA.algorithm: SHA.code},
+    series="Tulip",
+    tags=("hold",),
+    handling_code=HandlingCode.H2,
+    category="1",
+    category_scale="s",
+)
+KNOWN = Record({PDQ.algorithm: NEAR.code}, series="Rose")
+
+
+class Told(NamedTuple):
+    """All of an answer that could tell a withheld record from none, and what the node did for it."""
+
+    records: tuple[RecordView, ...]
+    hits: object
+    truncated: tuple[int, ...]
+    searched: object
+    records_at_least: int
+    statements: int
+    logged: object
+
+
+@pytest.fixture
+def federation() -> MemoryFederation:
+    made = MemoryFederation()
+    made.add("nl", "fr")
+    return made
+
+
+@pytest.fixture
+def node(federation: MemoryFederation, tmp_path: Path) -> Iterator[MemoryNode]:
+    with MemoryNode(federation, "fr", tmp_path) as made:
+        yield made
+
+
+def answered(node: MemoryNode, federation: MemoryFederation, *, roles: tuple[str, ...] = (), **header: object) -> LookupAnswer:
+    asker = federation.investigator("nl", roles=roles)
+    request = federation.request(asker, ASKED, **header)
+    envelope = node.ask(call_of(asker.credential, federation.sign(request, asker)), "nl")
+    return read_answer(envelope.verify(ANSWER_TYPE, node.member.entry.signing_keys))
+
+
+def told(node: MemoryNode, federation: MemoryFederation) -> Told:
+    statements: list[str] = []
+    node.catalogue.catch_up()
+    own = threading.get_ident()
+
+    def count(*context: object) -> None:
+        if threading.get_ident() == own:  # the index follows the store in a thread of its own
+            statements.append(str(context[2]))
+
+    event.listen(node.store.database.engine, "before_cursor_execute", count)
+    answer = answered(node, federation)
+    event.remove(node.store.database.engine, "before_cursor_execute", count)
+    index, logged = answer.header.index, node.last_entry()
+    assert index is not None
+    quiet = {name: logged[name] for name in ("operation", "event", "outcome", "records")}
+    return Told(answer.records, answer.hits, answer.truncated_items, index.searched, index.records_at_least, len(statements), quiet)
+
+
+@pytest.mark.parametrize(
+    ("rule", "secret"),
+    [
+        (replace(ANSWERING, withheld_series=frozenset({"tulip"})), SECRET),
+        (replace(ANSWERING, withheld_tags=frozenset({"hold"})), SECRET),
+        (replace(ANSWERING, handling_codes=frozenset({HandlingCode.H0})), SECRET),
+        (replace(ANSWERING, categories=frozenset({Category("s", "", "2")}), without_category=True), SECRET),
+        (ANSWERING, replace(SECRET, sharing="nobody")),
+        (ANSWERING, replace(SECRET, sharing="only:br")),
+        (ANSWERING, replace(SECRET, sharing="not:nl")),
+    ],
+)
+@pytest.mark.parametrize("others", [(), (KNOWN,)])
+def test_request_for_a_category_it_may_not_see(
+    federation: MemoryFederation, tmp_path: Path, rule: Rule, secret: Record, others: tuple[Record, ...]
+) -> None:
+    """Every way to withhold, alone in the store and beside a record that is told, whose truncation a counted secret would change."""
+    narrow = replace(rule, max_hits_per_item=1)
+    with (
+        MemoryNode(federation, "fr", tmp_path / "without", narrow) as without,
+        MemoryNode(federation, "fr", tmp_path / "with", narrow) as kept,
+    ):
+        without.hold(*others)
+        kept.hold(secret, *others)
+        assert told(kept, federation) == told(without, federation)
+        kept.policy.policy = Policy((ANSWERING,))
+        kept.hold(replace(secret, sharing="only:nl"))
+        assert len(told(kept, federation).records) == 1 + len(others)
+
+
+def test_a_search_that_was_cut_short_by_the_policy_says_so(node: MemoryNode, federation: MemoryFederation) -> None:
+    node.hold(KNOWN)
+    node.policy.policy = Policy((replace(ANSWERING, algorithms=frozenset({Algorithm.PDQ}), max_distance={Algorithm.PDQ: 2}),))
+    answer = answered(node, federation)
+    assert answer.header.index is not None
+    assert answer.header.index.searched == (Searched(Algorithm.PDQ, 2),)
+    assert answer.hits == ()
+    node.policy.policy = Policy((replace(ANSWERING, algorithms=frozenset({Algorithm.MD5})),))
+    assert answered(node, federation).header.status is Status.NOT_PERMITTED
+
+
+def test_hill_climbing_on_distances_meets_bands(node: MemoryNode, federation: MemoryFederation) -> None:
+    """A member that asks the same again at every distance learns the band and no more."""
+    node.hold(KNOWN)
+    node.policy.policy = Policy((replace(ANSWERING, distances=Distances.BANDS),))
+    asker = federation.investigator("nl")
+    seen = set()
+    for distance in range(Algorithm.PDQ.maximum_distance + 1):
+        request = replace(federation.request(asker, [PDQ]), columns=columns_of([PDQ], distance))
+        envelope = node.ask(call_of(asker.credential, federation.sign(request, asker)), "nl")
+        answer = read_answer(envelope.verify(ANSWER_TYPE, node.member.entry.signing_keys))
+        seen.add((distance >= 15, tuple((match.distance, match.slack) for hit in answer.hits for match in hit.matches)))
+    assert seen == {(False, ()), (True, ((15, 14),))}
+
+
+def test_a_rule_for_a_role_holds_for_persons_whose_credential_carries_it(node: MemoryNode, federation: MemoryFederation) -> None:
+    node.policy.policy = Policy((replace(ANSWERING, roles=frozenset({"analyst"})),))
+    assert answered(node, federation, roles=("investigator", "analyst")).header.status is Status.ANSWERED
+    assert answered(node, federation, roles=("investigator",)).header.status is Status.NOT_PERMITTED
+    assert answered(node, federation).header.status is Status.NOT_PERMITTED
+
+
+def test_a_life_at_risk_is_answered_from_its_own_budget_and_logged_as_urgent(node: MemoryNode, federation: MemoryFederation) -> None:
+    node.policy.policy = Policy((replace(ANSWERING, limits=Limits(lookups_per_minute=1, urgent_lookups_per_day=1)),))
+    assert answered(node, federation).header.status is Status.ANSWERED
+    assert answered(node, federation).header.status is Status.RATE_LIMITED
+    assert answered(node, federation, urgency=Urgency.LIFE_AT_RISK).header.status is Status.ANSWERED
+    details = node.last_entry()["details"]
+    assert (details["urgency"], details["budget"]) == ("life-at-risk", "urgent")
+    assert answered(node, federation, urgency=Urgency.LIFE_AT_RISK).header.status is Status.RATE_LIMITED
+
+
+def test_the_number_of_records_is_told_in_bands_only(node: MemoryNode, federation: MemoryFederation) -> None:
+    node.hold(*(Record({Algorithm.MD5: number.to_bytes(16)}) for number in range(999)))
+    node.catalogue.catch_up()
+    few = answered(node, federation).header.index
+    assert few is not None
+    assert few.records_at_least == 0
