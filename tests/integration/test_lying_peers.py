@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import ssl
 import threading
@@ -162,6 +163,8 @@ async def test_a_server_that_speaks_something_else_is_unreachable(federation: So
     async def babble(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno")
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
     async with await asyncio.start_server(babble, "127.0.0.1", 0) as server:
         federation.move("fr", f"127.0.0.1:{server.sockets[0].getsockname()[1]}")

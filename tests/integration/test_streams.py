@@ -16,7 +16,7 @@ from vidfed.index import Algorithm
 from vidfed.synthetic.sockets import ScriptedNode, SocketFederation
 from vidfed.v1 import services_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
-from vidfed.wire.values import LOOKUP_METHOD, MAX_UNANSWERED_CHUNKS, Purpose
+from vidfed.wire.values import MAX_UNANSWERED_CHUNKS, Purpose
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -293,8 +293,8 @@ async def test_a_chunk_to_others_than_those_before_it_is_refused(federation: Soc
 async def test_a_chunk_signed_for_another_call_is_refused(federation: SocketFederation, monkeypatch: pytest.MonkeyPatch) -> None:
     request = FederationClient._request
 
-    def for_another(*given: Any) -> LookupRequest:  # noqa: ANN401 - passed on
-        return request(*given[:-1], LOOKUP_METHOD)
+    def for_another(self: FederationClient, *given: Any) -> LookupRequest:  # noqa: ANN401 - passed on
+        return request(self, *given[:5])
 
     monkeypatch.setattr(FederationClient, "_request", for_another)
     with pytest.raises(GatewayRefusedError, match="another call"):

@@ -161,7 +161,7 @@ class PartStream(Generic[P]):
             for before in due[: due.index(asked)]:  # nodes answer in order: what came before was lost on the way
                 self._settle(before, member)
             self._settle(asked, member)
-            columns = [column.algorithm for column in asked.part.columns]
+            columns = {column.algorithm: column.max_distance for column in asked.part.columns}
             header = asked.request.header
             receipt = Receipt(header.federation, member, header.issued_ms, header.case_reference, envelope)
             self._on_node(asked.part, outcome_of_answer(member, answer, asked.part.items, columns), receipt)
