@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import Ran
 
-HEAVY = ("numpy", "faiss", "grpc", "PIL", "sqlalchemy", "numba", "rich", "nacl", "cryptography")
+HEAVY = ("numpy", "faiss", "grpc", "PIL", "sqlalchemy", "numba", "rich", "nacl", "cryptography", "tuf")
 
 
 def every_command() -> Iterator[tuple[str, ...]]:
@@ -24,8 +24,14 @@ def every_command() -> Iterator[tuple[str, ...]]:
     for name in root.list_commands(context):
         command = root.get_command(context, name)
         yield (name,)
-        if isinstance(command, click.Group):
-            yield from ((name, below) for below in command.list_commands(context))
+        yield from commands_below(context, (name,), command)
+
+
+def commands_below(context: click.Context, names: tuple[str, ...], command: click.Command | None) -> Iterator[tuple[str, ...]]:
+    if isinstance(command, click.Group):
+        for below in command.list_commands(context):
+            yield (*names, below)
+            yield from commands_below(context, (*names, below), command.get_command(context, below))
 
 
 @pytest.mark.parametrize("names", list(every_command()), ids=" ".join)

@@ -1,8 +1,8 @@
 """Runs the ```console blocks of a document in one shell, and compares what is shown with what is printed.
 
 A line `$ COMMAND` is typed; the lines below it are what it shows. A command ending in `&` is left running; the next one is typed when all
-its shown lines have appeared. Numbers, keys, references and the width of columns may differ from run to run, so lines are compared
-without them. `python -m tests.docs.console FILE...` rewrites the shown lines with what is printed now.
+its shown lines have appeared. Numbers, keys, words of fingerprints, references and the width of columns may differ from run to run, so
+lines are compared without them. `python -m tests.docs.console FILE...` rewrites the shown lines with what is printed now.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _DONE = "__done__"
 _PATIENCE_S = 60.0
-_VOLATILE = re.compile(r"\b[0-9a-f]{8,}\b|\d+|─+")
+_VOLATILE = re.compile(r"\b[0-9a-f]{8,}\b|\b[a-z]{5}(?:-[a-z]{5}){5}\b|\d+|─+")
 
 
 @dataclass

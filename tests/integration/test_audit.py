@@ -114,7 +114,7 @@ def test_the_log_says_who_was_told_what_and_not_for_which_case(world: World) -> 
     assert (told["member"], told["operation"], told["purpose"], len(told["records"])) == ("nl", "disclosure", "identification", 1)
     assert "SECRET-CASE-7" not in ran.out
     for member in ("nl", "fr"):
-        assert not [path for path in (world.base / member / "state").iterdir() if b"SECRET-CASE-7" in path.read_bytes()]
+        assert not [path for path in (world.base / member / "state").rglob("*.*") if b"SECRET-CASE-7" in path.read_bytes()]
 
 
 def test_imports_policy_trust_and_readings_are_logged(world: World) -> None:

@@ -154,10 +154,11 @@ def test_ingesting_twice_changes_nothing(desk: Desk) -> None:
 
 
 def test_a_member_removed_from_the_directory_is_out_at_once_and_back_when_added(desk: Desk, vidfed: Callable[..., Ran]) -> None:
-    trust = desk.federation.trust_folder
-    assert vidfed("trust", "remove", trust, "nl", "--yes").status == 0
+    home = desk.federation.places["nl"].folder
+    desk.federation.remove("nl")
     removed = desk.look_up("--hash", UNKNOWN_PDQ)
-    assert vidfed("trust", "add", trust, desk.federation.places["nl"].folder / "member.json", "--yes").status == 0
+    assert vidfed("node", "request", "--home", home).status == 0
+    desk.federation.add("nl")
     assert (removed.status, removed.out) == (1, "")
     assert desk.look_up("--hash", UNKNOWN_PDQ).status == 0
 
@@ -212,6 +213,50 @@ def test_status_tells_what_runs_and_what_it_holds(desk: Desk, vidfed: Callable[.
     assert status["records"] == 3
     assert status["index_version"] == status["store_version"]
     assert status["members"] == ["br", "fr", "nl"]
+
+
+def test_the_protocol_of_an_accession_passes_on_a_sound_node(desk: Desk, vidfed: Callable[..., Ran]) -> None:
+    ran = vidfed("node", "check", "--home", desk.federation.places["nl"].folder, "--json")
+    document = ran.json()
+    assert ran.status == 0, ran.out
+    points = [finding["point"] for finding in document["findings"]]
+    assert points == ["directory", "clock", "keys", "permissions", "tls", "disk", "index", "node nl", "node br", "node fr"]
+    assert document["passed"] is True
+
+
+def test_the_protocol_names_a_node_that_is_not_reached(without_br: Desk, vidfed: Callable[..., Ran]) -> None:
+    ran = vidfed("node", "check", "--home", without_br.federation.places["nl"].folder)
+    assert ran.status == 1
+    assert "FAIL  node br" in ran.out
+    assert ran.out.endswith("NOT PASSED\n")
+
+
+def test_a_member_in_quarantine_asks_and_answers_nothing_but_a_self_test(desk: Desk, vidfed: Callable[..., Ran]) -> None:
+    federation = desk.federation
+    federation.run(["trust", "propose", "set-standing", str(federation.trust_folder), "fr", "quarantine", "--yes", *federation.signing])
+    try:
+        asked = desk.look_up("--hash", UNKNOWN_PDQ, "--ask", "fr")
+        by_default = desk.look_up("--hash", UNKNOWN_PDQ)
+        check = vidfed("node", "check", "--home", federation.places["fr"].folder)
+    finally:
+        federation.run(["trust", "propose", "set-standing", str(federation.trust_folder), "fr", "member", "--yes", *federation.signing])
+    assert desk.outcomes(asked) == {"fr": "REFUSED"}
+    assert desk.outcomes(by_default) == {"nl": "NO_MATCH", "br": "NO_MATCH"}
+    assert "lists fr, in quarantine" in check.out
+    assert check.status == 0, check.out
+
+
+def test_a_revoked_kit_is_refused_as_soon_as_it_is_published(desk: Desk, vidfed: Callable[..., Ran]) -> None:
+    home = desk.federation.places["nl"].folder
+    other = desk.base / "kit-to-revoke"
+    desk.federation.issue_kit("nl", other)
+    issued = vidfed("trust", "investigators", "--home", home, "--json").json()["kits"][-1]
+    assert vidfed("trust", "revoke-investigator", issued["serial"], "--home", home).status == 0
+    assert vidfed("trust", "accept", desk.federation.trust_folder, home / "member.json").status == 0
+    ran = vidfed("lookup", "--hash", UNKNOWN_PDQ, "--kit", other, *WHY, "--json")
+    assert ran.status == 4
+    assert "credential revoked by its member" in ran.err
+    assert desk.look_up("--hash", UNKNOWN_PDQ).status == 0
 
 
 def test_a_second_node_in_the_same_folder_is_refused(desk: Desk, vidfed: Callable[..., Ran]) -> None:

@@ -204,11 +204,6 @@ class LyingStream(rpc.GatewayServiceServicer):
                 yield told
             numbers[reply.member] += 1
 
-    async def GetDirectory(  # noqa: N802
-        self, request: pb.GetDirectoryRequest, context: grpc.aio.ServicerContext[pb.GetDirectoryRequest, pb.GetDirectoryResponse]
-    ) -> pb.GetDirectoryResponse:
-        return await self._true.GetDirectory(request, context)
-
 
 async def ask_through(federation: SocketFederation, lie: Callable[[int, pb.NodeReply], Sequence[pb.NodeReply]]) -> Heard:
     gateway: rpc.GatewayServiceServicer = LyingStream(federation.gateway("nl"), lie)  # type: ignore[abstract]  # the rest is not called

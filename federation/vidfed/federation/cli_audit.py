@@ -118,7 +118,7 @@ def _print_export(export: ExportReport) -> None:
         click.echo("cosigned    by nobody: the member alone vouches for this state of its log")
     for finding in export.findings:
         click.echo(f"WRONG       {finding}")
-    click.echo(f"All this under federation key {export.federation_key.key_id}: compare it with the administrators by another channel.")
+    click.echo(f"All this under the root with the words {export.anchor.words}: compare them with the administrators by another channel.")
     click.echo("The export holds." if not export.findings else "The export does NOT hold.")
 
 

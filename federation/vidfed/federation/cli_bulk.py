@@ -100,7 +100,7 @@ class Bulk:
     async def _ask(self, store: BulkStore, reading: Reading) -> tuple[list[str], Mapping[str, NodeOutcome]]:
         async with FederationClient(self.kit) as client:
             directory = await client.refresh_directory()
-            members = [directory.member(member).id for member in dict.fromkeys(self.ask)] or sorted(directory.members)
+            members = [directory.member(member).id for member in dict.fromkeys(self.ask)] or list(directory.full_members())
 
             async def ask(
                 parts: AsyncIterator[NumberedPart], ask: Sequence[str], on_node: Callable[[NumberedPart, NodeOutcome], None]

@@ -25,9 +25,10 @@ from vidfed.v1 import audit_pb2 as audit_pb
 from vidfed.v1 import services_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.wire import envelope as wire_envelope
-from vidfed.wire.channels import open_channel
+from vidfed.wire.channels import blocking_channel, open_channel
 from vidfed.wire.errors import WireError
 from vidfed.wire.lookup import write_request
+from vidfed.wire.trust import GrpcMirror
 from vidfed.wire.values import (
     GATEWAY_GRACE_S,
     LOOKUP_METHOD,
@@ -65,8 +66,9 @@ class FederationClient:
     def __init__(self, kit: Kit, *, clock: Clock = system_clock) -> None:
         self._kit = kit
         self._clock = clock
-        self._source = kit.directory_source(clock)
-        directory = self._source.current()
+        self._trust_channel: grpc.Channel | None = None
+        self._source = kit.directory_source(clock, self._ask_gateway)
+        directory = self._source.last_known_or_fail()
         self._channel = open_channel(kit.gateway, kit.tls, directory, directory.member(kit.member))
         self._gateway = rpc.GatewayServiceStub(self._channel)
 
@@ -75,19 +77,27 @@ class FederationClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self._channel.close()
+        if self._trust_channel is not None:
+            self._trust_channel.close()
 
     async def refresh_directory(self) -> Directory:
-        """Take the gateway's directory if it is newer and holds; return the one to use.
+        """Take what the gateway holds if it is newer and holds; return the directory to use.
+
+        What the gateway has and does not hold changes nothing: the kit's own copy is used until it expires.
 
         Raises:
-            GatewayError: the gateway cannot be reached.
-            DirectoryError: what the gateway holds is not signed by the federation, or older than what this kit has seen.
+            DirectoryError: there is no usable directory.
         """
-        try:
-            response = await self._gateway.GetDirectory(pb.GetDirectoryRequest(), timeout=DEFAULT_DEADLINE_S)
-        except grpc.aio.AioRpcError as error:
-            raise self._gateway_error(error) from None
-        return self._source.accept(response.signed_directory)
+        await asyncio.to_thread(self._source.refresh)
+        return self._source.current()
+
+    def _ask_gateway(self, known: Directory | None) -> list[GrpcMirror]:
+        if known is None:
+            return []
+        self._trust_channel = self._trust_channel or blocking_channel(
+            self._kit.gateway, self._kit.tls, known, known.member(self._kit.member)
+        )
+        return [GrpcMirror("gateway", self._trust_channel)]
 
     async def lookup(
         self,
@@ -112,7 +122,7 @@ class FederationClient:
             GatewayError, GatewayRefusedError: the gateway fails or refuses; nothing is known then.
         """
         directory = self._source.current()
-        audience = tuple(directory.member(member).id for member in dict.fromkeys(ask)) or tuple(sorted(directory.members))
+        audience = tuple(directory.member(member).id for member in dict.fromkeys(ask)) or directory.full_members()
         request = self._request(part, justification, audience, directory, deadline_s)
         envelope = Envelope(REQUEST_TYPE, write_request(request)).signed_by(self._kit.signer)
         call = pb.LookupCall(credential=wire_envelope.to_message(self._kit.credential), request=wire_envelope.to_message(envelope))

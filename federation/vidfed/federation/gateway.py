@@ -33,10 +33,12 @@ from vidfed.security.tls import INVESTIGATOR_ROLE, verify_peer
 from vidfed.v1 import audit_pb2 as audit_pb
 from vidfed.v1 import services_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
+from vidfed.v1 import trust_pb2_grpc as trust_rpc
 from vidfed.wire import envelope as wire_envelope
 from vidfed.wire.channels import SERVER_OPTIONS, run_until_signal, server_credentials
 from vidfed.wire.errors import WireError
 from vidfed.wire.lookup import read_request
+from vidfed.wire.trust import PeerMirrors, TrustServicer
 from vidfed.wire.values import GATEWAY_GRACE_S, LOOKUP_METHOD, REQUEST_TYPE, STREAM_METHOD, Urgency
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ _log = logging.getLogger(__name__)
 
 
 class GatewayServicer(rpc.GatewayServiceServicer):
-    """The gateway's two calls."""
+    """The gateway's calls."""
 
     def __init__(
         self,
@@ -138,17 +140,6 @@ class GatewayServicer(rpc.GatewayServiceServicer):
     async def _received(self, chunk: Chunk, reply: pb.NodeReply) -> None:
         await self._books.received(chunk.question, chunk.digest, reply)
 
-    async def GetDirectory(  # noqa: N802 - the name in the .proto
-        self, request: pb.GetDirectoryRequest, context: grpc.aio.ServicerContext[pb.GetDirectoryRequest, pb.GetDirectoryResponse]
-    ) -> pb.GetDirectoryResponse:
-        """Hand out the signed directory; whoever receives it verifies it."""
-        del request
-        try:
-            return pb.GetDirectoryResponse(signed_directory=await asyncio.to_thread(self._source.signed))
-        except SecurityError as error:
-            _log.error("%s", error)
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
-
     async def GetMemberProof(  # noqa: N802 - the name in the .proto
         self, request: pb.GetMemberProofRequest, context: grpc.aio.ServicerContext[pb.GetMemberProofRequest, audit_pb.GetProofResponse]
     ) -> audit_pb.GetProofResponse:
@@ -220,7 +211,12 @@ class GatewayServicer(rpc.GatewayServiceServicer):
         now_ms = self._clock()
         own = directory.member(self._home.member)
         credential = verify_credential(  # 2
-            credential_envelope, federation=directory.federation, member=own.id, member_keys=own.signing_keys, now_ms=now_ms
+            credential_envelope,
+            federation=directory.federation,
+            member=own.id,
+            member_keys=own.signing_keys,
+            now_ms=now_ms,
+            revoked=own.revoked,
         )
         if credential.pseudonym != peer.pseudonym:
             raise PeerError("the credential is another person's than the TLS certificate")
@@ -252,16 +248,20 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
         SecurityError: keys or directory cannot be used.
     """
     section = read_gateway_section(home)
-    source = home.directory_source()
-    source.current()
+    peers = PeerMirrors(home.member, home.node_tls)
+    source = home.directory_source(ask=peers)
+    source.ready()
     nodes = Nodes(home.node_tls, section)
-    every_s = read_audit_section(home).checkpoint_every_s
     with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.closing(peers))
         audit = stack.enter_context(contextlib.closing(open_log(home)))
-        stack.enter_context(Checkpointer(audit, every_s))
+        stack.enter_context(Checkpointer(audit, read_audit_section(home).checkpoint_every_s))
+        if home.refresh_s:
+            stack.enter_context(source.refreshing(home.refresh_s))
         servicer = GatewayServicer(home, section, source, nodes, Bookkeeping(audit, home.member))
         server = grpc.aio.server(options=SERVER_OPTIONS)
         rpc.add_GatewayServiceServicer_to_server(servicer, server)
+        trust_rpc.add_TrustServiceServicer_to_server(TrustServicer(source, lambda peer: peer.member == home.member, system_clock), server)
 
         def announce(address: str) -> None:
             stack.enter_context(announced(home.state_file(SERVING_FILE), address))

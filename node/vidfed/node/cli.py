@@ -11,6 +11,7 @@ from vidfed.node.cli_files import backup, export, import_, migrate, restore, sca
 from vidfed.node.cli_options import COMMAND, HOME, JSON, described, said
 from vidfed.node.cli_policy import policy
 from vidfed.node.cli_records import records
+from vidfed.node.cli_trust import check, request, rotate, submit
 
 
 @click.group(context_settings=HELP)
@@ -27,7 +28,7 @@ def node() -> None:
 @click.option("--endpoint", required=True, help="host:port under which the other members reach this node.")
 @click.option("--listen", help="host:port on which the node listens.  [default: the endpoint's port on every address]")
 @click.option("--gateway-listen", default="127.0.0.1:7444", show_default=True, help="host:port for this member's own investigators.")
-@click.option("--directory", type=click.Path(path_type=Path, dir_okay=False), help="Where the signed trust directory will be found.")
+@click.option("--directory", type=click.Path(path_type=Path, file_okay=False), help="A folder in which the administrators publish.")
 @click.option("--answer", "answer_members", multiple=True, metavar="MEMBER", help="A member to answer; may be repeated. Default: nobody.")
 def init(
     folder: Path,
@@ -48,9 +49,10 @@ def init(
     from vidfed.node.config import render_config
     from vidfed.node.policy_file import POLICY_FILE, render_policy
     from vidfed.node.store import RecordStore
-    from vidfed.security.directory import Anchor
     from vidfed.security.files import write_whole
     from vidfed.security.home import create_home
+    from vidfed.security.trust.anchor import Anchor
+    from vidfed.security.trust.entry import Entry
 
     root = Anchor.load(anchor)
     config = render_config(
@@ -60,16 +62,16 @@ def init(
         contact=contact,
         listen=listen or f"0.0.0.0:{endpoint.rpartition(':')[2]}",
         gateway_listen=gateway_listen,
-        directory_file=str(directory.absolute()) if directory else "trust/directory.json",
+        directory_folder=str(directory.absolute()) if directory else "",
     )
     home = create_home(folder, config=config, endpoint=endpoint, anchor=root)
     write_whole(folder / POLICY_FILE, render_policy(answer_members).encode())
     RecordStore(folder / "store/records.db").close()
     note(f"Made {folder} for member {member} of federation {root.federation}.")
-    note(f"  signing key   {home.signer.public.key_id}  (read it to the administrators over the phone)")
+    note(f"  words         {Entry.load(home.entry_path).words}  (read them to the administrators over the phone)")
     note(f"  configuration {home.config_path}")
     note("Next:")
-    note(f"  1. hand {folder / 'member.json'} to the federation's administrators, who add it to the trust directory")
+    note(f"  1. hand {home.entry_path} to the federation's administrators, who sign it into the trust directory")
     if not answer_members:
         note(f"  2. say in {folder / POLICY_FILE} whom this node answers; so far nobody")
     note(f"  {2 if answer_members else 3}. vidfed node ingest PICTURES --home {folder} ..., then: vidfed node serve --home {folder}")
@@ -160,5 +162,5 @@ def status(home: Path, as_json: bool) -> None:
             click.echo(f"{label:<16} {value}")
 
 
-for _command in (import_, export, records, policy, scales, backup, restore, migrate):
+for _command in (import_, export, records, policy, scales, backup, restore, migrate, request, rotate, submit, check):
     node.add_command(_command)

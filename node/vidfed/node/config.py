@@ -52,10 +52,14 @@ name = {name}
 contact = {contact}
 
 [trust]
-# The federation's key; compare its fingerprint with the administrators by another channel (`vidfed trust show`).
+# Where trust starts; compare its words with the administrators by telephone (`vidfed trust show`).
 anchor_file = "trust/anchor.json"
-# The list of members the administrators sign. A newer file takes effect at once, without restart.
-directory_file = {directory_file}
+# A folder in which the administrators publish; what is newer there takes effect at once, without restart. Empty: none.
+directory_folder = {directory_folder}
+# The administrators' folder with the online key, if this node is the one that publishes. Empty: it is not.
+publish_folder = ""
+# How often some other members' nodes are asked for a newer directory. 0: never.
+refresh_s = 300.0
 
 [node]
 # Where other members' gateways connect: host:port.
@@ -105,7 +109,7 @@ def render_config(
     contact: str,
     listen: str,
     gateway_listen: str,
-    directory_file: str,
+    directory_folder: str,
 ) -> str:
     """Return the text of a new `vidfed.toml`."""
     return _TEMPLATE.format(
@@ -113,7 +117,7 @@ def render_config(
         member=config_text(member),
         name=config_text(name),
         contact=config_text(contact),
-        directory_file=config_text(directory_file),
+        directory_folder=config_text(directory_folder),
         listen=config_text(listen),
         gateway_listen=config_text(gateway_listen),
     )

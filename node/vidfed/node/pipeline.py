@@ -8,7 +8,8 @@
     the next one of its stream
  6. time window, then replay
  7. purpose, legal basis, offence type and case reference are stated
- 8. policy for this member, the person's roles and the purpose; distances allowed
+ 8. nobody in quarantine asks or answers more than a self-test; policy for this member, the person's roles and the purpose; distances
+    allowed
  9. what the member has left of its budgets
 10. search
 11. audit entry, durable before the reply
@@ -194,7 +195,7 @@ class LookupPipeline:
                 credential_envelope, request_envelope = read_call(call)  # step 1
             except MalformedError as error:
                 raise _RefusalError(_status_of(error), str(error)) from None
-            self._admit(peer, credential_envelope, request_envelope, question, order)  # steps 3 to 9
+            self._admit(directory, peer, credential_envelope, request_envelope, question, order)  # steps 3 to 9
         return question
 
     def search(self, question: Question) -> None:
@@ -230,7 +231,13 @@ class LookupPipeline:
         return directory.member(peer.member)
 
     def _admit(
-        self, peer: Member, credential_envelope: Envelope, request_envelope: Envelope, question: Question, order: ChunkOrder | None
+        self,
+        directory: Directory,
+        peer: Member,
+        credential_envelope: Envelope,
+        request_envelope: Envelope,
+        question: Question,
+        order: ChunkOrder | None,
     ) -> None:
         now_ms = self.clock()
         # Step 3. The member's keys are those of the TLS peer: an envelope of another issuer cannot pass.
@@ -243,7 +250,12 @@ class LookupPipeline:
         # Step 4.
         try:
             credential = verify_credential(
-                credential_envelope, federation=self.federation, member=peer.id, member_keys=peer.signing_keys, now_ms=now_ms
+                credential_envelope,
+                federation=self.federation,
+                member=peer.id,
+                member_keys=peer.signing_keys,
+                now_ms=now_ms,
+                revoked=peer.revoked,
             )
         except CredentialError as error:
             raise _RefusalError(Status.BAD_CREDENTIAL, str(error)) from None
@@ -267,6 +279,7 @@ class LookupPipeline:
         # Step 7.
         purpose = _stated_purpose(request)
         # Step 8.
+        self._check_quarantine(directory, peer, purpose)
         policy, asker = self.policy.current(), Asker(peer.id, frozenset(credential.roles), purpose)
         rule = policy.decide(asker)
         if rule is None:
@@ -319,6 +332,11 @@ class LookupPipeline:
             raise _RefusalError(Status.WRONG_METHOD, f"signed for {header.method!r}")
         if self.member not in header.audience:
             raise _RefusalError(Status.WRONG_AUDIENCE, f"the request is not addressed to {self.member}")
+
+    def _check_quarantine(self, directory: Directory, peer: Member, purpose: Purpose) -> None:
+        own = directory.members.get(self.member)
+        if purpose is not Purpose.SELF_TEST and (peer.quarantined or own is None or own.quarantined):
+            raise _RefusalError(Status.NOT_PERMITTED, "", f"{peer.id} or this member is in quarantine, where only a self-test is answered")
 
     def _search(self, rule: Rule, question: Question) -> Found:
         cap = rule.max_hits_per_item

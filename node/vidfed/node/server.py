@@ -27,10 +27,15 @@ from vidfed.security.clock import system_clock
 from vidfed.security.errors import PeerError
 from vidfed.security.presence import announced
 from vidfed.security.replay import ReplayMemory
+from vidfed.security.tls import NODE_ROLE
+from vidfed.security.trust.client import REFRESH_S
+from vidfed.security.trust.own import renew_leaf
 from vidfed.v1 import services_pb2_grpc as rpc
+from vidfed.v1 import trust_pb2_grpc as trust_rpc
 from vidfed.wire import envelope as wire_envelope
 from vidfed.wire.channels import SERVER_OPTIONS, run_until_signal, server_credentials
 from vidfed.wire.errors import SequenceError
+from vidfed.wire.trust import PeerMirrors, TrustServicer
 from vidfed.wire.values import LOOKUP_METHOD, STREAM_METHOD
 
 if TYPE_CHECKING:
@@ -158,10 +163,23 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
         SecurityError, NodeError, HashError: keys, directory, store or index cannot be used.
     """
     section = home.section("node", NodeSection)
-    directory_source = home.directory_source()
-    directory_source.current()  # better no node than one that can only refuse
     audit_section = read_audit_section(home)
+    peers = PeerMirrors(home.member, home.node_tls)
+    directory_source = home.directory_source(ask=peers)
+    publisher = home.publisher()
+    if publisher is not None:
+        publisher.renew_timestamp()
+    directory_source.ready()  # better no node than one that can only refuse
     with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.closing(peers))
+        if home.refresh_s or publisher:
+
+            def renew() -> None:
+                renew_leaf(home, system_clock())
+                if publisher is not None:
+                    publisher.renew_timestamp()
+
+            stack.enter_context(directory_source.refreshing(home.refresh_s or REFRESH_S, first=renew))
         audit = stack.enter_context(contextlib.closing(open_log(home)))
         seen = Seen(home.state_file("seen.json"), home.member, audit, system_clock)
         seen.trust(directory_source)
@@ -174,6 +192,8 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
         server = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=_MAX_CALLS)
         servicer = NodeServicer(pipeline, Gate(workers, bounds))
         rpc.add_NodeServiceServicer_to_server(servicer, server)
+        trust = TrustServicer(directory_source, lambda peer: peer.role == NODE_ROLE, system_clock, publisher)
+        trust_rpc.add_TrustServiceServicer_to_server(trust, server)
         rpc.add_AuditServiceServicer_to_server(AuditServicer(AuditDesk(audit, witness, directory_source), workers), server)
         credentials = server_credentials(home.node_tls, directory_source)
 

@@ -26,15 +26,15 @@ from vidfed.v1 import audit_pb2 as vidfed_dot_v1_dot_audit__pb2
 from vidfed.v1 import envelope_pb2 as vidfed_dot_v1_dot_envelope__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18vidfed/v1/services.proto\x12\tvidfed.v1\x1a\x15vidfed/v1/audit.proto\x1a\x18vidfed/v1/envelope.proto\"[\n\nLookupCall\x12\'\n\ncredential\x18\x01 \x01(\x0b\x32\x13.vidfed.v1.Envelope\x12$\n\x07request\x18\x02 \x01(\x0b\x32\x13.vidfed.v1.Envelope\"R\n\x15GetMemberProofRequest\x12\x0e\n\x06member\x18\x01 \x01(\t\x12)\n\x05proof\x18\x02 \x01(\x0b\x32\x1a.vidfed.v1.GetProofRequest\"?\n\x07\x46\x61ilure\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.vidfed.v1.FailureKind\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"r\n\tNodeReply\x12\x0e\n\x06member\x18\x01 \x01(\t\x12%\n\x06\x61nswer\x18\x02 \x01(\x0b\x32\x13.vidfed.v1.EnvelopeH\x00\x12%\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x12.vidfed.v1.FailureH\x00\x42\x07\n\x05reply\"\x15\n\x13GetDirectoryRequest\"0\n\x14GetDirectoryResponse\x12\x18\n\x10signed_directory\x18\x01 \x01(\x0c*\xa3\x01\n\x0b\x46\x61ilureKind\x12\x1c\n\x18\x46\x41ILURE_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x46\x41ILURE_KIND_UNREACHABLE\x10\x01\x12\x18\n\x14\x46\x41ILURE_KIND_TIMEOUT\x10\x02\x12\x1f\n\x1b\x46\x41ILURE_KIND_PROTOCOL_ERROR\x10\x03\x12\x1d\n\x19\x46\x41ILURE_KIND_BREAKER_OPEN\x10\x04\x32\x83\x01\n\x0bNodeService\x12\x34\n\x06Lookup\x12\x15.vidfed.v1.LookupCall\x1a\x13.vidfed.v1.Envelope\x12>\n\x0cLookupStream\x12\x15.vidfed.v1.LookupCall\x1a\x13.vidfed.v1.Envelope(\x01\x30\x01\x32\xac\x02\n\x0eGatewayService\x12\x37\n\x06Lookup\x12\x15.vidfed.v1.LookupCall\x1a\x14.vidfed.v1.NodeReply0\x01\x12?\n\x0cLookupStream\x12\x15.vidfed.v1.LookupCall\x1a\x14.vidfed.v1.NodeReply(\x01\x30\x01\x12O\n\x0cGetDirectory\x12\x1e.vidfed.v1.GetDirectoryRequest\x1a\x1f.vidfed.v1.GetDirectoryResponse\x12O\n\x0eGetMemberProof\x12 .vidfed.v1.GetMemberProofRequest\x1a\x1b.vidfed.v1.GetProofResponse2\xcf\x02\n\x0c\x41uditService\x12R\n\rAddCheckpoint\x12\x1f.vidfed.v1.AddCheckpointRequest\x1a .vidfed.v1.AddCheckpointResponse\x12O\n\x0cGetWitnessed\x12\x1e.vidfed.v1.GetWitnessedRequest\x1a\x1f.vidfed.v1.GetWitnessedResponse\x12U\n\x0eGetConsistency\x12 .vidfed.v1.GetConsistencyRequest\x1a!.vidfed.v1.GetConsistencyResponse\x12\x43\n\x08GetProof\x12\x1a.vidfed.v1.GetProofRequest\x1a\x1b.vidfed.v1.GetProofResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18vidfed/v1/services.proto\x12\tvidfed.v1\x1a\x15vidfed/v1/audit.proto\x1a\x18vidfed/v1/envelope.proto\"[\n\nLookupCall\x12\'\n\ncredential\x18\x01 \x01(\x0b\x32\x13.vidfed.v1.Envelope\x12$\n\x07request\x18\x02 \x01(\x0b\x32\x13.vidfed.v1.Envelope\"R\n\x15GetMemberProofRequest\x12\x0e\n\x06member\x18\x01 \x01(\t\x12)\n\x05proof\x18\x02 \x01(\x0b\x32\x1a.vidfed.v1.GetProofRequest\"?\n\x07\x46\x61ilure\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.vidfed.v1.FailureKind\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"r\n\tNodeReply\x12\x0e\n\x06member\x18\x01 \x01(\t\x12%\n\x06\x61nswer\x18\x02 \x01(\x0b\x32\x13.vidfed.v1.EnvelopeH\x00\x12%\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x12.vidfed.v1.FailureH\x00\x42\x07\n\x05reply*\xa3\x01\n\x0b\x46\x61ilureKind\x12\x1c\n\x18\x46\x41ILURE_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x46\x41ILURE_KIND_UNREACHABLE\x10\x01\x12\x18\n\x14\x46\x41ILURE_KIND_TIMEOUT\x10\x02\x12\x1f\n\x1b\x46\x41ILURE_KIND_PROTOCOL_ERROR\x10\x03\x12\x1d\n\x19\x46\x41ILURE_KIND_BREAKER_OPEN\x10\x04\x32\x83\x01\n\x0bNodeService\x12\x34\n\x06Lookup\x12\x15.vidfed.v1.LookupCall\x1a\x13.vidfed.v1.Envelope\x12>\n\x0cLookupStream\x12\x15.vidfed.v1.LookupCall\x1a\x13.vidfed.v1.Envelope(\x01\x30\x01\x32\xdb\x01\n\x0eGatewayService\x12\x37\n\x06Lookup\x12\x15.vidfed.v1.LookupCall\x1a\x14.vidfed.v1.NodeReply0\x01\x12?\n\x0cLookupStream\x12\x15.vidfed.v1.LookupCall\x1a\x14.vidfed.v1.NodeReply(\x01\x30\x01\x12O\n\x0eGetMemberProof\x12 .vidfed.v1.GetMemberProofRequest\x1a\x1b.vidfed.v1.GetProofResponse2\xcf\x02\n\x0c\x41uditService\x12R\n\rAddCheckpoint\x12\x1f.vidfed.v1.AddCheckpointRequest\x1a .vidfed.v1.AddCheckpointResponse\x12O\n\x0cGetWitnessed\x12\x1e.vidfed.v1.GetWitnessedRequest\x1a\x1f.vidfed.v1.GetWitnessedResponse\x12U\n\x0eGetConsistency\x12 .vidfed.v1.GetConsistencyRequest\x1a!.vidfed.v1.GetConsistencyResponse\x12\x43\n\x08GetProof\x12\x1a.vidfed.v1.GetProofRequest\x1a\x1b.vidfed.v1.GetProofResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'vidfed.v1.services_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FAILUREKIND']._serialized_start=520
-  _globals['_FAILUREKIND']._serialized_end=683
+  _globals['_FAILUREKIND']._serialized_start=447
+  _globals['_FAILUREKIND']._serialized_end=610
   _globals['_LOOKUPCALL']._serialized_start=88
   _globals['_LOOKUPCALL']._serialized_end=179
   _globals['_GETMEMBERPROOFREQUEST']._serialized_start=181
@@ -43,14 +43,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FAILURE']._serialized_end=328
   _globals['_NODEREPLY']._serialized_start=330
   _globals['_NODEREPLY']._serialized_end=444
-  _globals['_GETDIRECTORYREQUEST']._serialized_start=446
-  _globals['_GETDIRECTORYREQUEST']._serialized_end=467
-  _globals['_GETDIRECTORYRESPONSE']._serialized_start=469
-  _globals['_GETDIRECTORYRESPONSE']._serialized_end=517
-  _globals['_NODESERVICE']._serialized_start=686
-  _globals['_NODESERVICE']._serialized_end=817
-  _globals['_GATEWAYSERVICE']._serialized_start=820
-  _globals['_GATEWAYSERVICE']._serialized_end=1120
-  _globals['_AUDITSERVICE']._serialized_start=1123
-  _globals['_AUDITSERVICE']._serialized_end=1458
+  _globals['_NODESERVICE']._serialized_start=613
+  _globals['_NODESERVICE']._serialized_end=744
+  _globals['_GATEWAYSERVICE']._serialized_start=747
+  _globals['_GATEWAYSERVICE']._serialized_end=966
+  _globals['_AUDITSERVICE']._serialized_start=969
+  _globals['_AUDITSERVICE']._serialized_end=1304
 # @@protoc_insertion_point(module_scope)

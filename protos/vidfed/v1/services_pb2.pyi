@@ -151,38 +151,3 @@ class NodeReply(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_reply) -> _WhichOneofReturnType_reply | None: ...
 
 Global___NodeReply: _TypeAlias = NodeReply  # noqa: Y015
-
-@_typing.final
-class GetDirectoryRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___GetDirectoryRequest: _TypeAlias = GetDirectoryRequest  # noqa: Y015
-
-@_typing.final
-class GetDirectoryResponse(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SIGNED_DIRECTORY_FIELD_NUMBER: _builtins.int
-    signed_directory: _builtins.bytes
-    """The directory file as the administrators signed it (DSSE JSON)."""
-    def __init__(
-        self,
-        *,
-        signed_directory: _builtins.bytes = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["signed_directory", b"signed_directory"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___GetDirectoryResponse: _TypeAlias = GetDirectoryResponse  # noqa: Y015

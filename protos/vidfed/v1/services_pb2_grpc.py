@@ -168,11 +168,6 @@ class GatewayServiceStub:
                 request_serializer=vidfed_dot_v1_dot_services__pb2.LookupCall.SerializeToString,
                 response_deserializer=vidfed_dot_v1_dot_services__pb2.NodeReply.FromString,
                 _registered_method=True)
-        self.GetDirectory = channel.unary_unary(
-                '/vidfed.v1.GatewayService/GetDirectory',
-                request_serializer=vidfed_dot_v1_dot_services__pb2.GetDirectoryRequest.SerializeToString,
-                response_deserializer=vidfed_dot_v1_dot_services__pb2.GetDirectoryResponse.FromString,
-                _registered_method=True)
         self.GetMemberProof = channel.unary_unary(
                 '/vidfed.v1.GatewayService/GetMemberProof',
                 request_serializer=vidfed_dot_v1_dot_services__pb2.GetMemberProofRequest.SerializeToString,
@@ -199,13 +194,6 @@ class GatewayServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def GetDirectory(self, request, context):
-        """The newest trust directory the gateway holds, signed; receivers verify it against their own anchor.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
     def GetMemberProof(self, request, context):
         """Asks a member's node for the proof that an answer it gave is in its log; passed on untouched.
         """
@@ -225,11 +213,6 @@ def add_GatewayServiceServicer_to_server(servicer, server):
                     servicer.LookupStream,
                     request_deserializer=vidfed_dot_v1_dot_services__pb2.LookupCall.FromString,
                     response_serializer=vidfed_dot_v1_dot_services__pb2.NodeReply.SerializeToString,
-            ),
-            'GetDirectory': grpc.unary_unary_rpc_method_handler(
-                    servicer.GetDirectory,
-                    request_deserializer=vidfed_dot_v1_dot_services__pb2.GetDirectoryRequest.FromString,
-                    response_serializer=vidfed_dot_v1_dot_services__pb2.GetDirectoryResponse.SerializeToString,
             ),
             'GetMemberProof': grpc.unary_unary_rpc_method_handler(
                     servicer.GetMemberProof,
@@ -292,33 +275,6 @@ class GatewayService:
             '/vidfed.v1.GatewayService/LookupStream',
             vidfed_dot_v1_dot_services__pb2.LookupCall.SerializeToString,
             vidfed_dot_v1_dot_services__pb2.NodeReply.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def GetDirectory(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/vidfed.v1.GatewayService/GetDirectory',
-            vidfed_dot_v1_dot_services__pb2.GetDirectoryRequest.SerializeToString,
-            vidfed_dot_v1_dot_services__pb2.GetDirectoryResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -90,8 +90,6 @@ class GatewayServiceStub:
     """The chunks of one stream, all to the same audience, each signed by the investigator and passed to every node's LookupStream. Replies
     come as the nodes give them; a failure says that the gateway asks that node nothing more in this stream.
     """
-    GetDirectory: _grpc.UnaryUnaryMultiCallable[_services_pb2.GetDirectoryRequest, _services_pb2.GetDirectoryResponse]
-    """The newest trust directory the gateway holds, signed; receivers verify it against their own anchor."""
     GetMemberProof: _grpc.UnaryUnaryMultiCallable[_services_pb2.GetMemberProofRequest, _audit_pb2.GetProofResponse]
     """Asks a member's node for the proof that an answer it gave is in its log; passed on untouched."""
 
@@ -106,8 +104,6 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     """The chunks of one stream, all to the same audience, each signed by the investigator and passed to every node's LookupStream. Replies
     come as the nodes give them; a failure says that the gateway asks that node nothing more in this stream.
     """
-    GetDirectory: _aio.UnaryUnaryMultiCallable[_services_pb2.GetDirectoryRequest, _services_pb2.GetDirectoryResponse]  # type: ignore[assignment]
-    """The newest trust directory the gateway holds, signed; receivers verify it against their own anchor."""
     GetMemberProof: _aio.UnaryUnaryMultiCallable[_services_pb2.GetMemberProofRequest, _audit_pb2.GetProofResponse]  # type: ignore[assignment]
     """Asks a member's node for the proof that an answer it gave is in its log; passed on untouched."""
 
@@ -131,14 +127,6 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         """The chunks of one stream, all to the same audience, each signed by the investigator and passed to every node's LookupStream. Replies
         come as the nodes give them; a failure says that the gateway asks that node nothing more in this stream.
         """
-
-    @_abc_1.abstractmethod
-    def GetDirectory(
-        self,
-        request: _services_pb2.GetDirectoryRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_services_pb2.GetDirectoryResponse, _abc.Awaitable[_services_pb2.GetDirectoryResponse]]:
-        """The newest trust directory the gateway holds, signed; receivers verify it against their own anchor."""
 
     @_abc_1.abstractmethod
     def GetMemberProof(

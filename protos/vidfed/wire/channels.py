@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from vidfed.security.errors import SecurityError
-from vidfed.security.tls import TlsIdentity, is_one_ca, node_server_name
+from vidfed.security.tls import TlsIdentity, check_identity, node_server_name
 from vidfed.wire.errors import ServeError
 from vidfed.wire.values import MAX_MESSAGE_BYTES
 
@@ -39,47 +39,68 @@ _CLIENT_OPTIONS = (
 )
 
 
+class TlsSnapshots:
+    """What a server shows and whom it lets in, as of now; the last that was sound when what comes now is not.
+
+    gRPC asks on a thread of its own for each handshake, and takes an exception or a damaged certificate as "no change" in silence: so what
+    comes is checked first, and a failure is said here. Keeping the old opens nothing: every call is checked against the directory again.
+    """
+
+    def __init__(self, own_tls: Callable[[], TlsIdentity], directory_source: DirectorySource) -> None:
+        """Take the first snapshot.
+
+        Raises:
+            SecurityError: there is no valid directory, key or certificate to start with.
+        """
+        self._own_tls = own_tls
+        self._source = directory_source
+        self._sound = self._take()
+
+    def latest(self) -> tuple[TlsIdentity, bytes]:
+        """Return the own certificate and the PEM of all members' CAs."""
+        try:
+            self._sound = self._take()
+        except SecurityError as error:
+            _log.error("ALARM: TLS keeps its old certificate and trust: %s", error)
+        return self._sound
+
+    def _take(self) -> tuple[TlsIdentity, bytes]:
+        identity = self._own_tls()
+        check_identity(identity)
+        return identity, b"\n".join(member.tls_ca for member in self._source.current().members.values())
+
+
 def server_credentials(own_tls: Callable[[], TlsIdentity], directory_source: DirectorySource) -> grpc.ServerCredentials:
     """Return credentials that require a client certificate from some member's CA and follow the directory and renewed certificates.
 
     gRPC takes only one merged set of roots here; who the caller is must be decided again with `verify_peer` on every call.
 
     Raises:
-        SecurityError: there is no valid directory or key to start with.
+        SecurityError: there is no valid directory, key or certificate to start with.
     """
-
-    def snapshot() -> tuple[TlsIdentity, bytes]:
-        members = directory_source.current().members.values()
-        if damaged := sorted(member.id for member in members if not is_one_ca(member.tls_ca)):
-            _log.error("TLS trusts nobody of %s: the directory holds no CA certificate of them", ", ".join(damaged))
-        return own_tls(), b"\n".join(member.tls_ca for member in members if is_one_ca(member.tls_ca))
-
-    current = snapshot()
-
-    def configuration(state: tuple[TlsIdentity, bytes]) -> grpc.ServerCertificateConfiguration:
-        identity, roots = state
-        return grpc.ssl_server_certificate_configuration([(identity.key, identity.certificate)], roots)
+    snapshots = TlsSnapshots(own_tls, directory_source)
 
     def fetch() -> grpc.ServerCertificateConfiguration:
-        nonlocal current
-        # gRPC calls this on a thread of its own for each handshake, and would take an exception as "no change" in silence: so
-        # a failure is said here. It opens nothing: every call is checked against the directory again.
-        try:
-            latest = snapshot()
-        except SecurityError as error:
-            _log.error("TLS keeps its old trust: %s", error)
-        else:
-            current = latest
-        return configuration(current)
+        identity, roots = snapshots.latest()
+        return grpc.ssl_server_certificate_configuration([(identity.key, identity.certificate)], roots)
 
-    return grpc.dynamic_ssl_server_credentials(configuration(current), fetch, require_client_authentication=True)
+    return grpc.dynamic_ssl_server_credentials(fetch(), fetch, require_client_authentication=True)
 
 
 def open_channel(address: str, own_tls: TlsIdentity, directory: Directory, member: Member) -> grpc.aio.Channel:
     """Open a channel to a member's node or gateway, accepting its certificate from that member's own CA only."""
+    return grpc.aio.secure_channel(address, *_channel_terms(own_tls, directory, member))
+
+
+def blocking_channel(address: str, own_tls: TlsIdentity, directory: Directory, member: Member) -> grpc.Channel:
+    """Open the same channel for use outside an event loop."""
+    return grpc.secure_channel(address, *_channel_terms(own_tls, directory, member))
+
+
+def _channel_terms(own_tls: TlsIdentity, directory: Directory, member: Member) -> tuple[grpc.ChannelCredentials, list[tuple[str, object]]]:
     credentials = grpc.ssl_channel_credentials(member.tls_ca, own_tls.key, own_tls.certificate)
     name = node_server_name(directory.federation, member.id)
-    return grpc.aio.secure_channel(address, credentials, options=[*_CLIENT_OPTIONS, ("grpc.ssl_target_name_override", name)])
+    return credentials, [*_CLIENT_OPTIONS, ("grpc.ssl_target_name_override", name)]
 
 
 async def run_until_signal(

@@ -1,4 +1,4 @@
-"""`vidfed trust ...`: the administrators' commands, and a member's handing out of kits. Thin: parse, call, print."""
+"""`vidfed trust ...`: the administrators' ceremony, and a member's handing out of kits. Thin: parse, call, print."""
 
 from __future__ import annotations
 
@@ -7,133 +7,455 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vidfed.cli.terminal import HELP, note, print_json, reporting
-from vidfed.security.errors import SecurityError
+from vidfed.cli.terminal import HELP, note, print_json
+from vidfed.security.cli_common import COMMAND, FILE, JSON, passphrase_from, passphrase_options
+from vidfed.security.cli_kits import investigators, issue_investigator, revoke_investigator
 
 if TYPE_CHECKING:
-    from vidfed.security.directory import Directory
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
-_COMMAND = reporting(SecurityError)
+    from vidfed.security.directory import Directory
+    from vidfed.security.keys import PublicKey, Signer
+    from vidfed.security.passphrase import Passphrase
+    from vidfed.security.trust.draft import Draft
+    from vidfed.security.trust.federation import FederationFolder
+
 _FOLDER = click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 
 
 @click.group(context_settings=HELP)
 def trust() -> None:
-    """Say who is a member; hand out investigators' kits."""
+    """Say who is a member, m of n administrators together; hand out investigators' kits."""
 
 
-@trust.command(cls=_COMMAND)
+for _command in (issue_investigator, investigators, revoke_investigator):
+    trust.add_command(_command)
+
+
+@trust.command(cls=COMMAND)
+@click.argument("keys", nargs=-1, required=True, type=FILE)
+@click.option("--no-passphrase", is_flag=True, help="Leave the files open: for a first look, never for a real federation.")
+@passphrase_options
+def keygen(keys: tuple[Path, ...], no_passphrase: bool, passphrase_file: Path | None, passphrase_fd: int | None) -> None:
+    """Make an administrator's key in each file KEYS, closed with a passphrase, and its public half in KEY.pub.
+
+    The file's name without ending is the holder's name. Do this on a machine that is not online, and keep the key there.
+
+    A key named pkcs11:TOKEN/LABEL is made in that hardware token, whose PIN is asked for; its public half goes to LABEL.pub.
+    """
+    from vidfed.security.files import write_whole
+    from vidfed.security.keys import SigningKey
+    from vidfed.security.pkcs11 import PREFIX
+    from vidfed.security.trust.words import fingerprint
+
+    for path in keys:
+        if str(path).startswith(PREFIX):
+            _make_in_token(str(path), passphrase_from(passphrase_file, passphrase_fd))
+            continue
+        if path.exists():
+            raise click.ClickException(f"{path}: exists; a key is never overwritten")
+        passphrase = None
+        if not no_passphrase:
+            source = passphrase_from(passphrase_file, passphrase_fd)
+            passphrase = source(str(path))
+            if passphrase_file is None and passphrase_fd is None and source(f"{path}, again") != passphrase:
+                raise click.ClickException("not the same twice")
+        key = SigningKey.generate()
+        key.save(path, passphrase)
+        public = path.with_name(f"{path.name}.pub")
+        write_whole(public, f"{key.public.text} {path.stem}\n".encode())
+        note(f"Made {path}; words of the key: {fingerprint(key.public.raw)}. Hand out {public}.")
+
+
+@trust.command(cls=COMMAND)
 @_FOLDER
 @click.option("--federation", required=True, help="Id of the federation, e.g. europe.")
-def create(folder: Path, federation: str) -> None:
-    """Make FOLDER with a new federation's key, its anchor file and an empty directory.
+@click.option("--threshold", required=True, type=click.IntRange(1), help="How many administrators must sign a change.")
+@click.option("--key", "keys", multiple=True, required=True, type=FILE, help="An administrator's public key file; repeat for each.")
+@click.option("--sign", "signing", multiple=True, type=FILE, help="A key file to sign with at once; may be repeated.")
+@click.option("--publish", "at_once", is_flag=True, help="Publish at once, if enough have signed.")
+@passphrase_options
+def create(
+    folder: Path,
+    federation: str,
+    threshold: int,
+    keys: tuple[Path, ...],
+    signing: tuple[Path, ...],
+    at_once: bool,
+    passphrase_file: Path | None,
+    passphrase_fd: int | None,
+) -> None:
+    """Begin a federation in FOLDER: the draft of its first root, and the online key that confirms what is newest."""
+    from vidfed.security.trust.federation import FederationFolder
 
-    FOLDER/federation.key decides who is a member: keep it on a machine that is not online. anchor.json and directory.json are public.
+    holders = dict(_public_key(path) for path in keys)
+    if len(holders) != len(keys):
+        raise click.ClickException("two administrators of the same name")
+    made = FederationFolder.create(folder, federation, holders, threshold)
+    _sign_and_publish(made, made.draft(), signing, passphrase_from(passphrase_file, passphrase_fd), at_once=at_once)
+
+
+@trust.group(context_settings=HELP)
+def propose() -> None:
+    """Begin a change: it takes effect when enough administrators have signed it and it is published."""
+
+
+def _proposal(function: Callable[..., Draft]) -> click.Command:
+    """Make a `propose` command of a function that is given the folder and its own parameters and returns the draft."""
+
+    def run(
+        folder: Path,
+        signing: tuple[Path, ...],
+        at_once: bool,
+        yes: bool,
+        passphrase_file: Path | None,
+        passphrase_fd: int | None,
+        **own: object,
+    ) -> None:
+        from vidfed.security.trust.federation import FederationFolder
+
+        opened = FederationFolder(folder)
+        draft = function(opened, **own)
+        try:
+            _sign_and_publish(opened, draft, signing, passphrase_from(passphrase_file, passphrase_fd), at_once=at_once, ask=not yes)
+        except click.Abort:
+            opened.withdraw()
+            raise
+
+    run.__doc__ = function.__doc__
+    options = (
+        _FOLDER,
+        click.option("--sign", "signing", multiple=True, type=FILE, help="A key file to sign with at once; may be repeated."),
+        click.option("--publish", "at_once", is_flag=True, help="Publish at once, if enough have signed."),
+        click.option("--yes", is_flag=True, help="Do not ask before signing."),
+        passphrase_options,
+    )
+    command: Callable[..., None] = run
+    for option in reversed(options):
+        command = option(command)
+    made = propose.command(function.__name__.replace("_", "-"), cls=COMMAND)(command)
+    # The folder first, then what the proposal itself takes: click reads arguments in the order of this list.
+    made.params[1:1] = reversed(getattr(function, "__click_params__", []))
+    return made
+
+
+@_proposal
+@click.argument("requests", nargs=-1, required=True, type=FILE)
+@click.option("--standing", type=click.Choice(["quarantine", "member"]), default="quarantine", show_default=True, help="What it may do.")
+def add_member(folder: FederationFolder, requests: tuple[Path, ...], standing: str) -> Draft:
+    """Propose the members whose requests (member.json) are REQUESTS; again for one that returns or has a new entry key.
+
+    Compare the words with the unit by telephone. In quarantine a member may ask and answer a self-test only.
     """
-    from vidfed.security.federation import FederationFolder
+    from vidfed.security.trust.describe import entry_lines
+    from vidfed.security.trust.entry import Entry
+    from vidfed.security.trust.form import Standing
 
-    made = FederationFolder.create(folder, federation)
-    note(f"Made federation {federation}, key {made.anchor.key.key_id}.")
-    note(f"Next: give {made.anchor_path} to each unit; add the member.json it sends back: vidfed trust add {folder} member.json")
-
-
-@trust.command(cls=_COMMAND)
-@_FOLDER
-@click.argument("request", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--yes", is_flag=True, help="Do not ask; the key was compared by another channel.")
-def add(folder: Path, request: Path, yes: bool) -> None:
-    """Add the member whose member.json is REQUEST to the directory in FOLDER, or replace its entry."""
-    from vidfed.security.federation import FederationFolder
-
-    opened = FederationFolder(folder)
-    member = opened.read_request(request)
-    note(f"member    {member.id}: {member.name}\nendpoint  {member.endpoint}\ncontact   {member.contact}")
-    note(f"key       {', '.join(key.key_id for key in member.signing_keys)}")
-    if not yes:
-        click.confirm("Does the unit confirm this key by telephone, and shall it be a member?", abort=True, err=True)
-    _print_directory(opened.add(member), opened.directory_path)
+    entries = [Entry.load(request) for request in requests]
+    for entry in entries:
+        for line in entry_lines(entry):
+            note(line)
+    return folder.propose_members(entries, Standing(standing))
 
 
-@trust.command(cls=_COMMAND)
-@_FOLDER
+@_proposal
 @click.argument("member")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-def remove(folder: Path, member: str, yes: bool) -> None:
-    """Remove MEMBER from the directory in FOLDER. Nodes that see the new directory refuse it at once."""
-    from vidfed.security.federation import FederationFolder
+@click.argument("standing", type=click.Choice(["quarantine", "member"]))
+def set_standing(folder: FederationFolder, member: str, standing: str) -> Draft:
+    """Propose to raise MEMBER out of quarantine, or to put it back."""
+    from vidfed.security.trust.form import Standing
 
+    return folder.propose_standing(member, Standing(standing))
+
+
+@_proposal
+@click.argument("member")
+def remove_member(folder: FederationFolder, member: str) -> Draft:
+    """Propose to remove MEMBER. Nodes that see the change refuse it at once."""
+    return folder.propose_removal(member)
+
+
+@_proposal
+@click.argument("holder")
+@click.argument("public", type=FILE)
+def rotate_key(folder: FederationFolder, holder: str, public: Path) -> Draft:
+    """Propose the key in PUBLIC in place of that of HOLDER: a new key of the same person, or another person."""
+    name, key = _public_key(public)
+    return folder.propose_key(holder, name, key)
+
+
+@_proposal
+def rotate_online_key(folder: FederationFolder) -> Draft:
+    """Propose a new online key, made here; the present one goes on until the change is published."""
+    return folder.propose_online_key()
+
+
+@_proposal
+@click.argument("threshold", type=click.IntRange(1))
+def change_threshold(folder: FederationFolder, threshold: int) -> Draft:
+    """Propose that THRESHOLD administrators must sign."""
+    return folder.propose_threshold(threshold)
+
+
+@_proposal
+def renew(folder: FederationFolder) -> Draft:
+    """Propose root and members as they are, with a new life."""
+    return folder.propose_renewal()
+
+
+@trust.command(cls=COMMAND)
+@click.argument("draft", type=FILE)
+@click.option("--key", "keys", multiple=True, required=True, type=FILE, help="Your key file.")
+@click.option("--anchor", type=FILE, help="A root you already trust: what changes is then judged from it, not from the draft's own words.")
+@click.option("--yes", is_flag=True, help="Do not ask; the words were compared by telephone.")
+@passphrase_options
+def sign(
+    draft: Path, keys: tuple[Path, ...], anchor: Path | None, yes: bool, passphrase_file: Path | None, passphrase_fd: int | None
+) -> None:
+    """Show what DRAFT (FOLDER/draft.json or a copy of it) changes, ask, and sign it. Needs no network and nothing but the file."""
+    from vidfed.security.trust.anchor import Anchor
+    from vidfed.security.trust.describe import draft_lines
+    from vidfed.security.trust.draft import Draft
+
+    read = Draft.load(draft)
+    beside = draft.with_name("anchor.json")
+    known = anchor or (beside if beside.exists() else None)
+    read.check(Anchor.load(known) if known else None)
+    for line in draft_lines(read):
+        note(line)
+    if known is None and read.roots_before:
+        note("NOT COMPARED with a root you trust (--anchor): what it says it changes is its own claim.")
     if not yes:
-        click.confirm(f"Remove {member} from the federation?", abort=True, err=True)
-    opened = FederationFolder(folder)
-    _print_directory(opened.remove(member), opened.directory_path)
+        click.confirm("Are these the words the others read, and shall this be signed?", abort=True, err=True)
+    source = passphrase_from(passphrase_file, passphrase_fd)
+    for key in keys:
+        with _signer(key, source) as signer:
+            read = read.sign(signer)
+    read.save(draft)
+    _say_next(read, draft)
 
 
-@trust.command(cls=_COMMAND)
+@trust.command(cls=COMMAND)
 @_FOLDER
-def renew(folder: Path) -> None:
-    """Sign the directory in FOLDER again, so that it does not expire."""
-    from vidfed.security.federation import FederationFolder
+@click.argument("copies", nargs=-1, type=FILE)
+def publish(folder: Path, copies: tuple[Path, ...]) -> None:
+    """Publish the draft in FOLDER, with the signatures of COPIES of it, if enough administrators have signed."""
+    from vidfed.security.trust.draft import Draft
+    from vidfed.security.trust.federation import FederationFolder
 
     opened = FederationFolder(folder)
-    _print_directory(opened.renew(), opened.directory_path)
+    _print_published(opened, opened.publish([Draft.load(path) for path in copies]))
 
 
-@trust.command(cls=_COMMAND)
+@trust.command(cls=COMMAND)
 @_FOLDER
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def show(folder: Path, as_json: bool) -> None:
-    """Show the federation in FOLDER: its key, its members and their keys, when the directory expires."""
-    from vidfed.security.clock import as_text
-    from vidfed.security.federation import FederationFolder
+def withdraw(folder: Path) -> None:
+    """Drop the draft in FOLDER. What was signed of it is worthless without being published."""
+    from vidfed.security.trust.federation import FederationFolder
+
+    FederationFolder(folder).withdraw()
+
+
+@trust.command(cls=COMMAND)
+@_FOLDER
+@click.argument("entry", type=FILE)
+def accept(folder: Path, entry: Path) -> None:
+    """Publish a member's newer ENTRY (its member.json). No ceremony: the member's own key, which you delegated to, must have signed it."""
+    from vidfed.security.trust.entry import Entry
+    from vidfed.security.trust.federation import FederationFolder
 
     opened = FederationFolder(folder)
-    directory = opened.directory()
-    members = [directory.members[member] for member in sorted(directory.members)]
+    _print_published(opened, opened.accept(Entry.load(entry)))
+
+
+@trust.command(cls=COMMAND)
+@_FOLDER
+@JSON
+def status(folder: Path, as_json: bool) -> None:
+    """Show what is published and when it expires, what is being signed, who has signed and who is missing."""
+    from vidfed.security.clock import DAY_MS, as_text, system_clock
+    from vidfed.security.trust.describe import draft_lines, expiries, status_document
+    from vidfed.security.trust.federation import FederationFolder
+
+    opened = FederationFolder(folder)
+    now_ms = system_clock()
     if as_json:
-        entries = [
-            {"id": m.id, "name": m.name, "endpoint": m.endpoint, "keys": [k.key_id for k in m.signing_keys], "contact": m.contact}
-            for m in members
-        ]
-        head = {"schema": "vidfed.directory/1", "federation": directory.federation, "key": opened.anchor.key.key_id}
-        print_json({**head, "version": directory.version, "expires_ms": directory.expires_ms, "members": entries})
+        print_json(status_document(opened, now_ms))
         return
-    click.echo(f"federation {directory.federation}, key {opened.anchor.key.key_id}")
-    click.echo(f"directory version {directory.version}, valid until {as_text(directory.expires_ms)}")
+    for name, expires_ms in expiries(opened).items():
+        left = (expires_ms - now_ms) // DAY_MS
+        said = "EXPIRED" if expires_ms <= now_ms else f"in {left} days"
+        renew_it = "; RENEW IT NOW" if name in {"root", "members"} and left < 30 else ""  # noqa: PLR2004 - days
+        click.echo(f"{name:<10} valid until {as_text(expires_ms)} ({said}){renew_it}")
+    if not opened.draft_path.exists():
+        click.echo("nothing is being signed")
+        return
+    for line in draft_lines(opened.draft()):
+        click.echo(line)
+
+
+@trust.command(cls=COMMAND)
+@_FOLDER
+@JSON
+def show(folder: Path, as_json: bool) -> None:
+    """Show the federation in FOLDER as it is published: administrators, members, keys."""
+    from vidfed.security.clock import as_text
+    from vidfed.security.trust.describe import show_document
+    from vidfed.security.trust.federation import FederationFolder
+
+    document: dict[str, object] = show_document(FederationFolder(folder))
+    if as_json:
+        print_json(document)
+        return
+    if not document["published"]:
+        click.echo("nothing is published yet; `vidfed trust status` shows what is being signed")
+        return
+    click.echo(f"federation {document['federation']}, words of its first root: {document['words']}")
+    click.echo(f"directory version {document['version']}, to be confirmed before {as_text(int(str(document['expires_ms'])))}")
+    _print_people(document)
+
+
+def _print_people(document: dict[str, object]) -> None:
+    holders, members, left_out = document["administrators"], document["members"], document["left_out"]
+    assert isinstance(holders, list)  # noqa: S101 - for the type checker; `show_document` made it
+    assert isinstance(members, list)  # noqa: S101 - the same
+    assert isinstance(left_out, dict)  # noqa: S101 - the same
+    click.echo(f"administrators, {document['threshold']} of {len(holders)}:")
+    for holder in holders:
+        click.echo(f"  {holder['holder']:<8} {holder['words']}")
+    click.echo(f"members: {len(members) or 'nobody yet'}")
     for member in members:
-        keys = ", ".join(key.key_id for key in member.signing_keys)
-        click.echo(f"  {member.id:<8} {member.name}, {member.endpoint}, key {keys}, contact {member.contact}")
+        click.echo(f"  {member['id']:<8} {member['standing']}, {member['name']}, {member['endpoint']}, contact {member['contact']}")
+    for member_id, reason in left_out.items():
+        click.echo(f"  {member_id:<8} LEFT OUT: its entry {reason}")
 
 
-@trust.command("issue-investigator", cls=_COMMAND)
-@click.argument("kit", type=click.Path(path_type=Path, file_okay=False))
-@click.option(
-    "--home",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path(),
-    envvar="VIDFED_HOME",
-    show_default="the current folder, or $VIDFED_HOME",
-    help="The member's folder.",
-)
-@click.option("--gateway", required=True, help="host:port of this member's gateway.")
-@click.option("--pseudonym", help="The only name other members will see.  [default: a random one]")
-def issue_investigator(kit: Path, home: Path, gateway: str, pseudonym: str | None) -> None:
-    """Make KIT, the folder with which one investigator of this member can ask. Valid for 30 days."""
-    from vidfed.security.audit import Event, Operation
-    from vidfed.security.audit.member import logged
-    from vidfed.security.home import MemberHome
-    from vidfed.security.kit import CREDENTIAL_LIFE_DAYS, issue_kit
+@trust.command(cls=COMMAND)
+@click.argument("draft", type=FILE)
+@click.option("--anchor", type=FILE, help="A root you already trust.")
+@JSON
+def diff(draft: Path, anchor: Path | None, as_json: bool) -> None:
+    """Show what DRAFT changes and who has signed it, without signing."""
+    from vidfed.security.trust.anchor import Anchor
+    from vidfed.security.trust.describe import draft_document, draft_lines
+    from vidfed.security.trust.draft import Draft
 
-    member_home = MemberHome(home)
-    with logged(member_home, Operation.ALTERATION, Event.KIT_ISSUED) as done:
-        made = issue_kit(member_home, kit, gateway=gateway, pseudonym=pseudonym)
-        done["pseudonym"] = made.pseudonym
-    note(f"Made a kit for {made.pseudonym} of {made.member}, valid for {CREDENTIAL_LIFE_DAYS} days.")
-    note(f"Next: vidfed lookup PICTURE --kit {kit} --case REFERENCE --purpose identification --legal-basis TEXT")
+    read = Draft.load(draft)
+    read.check(Anchor.load(anchor) if anchor else None)
+    if as_json:
+        print_json({"schema": "vidfed.draft/1", **draft_document(read)})
+        return
+    for line in draft_lines(read):
+        click.echo(line)
 
 
-def _print_directory(directory: Directory, path: Path) -> None:
+@trust.command(cls=COMMAND)
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--anchor", type=FILE, required=True, help="The root you trust.")
+@JSON
+def verify(directory: Path, anchor: Path, as_json: bool) -> None:
+    """Verify a published DIRECTORY (a folder, a USB stick) from a root you trust, as a newcomer would."""
+    from vidfed.security.clock import as_text, system_clock
+    from vidfed.security.trust.anchor import Anchor
+    from vidfed.security.trust.repository import Repository
+
+    found = Repository(directory).directory(Anchor.load(anchor), system_clock())
+    if as_json:
+        members = sorted(found.members)
+        print_json({"schema": "vidfed.verify/1", "federation": found.federation, "version": found.version, "members": members})
+        return
+    names = ", ".join(sorted(found.members)) or "nobody"
+    click.echo(f"holds: federation {found.federation}, version {found.version}, until {as_text(found.expires_ms)}: {names}")
+
+
+@trust.command(cls=COMMAND)
+@_FOLDER
+def serve(folder: Path) -> None:
+    """Keep the timestamp in FOLDER renewed until SIGTERM or Ctrl-C. Needs the online key, which confirms what is newest and nothing else.
+
+    Members take FOLDER/directory from a share, or from a member's node that follows it.
+    """
+    import signal
+    import threading
+
+    from vidfed.cli.terminal import log_to_stderr
+    from vidfed.security.trust.federation import FederationFolder
+
+    log_to_stderr()
+    opened = FederationFolder(folder)
+    opened.renew_timestamp()
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    click.echo(f"keeping {opened.repository.folder} confirmed")
+    while not ended.wait(_LOOK_S):
+        opened.renew_timestamp()
+
+
+_LOOK_S = 60.0  # how often the timestamp's life is looked at; it is renewed when half of its 24 hours are over
+
+
+def _sign_and_publish(
+    folder: FederationFolder, draft: Draft, signing: tuple[Path, ...], passphrase: Passphrase, *, at_once: bool, ask: bool = False
+) -> None:
+    from vidfed.security.trust.describe import draft_lines
+
+    if ask and signing:
+        for line in draft_lines(draft):
+            note(line)
+        click.confirm("Are these the words that were compared by telephone, and shall this be signed?", abort=True, err=True)
+    for path in signing:
+        with _signer(path, passphrase) as signer:
+            draft = folder.sign(signer)
+    if at_once:
+        _print_published(folder, folder.publish())
+        return
+    for line in draft_lines(draft):
+        note(line)
+    _say_next(draft, folder.draft_path)
+
+
+def _signer(path: Path, passphrase: Passphrase) -> AbstractContextManager[Signer]:
+    """Return the key in a file, or the one in a token that is named instead of a file."""
+    import contextlib
+
+    from vidfed.security.keys import SigningKey
+    from vidfed.security.pkcs11 import PREFIX, TokenKey
+
+    if str(path).startswith(PREFIX):
+        return TokenKey(str(path), passphrase)
+    return contextlib.nullcontext(SigningKey.load(path, passphrase))
+
+
+def _make_in_token(name: str, pin: Passphrase) -> None:
+    from vidfed.security.files import write_whole
+    from vidfed.security.pkcs11 import TokenKey, TokenName
+    from vidfed.security.trust.words import fingerprint
+
+    label = TokenName.parse(name).label
+    with TokenKey(name, pin, make=True) as key:
+        write_whole(Path(f"{label}.pub"), f"{key.public.text} {label}\n".encode())
+        note(f"Made {name}; words of the key: {fingerprint(key.public.raw)}. Hand out {label}.pub.")
+
+
+def _say_next(draft: Draft, path: Path) -> None:
+    if draft.complete:
+        note(f"Signed by enough. Next: vidfed trust publish {path.parent}")
+    else:
+        note(f"Next: each administrator: vidfed trust sign {path} --key KEYFILE")
+
+
+def _public_key(path: Path) -> tuple[str, PublicKey]:
+    from vidfed.security.keys import PublicKey
+
+    text, _, name = path.read_text().strip().partition(" ")
+    return name or path.stem, PublicKey.parse(text)
+
+
+def _print_published(folder: FederationFolder, directory: Directory) -> None:
     from vidfed.security.clock import as_text
 
     names = ", ".join(sorted(directory.members)) or "nobody yet"
-    note(f"Signed directory version {directory.version}: {names}; valid until {as_text(directory.expires_ms)}.")
-    note(f"Next: put {path} where each member's [trust] directory_file says.")
+    note(f"Published version {directory.version}: {names}; to be confirmed before {as_text(directory.expires_ms)}.")
+    note(f"Members follow {folder.repository.folder}; newcomers start from {folder.anchor_path}, words {folder.anchor.words}.")

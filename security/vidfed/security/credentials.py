@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from vidfed.security.clock import as_text
 from vidfed.security.documents import read_document
 from vidfed.security.envelope import Envelope
 from vidfed.security.errors import CredentialError, EnvelopeError, KeyFileError, SignatureError
 from vidfed.security.keys import PublicKey, Signer
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 CREDENTIAL_TYPE = "application/vnd.vidfed.credential.v1+json"
 ROLES = ("investigator", "analyst", "duty-officer", "prosecutor", "trainee")
@@ -79,8 +83,16 @@ class Credential:
         return cls(**{**fields, "key": key, "roles": tuple(fields["roles"])})
 
 
-def verify_credential(envelope: Envelope, *, federation: str, member: str, member_keys: tuple[PublicKey, ...], now_ms: int) -> Credential:
-    """Return the credential if this member of this federation signed it and it is valid now.
+def verify_credential(
+    envelope: Envelope,
+    *,
+    federation: str,
+    member: str,
+    member_keys: tuple[PublicKey, ...],
+    now_ms: int,
+    revoked: Collection[str] = (),
+) -> Credential:
+    """Return the credential if this member of this federation signed it, it is valid now and its serial is not among those `revoked`.
 
     Raises:
         CredentialError: it does not hold; the message says why.
@@ -92,6 +104,8 @@ def verify_credential(envelope: Envelope, *, federation: str, member: str, membe
     credential = Credential.read(payload)
     if (credential.federation, credential.member) != (federation, member):
         raise CredentialError("credential of another member or federation")
+    if credential.serial in revoked:
+        raise CredentialError("credential revoked by its member")
     if now_ms < credential.not_before_ms:
         raise CredentialError(f"credential not valid before {as_text(credential.not_before_ms)}")
     if now_ms >= credential.not_after_ms:

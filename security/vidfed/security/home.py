@@ -2,13 +2,14 @@
 
 vidfed.toml                configuration, commented
 policy.toml                whom the node answers, and what it tells
-member.json                what the administrators need to list this member
+member.json                the member's entry in the trust directory, as the administrators are asked to list it
 keys/signing.key           the member's voice (0600)
 keys/audit.key             signs the audit log's checkpoints, and cosigns those of others (0600)
+keys/entry.key             signs member.json: who holds it speaks about the member's other keys (0600)
 keys/ca.key, keys/node.key TLS (0600)
 tls/ca.crt, tls/node.crt
-trust/anchor.json          the federation's key
-store/ index/ state/       records, search index, replay memory and audit log
+trust/anchor.json          where trust starts: a root of the federation
+store/ index/ state/       records, search index; replay memory, audit log and the trust directory as last verified
 """
 
 from __future__ import annotations
@@ -20,16 +21,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vidfed.security.clock import Clock, system_clock
-from vidfed.security.directory import Anchor, Member, SignedDirectoryFile, member_request
+from vidfed.security.directory import Member, member_request
 from vidfed.security.documents import MEMBER_ID, check_id
 from vidfed.security.errors import HomeError, KeyFileError
 from vidfed.security.files import PRIVATE_MODE, read_private, write_private, write_whole
 from vidfed.security.keys import SigningKey
 from vidfed.security.settings import Section, read_section, read_settings
 from vidfed.security.tls import TlsIdentity, make_ca, make_node_leaf
+from vidfed.security.trust.anchor import Anchor
+from vidfed.security.trust.client import REFRESH_S, TufDirectory
+from vidfed.security.trust.entry import Entry
+from vidfed.security.trust.federation import FederationFolder
+from vidfed.security.trust.mirrors import FolderMirror
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from pathlib import Path
+
+    from vidfed.security.directory import Directory
+    from vidfed.security.trust.mirrors import Mirror
 
 CONFIG_FILE = "vidfed.toml"
 _FOLDER_MODE = 0o700
@@ -47,10 +57,19 @@ class MemberSection:
 
 @dataclass(frozen=True, slots=True)
 class TrustSection:
-    """`[trust]`: where trust comes from. Paths are relative to the folder."""
+    """`[trust]`: where trust comes from. Paths are relative to the folder.
+
+    Attributes:
+        anchor_file: a root of the federation.
+        directory_folder: a published folder to follow; none if empty.
+        publish_folder: the administrators' folder, with the online key, if this member's node publishes; none if empty.
+        refresh_s: how often other members' nodes are asked for something newer; 0 for never.
+    """
 
     anchor_file: str = "trust/anchor.json"
-    directory_file: str = "trust/directory.json"
+    directory_folder: str = ""
+    publish_folder: str = ""
+    refresh_s: float = REFRESH_S
 
 
 class MemberHome:
@@ -111,12 +130,43 @@ class MemberHome:
         """Return the node's TLS key and certificate, read anew, so that a renewed one is seen."""
         return self._tls("node")
 
-    def directory_source(self, clock: Clock = system_clock) -> SignedDirectoryFile:
-        """Return the source of this member's trust directory."""
-        anchor = Anchor.load(self.folder / self._trust.anchor_file)
+    @functools.cached_property
+    def entry_signer(self) -> SigningKey:
+        """The key that signs the member's entry in the trust directory."""
+        return SigningKey.load(self.folder / "keys/entry.key")
+
+    def forget_keys(self) -> None:
+        """Read keys anew when they are next used: they were rotated."""
+        for name in ("signer", "audit_signer", "entry_signer", "ca"):
+            self.__dict__.pop(name, None)
+
+    @property
+    def entry_path(self) -> Path:
+        """The member's own entry, newest version."""
+        return self.folder / "member.json"
+
+    def publisher(self) -> FederationFolder | None:
+        """Return the administrators' folder if this member's node publishes.
+
+        Raises:
+            DirectoryError: it is not one.
+        """
+        return FederationFolder(self.folder / self._trust.publish_folder) if self._trust.publish_folder else None
+
+    @property
+    def refresh_s(self) -> float:
+        """How often other members are asked for a newer trust directory; 0 for never."""
+        return self._trust.refresh_s
+
+    def directory_source(
+        self, clock: Clock = system_clock, ask: Callable[[Directory | None], Iterable[Mirror]] = lambda _known: ()
+    ) -> TufDirectory:
+        """Return the source of this member's trust directory; `ask` gives the mirrors that a refresh asks."""
+        anchor = Anchor.load(self.anchor_path)
         if anchor.federation != self.federation:
             raise HomeError(f"{self.config_path}: federation {self.federation!r}, but the anchor is of {anchor.federation!r}")
-        return SignedDirectoryFile(self.folder / self._trust.directory_file, anchor, clock=clock)
+        followed = [FolderMirror(self.folder / self._trust.directory_folder)] if self._trust.directory_folder else []
+        return TufDirectory(self.state_file("trust"), anchor, followed, ask=ask, clock=clock)
 
     @property
     def anchor_path(self) -> Path:
@@ -162,9 +212,10 @@ def _fill_home(folder: Path, config: str, endpoint: str, anchor: Anchor) -> None
         part.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
     write_whole(folder / CONFIG_FILE, config.encode(), mode=PRIVATE_MODE)
     home = MemberHome(folder)
-    signer, audit_signer = SigningKey.generate(), SigningKey.generate()
+    signer, audit_signer, entry_signer = (SigningKey.generate() for _ in range(3))
     signer.save(folder / "keys/signing.key")
     audit_signer.save(folder / "keys/audit.key")
+    entry_signer.save(folder / "keys/entry.key")
     ca = make_ca(home.federation, home.member)
     for name, tls in (("ca", ca), ("node", make_node_leaf(ca, home.federation, home.member))):
         write_private(folder / f"keys/{name}.key", tls.key)
@@ -172,7 +223,8 @@ def _fill_home(folder: Path, config: str, endpoint: str, anchor: Anchor) -> None
     anchor.save(home.anchor_path)
     identity = home.identity
     member = Member(identity.id, identity.name, endpoint, (signer.public,), (audit_signer.public,), ca.certificate, identity.contact)
-    write_whole(folder / "member.json", member_request(Member.from_fields(member.to_fields()), signer, audit_signer).to_json())
+    envelope = member_request(Member.from_fields(member.to_fields()), signer, audit_signer)
+    write_whole(home.entry_path, Entry.make(home.federation, envelope, {}, entry_signer, 1, system_clock()).to_json())
 
 
 def config_text(value: object) -> str:

@@ -15,13 +15,17 @@ from nacl.signing import VerifyKey as NaclVerifyKey
 
 from vidfed.security.errors import KeyFileError
 from vidfed.security.files import read_private, write_private
+from vidfed.security.passphrase import close, open_closed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from vidfed.security.passphrase import Passphrase
+
 PUBLIC_KEY_BYTES = 32
 SIGNATURE_BYTES = 64
 _FILE_KIND = "vidfed-ed25519-seed/1"
+_CLOSED_KIND = "vidfed-ed25519-closed/1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,28 +97,48 @@ class SigningKey:
         return cls(bytes(NaclSigningKey.generate()))
 
     @classmethod
-    def load(cls, path: Path) -> SigningKey:
+    def load(cls, path: Path, passphrase: Passphrase | None = None) -> SigningKey:
         """Read a key file.
 
+        Args:
+            path: the file.
+            passphrase: gives the passphrase if the file is closed with one.
+
         Raises:
-            KeyFileError: missing, readable by others, or not a key file.
+            KeyFileError: missing, readable by others, not a key file, or closed with another passphrase.
         """
         content = read_private(path)
         try:
             fields = json.loads(content)
-            if fields["kind"] != _FILE_KIND:
+            if fields["kind"] == _CLOSED_KIND:
+                if passphrase is None:
+                    raise KeyFileError(f"{path}: closed with a passphrase, and none is at hand here")
+                key = cls(open_closed(fields, passphrase(str(path)), str(path)))
+            elif fields["kind"] == _FILE_KIND:
+                key = cls(base64.b64decode(fields["seed"], validate=True))
+            else:
                 raise KeyFileError(f"{path}: not a signing key file of this version")
-            key = cls(base64.b64decode(fields["seed"], validate=True))
             if key.public.text != fields["public"]:  # half overwritten: another key would sign what nobody believes
                 raise KeyFileError(f"{path}: damaged: the secret is not that of the public key beside it")
         except (ValueError, KeyError, TypeError, RecursionError):
             raise KeyFileError(f"{path}: damaged, or not a signing key file") from None
         return key
 
-    def save(self, path: Path) -> None:
-        """Write a key file with mode 0600."""
-        fields = {"kind": _FILE_KIND, "public": self.public.text, "seed": base64.b64encode(bytes(self._key)).decode()}
-        write_private(path, json.dumps(fields, indent=1).encode() + b"\n")
+    def to_file(self, passphrase: bytes | None = None) -> bytes:
+        """Return the content of a key file, closed if there is a passphrase."""
+        if passphrase is None:
+            fields: dict[str, object] = {
+                "kind": _FILE_KIND,
+                "public": self.public.text,
+                "seed": base64.b64encode(bytes(self._key)).decode(),
+            }
+        else:
+            fields = {"kind": _CLOSED_KIND, "public": self.public.text, **close(bytes(self._key), passphrase)}
+        return json.dumps(fields, indent=1).encode() + b"\n"
+
+    def save(self, path: Path, passphrase: bytes | None = None) -> None:
+        """Write a key file with mode 0600, closed if there is a passphrase."""
+        write_private(path, self.to_file(passphrase))
 
     def sign(self, message: bytes) -> bytes:
         """Return the 64-byte signature over `message`."""

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 NODE_ROLE = "node"
 INVESTIGATOR_ROLE = "investigator"
 CA_LIFE = timedelta(days=3650)
-LEAF_LIFE = timedelta(days=90)
+MAX_CAS = 2  # of a member: the present one, and while it is replaced the next
+LEAF_LIFE = timedelta(days=30)  # renewed by the services themselves when a third is left
 _BACKDATE = timedelta(minutes=5)  # a peer's clock may be a little behind
 
 
@@ -104,17 +105,33 @@ def verify_peer(leaf_pem: bytes, directory: Directory, now_ms: int) -> Peer:
     return peer
 
 
+def check_identity(identity: TlsIdentity) -> None:
+    """Check that a private key and a certificate can be read and belong together.
+
+    Raises:
+        KeyFileError: they do not.
+    """
+    try:
+        key = serialization.load_pem_private_key(identity.key, password=None)
+        certificate = x509.load_pem_x509_certificate(identity.certificate)
+    except ValueError:
+        raise KeyFileError("the TLS key or certificate is damaged") from None
+    if key.public_key() != certificate.public_key():
+        raise KeyFileError("the TLS key is not that of the certificate")
+
+
 @functools.lru_cache(maxsize=4096)
-def is_one_ca(authority_pem: bytes) -> bool:
-    """Tell whether this is exactly one CA certificate.
+def are_cas(authorities_pem: bytes) -> bool:
+    """Tell whether this is one CA certificate, or two while one replaces the other.
 
     gRPC takes all members' CAs as one text, in which a damaged one spoils the others.
     """
     try:
-        (authority,) = x509.load_pem_x509_certificates(authority_pem)
-        return authority.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+        authorities = x509.load_pem_x509_certificates(authorities_pem)
+        sound = all(authority.extensions.get_extension_for_class(x509.BasicConstraints).value.ca for authority in authorities)
     except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
         return False
+    return sound and 1 <= len(authorities) <= MAX_CAS
 
 
 def leaf_expires_ms(certificate: bytes) -> int:
@@ -124,16 +141,20 @@ def leaf_expires_ms(certificate: bytes) -> int:
 
 @functools.lru_cache(maxsize=4096)  # one entry per connection's certificate: every call is checked, each chain is verified once
 def _verified(leaf_pem: bytes, ca_pem: bytes) -> tuple[int, int]:
-    """Check a leaf against one CA, apart from time; return its validity in ms."""
+    """Check a leaf against the CA that issued it, of one or two of a member, apart from time; return its validity in ms."""
     try:
         leaf = x509.load_pem_x509_certificate(leaf_pem)
-        authority = x509.load_pem_x509_certificate(ca_pem)
-        inside = max(leaf.not_valid_before_utc, authority.not_valid_before_utc)
-        PolicyBuilder().store(Store([authority])).time(inside).build_client_verifier().verify(leaf, [])
-    except (ValueError, VerificationError):
+        authorities = x509.load_pem_x509_certificates(ca_pem)
+    except ValueError:
         raise PeerError("certificate not issued by the CA of the member it names") from None
-    ends = min(leaf.not_valid_after_utc, authority.not_valid_after_utc)
-    return _moment_ms(inside), _moment_ms(ends)
+    for authority in authorities:
+        inside = max(leaf.not_valid_before_utc, authority.not_valid_before_utc)
+        try:
+            PolicyBuilder().store(Store([authority])).time(inside).build_client_verifier().verify(leaf, [])
+        except (ValueError, VerificationError):
+            continue
+        return _moment_ms(inside), _moment_ms(min(leaf.not_valid_after_utc, authority.not_valid_after_utc))
+    raise PeerError("certificate not issued by the CA of the member it names")
 
 
 @functools.lru_cache(maxsize=4096)

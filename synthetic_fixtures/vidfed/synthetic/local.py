@@ -59,30 +59,52 @@ class LocalFederation:
         """The administrators' folder."""
         return self.folder / "federation"
 
+    @property
+    def administrators(self) -> list[Path]:
+        """The administrators' key files; on real machines each is on one of its own, not online."""
+        return [self.folder / f"administrators/{name}.key" for name in ("anna", "ben", "cleo")]
+
+    @property
+    def signing(self) -> list[str]:
+        """Options that sign a change with two keys and publish it at once."""
+        return [*(part for path in self.administrators[:2] for part in ("--sign", str(path))), "--publish"]
+
     def create(self, members: dict[str, str]) -> None:
         """Make the federation and its members, each answering all of them.
 
         Args:
             members: name for people by member id.
         """
-        self.run(["trust", "create", str(self.trust_folder), "--federation", FEDERATION])
+        self.run(["trust", "keygen", *map(str, self.administrators), "--no-passphrase"])
+        public = [part for path in self.administrators for part in ("--key", f"{path}.pub")]
+        self.run(["trust", "create", str(self.trust_folder), "--federation", FEDERATION, "--threshold", "2", *public, *self.signing])
         ports = iter(free_ports(2 * len(members)))
         for member in members:
             self.places[member] = Place(self.folder / member, f"127.0.0.1:{next(ports)}", f"127.0.0.1:{next(ports)}")
         for member, name in members.items():
             place = self.places[member]
             options = ["--member", member, "--name", name, "--contact", f"duty-desk@{member}.example"]
-            options += ["--anchor", str(self.trust_folder / "anchor.json"), "--directory", str(self.trust_folder / "directory.json")]
+            options += ["--anchor", str(self.trust_folder / "anchor.json"), "--directory", str(self.trust_folder / "directory")]
             options += ["--endpoint", place.node_address, "--listen", place.node_address, "--gateway-listen", place.gateway_address]
             for asker in members:
                 options += ["--answer", asker]
             self.run(["node", "init", str(place.folder), *options])
-            self.run(["trust", "add", str(self.trust_folder), str(place.folder / "member.json"), "--yes"])
+            self.add(member)
+
+    def add(self, member: str) -> None:
+        """Let two of three administrators make it a member, again if it was one."""
+        request = str(self.places[member].folder / "member.json")
+        self.run(["trust", "propose", "add-member", str(self.trust_folder), request, "--standing", "member", "--yes", *self.signing])
+
+    def remove(self, member: str) -> None:
+        """Let two of three administrators remove a member."""
+        self.run(["trust", "propose", "remove-member", str(self.trust_folder), member, "--yes", *self.signing])
 
     def issue_kit(self, member: str, folder: Path) -> None:
         """Make a kit for an investigator of this member."""
         place = self.places[member]
-        self.run(["trust", "issue-investigator", str(folder), "--home", str(place.folder), "--gateway", place.gateway_address])
+        home = ["--home", str(place.folder), "--gateway", place.gateway_address]
+        self.run(["trust", "issue-investigator", str(folder), *home, "--no-passphrase"])
 
     def start(self, *members: str, service: str = "node") -> None:
         """Start these members' nodes (or gateways) and wait until they answer.

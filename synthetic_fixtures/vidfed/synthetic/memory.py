@@ -26,7 +26,7 @@ from vidfed.node.streams import answer_chunks
 from vidfed.security.audit import AuditLog, Checkpoint, log_origin
 from vidfed.security.clock import DAY_MS, MINUTE_MS, system_clock
 from vidfed.security.credentials import Credential
-from vidfed.security.directory import Anchor, Directory, Member
+from vidfed.security.directory import Directory, Member
 from vidfed.security.envelope import Envelope
 from vidfed.security.errors import AuditError, DirectoryExpiredError
 from vidfed.security.keys import SigningKey
@@ -116,18 +116,12 @@ class MemoryFederation:
 
     clock: SettableClock = field(default_factory=SettableClock)
     federation: str = FEDERATION
-    key: SigningKey = field(default_factory=SigningKey.generate)
     members: dict[str, MemoryMember] = field(default_factory=dict)
     version: int = 1
     expires_ms: int = 0
 
     def __post_init__(self) -> None:
         self.expires_ms = self.clock() + 90 * DAY_MS
-
-    @property
-    def anchor(self) -> Anchor:
-        """The root of trust."""
-        return Anchor(self.federation, self.key.public)
 
     def add(self, *ids: str, endpoint: str = "127.0.0.1:1") -> None:
         """Add members with new keys, CAs and node certificates; a member already there gets all of them anew."""
@@ -153,10 +147,6 @@ class MemoryFederation:
         if self.clock() >= self.expires_ms:
             raise DirectoryExpiredError("the directory in memory has expired")
         return self.directory()
-
-    def signed(self) -> bytes:
-        """Return the newest directory as the federation's key signs it."""
-        return self.current().to_envelope(self.key).to_json()
 
     def credential(self, member: str, signer: Signer, pseudonym: str, roles: tuple[str, ...] = ()) -> Credential:
         """Return an unsigned credential that is valid for 30 days."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import grpc
@@ -21,15 +21,19 @@ from vidfed.node.gate import Bounds, Gate
 from vidfed.node.server import NodeServicer
 from vidfed.security.audit.member import open_log
 from vidfed.security.clock import system_clock
-from vidfed.security.federation import FederationFolder
 from vidfed.security.home import MemberHome, create_home
 from vidfed.security.kit import Kit, issue_kit
+from vidfed.security.trust.entry import Entry
+from vidfed.security.trust.own import OwnEntry
+from vidfed.synthetic.administrators import Administrators
 from vidfed.synthetic.memory import answer_to, sign_answer
 from vidfed.v1 import services_pb2_grpc as rpc
+from vidfed.v1 import trust_pb2_grpc as trust_rpc
 from vidfed.wire.channels import SERVER_OPTIONS, open_channel, server_credentials
 from vidfed.wire.envelope import read_call, to_message
 from vidfed.wire.errors import Status
 from vidfed.wire.lookup import read_request
+from vidfed.wire.trust import TrustServicer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
 
     from vidfed.security.audit import AuditLog
     from vidfed.security.keys import Signer
+    from vidfed.security.trust.client import TufDirectory
     from vidfed.synthetic.memory import MemoryNode
     from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
     from vidfed.v1.services_pb2 import LookupCall
@@ -90,7 +95,7 @@ class SocketFederation:
             gateway: `host:port` on which their gateways listen when run by `vidfed gateway serve`.
         """
         self.folder = folder
-        self.administrators = FederationFolder.create(folder / "federation", FEDERATION)
+        self.administrators = Administrators(folder / "federation", FEDERATION)
         self._stack = contextlib.AsyncExitStack()
 
         def make(member: str) -> MemberHome:
@@ -101,15 +106,14 @@ class SocketFederation:
                 contact="desk",
                 listen=f"{_HOST}:0",
                 gateway_listen=gateway,
-                directory_file=str(self.administrators.directory_path),
+                directory_folder=str(self.administrators.published),
             )
             endpoint = (places or {}).get(member, f"{_HOST}:1")
             return create_home(folder / member, config=config, endpoint=endpoint, anchor=self.administrators.anchor)
 
         with ThreadPoolExecutor() as pool:  # making a folder is mostly waiting for the disk
             self.homes = dict(zip(members, pool.map(make, members), strict=True))
-        for home in self.homes.values():
-            self.administrators.add(self.administrators.read_request(home.folder / "member.json"))
+        self.administrators.admit(*(Entry.load(home.entry_path) for home in self.homes.values()))
 
     async def __aenter__(self) -> Self:
         return self
@@ -119,8 +123,7 @@ class SocketFederation:
 
     def move(self, member: str, endpoint: str) -> None:
         """Publish a directory in which this member's node is elsewhere."""
-        entry = self.administrators.directory().member(member)
-        self.administrators.add(replace(entry, endpoint=endpoint))
+        self.administrators.folder.accept(OwnEntry(self.homes[member]).renew(endpoint=endpoint))
 
     async def serve(self, member: str, register: Callable[[grpc.aio.Server], None]) -> str:
         """Start a server with this member's certificate and return its address."""
@@ -164,10 +167,20 @@ class SocketFederation:
             audit = self._stack.enter_context(contextlib.closing(open_log(home)))
         return GatewayServicer(home, section, home.directory_source(), nodes, Bookkeeping(audit, member))
 
-    async def start_gateway(self, member: str, servicer: rpc.GatewayServiceServicer | None = None) -> Kit:
-        """Start a gateway, the true one if none is given, and return a new kit of an investigator who asks through it."""
+    async def start_gateway(
+        self, member: str, servicer: rpc.GatewayServiceServicer | None = None, directory_source: TufDirectory | None = None
+    ) -> Kit:
+        """Start a gateway, the true one and with the true directory if none is given, and return a new kit of who asks through it."""
         serving = servicer or self.gateway(member)
-        return self.kit(member, await self.serve(member, lambda server: rpc.add_GatewayServiceServicer_to_server(serving, server)))
+        source = directory_source or self.homes[member].directory_source()
+        source.current()
+        trust = TrustServicer(source, lambda peer: peer.member == member, system_clock)
+
+        def register(server: grpc.aio.Server) -> None:
+            rpc.add_GatewayServiceServicer_to_server(serving, server)
+            trust_rpc.add_TrustServiceServicer_to_server(trust, server)
+
+        return self.kit(member, await self.serve(member, register))
 
     def kit(self, member: str, gateway: str) -> Kit:
         """Return a new kit of an investigator of this member who asks through this gateway."""

@@ -11,8 +11,7 @@ from click.testing import CliRunner, Result
 from vidfed.index import Algorithm
 from vidfed.node.cli import node
 from vidfed.node.schema import REVISION
-from vidfed.security.directory import Anchor
-from vidfed.security.keys import SigningKey
+from vidfed.synthetic.administrators import Administrators
 
 from .make import code
 
@@ -25,7 +24,7 @@ MD5 = [code(Algorithm.MD5, seed).hex() for seed in range(3)]
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     anchor = tmp_path / "anchor.json"
-    Anchor("test", SigningKey.generate().public).save(anchor)
+    Administrators(tmp_path / "federation", "test").anchor.save(anchor)
     folder = tmp_path / "nl"
     run("init", folder, "--member", "nl", "--name", "NL", "--contact", "desk", "--anchor", anchor, "--endpoint", "localhost:1")
     return folder

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import functools
 import json
+import tempfile
 from contextlib import closing
 from dataclasses import replace
-from types import MappingProxyType
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,34 +25,50 @@ from vidfed.security.audit.report import blurred, combine, make_report, read_rep
 from vidfed.security.audit.report_html import render
 from vidfed.security.audit.retention import erase, prune
 from vidfed.security.audit.verify import verify_log
-from vidfed.security.clock import DAY_MS
-from vidfed.security.directory import Anchor, Directory, Member
+from vidfed.security.clock import DAY_MS, system_clock
+from vidfed.security.directory import Member, member_request
 from vidfed.security.errors import AuditError, OversightError
 from vidfed.security.keys import SigningKey
+from vidfed.security.tls import make_ca
+from vidfed.security.trust.client import TufDirectory
+from vidfed.security.trust.entry import Entry
+from vidfed.security.trust.mirrors import FolderMirror
+from vidfed.security.trust.reader import read_as_issued
+from vidfed.synthetic.administrators import Administrators
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from vidfed.security.directory import Directory
+    from vidfed.security.trust.anchor import Anchor
 
-ROOT, NL_SIGNER, FR_SIGNER, FR_AUDIT = (SigningKey(letter * 32) for letter in (b"r", b"n", b"f", b"a"))
-ANCHOR = Anchor("test", ROOT.public)
+NL_SIGNER, FR_SIGNER, FR_AUDIT, ENTRY = (SigningKey(letter * 32) for letter in (b"n", b"f", b"a", b"e"))
 
 
-def member(name: str, signer: SigningKey, audit: SigningKey) -> Member:
-    return Member(name, name.upper(), "host:1", (signer.public,), (audit.public,), b"", "")
+@functools.cache
+def published(nl_audit: SigningKey) -> tuple[Anchor, dict[str, bytes]]:
+    """The directory of nl and fr, as an export carries it."""
+    with tempfile.TemporaryDirectory() as folder:
+        administrators = Administrators(Path(folder) / "federation", "test")
+        for name, signer, audit in (("nl", NL_SIGNER, nl_audit), ("fr", FR_SIGNER, FR_AUDIT)):
+            listed = Member(name, name, "host:1", (signer.public,), (audit.public,), make_ca("test", name).certificate, "")
+            entry_key = ENTRY if name == "nl" else FR_SIGNER
+            administrators.admit(Entry.make("test", member_request(listed, signer, audit), {}, entry_key, 1, system_clock()))
+        source = TufDirectory(Path(folder) / "state", administrators.anchor, [FolderMirror(administrators.published)])
+        source.current()
+        return source.anchor, source.files()
 
 
 def directory(bench: Bench) -> Directory:
-    members = {"nl": member("nl", NL_SIGNER, bench.key), "fr": member("fr", FR_SIGNER, FR_AUDIT)}
-    return Directory("test", 1, 0, 1 << 60, MappingProxyType(members))
+    anchor, files = published(bench.key)
+    return read_as_issued(files, anchor, "test")
 
 
 def exported(bench: Bench, path: Path, first: int, end: int, name: str = "nl", *, cosigned: bool = False) -> Path:
+    anchor, files = published(bench.key)
     with closing(bench.open()) as log:
         checkpoint = log.checkpoint()
         if cosigned:
             checkpoint = checkpoint.with_signatures([checkpoint.cosigned_by(witness_name("test", "fr"), FR_AUDIT, 1_700_000_000)])
-        signed = directory(bench if name == "nl" else Bench(path)).to_envelope(ROOT).to_json()
-        write_export(path, log, checkpoint, first=first, end=end, member=name, anchor=ANCHOR, signed_directory=signed)
+        write_export(path, log, checkpoint, first=first, end=end, member=name, anchor=anchor, directory=files)
     return path
 
 
@@ -116,13 +135,26 @@ def test_an_export_with_another_head_is_refused(bench: Bench, tmp_path: Path, na
         verify_export(path)
 
 
-def test_an_export_under_another_federation_key_shows_that_key(bench: Bench, tmp_path: Path) -> None:
+def test_an_export_under_another_root_shows_its_words_and_does_not_hold(bench: Bench, tmp_path: Path) -> None:
     bench.fill(3)
     path = exported(bench, tmp_path / "out", 0, 3)
-    assert verify_export(path).federation_key == ROOT.public
-    forge(path, 0, federation_key=SigningKey(b"x" * 32).public.text)
+    assert verify_export(path).anchor.words == published(bench.key)[0].words
+    other = Administrators(tmp_path / "other", "test").anchor
+    forge(path, 0, anchor=base64.b64encode(other.content).decode())
     with pytest.raises(AuditError, match="trust directory"):
         verify_export(path)
+
+
+def test_an_export_without_a_file_of_its_directory_is_refused(bench: Bench, tmp_path: Path) -> None:
+    bench.fill(3)
+    path = exported(bench, tmp_path / "out", 0, 3)
+    files = json.loads(path.read_text().splitlines()[0])["directory"]
+    for name in files:
+        forge(path, 0, directory={other: content for other, content in files.items() if other != name})
+        if "root" in name:  # the root of trust itself, which stands there on its own
+            continue
+        with pytest.raises(AuditError, match="trust directory"):
+            verify_export(path)
 
 
 def test_a_supervisor_who_knows_the_case_can_check_it_and_nobody_can_read_it(bench: Bench) -> None:
@@ -148,8 +180,8 @@ def both(nl: Bench, fr: Bench, tmp_path: Path) -> tuple[ExportReport, ExportRepo
     for name, bench in (("nl", nl), ("fr", fr)):
         with closing(bench.open()) as log:
             path, size = tmp_path / f"{name}.export", len(log)
-            signed = directory(nl).to_envelope(ROOT).to_json()
-            write_export(path, log, log.checkpoint(), first=0, end=size, member=name, anchor=ANCHOR, signed_directory=signed)
+            anchor, files = published(nl.key)
+            write_export(path, log, log.checkpoint(), first=0, end=size, member=name, anchor=anchor, directory=files)
         report = verify_export(path)
         assert report.findings == []
         exports.append(report)

@@ -125,12 +125,13 @@ def export(file: Path, from_: Any, to: Any, appointment: Path, home: Path) -> No
     from vidfed.security.audit.export import write_export
     from vidfed.security.audit.member import open_log, open_witness
     from vidfed.security.clock import system_clock
-    from vidfed.security.directory import Anchor
 
     member = _home(home)
     overseer = _overseer(member, appointment)
     now_ms = system_clock()
     from_ms, to_ms = _period(from_, to, now_ms)
+    source = member.directory_source()
+    source.last_known_or_fail()
     with closing(open_log(member)) as log, closing(open_witness(member)) as witness:
         first, end = log.storage.positions(from_ms, to_ms)
         overseer.announce(log, "export", {"first": first, "end": end}, event=Event.LOG_EXPORTED, now_ms=now_ms)
@@ -147,8 +148,8 @@ def export(file: Path, from_: Any, to: Any, appointment: Path, home: Path) -> No
             first=first,
             end=end,
             member=member.member,
-            anchor=Anchor.load(member.anchor_path),
-            signed_directory=member.directory_source().signed(),
+            anchor=source.anchor,
+            directory=source.files(),
         )
     note(f"Wrote entries {first} to {end - 1} to {file}. Next: vidfed audit verify {file}")
 

@@ -2,7 +2,7 @@
 
 JSON lines. The first says whose log it is, with a checkpoint (and the witnesses' cosignatures), the signed trust directory that names the
 keys, and the hashes that join the range to the checkpoint's root; then one line for each entry; the last counts them. Whoever checks it
-compares one thing by another channel: the federation's key.
+compares one thing by another channel: the words of the root where the federation's trust starts.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from vidfed.security.audit.entries import SealedEntry
 from vidfed.security.audit.merkle import HASH_BYTES, Frontier, complete_after, heights_after, read_frontier
 from vidfed.security.audit.notes import Checkpoint, log_origin, witness_name
 from vidfed.security.audit.verify import DropsAnnounced
-from vidfed.security.directory import Anchor, Directory
 from vidfed.security.documents import read_document
-from vidfed.security.envelope import Envelope
-from vidfed.security.errors import AuditError, DirectoryError, EnvelopeError, KeyFileError
+from vidfed.security.errors import AuditError, DirectoryError
 from vidfed.security.files import PRIVATE_MODE, write_whole
-from vidfed.security.keys import PublicKey
+from vidfed.security.trust.anchor import Anchor
+from vidfed.security.trust.reader import read_as_issued
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from vidfed.security.audit.log import AuditLog
+    from vidfed.security.directory import Directory
 
 KIND = "vidfed-audit-export/1"
 MAX_LINE_BYTES = 16 * 1024 * 1024  # the signed directory of the largest federation, in base64
@@ -41,8 +41,8 @@ _HEAD = {
     "checkpoint": str,
     "before": list,
     "after": list,
-    "federation_key": str,
-    "directory": str,
+    "anchor": str,
+    "directory": dict,
 }
 _LINE = {"position": int, "time_ms": int, "commitment": str, "salt": str, "case_salt": str, "body": str}
 
@@ -53,7 +53,8 @@ class ExportReport:
 
     Attributes:
         member: whose log.
-        federation: and of which federation, under `federation_key`.
+        federation: and of which federation.
+        anchor: the root of trust in it. It proves nothing by itself: its words are to be compared with the administrators'.
         first, end: the positions [first, end) it holds.
         checkpoint: what the range is proven against.
         witnesses: members whose cosignatures of it hold, with the time in s.
@@ -65,7 +66,7 @@ class ExportReport:
 
     federation: str
     member: str
-    federation_key: PublicKey
+    anchor: Anchor
     first: int
     end: int
     checkpoint: Checkpoint
@@ -77,9 +78,17 @@ class ExportReport:
 
 
 def write_export(
-    path: Path, log: AuditLog, checkpoint: Checkpoint, *, first: int, end: int, member: str, anchor: Anchor, signed_directory: bytes
+    path: Path,
+    log: AuditLog,
+    checkpoint: Checkpoint,
+    *,
+    first: int,
+    end: int,
+    member: str,
+    anchor: Anchor,
+    directory: Mapping[str, bytes],
 ) -> None:
-    """Write entries [first, end) with what proves them under `checkpoint`.
+    """Write entries [first, end) with what proves them under `checkpoint`: the root of trust, and the directory's signed files by name.
 
     Raises:
         AuditError: the range is not in the log, or the log is damaged.
@@ -97,8 +106,8 @@ def write_export(
         "checkpoint": checkpoint.text,
         "before": [_text(root) for root in read_frontier(read, first).roots],
         "after": [_text(root) for root in complete_after(read, end, checkpoint.size)],
-        "federation_key": anchor.key.text,
-        "directory": _text(signed_directory),
+        "anchor": _text(anchor.content),
+        "directory": {name: _text(content) for name, content in directory.items()},
     }
     lines = [json.dumps(head)]
     for position, entry in log.storage.entries(first, end):
@@ -157,16 +166,18 @@ def verify_export(path: Path) -> ExportReport:
 
 def _open(head: dict[str, Any], path: Path) -> tuple[ExportReport, Directory]:
     try:
-        key = PublicKey.parse(head["federation_key"])
-        envelope = Envelope.from_json(base64.b64decode(head["directory"], validate=True))
-        directory = Directory.from_envelope(envelope, Anchor(head["federation"], key))
+        anchor = Anchor.read(base64.b64decode(head["anchor"], validate=True))
+        files = {name: base64.b64decode(content, validate=True) for name, content in head["directory"].items()}
+        directory = read_as_issued(files, anchor, str(path))
         directory.member(head["member"])
-    except (KeyFileError, EnvelopeError, DirectoryError, ValueError) as error:
+        if anchor.federation != head["federation"]:
+            raise DirectoryError(f"it is of federation {anchor.federation}")
+    except (DirectoryError, ValueError, TypeError) as error:
         raise AuditError(f"{path}: the trust directory in it does not hold: {error}") from None
     checkpoint = Checkpoint.parse(head["checkpoint"])
     if not 0 <= head["first"] < head["end"] <= checkpoint.size:
         raise AuditError(f"{path}: entries {head['first']} to {head['end'] - 1} cannot be under a checkpoint of {checkpoint.size}")
-    return ExportReport(head["federation"], head["member"], key, head["first"], head["end"], checkpoint), directory
+    return ExportReport(head["federation"], head["member"], anchor, head["first"], head["end"], checkpoint), directory
 
 
 def _judge_signatures(report: ExportReport, directory: Directory) -> None:

@@ -1,0 +1,158 @@
+"""The trust directory over gRPC: every node and gateway hands out what it holds; whoever takes it believes none of it unverified."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from vidfed.security.errors import DirectoryError, PeerError, SecurityError
+from vidfed.security.tls import verify_peer
+from vidfed.security.trust.entry import Entry
+from vidfed.v1 import trust_pb2 as pb
+from vidfed.v1 import trust_pb2_grpc as rpc
+from vidfed.wire.channels import blocking_channel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from vidfed.security.clock import Clock
+    from vidfed.security.directory import Directory, Member
+    from vidfed.security.tls import Peer, TlsIdentity
+    from vidfed.security.trust.client import TufDirectory
+    from vidfed.security.trust.federation import FederationFolder
+
+PEERS_ASKED = 3  # in each refresh, chosen anew: an honest one is met soon, and 194 members do not all ask the same
+_CALL_S = 10.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcMirror:
+    """One member's node, or one's own gateway, as a place to take the directory's files from. Blocking: not for the event loop."""
+
+    name: str
+    channel: grpc.Channel
+
+    def open(self, path: str) -> Iterator[bytes]:
+        """Yield the file's content; see `Mirror.open`."""
+        try:
+            response = rpc.TrustServiceStub(self.channel).GetMetadata(pb.GetMetadataRequest(name=path), timeout=_CALL_S)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                raise FileNotFoundError(path) from None
+            raise OSError(0, f"{error.code().name.lower().replace('_', ' ')}") from None
+        yield response.content
+
+    def stamp(self) -> object:
+        """Return None: it cannot be told without asking."""
+        return None
+
+
+class PeerMirrors:
+    """Some other members' nodes, chosen anew for each refresh; their connections last for one refresh."""
+
+    def __init__(self, member: str, own_tls: Callable[[], TlsIdentity]) -> None:
+        self._member = member
+        self._own_tls = own_tls
+        self._open = contextlib.ExitStack()
+
+    def __call__(self, known: Directory | None) -> list[GrpcMirror]:
+        """Return the mirrors to ask now."""
+        self.close()
+        if known is None:
+            return []
+        others = [member for member in known.members.values() if member.id != self._member]
+        chosen = secrets.SystemRandom().sample(others, min(PEERS_ASKED, len(others)))
+        return [self._mirror(known, member) for member in chosen]
+
+    def close(self) -> None:
+        """Close the connections of the last refresh."""
+        self._open.close()
+        self._open = contextlib.ExitStack()
+
+    def _mirror(self, known: Directory, member: Member) -> GrpcMirror:
+        channel = blocking_channel(member.endpoint, self._own_tls(), known, member)
+        self._open.callback(channel.close)
+        return GrpcMirror(f"node of {member.id}", channel)
+
+
+class TrustServicer(rpc.TrustServiceServicer):
+    """Hands out the files of the directory held, also of an expired one: who takes them judges them."""
+
+    def __init__(
+        self, source: TufDirectory, allowed: Callable[[Peer], bool], clock: Clock, publisher: FederationFolder | None = None
+    ) -> None:
+        """Serve `source`.
+
+        Args:
+            source: whose files.
+            allowed: which verified peers may have them.
+            clock: the time.
+            publisher: the folder with the online key, if this is where members' entries are published.
+        """
+        self._source = source
+        self._allowed = allowed
+        self._clock = clock
+        self._publisher = publisher
+
+    async def GetMetadata(  # noqa: N802 - the name in the .proto
+        self, request: pb.GetMetadataRequest, context: grpc.aio.ServicerContext[pb.GetMetadataRequest, pb.GetMetadataResponse]
+    ) -> pb.GetMetadataResponse:
+        """Hand out one file."""
+        await self._admitted(context)
+        try:
+            content = await asyncio.to_thread(lambda: b"".join(self._source.held.open(request.name)))
+        except OSError:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such file")
+        return pb.GetMetadataResponse(content=content)
+
+    async def SubmitEntry(  # noqa: N802 - the name in the .proto
+        self, request: pb.SubmitEntryRequest, context: grpc.aio.ServicerContext[pb.SubmitEntryRequest, pb.SubmitEntryResponse]
+    ) -> pb.SubmitEntryResponse:
+        """Publish a member's newer entry."""
+        peer = await self._admitted(context)
+        if self._publisher is None:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "entries are published elsewhere")
+        try:
+            entry = Entry.from_json(request.entry, "entry")
+            if entry.member.id != peer.member:
+                raise DirectoryError(f"a node of {peer.member} cannot submit the entry of {entry.member.id}")
+            await asyncio.to_thread(self._publisher.accept, entry)
+        except SecurityError as error:
+            _log.warning("refused an entry from %s: %s", peer.member, error)
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        _log.info("published version %d of the entry of %s", entry.version, peer.member)
+        return pb.SubmitEntryResponse()
+
+    async def _admitted(self, context: grpc.aio.ServicerContext[Any, Any]) -> Peer:
+        (leaf_pem,) = context.auth_context()["x509_pem_cert"]
+        known = self._source.last_known
+        try:
+            if known is None:
+                raise PeerError("nothing is known yet")
+            peer = verify_peer(leaf_pem, known, self._clock())
+            if not self._allowed(peer):
+                raise PeerError("not for this peer")
+        except PeerError as error:
+            _log.warning("refused the trust directory to a caller: %s", error)
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "not a member")
+        return peer
+
+
+def submit_entry(entry: bytes, own_tls: TlsIdentity, directory: Directory, publisher: Member) -> None:
+    """Hand a newer entry to the member whose node publishes.
+
+    Raises:
+        DirectoryError: it is refused, or the node cannot be reached; the message says which.
+    """
+    with blocking_channel(publisher.endpoint, own_tls, directory, publisher) as channel:
+        try:
+            rpc.TrustServiceStub(channel).SubmitEntry(pb.SubmitEntryRequest(entry=entry), timeout=_CALL_S)
+        except grpc.RpcError as error:
+            raise DirectoryError(f"node of {publisher.id}: {error.details() or error.code().name}") from None

@@ -1,0 +1,37 @@
+"""What the commands of this package share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vidfed.cli.terminal import reporting
+from vidfed.security.errors import SecurityError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vidfed.security.passphrase import Passphrase
+
+COMMAND = reporting(SecurityError)
+FILE = click.Path(path_type=Path, dir_okay=False)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+
+
+def passphrase_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say where a passphrase comes from; without one, a person is asked."""
+    function = click.option("--passphrase-fd", type=int, help="Open file descriptor whose first line is the passphrase.")(function)
+    return click.option("--passphrase-file", type=FILE, help="File (mode 0600) whose first line is the passphrase.")(function)
+
+
+def passphrase_from(file: Path | None, descriptor: int | None) -> Passphrase:
+    """Return where passphrases come from: a file, a descriptor, or the person at the terminal."""
+    from vidfed.security.passphrase import from_descriptor, from_file
+
+    if file is not None:
+        return from_file(file)
+    if descriptor is not None:
+        return from_descriptor(descriptor)
+    return lambda what: str(click.prompt(f"Passphrase of {what}", hide_input=True, err=True)).encode()

@@ -1,0 +1,170 @@
+"""What a draft changes and where a federation stands, in sentences for people who do this twice a year, and as JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tuf.api.metadata import Root, Targets
+
+from vidfed.security.clock import DAY_MS, as_text
+from vidfed.security.trust.draft import signers_of
+from vidfed.security.trust.form import check_targets, holder_of, moment_ms, public_key, standing_of
+from vidfed.security.trust.words import fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tuf.api.metadata import Key
+
+    from vidfed.security.trust.draft import Draft
+    from vidfed.security.trust.entry import Entry
+    from vidfed.security.trust.federation import FederationFolder
+
+SOON_MS = 30 * DAY_MS
+
+
+def key_words(key: Key) -> str:
+    """Return the words of a public key."""
+    return fingerprint(public_key(key).raw)
+
+
+def changes(draft: Draft) -> list[str]:
+    """Return what a draft changes, one sentence each, from what is signed."""
+    found: list[str] = []
+    if draft.root is not None:
+        found += _root_changes(draft.root_before, draft.root.signed)
+    if draft.targets is not None:
+        found += _member_changes(draft.targets_before.signed if draft.targets_before else None, draft.targets.signed, draft)
+    return found or ["nothing but longer lives of what is signed"]
+
+
+def draft_lines(draft: Draft) -> Iterator[str]:
+    """Yield what a holder reads before signing."""
+    yield f"change of federation {draft.federation}"
+    for change in changes(draft):
+        yield f"  - {change}"
+    for name, expires_ms in draft.expires().items():
+        yield f"  {name} will be valid until {as_text(expires_ms)}"
+    yield f"words of this draft: {draft.words}"
+    for quorum in draft.quorums():
+        signed = ", ".join(quorum.signed) or "nobody yet"
+        waiting = "" if quorum.reached else f"; still {quorum.threshold - len(quorum.signed)} of: {', '.join(quorum.missing)}"
+        yield f"{quorum.part}: {len(quorum.signed)} of {quorum.threshold} signatures ({signed}{waiting})"
+
+
+def draft_document(draft: Draft) -> dict[str, object]:
+    """Return the same as JSON."""
+    return {
+        "federation": draft.federation,
+        "changes": changes(draft),
+        "words": draft.words,
+        "complete": draft.complete,
+        "expires_ms": draft.expires(),
+        "signatures": [
+            {"part": q.part, "threshold": q.threshold, "signed": list(q.signed), "missing": list(q.missing)} for q in draft.quorums()
+        ],
+    }
+
+
+def entry_lines(entry: Entry) -> Iterator[str]:
+    """Yield what a member's request says."""
+    member = entry.member
+    yield f"member    {member.id}: {member.name}"
+    yield f"endpoint  {member.endpoint}"
+    yield f"contact   {member.contact}"
+    yield f"words     {entry.words}"
+
+
+def expiries(folder: FederationFolder) -> dict[str, int]:
+    """Return when each published part expires, in ms since the epoch."""
+    repository = folder.repository
+    parts: dict[str, Any] = {
+        "root": repository.root(),
+        "members": repository.targets(),
+        "snapshot": repository.snapshot(),
+        "timestamp": repository.timestamp(),
+    }
+    return {name: moment_ms(part.signed.expires) for name, part in parts.items() if part is not None}
+
+
+def status_document(folder: FederationFolder, now_ms: int) -> dict[str, object]:
+    """Return what is published, what expires within 30 days, and what is being signed."""
+    found = expiries(folder)
+    offline = {name: found[name] for name in ("root", "members") if name in found}
+    return {
+        "schema": "vidfed.trust-status/1",
+        "published": bool(found),
+        "words": folder.anchor.words if folder.anchor_path.exists() else "",
+        "expires_ms": found,
+        "renew_soon": [name for name, expires_ms in offline.items() if expires_ms < now_ms + SOON_MS],
+        "expired": [name for name, expires_ms in found.items() if expires_ms <= now_ms],
+        "draft": draft_document(folder.draft()) if folder.draft_path.exists() else None,
+    }
+
+
+def show_document(folder: FederationFolder) -> dict[str, object]:
+    """Return the published root and members."""
+    root = folder.repository.root()
+    if root is None:
+        return {"schema": "vidfed.directory/2", "published": False}
+    directory = folder.directory()
+    holders = [{"holder": holder_of(key), "key": key.keyid[:16], "words": key_words(key)} for key in signers_of(root.signed, Root.type)]
+    return {
+        "schema": "vidfed.directory/2",
+        "published": True,
+        "federation": directory.federation,
+        "words": folder.anchor.words,
+        "root_version": root.signed.version,
+        "version": directory.version,
+        "expires_ms": directory.expires_ms,
+        "threshold": root.signed.roles[Root.type].threshold,
+        "administrators": holders,
+        "members": [
+            {
+                "id": m.id,
+                "name": m.name,
+                "endpoint": m.endpoint,
+                "contact": m.contact,
+                "standing": "quarantine" if m.quarantined else "member",
+                "keys": [key.key_id for key in m.signing_keys],
+                "revoked_credentials": len(m.revoked),
+            }
+            for m in (directory.members[name] for name in sorted(directory.members))
+        ],
+        "left_out": dict(directory.left_out),
+    }
+
+
+def _root_changes(before: Root | None, after: Root) -> Iterator[str]:
+    threshold = after.roles[Root.type].threshold
+    keys = {key.keyid: key for key in signers_of(after, Root.type)}
+    known = {key.keyid: key for key in signers_of(before, Root.type)} if before else {}
+    if before is None:
+        yield f"a new federation, whose administrators sign {threshold} of {len(keys)}"
+    elif before.roles[Root.type].threshold != threshold:
+        yield f"{threshold} of {len(keys)} administrators must sign, no longer {before.roles[Root.type].threshold} of {len(known)}"
+    for keyid in known.keys() - keys.keys():
+        yield f"{holder_of(known[keyid])} is no longer administrator with key {keyid[:16]}"
+    for keyid in sorted(keys.keys() - known.keys(), key=lambda one: holder_of(keys[one])):
+        yield f"{holder_of(keys[keyid])} becomes administrator with the key of the words {key_words(keys[keyid])}"
+    online = after.roles["timestamp"].keyids
+    if before is not None and before.roles["timestamp"].keyids != online:
+        yield f"the online key becomes {online[0][:16]}"
+    if (after.roles[Targets.type].threshold, set(after.roles[Targets.type].keyids)) != (threshold, set(keys)):
+        yield "UNUSUAL: members are not decided by the same administrators as the root"
+
+
+def _member_changes(before: Targets | None, after: Targets, draft: Draft) -> Iterator[str]:
+    old, new = check_targets(before) if before else {}, check_targets(after)
+    for member in sorted(old.keys() - new.keys()):
+        yield f"{member} is no longer a member"
+    for member in sorted(new):
+        role, standing = new[member], standing_of(new[member]).value
+        entry = draft.entries.get(member)
+        described = f" ({entry.member.name}, {entry.member.endpoint}; words {entry.words})" if entry else ""
+        if member not in old:
+            yield f"{member} joins with the standing {standing}{described}"
+        elif role.keyids != old[member].keyids:
+            yield f"{member} gets another entry key, standing {standing}{described}"
+        elif standing != standing_of(old[member]).value:
+            yield f"{member} changes its standing from {standing_of(old[member]).value} to {standing}"

@@ -1,0 +1,245 @@
+"""The form our TUF metadata has, beyond what the specification asks: names, lives, and the rules that every root and targets file keeps.
+
+Rules, checked by `check_root` and `check_targets` on whatever a source gives:
+
+- every key is Ed25519 and its id is the SHA-256 of its 32 bytes, so that no key can count twice under two ids
+- snapshots are consistent: what belongs together has names that say so, and is replaced as one
+- root names its federation, and not less than one key for each role
+- a strict tree: targets delegates `members/ID/*` to one role `member-ID` each, terminating; a member's role delegates nothing further
+- the administrators' standing of each member is in the delegation, which the member cannot sign
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from securesystemslib.exceptions import UnverifiedSignatureError
+from securesystemslib.signer import Key, SSlibKey
+from securesystemslib.signer import Signature as TufSignature
+from securesystemslib.signer import Signer as TufSigner
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import TOP_LEVEL_ROLE_NAMES, DelegatedRole, Metadata, Root, Targets
+
+from vidfed.security.clock import SECOND_MS
+from vidfed.security.documents import FEDERATION_ID, MEMBER_ID
+from vidfed.security.errors import DirectoryError
+from vidfed.security.keys import PublicKey, Signer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ROOT_LIFE = timedelta(days=365)
+TARGETS_LIFE = timedelta(days=200)  # longer than the half year between two meetings of the administrators
+ENTRY_LIFE = timedelta(days=365)
+SNAPSHOT_LIFE = timedelta(days=7)
+TIMESTAMP_LIFE = timedelta(hours=24)  # how long a stolen key may go on where nothing new arrives
+
+FEDERATION_FIELD = "x-vidfed-federation"
+HOLDER_FIELD = "x-vidfed-holder"
+STANDING_FIELD = "x-vidfed-standing"
+ISSUED_FIELD = "x-vidfed-issued-ms"
+
+MEMBER_FILE = "member.json"
+REVOKED_FILE = "revoked.json"
+_ROLE_PREFIX = "member-"
+PUBLISHED_NAME = re.compile(
+    r"metadata/([0-9]{1,9}\.)?(root|targets|snapshot|timestamp|member-[a-z0-9-]{2,32})\.json"
+    r"|targets/members/[a-z0-9-]{2,32}/[0-9a-f]{64}\.(member|revoked)\.json"
+)
+"""Every name a source may be asked for: nothing else is looked up on a disk."""
+
+
+class Standing(Enum):
+    """What the administrators let a member do. The value is what the metadata says."""
+
+    QUARANTINE = "quarantine"  # asks and answers a self-test only
+    MEMBER = "member"
+
+
+def role_of(member: str) -> str:
+    """Return the name of the role a member signs its entry with."""
+    return f"{_ROLE_PREFIX}{member}"
+
+
+def member_of(role: str) -> str:
+    """Return the member whose role this is.
+
+    Raises:
+        DirectoryError: it is no member's role.
+    """
+    member = role.removeprefix(_ROLE_PREFIX)
+    if member == role or not MEMBER_ID.fullmatch(member):
+        raise DirectoryError(f"trust directory: {role!r:.50} is not a member's role")
+    return member
+
+
+def path_of(member: str, name: str) -> str:
+    """Return the target path of one of a member's files."""
+    return f"members/{member}/{name}"
+
+
+def tuf_key(public: PublicKey, holder: str = "") -> SSlibKey:
+    """Return a public key as TUF metadata lists it, with the name of who holds it."""
+    named: dict[str, Any] | None = {HOLDER_FIELD: holder} if holder else None
+    return SSlibKey(hashlib.sha256(public.raw).hexdigest(), "ed25519", "ed25519", {"public": public.raw.hex()}, named)
+
+
+def public_key(key: Key) -> PublicKey:
+    """Return the public key of a TUF key.
+
+    Raises:
+        DirectoryError: it is not Ed25519, or its id is not its SHA-256.
+    """
+    try:
+        raw = bytes.fromhex(key.keyval["public"]) if (key.keytype, key.scheme) == ("ed25519", "ed25519") else b""
+    except (KeyError, TypeError, ValueError):
+        raw = b""
+    if hashlib.sha256(raw).hexdigest() != key.keyid:
+        raise DirectoryError(f"trust directory: key {key.keyid!r:.20} is not an Ed25519 key under its own id")
+    return PublicKey(raw)
+
+
+def holder_of(key: Key) -> str:
+    """Return the name of who holds a key, as the administrators signed it; its short id if they gave none."""
+    return str(key.unrecognized_fields.get(HOLDER_FIELD) or key.keyid[:16])
+
+
+class TufSigning(TufSigner):
+    """One of our signers, a key file or a token, as python-tuf uses signers."""
+
+    def __init__(self, signer: Signer) -> None:
+        self._signer = signer
+
+    @property
+    def public_key(self) -> Key:
+        """The public half."""
+        return tuf_key(self._signer.public)
+
+    def sign(self, payload: bytes) -> TufSignature:
+        """Sign canonical metadata bytes."""
+        return TufSignature(self.public_key.keyid, self._signer.sign(payload).hex())
+
+    @classmethod
+    def from_priv_key_uri(cls, priv_key_uri: str, public_key: Key, secrets_handler: object = None) -> TufSigner:
+        """Refuse: keys come from files and tokens, never from an address in metadata."""
+        raise NotImplementedError
+
+
+def signed_by(metadata: Metadata[Any], key: Key) -> bool:
+    """Tell whether this key's signature over the metadata holds."""
+    signature = metadata.signatures.get(key.keyid)
+    if signature is None:
+        return False
+    try:
+        key.verify_signature(signature, metadata.signed_bytes)
+    except UnverifiedSignatureError:
+        return False
+    return True
+
+
+def parse(content: bytes, kind: type, what: str) -> Metadata[Any]:
+    """Read metadata of one kind, unverified.
+
+    Raises:
+        DirectoryError: it is not that.
+    """
+    try:
+        metadata = Metadata[Any].from_bytes(content)
+    except (RepositoryError, RecursionError) as error:
+        raise DirectoryError(f"{what}: {error}") from None
+    if not isinstance(metadata.signed, kind):
+        raise DirectoryError(f"{what}: is {metadata.signed.type} metadata, expected {kind.__name__.lower()}")
+    return metadata
+
+
+def moment(now_ms: int) -> datetime:
+    """Return a moment as TUF writes it: UTC, whole seconds."""
+    return datetime.fromtimestamp(now_ms // SECOND_MS, UTC)
+
+
+def moment_ms(at: datetime) -> int:
+    """Return a TUF moment in ms since the epoch."""
+    return int(at.timestamp()) * SECOND_MS
+
+
+def federation_of(root: Root) -> str:
+    """Return the federation a root speaks for.
+
+    Raises:
+        DirectoryError: it names none.
+    """
+    federation = root.unrecognized_fields.get(FEDERATION_FIELD)
+    if not isinstance(federation, str) or not FEDERATION_ID.fullmatch(federation):
+        raise DirectoryError("trust root: names no federation")
+    return federation
+
+
+def check_root(root: Root, federation: str) -> None:
+    """Check the rules for root.
+
+    Raises:
+        DirectoryError: one is broken.
+    """
+    if federation_of(root) != federation:
+        raise DirectoryError(f"trust root of federation {federation_of(root)!r:.70}, expected {federation}")
+    if not root.consistent_snapshot:
+        raise DirectoryError("trust root: without consistent snapshots")
+    for name in sorted(TOP_LEVEL_ROLE_NAMES):
+        role = root.roles[name]
+        for key in role.keyids:
+            if key not in root.keys:
+                raise DirectoryError(f"trust root: role {name} names a key that is not listed")
+        if not 1 <= role.threshold <= len(role.keyids):
+            raise DirectoryError(f"trust root: role {name} asks {role.threshold} of {len(role.keyids)} keys")
+    _check_keys(root.keys)
+
+
+def check_targets(targets: Targets) -> Mapping[str, DelegatedRole]:
+    """Check the rules for the administrators' targets; return each member's delegation.
+
+    Raises:
+        DirectoryError: one is broken.
+    """
+    if targets.targets:
+        raise DirectoryError("trust directory: the administrators' role lists files; only members' roles do")
+    if targets.delegations is None:
+        return {}
+    if targets.delegations.roles is None:
+        raise DirectoryError("trust directory: members are delegated to by name only")
+    _check_keys(targets.delegations.keys)
+    found = {}
+    for name, role in targets.delegations.roles.items():
+        member = member_of(name)
+        if role.paths != [path_of(member, "*")] or not role.terminating:
+            raise DirectoryError(f"trust directory: role {name} reaches beyond its member")
+        if not 1 <= role.threshold <= len(role.keyids):
+            raise DirectoryError(f"trust directory: role {name} asks {role.threshold} of {len(role.keyids)} keys")
+        standing_of(role)
+        found[member] = role
+    return found
+
+
+def standing_of(role: DelegatedRole) -> Standing:
+    """Return what the administrators let this member do.
+
+    Raises:
+        DirectoryError: nothing that this program knows.
+    """
+    try:
+        return Standing(role.unrecognized_fields.get(STANDING_FIELD))
+    except ValueError:
+        raise DirectoryError(f"trust directory: role {role.name} has a standing this program does not know") from None
+
+
+def delegation(member: str, keys: list[str], standing: Standing) -> DelegatedRole:
+    """Return the delegation to a member's role."""
+    return DelegatedRole(role_of(member), keys, 1, True, [path_of(member, "*")], None, {STANDING_FIELD: standing.value})
+
+
+def _check_keys(keys: Mapping[str, Key]) -> None:
+    for key in keys.values():
+        public_key(key)

@@ -1,0 +1,64 @@
+"""What a member says of itself: the form of it, and that it holds every key it names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from vidfed.security.directory import Member, member_request, read_member_request
+from vidfed.security.errors import DirectoryError, UnknownMemberError
+from vidfed.synthetic.memory import MemoryFederation
+
+
+@pytest.fixture
+def federation() -> MemoryFederation:
+    made = MemoryFederation()
+    made.add("nl", "fr")
+    return made
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"id": "NL"},
+        {"id": "../nl"},
+        {"id": ""},
+        {"id": "n" * 33},
+        {"id": "nl\n"},
+        {"endpoint": "no-port"},
+        {"endpoint": ":7443"},
+        {"endpoint": "host:x"},
+        {"signing_keys": []},
+        {"signing_keys": ["AAAA"]},
+        {"signing_keys": [5]},
+        {"tls_ca": 5},
+        {"extra": ""},
+    ],
+)
+def test_a_member_of_another_form_is_refused(federation: MemoryFederation, changes: dict[str, object]) -> None:
+    with pytest.raises(DirectoryError):
+        Member.from_fields(federation.members["nl"].entry.to_fields() | changes)
+
+
+def test_an_unknown_member_is_an_error_that_names_it(federation: MemoryFederation) -> None:
+    with pytest.raises(UnknownMemberError, match="'xx'"):
+        federation.directory().member("xx")
+
+
+def test_a_request_proves_possession_of_each_key_it_names(federation: MemoryFederation) -> None:
+    nl = federation.members["nl"]
+    assert read_member_request(member_request(nl.entry, nl.signer, nl.audit_signer)) == nl.entry
+    stolen = replace(nl.entry, signing_keys=(*nl.entry.signing_keys, federation.members["fr"].signer.public))
+    with pytest.raises(DirectoryError, match="no signature"):
+        read_member_request(member_request(stolen, nl.signer, nl.audit_signer))
+
+
+@pytest.mark.parametrize("authority", ["", "garbage", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "leaf", "three"])
+def test_a_request_without_one_ca_certificate_or_two_is_refused(federation: MemoryFederation, authority: str) -> None:
+    nl, fr = federation.members["nl"], federation.members["fr"]
+    text = {"leaf": nl.tls.certificate, "three": nl.ca.certificate + fr.ca.certificate + nl.ca.certificate}.get(
+        authority, authority.encode()
+    )
+    with pytest.raises(DirectoryError, match="CA"):
+        read_member_request(member_request(replace(nl.entry, tls_ca=text), nl.signer, nl.audit_signer))

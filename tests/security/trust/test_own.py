@@ -1,0 +1,189 @@
+"""What a member does alone: its entry, its keys, its investigators."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from vidfed.node.config import render_config
+from vidfed.security.clock import DAY_MS
+from vidfed.security.credentials import verify_credential
+from vidfed.security.errors import CredentialError, DirectoryError, HomeError, KeyFileError
+from vidfed.security.home import MemberHome, create_home
+from vidfed.security.keys import SigningKey
+from vidfed.security.kit import close_kit, install_kit, issue_kit, issued_kits, make_kit, open_kit
+from vidfed.security.passphrase import close, from_descriptor, from_file, open_closed
+from vidfed.security.tls import verify_peer
+from vidfed.security.trust.entry import Entry
+from vidfed.security.trust.form import Standing
+from vidfed.security.trust.own import OVERLAP_MS, OwnEntry, renew_leaf
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.security.trust.world import World
+    from vidfed.security.directory import Directory
+
+PHRASE = b"four words drawn by lot"
+CHEAP = {"ops": 1, "memory_bytes": 8192}
+
+
+@pytest.fixture
+def home(world: World, tmp_path: Path) -> MemberHome:
+    config = render_config(
+        federation="test",
+        member="fr",
+        name="Unit",
+        contact="desk",
+        listen="127.0.0.1:0",
+        gateway_listen="127.0.0.1:0",
+        directory_folder=str(world.folder.repository.folder),
+    )
+    made = create_home(tmp_path / "fr", config=config, endpoint="127.0.0.1:1", anchor=world.folder.anchor)
+    world.folder.propose_members([Entry.load(made.entry_path)], Standing.MEMBER)
+    world.sign_and_publish()
+    return made
+
+
+def published(world: World, home: MemberHome) -> Directory:
+    world.folder.accept(Entry.load(home.entry_path))
+    return home.directory_source(world.clock).current()
+
+
+def test_a_signing_key_is_rotated_with_an_overlap(world: World, home: MemberHome) -> None:
+    own, old = OwnEntry(home, clock=world.clock), home.signer.public
+    own.begin_signing_key()
+    during = published(world, home).member("fr")
+    assert len(during.signing_keys) == 2
+    assert home.signer.public == old
+    with pytest.raises(HomeError, match="others may not know the new signing yet"):
+        own.finish_signing_key()
+    world.clock.now_ms += OVERLAP_MS + DAY_MS
+    own.finish_signing_key()
+    after = published(world, home).member("fr")
+    assert after.signing_keys == (home.signer.public,) == (during.signing_keys[1],)
+    assert after.retired_keys == (old,)
+
+
+def test_a_retired_key_signs_nothing_that_counts(world: World, home: MemberHome) -> None:
+    own, old = OwnEntry(home, clock=world.clock), home.signer
+    kit = issue_kit(home, world.base / "kit", gateway="127.0.0.1:1", clock=world.clock)
+    own.begin_signing_key()
+    published(world, home)
+    world.clock.now_ms += OVERLAP_MS + DAY_MS
+    own.finish_signing_key()
+    member = published(world, home).member("fr")
+    assert old.public in member.retired_keys
+    with pytest.raises(CredentialError, match="no signature by the expected key"):
+        verify_credential(kit.credential, federation="test", member="fr", member_keys=member.signing_keys, now_ms=world.clock())
+
+
+def test_a_ca_is_rotated_with_both_accepted_meanwhile(world: World, home: MemberHome) -> None:
+    own, old = OwnEntry(home, clock=world.clock), home.node_tls().certificate
+    own.begin_ca()
+    during = published(world, home)
+    assert verify_peer(old, during, world.clock()).member == "fr"
+    world.clock.now_ms += OVERLAP_MS + DAY_MS
+    own.finish_ca()
+    new = home.node_tls().certificate
+    assert verify_peer(new, during, world.clock()).member == "fr"
+    after = published(world, home)
+    assert verify_peer(new, after, world.clock()).member == "fr"
+    with pytest.raises(Exception, match="not issued by the CA"):
+        verify_peer(old, after, world.clock())
+
+
+def test_a_node_s_certificate_is_renewed_by_the_member_alone_when_a_third_of_its_life_is_left(world: World, home: MemberHome) -> None:
+    before = home.node_tls().certificate
+    assert not renew_leaf(home, world.clock() + 19 * DAY_MS)
+    assert renew_leaf(home, world.clock() + 21 * DAY_MS)
+    after = home.node_tls().certificate
+    assert after != before
+    assert verify_peer(after, home.directory_source(world.clock).current(), world.clock()).member == "fr"
+
+
+def test_a_revoked_credential_is_refused_everywhere(world: World, home: MemberHome) -> None:
+    kit = issue_kit(home, world.base / "kit", gateway="127.0.0.1:1", pseudonym="inv-7", clock=world.clock)
+    member = home.directory_source(world.clock).current().member("fr")
+    terms = {"federation": "test", "member": "fr", "member_keys": member.signing_keys, "now_ms": world.clock()}
+    assert verify_credential(kit.credential, **terms, revoked=member.revoked).pseudonym == "inv-7"  # type: ignore[arg-type]
+    (issued,) = issued_kits(home)
+    OwnEntry(home, clock=world.clock).revoke(issued.serial)
+    revoked = published(world, home).member("fr").revoked
+    with pytest.raises(CredentialError, match="revoked by its member"):
+        verify_credential(kit.credential, **terms, revoked=revoked)  # type: ignore[arg-type]
+
+
+def test_a_kit_travels_closed_and_is_installed_for_one_person_alone(world: World, home: MemberHome, tmp_path: Path) -> None:
+    path = tmp_path / "anna.kit"
+    path.write_bytes(close_kit(make_kit(home, gateway="127.0.0.1:1", pseudonym="inv-7", clock=world.clock), PHRASE))
+    assert b"inv-7" not in path.read_bytes()
+    kit = install_kit(open_kit(path, lambda _: PHRASE), tmp_path / "kit")
+    assert kit.pseudonym == "inv-7"
+    files = [entry for entry in kit.folder.rglob("*") if entry.is_file()]
+    assert all(entry.stat().st_mode & 0o777 == 0o600 for entry in files)
+    assert set(kit.directory_source(world.clock).current().members) == {"nl", "fr"}
+    with pytest.raises(KeyFileError, match="another passphrase"):
+        open_kit(path, lambda _: b"not the right one")
+
+
+@pytest.mark.parametrize("name", ["../evil", "/tmp/vidfed-evil", "a\nb"])
+def test_a_kit_cannot_write_elsewhere(tmp_path: Path, name: str) -> None:
+    with pytest.raises(HomeError, match="holds a file of the name"):
+        install_kit({name: b""}, tmp_path / "kit")
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"kind": "vidfed-kit-closed/1"}', b'{"kind": "other"}'])
+def test_what_is_no_kit_is_said(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "kit").write_bytes(content)
+    with pytest.raises(HomeError):
+        open_kit(tmp_path / "kit", lambda _: PHRASE)
+
+
+def test_an_entry_whose_keys_are_not_all_proven_is_refused(home: MemberHome) -> None:
+    fields = json.loads(home.entry_path.read_bytes())
+    stranger = SigningKey.generate()
+    fields["entry_key"] = stranger.public.text
+    with pytest.raises(DirectoryError, match="has not signed it"):
+        Entry.from_json(json.dumps(fields).encode())
+
+
+def test_a_closed_key_opens_with_its_passphrase_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vidfed.security.keys.close", lambda seed, phrase: close(seed, phrase, ops=1, memory_bytes=8192))
+    key = SigningKey.generate()
+    key.save(tmp_path / "a.key", PHRASE)
+    assert SigningKey.load(tmp_path / "a.key", lambda _: PHRASE).public == key.public
+    with pytest.raises(KeyFileError, match="another passphrase"):
+        SigningKey.load(tmp_path / "a.key", lambda _: PHRASE + b"!")
+    with pytest.raises(KeyFileError, match="none is at hand"):
+        SigningKey.load(tmp_path / "a.key")
+
+
+def test_a_short_passphrase_is_refused() -> None:
+    with pytest.raises(KeyFileError, match="at least 12 bytes"):
+        close(bytes(32), b"short")
+
+
+@pytest.mark.parametrize(("field", "value"), [("memory_bytes", 1 << 40), ("ops", 0), ("kdf", "none"), ("memory_bytes", 1)])
+def test_a_key_file_cannot_ask_for_more_than_is_reasonable(field: str, value: object) -> None:
+    fields = close(bytes(32), PHRASE, ops=1, memory_bytes=8192) | {field: value}
+    with pytest.raises(KeyFileError, match="in a way this program does not know"):
+        open_closed(fields, PHRASE, "key")
+
+
+def test_a_passphrase_comes_from_a_private_file_or_a_descriptor(tmp_path: Path) -> None:
+    path = tmp_path / "phrase"
+    path.write_bytes(PHRASE + b"\nsecond line\n")
+    with pytest.raises(KeyFileError, match="chmod 600"):
+        from_file(path)("key")
+    path.chmod(0o600)
+    assert from_file(path)("key") == PHRASE
+    reading, writing = os.pipe()
+    os.write(writing, PHRASE + b"\n")
+    os.close(writing)
+    source = from_descriptor(reading)
+    assert source("first") == source("second") == PHRASE
+    os.close(reading)
