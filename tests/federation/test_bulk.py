@@ -322,7 +322,9 @@ async def test_the_files_say_what_was_answered_and_keep_what_the_source_said(tmp
         result = await ask(Nodes([code(1)]), store)
         write_all(tmp_path / "out", store, MEMBERS, result, JUSTIFICATION, source=source, now_ms=0)
     assert skipped == [3]
-    annotated = json.loads((tmp_path / "out/annotated.vics.json").read_text())["value"]
+    (case,) = json.loads((tmp_path / "out/annotated.vics.json").read_text())["value"]
+    annotated = case["Media"]
+    assert case["CaseID"] == "1"
     assert [each.get("Comments") for each in annotated] == ["c1", "c2", None]
     assert [each.get(ANNOTATION, {}).get("Status") for each in annotated] == ["known", "unseen", None]
     with (tmp_path / "out/unseen.csv").open() as file:

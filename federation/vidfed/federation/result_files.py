@@ -8,6 +8,7 @@ import html
 import json
 import os
 import tempfile
+from collections import deque
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 from vidfed.federation.agreement import SeriesTable, Statement, conflicts
 from vidfed.formats.recognise import open_hash_file
 from vidfed.formats.values import code_text, dumps
+from vidfed.formats.vics_read import VicsCopy
 from vidfed.index import Algorithm
 from vidfed.security.clock import as_text
 
@@ -90,36 +92,34 @@ def write_all(
 
 
 def _write_vics(file: IO[str], answered: Iterator[Answered], source: Path | None) -> None:
-    """Write a hash set: every field the source gave for an item, and the answers beside them."""
+    """Write the source again, its cases as they were, with the answers beside each media object; a hash set where it was not VICS."""
+    if source is not None and (opened := open_hash_file(source)).format == "vics":
+        pending = next(answered, None)
+
+        def annotated(number: int, media: Any) -> Any:  # noqa: ANN401 - JSON
+            nonlocal pending
+            if pending is None or pending.number != number:
+                return media
+            annotation, pending = _annotation(pending), next(answered, None)
+            return media | {ANNOTATION: annotation}
+
+        deque(opened.entries(copy=VicsCopy(file, annotated)), maxlen=0)
+        file.write("\n")
+        return
     file.write(f'{{"@odata.context":{dumps(_CONTEXT)},"value":[')
     first = True
-    if source is not None and (opened := open_hash_file(source)).format == "vics":
-        kept: list[tuple[int, Any]] = []
-        by_number = iter(answered)
-        pending = next(by_number, None)
-        for _ in opened.entries(keep=lambda number, media: kept.append((number, media))):
-            for number, theirs in kept:
-                if pending is not None and pending.number == number:
-                    theirs[ANNOTATION] = _annotation(pending)
-                    pending = next(by_number, None)
-                file.write(("\n" if first else ",\n") + dumps(theirs))
-                first = False
-            kept.clear()
-    else:
-        for each in answered:
-            codes = {a.value: code_text(a.value, c[0], upper=a.is_digest) for a, c in each.item.codes.items()}
-            media: dict[str, Any] = {
-                "MediaID": each.number,
-                "MD5": codes.pop("md5", ""),
-                "SHA1": codes.pop("sha1", None),
-                "PhotoDNA": codes.pop("photodna", None),
-            }
-            media["MediaFiles"] = [{"MD5": media["MD5"], "FileName": each.item.label}]
-            media["AlternativeHashes"] = [
-                {"MD5": media["MD5"], "HashName": name.upper(), "HashValue": text} for name, text in codes.items()
-            ]
-            file.write(("\n" if first else ",\n") + dumps(media | {ANNOTATION: _annotation(each)}))
-            first = False
+    for each in answered:
+        codes = {a.value: code_text(a.value, c[0], upper=a.is_digest) for a, c in each.item.codes.items()}
+        media: dict[str, Any] = {
+            "MediaID": each.number,
+            "MD5": codes.pop("md5", ""),
+            "SHA1": codes.pop("sha1", None),
+            "PhotoDNA": codes.pop("photodna", None),
+        }
+        media["MediaFiles"] = [{"MD5": media["MD5"], "FileName": each.item.label}]
+        media["AlternativeHashes"] = [{"MD5": media["MD5"], "HashName": name.upper(), "HashValue": text} for name, text in codes.items()]
+        file.write(("\n" if first else ",\n") + dumps(media | {ANNOTATION: _annotation(each)}))
+        first = False
     file.write("\n]}\n")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from vidfed.formats.values import RECORD_FIELDS, code_text, dumps, field_text
-from vidfed.formats.vics_read import EXTENSION
+from vidfed.formats.vics_media import EXTENSION
 from vidfed.index import Algorithm
 from vidfed.node.records import Record
 from vidfed.wire.values import Ternary

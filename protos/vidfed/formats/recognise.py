@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vidfed.formats.entries import Entry, FormatError, Skip
 from vidfed.formats.lines_read import ICSE_COLUMNS, column_name, delimiter_of, read_csv, read_icse, read_list
 from vidfed.formats.ncmec_read import read_ncmec
 from vidfed.formats.source import Source
 from vidfed.formats.values import algorithm_name
-from vidfed.formats.vics_read import VicsAbout, read_vics
+from vidfed.formats.vics_read import VicsAbout, VicsCopy, read_vics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 FORMATS = ("vics", "icse", "csv", "list", "ncmec")
@@ -50,19 +50,19 @@ class HashFile:
         """The program that wrote the file, where it says so."""
         return self._vics.tool if self._vics else ""
 
-    def entries(self, *, region: str | None = None, keep: Callable[[int, dict[str, Any]], None] | None = None) -> Iterator[Entry | Skip]:
+    def entries(self, *, region: str | None = None, copy: VicsCopy | None = None) -> Iterator[Entry | Skip]:
         """Yield the entries, once.
 
         Args:
             region: of a VICS file's categories, where the file does not say.
-            keep: see `read_vics`.
+            copy: writes a VICS file again, see `read_vics`.
 
         Raises:
             FormatError: the file cannot be used as a whole.
         """
         if self.format == "vics":
             self._vics = VicsAbout("", region or "", "", self.notes)
-            return read_vics(self.source, self._vics, keep=keep)
+            return read_vics(self.source, self._vics, copy=copy)
         if self.format == "ncmec":
             return read_ncmec(self.source, self.notes)
         if self.format == "icse":

@@ -89,8 +89,9 @@ def _photodna(text: str) -> bytes:
         return bytes(map(int, numbers))
     try:
         return binascii.a2b_base64(text, strict_mode=True)
-    except ValueError:
-        return _other_form("photodna", text)
+    except ValueError:  # with line breaks, or of the alphabet for URLs
+        plain = "".join(text.split()).replace("-", "+").replace("_", "/")
+        return _other_form("photodna", plain)
 
 
 def _other_form(name: str, text: str) -> bytes:

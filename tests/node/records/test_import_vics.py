@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import sqlite3
 from contextlib import closing
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vidfed.formats.entries import FormatError
+from vidfed.formats.entries import Entry, FormatError
+from vidfed.formats.recognise import open_hash_file
+from vidfed.formats.vics_read import VicsCopy
 from vidfed.index import Algorithm
 from vidfed.node.errors import ImportFileError
 from vidfed.node.imports import ImportOptions, ImportReport, import_files
@@ -45,6 +48,12 @@ def media(seed: int, **fields: object) -> dict[str, Any]:
 def document(*items: object, context: str = MEDIA_2_0) -> str:
     key = "odata.metadata" if "1.3" in context else "@odata.context"
     return json.dumps({key: context, "value": items})
+
+
+def written(folder: Path, content: str) -> Path:
+    path = folder / "set.json"
+    path.write_text(content)
+    return path
 
 
 def take_in(
@@ -205,8 +214,78 @@ def test_unknown_keys_any_case_and_any_order_are_passed_over(store: RecordStore,
     item = {"md5": code(Algorithm.MD5, 1).hex(), "CATEGORY": 1, "Foo": {"Media": [1, {"MD5": "x"}]}, "Exifs": []}
     content = json.dumps({"later": 1, "value": [item], "more": [], "@odata.context": MEDIA_2_0})
     report = take_in(store, tmp_path, content)
-    assert (report.counts.new, report.skipped) == (1, 0)
-    assert any("context" in text for text in report.notes)
+    assert (report.counts.new, report.skipped, report.notes) == (1, 0, [])
+    assert store.records([1])[1].category_region == "UK", "said after the media"
+
+
+CASE: dict[str, Any] = {"CaseNumber": "c", "ContactName": "desk"}
+TWO: dict[str, Any] = {"Media": [media(1), media(2)]}
+SHAPES: dict[str, Any] = {
+    "fields of a case after its media": {"@odata.context": CASES_2_0, "value": [TWO | CASE]},
+    "context after a case": {"value": [CASE | {"Media": [media(1)]}, {"Media": [media(2)]} | CASE], "@odata.context": CASES_2_0},
+    "one case as an object": {"@odata.context": CASES_2_0, "value": CASE | TWO},
+    "a case as the document": {"@odata.context": CASES_2_0} | TWO | CASE,
+    "a case within a case": {
+        "@odata.context": CASES_2_0,
+        "value": [{"CaseNumber": "o", "Cases": [CASE | TWO]}],
+    },
+    "media as an object": {"@odata.context": CASES_2_0, "value": [CASE | {"Media": media(1)}, CASE | {"media": media(2), "Tail": 1}]},
+    "cases under their own key": {"@odata.context": CASES_2_0, "Cases": [CASE | {"Media": []}, CASE | TWO]},
+    "a bare list of cases": [CASE | TWO],
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_cases_are_read_in_whatever_shape_with_their_number_and_contact(store: RecordStore, tmp_path: Path, shape: str) -> None:
+    report = take_in(store, tmp_path, json.dumps(SHAPES[shape]))
+    assert (report.counts.new, report.skipped) == (2, 0)
+    assert {(each.case_reference, each.case_contact) for each in store.records([1, 2]).values()} == {("c", "desk")}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_copy_has_the_structure_of_the_original(tmp_path: Path, shape: str) -> None:
+    path, out = tmp_path / "set.json", io.StringIO()
+    path.write_text(json.dumps(SHAPES[shape]))
+    numbers: list[int] = []
+
+    def keep(number: int, media: object) -> object:
+        numbers.append(number)
+        return media
+
+    entries = list(open_hash_file(path).entries(copy=VicsCopy(out, keep)))
+    assert json.loads(out.getvalue()) == SHAPES[shape]
+    assert numbers == [entry.number for entry in entries] == [1, 2]
+
+
+def test_cases_nested_without_end_are_refused(tmp_path: Path) -> None:
+    nested = '{"Cases": [' * 50
+    with pytest.raises(FormatError, match="cases are nested too deeply"):
+        list(open_hash_file(written(tmp_path, nested)).entries())
+    whole: object = media(1)
+    for _ in range(50):
+        whole = {"Media": [whole]}
+    with pytest.raises(FormatError, match="cases are nested too deeply"):
+        list(open_hash_file(written(tmp_path, document(media(1), media(2), whole))).entries())
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_objects_parsed_many_at_a_time_are_those_parsed_one_by_one(tmp_path: Path, indent: int | None) -> None:
+    """Media with lists and texts in them that look like what stands between two media."""
+    trap = '},{"MediaID'
+    items = [media(seed, Series=trap, MediaFiles=[{"MediaID": 1}, {"MediaID": 2, "MD5": trap}], Comments="x" * 50) for seed in range(9_000)]
+    path = written(tmp_path, json.dumps({"@odata.context": MEDIA_2_0, "value": items}, indent=indent))
+    entries = list(open_hash_file(path).entries())
+    assert [(entry.number, entry.codes["md5"]) for entry in entries if isinstance(entry, Entry)] == [
+        (seed + 1, code(Algorithm.MD5, seed)) for seed in range(9_000)
+    ]
+
+
+def test_a_broken_object_among_many_is_named_with_its_place(tmp_path: Path) -> None:
+    lines = [json.dumps(media(seed)) for seed in range(9_000)]
+    lines[7_000] = lines[7_000].replace('"MD5"', '"MediaID"')
+    path = written(tmp_path, f'{{"@odata.context": "{MEDIA_2_0}", "value": [\n' + ",\n".join(lines) + "]}")
+    with pytest.raises(FormatError, match=r"line 7002, column 1: the key 'MediaID' is given twice"):
+        list(open_hash_file(path).entries())
 
 
 def test_context_decides_nothing_a_case_among_media_is_still_read(store: RecordStore, tmp_path: Path) -> None:
