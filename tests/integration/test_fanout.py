@@ -162,7 +162,7 @@ async def test_a_connection_is_tried_again_before_anything_is_sent(federation: S
         gateway = federation.gateway("nl")
         assert await outcome_of_fr(await federation.start_gateway("nl", gateway)) is Outcome.NO_MATCH
         assert (tries, len(calls)) == (2, 1)
-        await gateway.nodes.close()
+        await gateway.desk.nodes.close()
 
 
 # --- floods, double answers, broken streams ---
@@ -203,7 +203,7 @@ async def test_lookups_share_one_connection_until_the_certificate_changes(federa
     gateway = federation.gateway("nl")
     kit = await federation.start_gateway("nl", gateway)
     await look_up(kit)
-    connections = gateway.nodes._connections
+    connections = gateway.desk.nodes._connections
     before = {member: channel for member, (_, channel) in connections._channels.items()}
     await look_up(kit)
     assert {member: channel for member, (_, channel) in connections._channels.items()} == before
@@ -222,7 +222,7 @@ async def test_a_key_file_damaged_while_serving_leaves_the_old_certificate_in_us
     kit = await federation.start_gateway("nl", gateway)
     await look_up(kit)
     (federation.homes["nl"].folder / "keys/node.key").chmod(0o644)
-    gateway.nodes._connections._own_tls._read_at_s = float("-inf")
+    gateway.desk.nodes._connections._own_tls._read_at_s = float("-inf")
     assert (await look_up(kit)).complete
     assert "TLS goes on with the old certificate" in caplog.text
 
@@ -295,7 +295,7 @@ async def test_the_gateway_tells_how_the_nodes_do(federation: SocketFederation) 
     home = federation.homes["nl"]
     with pytest.raises(HomeError, match="no gateway has run here"):
         read_status(home)
-    write_status(home, describe(gateway.nodes, gateway.running))
+    write_status(home, describe(gateway.desk.nodes, gateway.desk.running))
     state = read_status(home)
     fr, nl = state.nodes
     assert (fr["member"], fr["breaker"], fr["unanswered"], fr["last_failure"]) == ("fr", "open", 2, "unreachable")

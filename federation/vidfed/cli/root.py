@@ -22,6 +22,7 @@ class _Entry:
 
 _COMMANDS = {
     "lookup": _Entry("vidfed.federation.cli", "lookup", "Investigators", "Ask every member's database about pictures or hashes."),
+    "lookups": _Entry("vidfed.federation.cli_lookups", "lookups", "Investigators", "See earlier lookups and fetch late answers."),
     "enrol": _Entry("vidfed.security.cli_kits", "enrol", "Investigators", "Install the kit your unit gave you."),
     "hash": _Entry("vidfed.index.cli", "hash_command", "Investigators", "Show the digests and perceptual hashes of pictures."),
     "node": _Entry("vidfed.node.cli", "node", "National units", "Set up, fill and run a member's node."),

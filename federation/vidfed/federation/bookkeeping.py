@@ -91,6 +91,19 @@ class Bookkeeping:
             )
         )
 
+    async def fetched(self, pseudonym: str, digest: bytes, replies: int) -> None:
+        """Log that an own investigator fetches what was kept of a lookup, before it is given out."""
+        await self._of_kept(Operation.CONSULTATION, Event.LOOKUP_FETCHED, pseudonym, digest, replies)
+
+    async def forgotten(self, pseudonym: str, digest: bytes, replies: int) -> None:
+        """Log that an own investigator has what was kept of a lookup deleted."""
+        await self._of_kept(Operation.ERASURE, Event.LOOKUP_FORGOTTEN, pseudonym, digest, replies)
+
+    async def _of_kept(self, operation: Operation, event: Event, pseudonym: str, digest: bytes, replies: int) -> None:
+        details = {"replies": replies}
+        entry = AuditEntry(self._clock(), operation, event, self._member, pseudonym=pseudonym, request_digest=digest, details=details)
+        await self._append(entry)
+
     async def _append(self, entry: AuditEntry) -> None:
         await asyncio.to_thread(self._log.append, entry)
 

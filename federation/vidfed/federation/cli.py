@@ -15,10 +15,10 @@ from vidfed.security.errors import SecurityError
 from vidfed.wire.errors import WireError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from vidfed.federation.outcome import LookupResult
-    from vidfed.federation.question import Item, Justification, Part
+    from vidfed.federation.question import Item, Justification
     from vidfed.index import Algorithm
     from vidfed.security.kit import Kit
 
@@ -47,9 +47,9 @@ REFUSED = 4
     help="Write the results to this folder: annotated VICS, CSV, JSON, an HTML report, and what nobody knows. An interrupted lookup goes on"
     " where it stopped when run again with the same folder.",
 )
-@click.option("--case", "case_reference", required=True, help="Reference of your case; every node logs that it was asked for it.")
-@click.option("--purpose", required=True, type=click.Choice(_PURPOSES), help="Why you ask.")
-@click.option("--legal-basis", required=True, help="The law you ask under.")
+@click.option("--case", "case_reference", help="Reference of your case; every node logs that it was asked for it.")
+@click.option("--purpose", type=click.Choice(_PURPOSES), help="Why you ask.")
+@click.option("--legal-basis", help="The law you ask under.")
 @click.option("--offence", default="child-sexual-abuse", show_default=True, help="Type of offence.")
 @click.option("--urgent", is_flag=True, help="A child may be in danger now.")
 @click.option("--ask", "ask", multiple=True, metavar="MEMBER", help="Ask only this member; may be repeated. Default: all.")
@@ -66,6 +66,8 @@ REFUSED = 4
     show_default="~/.vidfed/kit, or $VIDFED_KIT",
     help="Your investigator's kit.",
 )
+@click.option("--keep/--no-keep", default=True, show_default=True, help="Let the gateway collect and keep late answers for --resume.")
+@click.option("--resume", metavar="ID", help="Fetch what was collected of an earlier lookup, late answers included, instead of asking.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON (schema vidfed.lookup/1).")
 def lookup(
     pictures: tuple[Path, ...],
@@ -73,9 +75,9 @@ def lookup(
     hash_file: Path | None,
     algorithm: str | None,
     out: Path | None,
-    case_reference: str,
-    purpose: str,
-    legal_basis: str,
+    case_reference: str | None,
+    purpose: str | None,
+    legal_basis: str | None,
     offence: str,
     urgent: bool,
     ask: tuple[str, ...],
@@ -83,6 +85,8 @@ def lookup(
     any_quality: bool,
     deadline_s: float,
     kit: Path,
+    keep: bool,
+    resume: str | None,
     as_json: bool,
 ) -> None:
     """Ask every member's database about PICTURES (files or folders) or hashes.
@@ -96,12 +100,17 @@ def lookup(
 
     from vidfed.federation.items import items_of_hashes, items_of_pictures, parse_distances
     from vidfed.federation.question import Justification
-    from vidfed.federation.result_json import to_document
-    from vidfed.federation.show import show_result
-    from vidfed.security.clock import system_clock
     from vidfed.security.kit import Kit
     from vidfed.wire.values import Purpose, Urgency
 
+    if resume:
+        from vidfed.federation.cli_lookups import resume_lookup
+
+        if pictures or hashes or hash_file:
+            raise click.UsageError("--resume asks nothing new: name no pictures or hashes")
+        raise SystemExit(resume_lookup(Kit(kit), resume, as_json=as_json))
+    if not case_reference or not purpose or not legal_basis:
+        raise click.UsageError("say why you ask: --case, --purpose and --legal-basis; every node logs them and refuses without")
     if not pictures and not hashes and not hash_file:
         raise click.UsageError("name a picture, a folder, a --hash, or a file with --vics or --csv")
     if hash_file and (pictures or hashes):
@@ -134,18 +143,27 @@ def lookup(
         note(f"{file}: {reason}")
     if not items:
         raise SystemExit(1)
+    raise SystemExit(report(lambda: asyncio.run(_ask(opened, items, limits, justification, ask, deadline_s, keep=keep)), failures, as_json))
+
+
+def report(ask: Callable[[], LookupResult], failures: Mapping[str, str], as_json: bool) -> int:
+    """Print what asking gives, and return the exit status."""
+    from vidfed.federation.result_json import to_document
+    from vidfed.federation.show import show_result
+    from vidfed.security.clock import system_clock
+
     try:
-        result = asyncio.run(_ask(opened, items, limits, justification, ask, deadline_s))
+        result = ask()
     except GatewayRefusedError as error:
         note(f"Error: {error}")
-        raise SystemExit(REFUSED) from None
+        return REFUSED
     if as_json:
         print_json(to_document(result, failures))
     else:
         show_result(result, console(), now_ms=system_clock())
         if failures:
             note(f"{len(failures)} files could not be hashed and were not asked about; they are listed above.")
-    raise SystemExit(_exit_status(result, failures))
+    return _exit_status(result, failures)
 
 
 async def _ask(
@@ -155,21 +173,24 @@ async def _ask(
     justification: Justification,
     ask: Sequence[str],
     deadline_s: float,
+    *,
+    keep: bool,
 ) -> LookupResult:
     from vidfed.federation.client import FederationClient
-    from vidfed.federation.outcome import merge
-    from vidfed.federation.question import split
 
-    parts: list[Part] = list(split(items, distances))
-    results = []
     async with FederationClient(kit) as client:
         await client.refresh_directory()
         with progress() as bar:
-            task = bar.add_task("asking", total=len(items), visible=len(parts) > 1)
-            for part in parts:
-                results.append(await client.lookup(part, justification, ask=ask, deadline_s=deadline_s))
-                bar.advance(task, len(part.items))
-    return merge(results)
+            task = bar.add_task("asking", total=len(items), visible=len(items) > 1)
+            return await client.ask(
+                items,
+                justification,
+                distances=distances,
+                ask=ask,
+                deadline_s=deadline_s,
+                keep=keep,
+                on_part=lambda count: bar.advance(task, count),
+            )
 
 
 def _exit_status(result: LookupResult, failures: Mapping[str, str]) -> int:
@@ -201,13 +222,21 @@ def serve(home: Path) -> None:
     """Take the lookups of this member's investigators until SIGTERM or Ctrl-C."""
     import asyncio
 
-    from vidfed.cli.terminal import log_to_stderr
-    from vidfed.federation.gateway import serve as serve_gateway
     from vidfed.security.home import MemberHome
+    from vidfed.security.logs import start_logging
+    from vidfed.wire.counting import counting_in
 
-    log_to_stderr()
     member_home = MemberHome(home)
-    asyncio.run(serve_gateway(member_home, lambda address: click.echo(f"gateway of {member_home.member} listens on {address}")))
+    start_logging(member_home, "gateway")
+    with counting_in(member_home.state_file("metrics"), "gateway"):
+        from vidfed.federation.gateway import serve as serve_gateway
+        from vidfed.federation.metrics import GatewayCollector
+        from vidfed.federation.settings import read_gateway_section
+        from vidfed.wire.metrics import serving_metrics
+
+        collector = GatewayCollector(member_home, member_home.directory_source())
+        with serving_metrics(read_gateway_section(member_home).metrics_listen, collector):
+            asyncio.run(serve_gateway(member_home, lambda address: click.echo(f"gateway of {member_home.member} listens on {address}")))
 
 
 @gateway.command(cls=_COMMAND)

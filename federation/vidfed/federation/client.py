@@ -7,78 +7,92 @@ answered: a gateway can neither alter, invent, misattribute nor hide one.
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
-import grpc
+from google.protobuf.message import DecodeError
 
 from vidfed.federation.client_stream import P, PartStream
-from vidfed.federation.errors import AnswerError, GatewayError, GatewayRefusedError
-from vidfed.federation.outcome import LookupResult, NodeOutcome, Outcome, outcome_of_answer
+from vidfed.federation.errors import GatewayError, KeptError
+from vidfed.federation.judging import Said
+from vidfed.federation.kept import unseal
+from vidfed.federation.links import GatewayLink, NotInLogError
+from vidfed.federation.outcome import LookupResult, merge
+from vidfed.federation.own_lookups import OwnLookups
+from vidfed.federation.question import split
 from vidfed.federation.receipts import Checked, Receipt, check_proof
-from vidfed.federation.verify import verify_answer
 from vidfed.security.clock import SECOND_MS, system_clock
 from vidfed.security.envelope import Envelope
 from vidfed.security.errors import ReceiptError
 from vidfed.v1 import audit_pb2 as audit_pb
 from vidfed.v1 import services_pb2 as pb
-from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.wire import envelope as wire_envelope
-from vidfed.wire.channels import blocking_channel, open_channel
-from vidfed.wire.errors import WireError
 from vidfed.wire.lookup import write_request
-from vidfed.wire.trust import GrpcMirror
-from vidfed.wire.values import (
-    GATEWAY_GRACE_S,
-    LOOKUP_METHOD,
-    MESSAGE_ID_BYTES,
-    REQUEST_TYPE,
-    STREAM_METHOD,
-    FailureKind,
-    LookupRequest,
-    RequestHeader,
-)
+from vidfed.wire.values import GATEWAY_GRACE_S, LOOKUP_METHOD, MESSAGE_ID_BYTES, REQUEST_TYPE, STREAM_METHOD, LookupRequest, RequestHeader
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
-    from vidfed.federation.question import Justification, Part
+    from vidfed.federation.links import Link
+    from vidfed.federation.outcome import NodeOutcome
+    from vidfed.federation.own_lookups import OwnLookup
+    from vidfed.federation.question import Item, Justification, Part
+    from vidfed.index import Algorithm
     from vidfed.security.clock import Clock
     from vidfed.security.directory import Directory
     from vidfed.security.kit import Kit
+    from vidfed.security.trust.mirrors import Mirror
 
-_log = logging.getLogger(__name__)
 DEFAULT_DEADLINE_S = 20.0
 CHUNK_LIFE_S = 60.0  # no node takes an older one anyway
-_FAILURES = {
-    FailureKind.UNREACHABLE.value: Outcome.UNREACHABLE,
-    FailureKind.TIMEOUT.value: Outcome.TIMEOUT,
-    FailureKind.BREAKER_OPEN.value: Outcome.BREAKER_OPEN,
-}
-_NOT_IN_THE_LOG = {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.OUT_OF_RANGE}
-_REFUSALS = {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}
+
+
+@dataclass(frozen=True, slots=True)
+class KeptState:
+    """How one of the investigator's lookups stands.
+
+    Attributes:
+        lookup: as the kit remembers it.
+        replies: kept by the gateway, of all parts together; None if it keeps nothing of it (any more).
+        asked: members times parts.
+        collecting_until_ms: when the last part stops taking late answers.
+        kept_until_ms: when the gateway deletes the first part.
+    """
+
+    lookup: OwnLookup
+    replies: int | None
+    asked: int
+    collecting_until_ms: int = 0
+    kept_until_ms: int = 0
 
 
 class FederationClient:
     """Asks for one investigator. Use as an async context manager."""
 
-    def __init__(self, kit: Kit, *, clock: Clock = system_clock) -> None:
+    def __init__(self, kit: Kit, *, clock: Clock = system_clock, link: Link | None = None) -> None:
+        """Begin with a kit.
+
+        Args:
+            kit: the investigator's.
+            clock: gives the time.
+            link: to the gateway; the kit's own gateway over the network if None. Closed with this client.
+
+        Raises:
+            SecurityError: the kit or its trust directory cannot be used.
+        """
         self._kit = kit
         self._clock = clock
-        self._trust_channel: grpc.Channel | None = None
-        self._source = kit.directory_source(clock, self._ask_gateway)
-        directory = self._source.last_known_or_fail()
-        self._channel = open_channel(kit.gateway, kit.tls, directory, directory.member(kit.member))
-        self._gateway = rpc.GatewayServiceStub(self._channel)
+        self._source = kit.directory_source(clock, self._mirrors)
+        self._own = OwnLookups(kit.folder / "lookups")
+        self._receipts = kit.folder / "receipts"
+        self.link: Link = link or GatewayLink(kit, self._source.last_known_or_fail())
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._channel.close()
-        if self._trust_channel is not None:
-            self._trust_channel.close()
+        await self.link.close()
 
     async def refresh_directory(self) -> Directory:
         """Take what the gateway holds if it is newer and holds; return the directory to use.
@@ -91,13 +105,120 @@ class FederationClient:
         await asyncio.to_thread(self._source.refresh)
         return self._source.current()
 
-    def _ask_gateway(self, known: Directory | None) -> list[GrpcMirror]:
-        if known is None:
-            return []
-        self._trust_channel = self._trust_channel or blocking_channel(
-            self._kit.gateway, self._kit.tls, known, known.member(self._kit.member)
-        )
-        return [GrpcMirror("gateway", self._trust_channel)]
+    async def ask(
+        self,
+        items: Iterable[Item],
+        justification: Justification,
+        *,
+        distances: Mapping[Algorithm, int] | None = None,
+        ask: Sequence[str] = (),
+        deadline_s: float = DEFAULT_DEADLINE_S,
+        keep: bool = True,
+        on_node: Callable[[NodeOutcome], None] = lambda _: None,
+        on_part: Callable[[int], None] = lambda _: None,
+    ) -> LookupResult:
+        """Ask every member about items, in as many lookups as it takes, and say what each of them said.
+
+        Args:
+            items: in any number; `items_of_pictures` and `items_of_hashes` make them.
+            justification: why; every node logs it, and refuses without.
+            distances: maximum distance (inclusive) where it is not the algorithm's default.
+            ask: members to ask; all if empty.
+            deadline_s: how long each lookup waits for the slowest node, in seconds.
+            keep: let the gateway collect and keep late answers, readable with this kit alone; see `resume`.
+            on_node: called with what each node said, verified, as it comes.
+            on_part: called with the number of items done after each lookup.
+
+        Returns:
+            All items with all hits; `result.lookup` is the id for `resume`.
+
+        Raises:
+            QuestionError: an item has no hash.
+            UnknownMemberError: `ask` names somebody who is no member.
+            GatewayError, GatewayRefusedError: the gateway fails or refuses; nothing is known then.
+        """
+        own = self._own.begin() if keep else ""
+        if own:
+            await asyncio.to_thread(self._own.prune, self._clock())
+        results: list[LookupResult] = []
+        for number, part in enumerate(split(items, distances or {})):
+            slot = (own, number) if own else None
+            results.append(await self.lookup(part, justification, ask=ask, deadline_s=deadline_s, on_node=on_node, remember=slot))
+            on_part(len(part.items))
+        until_ms = max((result.collecting_until_ms for result in results), default=0)
+        if own and not until_ms:
+            await asyncio.to_thread(self._own.forget, own)  # the gateway keeps nothing: there is nothing to fetch
+        return replace(merge(results), lookup=own if until_ms else "", collecting_until_ms=until_ms)
+
+    async def resume(self, lookup: str) -> LookupResult:
+        """Fetch what the gateway has collected of an earlier lookup, verify all of it again, and say what each node said.
+
+        Args:
+            lookup: its id.
+
+        Raises:
+            QuestionError: not an id.
+            KeptError: kit or gateway do not have it (any more), or what they have is damaged.
+            GatewayError, GatewayRefusedError: the gateway fails or refuses.
+        """
+        own = await asyncio.to_thread(self._own.load, lookup)
+        directory = self._source.current()
+        results = []
+        for part in own.parts:
+            said = Said(part.part, part.request, part.question.digest, directory, self._receipts, self._clock)
+            async with said:
+                async for member, sealed in self.link.fetch(part.question.digest):
+                    try:
+                        reply = pb.NodeReply.FromString(unseal(sealed, part.private_key))
+                    except (KeptError, DecodeError):
+                        said.take_unreadable(member)
+                    else:
+                        said.take(reply)
+            results.append(said.result())
+        state = (await self._states([own]))[0]
+        return replace(merge(results), lookup=lookup, collecting_until_ms=state.collecting_until_ms)
+
+    async def own_lookups(self) -> list[KeptState]:
+        """Return the lookups this kit remembers and how they stand at the gateway, the newest first.
+
+        Raises:
+            KeptError: what the kit remembers is damaged.
+            GatewayError, GatewayRefusedError: the gateway fails or refuses.
+        """
+        own = await asyncio.to_thread(lambda: [self._own.load(lookup) for lookup in self._own.ids()])
+        return sorted(await self._states(own), key=lambda state: -state.lookup.asked_ms)
+
+    async def forget(self, lookup: str) -> None:
+        """Delete a lookup here and at the gateway.
+
+        Raises:
+            QuestionError: not an id.
+            KeptError: this kit remembers no such lookup.
+            GatewayError, GatewayRefusedError: the gateway fails or refuses; then it is deleted nowhere.
+        """
+        own = await asyncio.to_thread(self._own.load, lookup)
+        for part in own.parts:
+            try:
+                await self.link.forget(part.question.digest)
+            except KeptError:
+                continue  # already gone there
+        await asyncio.to_thread(self._own.forget, lookup)
+
+    def _mirrors(self, known: Directory | None) -> list[Mirror]:
+        return self.link.mirrors(known)
+
+    async def _states(self, lookups: Sequence[OwnLookup]) -> list[KeptState]:
+        kept = {one.id: one for one in await self.link.kept()}
+        states = []
+        for own in lookups:
+            asked = sum(len(part.request.header.audience) for part in own.parts)
+            there = [kept[part.question.digest] for part in own.parts if part.question.digest in kept]
+            if not there:
+                states.append(KeptState(own, None, asked))
+                continue
+            collecting = max(one.collecting_until_ms for one in there)
+            states.append(KeptState(own, sum(one.replies for one in there), asked, collecting, min(one.kept_until_ms for one in there)))
+        return states
 
     async def lookup(
         self,
@@ -107,6 +228,7 @@ class FederationClient:
         ask: Sequence[str] = (),
         deadline_s: float = DEFAULT_DEADLINE_S,
         on_node: Callable[[NodeOutcome], None] = lambda _: None,
+        remember: tuple[str, int] | None = None,
     ) -> LookupResult:
         """Ask about the items of one part.
 
@@ -116,6 +238,7 @@ class FederationClient:
             ask: members to ask; all if empty.
             deadline_s: how long to wait for the slowest node.
             on_node: called with what each node said, verified, as it comes; not for nodes of which the gateway says nothing.
+            remember: id of the own lookup and number of this part in it, to have replies kept; None: nothing is kept.
 
         Raises:
             UnknownMemberError: `ask` names somebody who is no member.
@@ -126,28 +249,18 @@ class FederationClient:
         request = self._request(part, justification, audience, directory, deadline_s)
         envelope = Envelope(REQUEST_TYPE, write_request(request)).signed_by(self._kit.signer)
         call = pb.LookupCall(credential=wire_envelope.to_message(self._kit.credential), request=wire_envelope.to_message(envelope))
-        outcomes: dict[str, NodeOutcome] = {}
-        saving: list[asyncio.Task[object]] = []
-
-        def keep(receipt: Receipt) -> None:
-            saving.append(asyncio.create_task(asyncio.to_thread(receipt.save, self._kit.folder / "receipts")))
-
-        try:
-            async for reply in self._gateway.Lookup(call, timeout=deadline_s + GATEWAY_GRACE_S):
-                if reply.member in audience and reply.member not in outcomes:
-                    outcomes[reply.member] = self._judge(reply, part, request, envelope.digest, directory, keep)
-                    on_node(outcomes[reply.member])
-        except grpc.aio.AioRpcError as error:
-            if not outcomes:
-                raise self._gateway_error(error) from None
-        finally:
-            for saved in await asyncio.gather(*saving, return_exceptions=True):
-                if isinstance(saved, OSError):  # what the nodes said is worth more than the proof that they said it
-                    _log.warning("a receipt could not be kept: %s", saved)
-        nodes = (
-            outcomes.get(member, NodeOutcome(member, Outcome.MISSING, "the gateway gave no answer of this node")) for member in audience
-        )
-        return LookupResult(part.items, tuple(nodes))
+        if remember is not None:
+            call.keep_for = await asyncio.to_thread(self._own.remember, *remember, envelope, part.items)
+        said = Said(part, request, envelope.digest, directory, self._receipts, self._clock, on_node)
+        collecting: list[int] = []
+        async with said:
+            try:
+                async for reply in self.link.lookup(call, deadline_s + GATEWAY_GRACE_S, collecting.append):
+                    said.take(reply)
+            except GatewayError:
+                if not said.outcomes:
+                    raise
+        return replace(said.result(), collecting_until_ms=max(collecting, default=0))
 
     async def lookup_stream(
         self, parts: AsyncIterator[P], justification: Justification, *, ask: Sequence[str], on_node: Callable[[P, NodeOutcome], None]
@@ -170,27 +283,11 @@ class FederationClient:
         directory = self._source.current()
         audience = tuple(directory.member(member).id for member in dict.fromkeys(ask))
 
-        def told(part: P, node: NodeOutcome, receipt: Receipt) -> None:
-            saving.add(save := asyncio.create_task(asyncio.to_thread(receipt.save, self._kit.folder / "receipts")))
-            save.add_done_callback(saving.discard)
-            on_node(part, node)
+        def compose(part: P) -> LookupRequest:
+            return self._request(part, justification, audience, directory, CHUNK_LIFE_S, STREAM_METHOD)
 
-        saving: set[asyncio.Task[object]] = set()
-        stream = PartStream(
-            self._kit,
-            directory,
-            audience,
-            self._clock,
-            lambda part: self._request(part, justification, audience, directory, CHUNK_LIFE_S, STREAM_METHOD),
-            _failed,
-            told,
-        )
-        try:
-            await stream.run(self._gateway.LookupStream(), parts)
-        except grpc.aio.AioRpcError as error:
-            raise self._gateway_error(error) from None
-        finally:
-            await asyncio.gather(*saving, return_exceptions=True)
+        stream = PartStream(self._kit, directory, audience, self._clock, compose, on_node)
+        await stream.run(self.link, parts)
         return stream.left
 
     async def fetch_proof(self, receipt: Receipt) -> Checked:
@@ -204,15 +301,11 @@ class FederationClient:
         log, then, _, _ = receipt.read(directory)
         wanted = audit_pb.GetProofRequest(position=log.position, known_size=then.size)
         try:
-            response = await self._gateway.GetMemberProof(
-                pb.GetMemberProofRequest(member=receipt.member, proof=wanted), timeout=DEFAULT_DEADLINE_S
-            )
-        except grpc.aio.AioRpcError as error:
-            if error.code() in _NOT_IN_THE_LOG:
-                raise ReceiptError(
-                    f"{receipt.member} says that its log has no entry {log.position} or no state of {then.size} entries, and signed both"
-                ) from None
-            raise self._gateway_error(error) from None
+            response = await self.link.proof(pb.GetMemberProofRequest(member=receipt.member, proof=wanted))
+        except NotInLogError:
+            raise ReceiptError(
+                f"{receipt.member} says that its log has no entry {log.position} or no state of {then.size} entries, and signed both"
+            ) from None
         return check_proof(receipt, response, directory)
 
     def _request(
@@ -242,46 +335,3 @@ class FederationClient:
             urgency=justification.urgency,
         )
         return LookupRequest(header, len(part.items), part.columns)
-
-    def _judge(
-        self,
-        reply: pb.NodeReply,
-        part: Part,
-        request: LookupRequest,
-        digest: bytes,
-        directory: Directory,
-        keep: Callable[[Receipt], None],
-    ) -> NodeOutcome:
-        if reply.WhichOneof("reply") != "answer":
-            return _failed(reply)
-        try:
-            envelope = wire_envelope.from_message(reply.answer)
-            answer = verify_answer(
-                envelope,
-                member=directory.member(reply.member),
-                request=request,
-                request_digest=digest,
-                now_ms=self._clock(),
-            )
-        except (AnswerError, WireError) as error:
-            return NodeOutcome(reply.member, Outcome.BAD_SIGNATURE, f"the answer {error}; it was not believed")
-        header = request.header
-        keep(Receipt(header.federation, reply.member, header.issued_ms, header.case_reference, envelope))
-        return outcome_of_answer(reply.member, answer, part.items, {column.algorithm: column.max_distance for column in part.columns})
-
-    def _gateway_error(self, error: grpc.aio.AioRpcError) -> GatewayError | GatewayRefusedError:
-        if error.code() in _REFUSALS:
-            return GatewayRefusedError(f"the gateway refuses: {error.details()}")
-        if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return GatewayError(f"the gateway is busy: {error.details()}")
-        if error.code() is grpc.StatusCode.UNAVAILABLE:
-            return GatewayError(
-                f"the gateway at {self._kit.gateway} cannot be reached: is it running, is this its address, is your kit still valid?"
-            )
-        return GatewayError(f"the gateway at {self._kit.gateway} failed: {error.code().name}: {error.details()}")
-
-
-def _failed(reply: pb.NodeReply) -> NodeOutcome:
-    """Return what the gateway says of a node that it has no answer from."""
-    outcome = _FAILURES.get(reply.failure.kind, Outcome.PROTOCOL_ERROR)
-    return NodeOutcome(reply.member, outcome, reply.failure.detail if reply.failure.detail.isprintable() else "")

@@ -7,11 +7,14 @@ chunk waits for exactly one answer of each member, and what has no answer stays 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from vidfed.federation.errors import AnswerError, GatewayError
+from vidfed.federation.judging import judged_failure
 from vidfed.federation.outcome import NodeOutcome, Outcome, outcome_of_answer
 from vidfed.federation.question import Part
 from vidfed.federation.receipts import Receipt
@@ -25,15 +28,13 @@ from vidfed.wire.values import MAX_UNANSWERED_CHUNKS
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
-    import grpc
-
+    from vidfed.federation.links import Link
     from vidfed.security.clock import Clock
     from vidfed.security.directory import Directory
     from vidfed.security.kit import Kit
     from vidfed.wire.values import LookupRequest
 
-    Call = grpc.aio.StreamStreamCall[pb.LookupCall, pb.NodeReply]
-
+_log = logging.getLogger(__name__)
 SILENCE_S = 120.0  # a gateway that owes answers and says nothing for so long is given up; it speaks of every node far sooner
 _REMEMBERED = 2 * MAX_UNANSWERED_CHUNKS  # answers of each member, to know one that is repeated
 
@@ -60,8 +61,7 @@ class PartStream(Generic[P]):
         audience: Iterable[str],
         clock: Clock,
         compose: Callable[[P], LookupRequest],
-        judge_failure: Callable[[pb.NodeReply], NodeOutcome],
-        on_node: Callable[[P, NodeOutcome, Receipt], None],
+        on_node: Callable[[P, NodeOutcome], None],
     ) -> None:
         """Prepare.
 
@@ -71,63 +71,66 @@ class PartStream(Generic[P]):
             audience: the members asked.
             clock: gives the time.
             compose: makes the request about a part, complete but for its place in the stream.
-            judge_failure: reads what a gateway says of a node that it has no answer from.
-            on_node: called with each verified answer and its receipt, in the order of parts for each member.
+            on_node: called with each verified answer, in the order of parts for each member.
         """
         self._kit = kit
         self._directory = directory
         self._audience = frozenset(audience)
         self._clock = clock
         self._compose = compose
-        self._judge_failure = judge_failure
         self._on_node = on_node
         self._chain = ChunkChain()
         self._pending: deque[_Asked[P]] = deque()
         self._room = asyncio.Semaphore(MAX_UNANSWERED_CHUNKS)
         self._accepted: dict[str, deque[bytes]] = {member: deque(maxlen=_REMEMBERED) for member in self._audience}
+        self._saving: set[asyncio.Task[object]] = set()
+        self._trouble: Exception | None = None
         self.left: dict[str, NodeOutcome] = {}
         """Members that are not asked any more in this stream, and why."""
 
-    async def run(self, call: Call, parts: AsyncIterator[P]) -> None:
+    async def run(self, link: Link, parts: AsyncIterator[P]) -> None:
         """Ask about all parts; return when each is answered by every member that has not left.
 
         Raises:
-            GatewayError: the gateway says nothing any more.
-            grpc.aio.AioRpcError: it fails or refuses.
+            GatewayError, GatewayRefusedError: the gateway fails, refuses, or says nothing any more.
         """
-        writer = asyncio.create_task(self._write(call, parts))
         try:
-            async with asyncio.timeout(None) as self._limit:
-                while isinstance(reply := await call.read(), pb.NodeReply):
+            async with asyncio.timeout(None) as self._limit, contextlib.aclosing(link.stream(self._chunks(parts))) as replies:
+                async for reply in replies:
                     self._take(reply)
                     self._expect()
         except TimeoutError:
             raise GatewayError(f"the gateway at {self._kit.gateway} owes answers and says nothing for {SILENCE_S:.0f} s") from None
+        except GatewayError:
+            if self._trouble is None:
+                raise
         finally:
-            writer.cancel()
-            call.cancel()
-            (ended,) = await asyncio.gather(writer, return_exceptions=True)
-        if isinstance(ended, Exception) and not isinstance(ended, asyncio.InvalidStateError):  # that one: the call had ended meanwhile
-            raise ended
+            for saved in await asyncio.gather(*self._saving, return_exceptions=True):
+                if isinstance(saved, OSError):  # what the nodes said is worth more than the proof that they said it
+                    _log.warning("a receipt could not be kept: %s", saved)
+        if self._trouble is not None:
+            raise self._trouble
         for asked in self._pending:
             for member in asked.due:
                 self.left.setdefault(member, NodeOutcome(member, Outcome.MISSING, "the gateway gave no answer of this node"))
 
-    async def _write(self, call: Call, parts: AsyncIterator[P]) -> None:
-        part = await anext(parts, None)
-        while part is not None:
-            following = await anext(parts, None)  # the last chunk says so under its signature
-            await self._room.acquire()
-            due = set(self._audience - self.left.keys())
-            if not due:
-                break
-            request, envelope = self._chain.sign(self._compose(part), self._kit.signer, last=following is None)
-            self._pending.append(_Asked(part, request, envelope.digest, due))
-            self._expect()
-            credential = wire_envelope.to_message(self._kit.credential)
-            await call.write(pb.LookupCall(credential=credential, request=wire_envelope.to_message(envelope)))
-            part = following
-        await call.done_writing()
+    async def _chunks(self, parts: AsyncIterator[P]) -> AsyncIterator[pb.LookupCall]:
+        credential = wire_envelope.to_message(self._kit.credential)
+        try:
+            part = await anext(parts, None)
+            while part is not None:
+                following = await anext(parts, None)  # the last chunk says so under its signature
+                await self._room.acquire()
+                due = set(self._audience - self.left.keys())
+                if not due:
+                    return
+                request, envelope = self._chain.sign(self._compose(part), self._kit.signer, last=following is None)
+                self._pending.append(_Asked(part, request, envelope.digest, due))
+                self._expect()
+                yield pb.LookupCall(credential=credential, request=wire_envelope.to_message(envelope))
+                part = following
+        except Exception as error:  # noqa: BLE001 - raised by `run`; whoever takes the chunks would only see them end
+            self._trouble = error
 
     def _expect(self) -> None:
         """Wait for the next reply only so long, if one is due."""
@@ -138,7 +141,7 @@ class PartStream(Generic[P]):
         if member not in self._audience or member in self.left:
             return
         if reply.WhichOneof("reply") != "answer":
-            self._leave(self._judge_failure(reply))
+            self._leave(judged_failure(reply))
             return
         problem = "answers nothing that was asked"
         due = [asked for asked in self._pending if member in asked.due]
@@ -163,11 +166,17 @@ class PartStream(Generic[P]):
             self._settle(asked, member)
             columns = {column.algorithm: column.max_distance for column in asked.part.columns}
             header = asked.request.header
-            receipt = Receipt(header.federation, member, header.issued_ms, header.case_reference, envelope)
-            self._on_node(asked.part, outcome_of_answer(member, answer, asked.part.items, columns), receipt)
+            self._save(Receipt(header.federation, member, header.issued_ms, header.case_reference, envelope))
+            columns = {column.algorithm: column.max_distance for column in asked.part.columns}
+            self._on_node(asked.part, outcome_of_answer(member, answer, asked.part.items, columns))
             return
         if due:
             self._leave(NodeOutcome(member, Outcome.BAD_SIGNATURE, f"the answer {problem}; it was not believed"))
+
+    def _save(self, receipt: Receipt) -> None:
+        task = asyncio.create_task(asyncio.to_thread(receipt.save, self._kit.folder / "receipts"))
+        self._saving.add(task)
+        task.add_done_callback(self._saving.discard)
 
     def _leave(self, outcome: NodeOutcome) -> None:
         self.left[outcome.member] = outcome

@@ -25,7 +25,7 @@ from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.wire.values import FailureKind
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from collections.abc import Callable
 
     from vidfed.federation.settings import GatewaySection
     from vidfed.security.directory import Directory, Member
@@ -50,12 +50,14 @@ class Asking:
         call: what is asked.
         directory: names the members' keys and addresses.
         deadline_s: for all nodes together, from now.
+        late_s: how much longer an answer to a question that was sent in time is awaited.
         urgent: a child may be in danger: no breaker keeps it from a node.
     """
 
     call: pb.LookupCall
     directory: Directory
     deadline_s: float
+    late_s: float = 0.0
     urgent: bool = False
 
 
@@ -93,12 +95,12 @@ class Opening:
 
     Attributes:
         channel: connected.
-        report: to be called once with what became of it: `good` as in `Breaker.report`.
+        end: to be called with what became of it: `good` as in `Breaker.report`; only the first call counts.
         retire: makes the next stream or lookup connect anew.
     """
 
     channel: grpc.aio.Channel
-    report: Callable[..., None]
+    end: Callable[[bool | None], None]
     retire: Callable[[], None]
 
 
@@ -138,31 +140,6 @@ class Nodes:
         self._connections = Connections(own_tls, attempts=section.connect_attempts, connect_s=section.connect_s)
         self._nodes: dict[str, _Node] = {}
 
-    async def ask_all(
-        self, asking: Asking, members: Iterable[Member], before: Callable[[pb.NodeReply], Awaitable[None]]
-    ) -> AsyncIterator[pb.NodeReply]:
-        """Yield one reply for each member, as they come; a member that gives none by the deadline yields a failure.
-
-        Args:
-            asking: what is asked.
-            members: who is asked.
-            before: awaited for each reply before it is yielded, for several replies at the same time; what it raises ends the asking.
-        """
-
-        async def ask(member: Member) -> pb.NodeReply:
-            reply = await self.ask(asking, member)
-            await before(reply)
-            return reply
-
-        tasks = [asyncio.create_task(ask(member)) for member in members]
-        try:
-            for done in asyncio.as_completed(tasks):
-                yield await done
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
     async def ask(self, asking: Asking, member: Member) -> pb.NodeReply:
         """Return one member's reply, or why there is none. Raises nothing of the node's doing."""
         loop = asyncio.get_running_loop()
@@ -171,20 +148,23 @@ class Nodes:
         ticket = node.breaker.admit(began_s, urgent=asking.urgent)
         if ticket is None:
             return _left_alone(member, node, began_s)
-        good: bool | None = None  # what a lookup that is given up half-way teaches
+        visit = _Visit(member.id, node, ticket)
+        # At the deadline the node has failed this lookup, also if its answer still comes and is kept for later.
+        patience = loop.call_at(began_s + asking.deadline_s, visit.end, self._slow(asking))
         try:
-            answer = await self._ask_in_time(asking, member, node, began_s + asking.deadline_s)
-            good = True
+            answer = await self._ask_in_time(asking, member, visit, began_s + asking.deadline_s)
+            visit.end(good=True)
         except _Failed as failed:
-            good = failed.good
+            visit.end(good=failed.good)
             node.unanswered += 1
             node.last_failure = failed.kind.code
-            return _failure(member, failed.kind, failed.detail)
+            return failure(member.id, failed.kind, failed.detail)
         except Exception:  # noqa: BLE001 - one member's odd entry must not take the other nodes' answers with it
             _log.exception("could not ask %s", member.id)
-            return _failure(member, FailureKind.PROTOCOL_ERROR, "the gateway could not ask; see its log")
+            return failure(member.id, FailureKind.PROTOCOL_ERROR, "the gateway could not ask; see its log")
         finally:
-            self._report(member, node, ticket, good=good)
+            patience.cancel()
+            visit.end(good=None)  # a lookup that is given up half-way teaches nothing
         node.answers += 1
         took_ms = 1000.0 * (loop.time() - began_s)
         node.usual_ms += (took_ms - node.usual_ms) * (_SMOOTHING if node.usual_ms else 1.0)
@@ -196,23 +176,23 @@ class Nodes:
         Raises:
             NotOpenError: the node is left alone, or not reached by the deadline.
         """
-        loop = asyncio.get_running_loop()
+        now_s = asyncio.get_running_loop().time()
         node = self._node(member.id)
-        ticket = node.breaker.admit(loop.time(), urgent=asking.urgent)
+        ticket = node.breaker.admit(now_s, urgent=asking.urgent)
         if ticket is None:
-            raise NotOpenError(_left_alone(member, node, loop.time()))
+            raise NotOpenError(_left_alone(member, node, now_s))
+        visit = _Visit(member.id, node, ticket)
         try:
-            channel = await self._connect(asking, member, loop.time() + asking.deadline_s)
+            channel = await self._connect(asking, member, now_s + asking.deadline_s)
         except _Failed as failed:
+            visit.end(good=failed.good)
             node.unanswered += 1
             node.last_failure = failed.kind.code
-            self._report(member, node, ticket, good=failed.good)
-            raise NotOpenError(_failure(member, failed.kind, failed.detail)) from None
+            raise NotOpenError(failure(member.id, failed.kind, failed.detail)) from None
         except BaseException:
-            self._report(member, node, ticket, good=None)
+            visit.end(good=None)
             raise
-        retire = functools.partial(self._connections.retire, member.id, channel)
-        return Opening(channel, functools.partial(self._report, member, node, ticket), retire)
+        return Opening(channel, visit.end, functools.partial(self._connections.retire, member.id, channel))
 
     async def proof(self, request: audit_pb.GetProofRequest, member: Member, directory: Directory) -> audit_pb.GetProofResponse:
         """Fetch a proof from one member's node.
@@ -253,33 +233,16 @@ class Nodes:
             self._nodes[member] = _Node(Breaker(self._section.breaker), Slots(self._section.max_calls_per_member))
         return self._nodes[member]
 
-    def _report(self, member: Member, node: _Node, ticket: Ticket, *, good: bool | None) -> None:
-        now_s = asyncio.get_running_loop().time()
-        before = node.breaker.state(now_s)
-        node.breaker.report(ticket, good=good, now_s=now_s)
-        after = node.breaker.state(now_s)
-        if before is not after:
-            _log.warning("breaker of %s: %s, was %s", member.id, after.value, before.value)
-
-    async def _ask_in_time(self, asking: Asking, member: Member, node: _Node, until_s: float) -> Envelope:
+    async def _ask_in_time(self, asking: Asking, member: Member, visit: _Visit, until_s: float) -> Envelope:
         """Pass the gates and ask once. Raises _Failed."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout_at(until_s):
-                epoch = await node.slots.take()
+                await visit.take_slot()
         except TimeoutError:
             raise _Failed(FailureKind.TIMEOUT, "not asked: other lookups kept the node busy until the deadline", good=None) from None
-        good: bool | None = None
-        try:
-            channel = await self._connect(asking, member, until_s)
-            answer = await self._send(asking, member, channel, until_s - loop.time())
-            good = True
-        except _Failed as failed:
-            good = failed.good
-            raise
-        finally:
-            node.slots.give_back(epoch, good=good)
-        return answer
+        channel = await self._connect(asking, member, until_s)
+        return await self._send(asking, member, channel, until_s - loop.time() + asking.late_s)
 
     async def _connect(self, asking: Asking, member: Member, until_s: float) -> grpc.aio.Channel:
         try:
@@ -310,10 +273,40 @@ class Nodes:
         return False if asking.deadline_s >= self._section.breaker_slow_s else None
 
 
+class _Visit:
+    """One lookup at one node: holds the breaker's ticket and a slot, and gives both back once, with what was learned."""
+
+    def __init__(self, member: str, node: _Node, ticket: Ticket) -> None:
+        self._member = member
+        self._node = node
+        self._ticket: Ticket | None = ticket
+        self._epoch: int | None = None
+
+    async def take_slot(self) -> None:
+        """Wait for a slot."""
+        self._epoch = await self._node.slots.take()
+
+    def end(self, good: bool | None) -> None:
+        """End the visit; a second end does nothing."""
+        if self._ticket is None:
+            return
+        now_s = asyncio.get_running_loop().time()
+        ticket, self._ticket = self._ticket, None
+        before = self._node.breaker.state(now_s)
+        self._node.breaker.report(ticket, good=good, now_s=now_s)
+        after = self._node.breaker.state(now_s)
+        if before is not after:
+            _log.warning("breaker of %s: %s, was %s", self._member, after.value, before.value)
+        if self._epoch is not None:
+            self._node.slots.give_back(self._epoch, good=good)
+
+
 def _left_alone(member: Member, node: _Node, now_s: float) -> pb.NodeReply:
     wait_s = max(1.0, node.breaker.open_until_s - now_s)
-    return _failure(member, FailureKind.BREAKER_OPEN, f"not asked: it kept failing ({node.last_failure}); tried again in {wait_s:.0f} s")
+    detail = f"not asked: it kept failing ({node.last_failure}); tried again in {wait_s:.0f} s"
+    return failure(member.id, FailureKind.BREAKER_OPEN, detail)
 
 
-def _failure(member: Member, kind: FailureKind, detail: str) -> pb.NodeReply:
-    return pb.NodeReply(member=member.id, failure=pb.Failure(kind=kind.value, detail=detail))
+def failure(member: str, kind: FailureKind, detail: str) -> pb.NodeReply:
+    """Return what the gateway says of a member that gave no answer."""
+    return pb.NodeReply(member=member, failure=pb.Failure(kind=kind.value, detail=detail))

@@ -136,10 +136,19 @@ class NodeOutcome:
 
 @dataclass(frozen=True, slots=True)
 class LookupResult:
-    """What all the nodes asked said about all the items."""
+    """What all the nodes asked said about all the items.
+
+    Attributes:
+        items: what was asked about.
+        nodes: one for each member asked.
+        lookup: id under which later answers can be fetched; empty if nothing is kept.
+        collecting_until_ms: until when the gateway takes late answers; 0 if nothing is kept.
+    """
 
     items: tuple[Item, ...]
     nodes: tuple[NodeOutcome, ...]
+    lookup: str = ""
+    collecting_until_ms: int = 0
 
     @property
     def hits(self) -> list[FoundHit]:

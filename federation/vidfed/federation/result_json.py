@@ -28,6 +28,8 @@ def to_document(result: LookupResult, failures: Mapping[str, str] | None = None)
     """
     return {
         "schema": SCHEMA,
+        "lookup": result.lookup or None,
+        "collecting_until_ms": result.collecting_until_ms or None,
         "complete": result.complete,
         "nodes_asked": result.asked_count,
         "nodes_answered": result.answered_count,

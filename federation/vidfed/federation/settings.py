@@ -19,6 +19,7 @@ class GatewaySection:
 
     Attributes:
         listen: `host:port` for the member's own investigators.
+        metrics_listen: where Prometheus reads, as `host:port` over plain HTTP, so of this machine only; empty: nowhere.
         deadline_s: how long one lookup waits for the slowest node.
         connect_s: how long a connection to a node may take, all attempts together; after that it is unreachable.
         connect_attempts: how often a connection is tried. A lookup itself is never sent twice.
@@ -29,6 +30,9 @@ class GatewaySection:
         breaker_open_s: for how long at first; each failed probe doubles it.
         breaker_open_max_s: for how long at most.
         breaker_slow_s: silence for less than this is no failure: it was the asker who was in a hurry.
+        late_s: how long after the deadline answers are still collected, for whoever wants them kept.
+        keep_hours: how long replies are kept for the investigator who asked.
+        keep_max_mib: for all kept replies together; what does not fit is not kept, and the lookup itself goes on.
     """
 
     listen: str
@@ -42,6 +46,10 @@ class GatewaySection:
     breaker_open_s: float = 15.0
     breaker_open_max_s: float = 300.0
     breaker_slow_s: float = 5.0
+    late_s: float = 120.0
+    keep_hours: float = 168.0
+    keep_max_mib: int = 1024
+    metrics_listen: str = ""
 
     @property
     def breaker(self) -> BreakerRules:

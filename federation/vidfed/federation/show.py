@@ -10,12 +10,15 @@ from rich.table import Table
 from rich.text import Text
 
 from vidfed.index import Algorithm
-from vidfed.security.clock import MINUTE_MS, SECOND_MS
+from vidfed.security.clock import MINUTE_MS, SECOND_MS, as_text
 from vidfed.wire.values import Ternary
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
+    from vidfed.federation.client import KeptState
     from vidfed.federation.gateway_status import GatewayStatus
     from vidfed.federation.outcome import FoundHit, FoundMatch, LookupResult
     from vidfed.wire.values import IndexState, RecordView
@@ -52,7 +55,41 @@ def show_result(result: LookupResult, console: Console, *, now_ms: int) -> None:
         if node.truncated_items:
             labels = ", ".join(result.items[item].label for item in node.truncated_items[:5])
             console.print(Text(f"Note: {node.member} holds more records than it tells for: {labels}", style="yellow"))
+    if searched := _searched(result):
+        console.print(searched, style="dim")
     console.print(_verdict(result))
+    if result.lookup and not result.complete:
+        console.print(Text(_more_to_come(result, now_ms)))
+
+
+def show_lookups(states: Sequence[KeptState], console: Console, *, now_ms: int) -> None:
+    """Print an investigator's own lookups."""
+    if not states:
+        console.print("No lookups are remembered in this kit.")
+        return
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for name in ("Lookup", "Asked", "Case", "About", "Replies", "State"):
+        table.add_column(name, overflow="fold")
+    for state in states:
+        own = state.lookup
+        labels = short_labels([item.label for item in own.items])
+        about = labels[0] + (f" and {len(labels) - 1} more" if len(labels) > 1 else "")
+        if state.replies is None:
+            replies, how = "-", "the gateway keeps nothing of it any more"
+        else:
+            replies = f"{state.replies} of {state.asked}"
+            collecting = f"collecting until {as_text(state.collecting_until_ms)}, " if now_ms < state.collecting_until_ms else ""
+            how = f"{collecting}kept until {as_text(state.kept_until_ms)}"
+        cells = (own.id, f"{_ago(now_ms - own.asked_ms)} ago", own.parts[0].request.header.case_reference, about, replies, how)
+        table.add_row(*map(Text, cells))
+    console.print(table)
+
+
+def _more_to_come(result: LookupResult, now_ms: int) -> str:
+    """Say how late answers are fetched, or that no more will come."""
+    if now_ms >= result.collecting_until_ms:
+        return f"No more answers are collected for this lookup ({result.lookup}): ask again."
+    return f"Late answers are collected until {as_text(result.collecting_until_ms)}: vidfed lookup --resume {result.lookup}"
 
 
 def show_gateway(state: GatewayStatus, console: Console) -> None:
@@ -90,7 +127,7 @@ def _hit_table(result: LookupResult, hits: list[FoundHit], *, many: bool, now_ms
     for hit in hits:
         record = hit.record
         contact = [part for part in (record.case_reference, record.case_contact, f"ref {record.reference}") if part]
-        handling = f"{record.handling_code.name} {record.handling_note or record.handling_code.meaning}"
+        handling = f"{record.handling_code.name} {record.handling_note or record.handling_code.meaning}" + _grading(record)
         cells = [Text(labels[hit.item])] if many else []
         cells += [Text(hit.member, style="bold"), Text(_matches(hit.matches))]
         identified = [_ternary(record.victim_identified), _ternary(record.offender_identified)]
@@ -160,6 +197,22 @@ def _series_and_category(record: RecordView) -> str:
     return "\n".join(part for part in (record.series, category) if part) or "-"
 
 
+def _grading(record: RecordView) -> str:
+    """Say how reliable the source is (A to C, X) and how sure the information (1 to 4), where the owner says it."""
+    said = {"source": record.source_grading, "information": record.information_grading}
+    return "".join(f"\n{name} {value}" for name, value in said.items() if value)
+
+
+def _searched(result: LookupResult) -> str:
+    """Say by what was searched, and how far; nodes that searched less say so themselves."""
+    reached: dict[Algorithm, int] = {}
+    for node in result.nodes:
+        for each in node.index.searched if node.index else ():
+            reached[each.algorithm] = max(each.max_distance, reached.get(each.algorithm, 0))
+    names = [f"{each.label} up to {reached[each]}" if reached[each] else each.label for each in Algorithm if each in reached]
+    return f"Searched by {', '.join(names)}." if names else ""
+
+
 def _ternary(value: Ternary) -> Text:
     return Text(value.code.upper() if value is not Ternary.UNKNOWN else "unknown", style=_STYLE[value])
 
@@ -172,7 +225,8 @@ def _age(index: IndexState | None, now_ms: int) -> str:
     current = f"{behind_s} s behind" if behind_s >= _NOTABLE_S else "current"
     if not index.changed_ms:
         return f"{current}, empty"
-    return f"{current}, changed {_ago(now_ms - index.changed_ms)} ago"
+    size = f"{index.records_at_least:,}+ records, " if index.records_at_least else ""
+    return f"{current}, {size}changed {_ago(now_ms - index.changed_ms)} ago"
 
 
 def _ago(elapsed_ms: int) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from vidfed.federation.fanout import NotOpenError, Opening
+from vidfed.federation.fanout import NotOpenError, Opening, failure
 from vidfed.v1 import services_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
@@ -78,8 +78,8 @@ class _Branch:
             asking = first.asking
             while not self._ended or self._sent:
                 opening = await self._nodes.open(asking, self._member)
-                if failure := await self._call(opening, asking.deadline_s):
-                    await self._say(None, failure)
+                if left := await self._call(opening, asking.deadline_s):
+                    await self._say(None, left)
                     return
         except NotOpenError as error:
             await self._say(None, error.reply)
@@ -114,7 +114,7 @@ class _Branch:
                 self._room.release()
             return None
         finally:
-            opening.report(good=good)
+            opening.end(good)
             writer.cancel()
             call.cancel()
             await asyncio.gather(writer, return_exceptions=True)
@@ -141,7 +141,7 @@ class _Branch:
         return bool(self._sent)
 
     def _failure(self, kind: FailureKind, detail: str) -> pb.NodeReply:
-        return pb.NodeReply(member=self._member.id, failure=pb.Failure(kind=kind.value, detail=detail))
+        return failure(self._member.id, kind, detail)
 
 
 async def relay(

@@ -168,6 +168,21 @@ class GatewayServiceStub:
                 request_serializer=vidfed_dot_v1_dot_services__pb2.LookupCall.SerializeToString,
                 response_deserializer=vidfed_dot_v1_dot_services__pb2.NodeReply.FromString,
                 _registered_method=True)
+        self.ListLookups = channel.unary_unary(
+                '/vidfed.v1.GatewayService/ListLookups',
+                request_serializer=vidfed_dot_v1_dot_services__pb2.ListLookupsRequest.SerializeToString,
+                response_deserializer=vidfed_dot_v1_dot_services__pb2.ListLookupsResponse.FromString,
+                _registered_method=True)
+        self.FetchLookup = channel.unary_stream(
+                '/vidfed.v1.GatewayService/FetchLookup',
+                request_serializer=vidfed_dot_v1_dot_services__pb2.FetchLookupRequest.SerializeToString,
+                response_deserializer=vidfed_dot_v1_dot_services__pb2.SealedReply.FromString,
+                _registered_method=True)
+        self.ForgetLookup = channel.unary_unary(
+                '/vidfed.v1.GatewayService/ForgetLookup',
+                request_serializer=vidfed_dot_v1_dot_services__pb2.ForgetLookupRequest.SerializeToString,
+                response_deserializer=vidfed_dot_v1_dot_services__pb2.ForgetLookupResponse.FromString,
+                _registered_method=True)
         self.GetMemberProof = channel.unary_unary(
                 '/vidfed.v1.GatewayService/GetMemberProof',
                 request_serializer=vidfed_dot_v1_dot_services__pb2.GetMemberProofRequest.SerializeToString,
@@ -194,6 +209,27 @@ class GatewayServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListLookups(self, request, context):
+        """What the gateway keeps of the caller's own lookups.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FetchLookup(self, request, context):
+        """The replies kept of one of the caller's own lookups, late ones among them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForgetLookup(self, request, context):
+        """Deletes what is kept of one of the caller's own lookups.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetMemberProof(self, request, context):
         """Asks a member's node for the proof that an answer it gave is in its log; passed on untouched.
         """
@@ -213,6 +249,21 @@ def add_GatewayServiceServicer_to_server(servicer, server):
                     servicer.LookupStream,
                     request_deserializer=vidfed_dot_v1_dot_services__pb2.LookupCall.FromString,
                     response_serializer=vidfed_dot_v1_dot_services__pb2.NodeReply.SerializeToString,
+            ),
+            'ListLookups': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLookups,
+                    request_deserializer=vidfed_dot_v1_dot_services__pb2.ListLookupsRequest.FromString,
+                    response_serializer=vidfed_dot_v1_dot_services__pb2.ListLookupsResponse.SerializeToString,
+            ),
+            'FetchLookup': grpc.unary_stream_rpc_method_handler(
+                    servicer.FetchLookup,
+                    request_deserializer=vidfed_dot_v1_dot_services__pb2.FetchLookupRequest.FromString,
+                    response_serializer=vidfed_dot_v1_dot_services__pb2.SealedReply.SerializeToString,
+            ),
+            'ForgetLookup': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetLookup,
+                    request_deserializer=vidfed_dot_v1_dot_services__pb2.ForgetLookupRequest.FromString,
+                    response_serializer=vidfed_dot_v1_dot_services__pb2.ForgetLookupResponse.SerializeToString,
             ),
             'GetMemberProof': grpc.unary_unary_rpc_method_handler(
                     servicer.GetMemberProof,
@@ -275,6 +326,87 @@ class GatewayService:
             '/vidfed.v1.GatewayService/LookupStream',
             vidfed_dot_v1_dot_services__pb2.LookupCall.SerializeToString,
             vidfed_dot_v1_dot_services__pb2.NodeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLookups(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vidfed.v1.GatewayService/ListLookups',
+            vidfed_dot_v1_dot_services__pb2.ListLookupsRequest.SerializeToString,
+            vidfed_dot_v1_dot_services__pb2.ListLookupsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FetchLookup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/vidfed.v1.GatewayService/FetchLookup',
+            vidfed_dot_v1_dot_services__pb2.FetchLookupRequest.SerializeToString,
+            vidfed_dot_v1_dot_services__pb2.SealedReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetLookup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vidfed.v1.GatewayService/ForgetLookup',
+            vidfed_dot_v1_dot_services__pb2.ForgetLookupRequest.SerializeToString,
+            vidfed_dot_v1_dot_services__pb2.ForgetLookupResponse.FromString,
             options,
             channel_credentials,
             insecure,

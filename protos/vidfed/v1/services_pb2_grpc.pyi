@@ -90,6 +90,12 @@ class GatewayServiceStub:
     """The chunks of one stream, all to the same audience, each signed by the investigator and passed to every node's LookupStream. Replies
     come as the nodes give them; a failure says that the gateway asks that node nothing more in this stream.
     """
+    ListLookups: _grpc.UnaryUnaryMultiCallable[_services_pb2.ListLookupsRequest, _services_pb2.ListLookupsResponse]
+    """What the gateway keeps of the caller's own lookups."""
+    FetchLookup: _grpc.UnaryStreamMultiCallable[_services_pb2.FetchLookupRequest, _services_pb2.SealedReply]
+    """The replies kept of one of the caller's own lookups, late ones among them."""
+    ForgetLookup: _grpc.UnaryUnaryMultiCallable[_services_pb2.ForgetLookupRequest, _services_pb2.ForgetLookupResponse]
+    """Deletes what is kept of one of the caller's own lookups."""
     GetMemberProof: _grpc.UnaryUnaryMultiCallable[_services_pb2.GetMemberProofRequest, _audit_pb2.GetProofResponse]
     """Asks a member's node for the proof that an answer it gave is in its log; passed on untouched."""
 
@@ -104,6 +110,12 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     """The chunks of one stream, all to the same audience, each signed by the investigator and passed to every node's LookupStream. Replies
     come as the nodes give them; a failure says that the gateway asks that node nothing more in this stream.
     """
+    ListLookups: _aio.UnaryUnaryMultiCallable[_services_pb2.ListLookupsRequest, _services_pb2.ListLookupsResponse]  # type: ignore[assignment]
+    """What the gateway keeps of the caller's own lookups."""
+    FetchLookup: _aio.UnaryStreamMultiCallable[_services_pb2.FetchLookupRequest, _services_pb2.SealedReply]  # type: ignore[assignment]
+    """The replies kept of one of the caller's own lookups, late ones among them."""
+    ForgetLookup: _aio.UnaryUnaryMultiCallable[_services_pb2.ForgetLookupRequest, _services_pb2.ForgetLookupResponse]  # type: ignore[assignment]
+    """Deletes what is kept of one of the caller's own lookups."""
     GetMemberProof: _aio.UnaryUnaryMultiCallable[_services_pb2.GetMemberProofRequest, _audit_pb2.GetProofResponse]  # type: ignore[assignment]
     """Asks a member's node for the proof that an answer it gave is in its log; passed on untouched."""
 
@@ -127,6 +139,30 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         """The chunks of one stream, all to the same audience, each signed by the investigator and passed to every node's LookupStream. Replies
         come as the nodes give them; a failure says that the gateway asks that node nothing more in this stream.
         """
+
+    @_abc_1.abstractmethod
+    def ListLookups(
+        self,
+        request: _services_pb2.ListLookupsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_services_pb2.ListLookupsResponse, _abc.Awaitable[_services_pb2.ListLookupsResponse]]:
+        """What the gateway keeps of the caller's own lookups."""
+
+    @_abc_1.abstractmethod
+    def FetchLookup(
+        self,
+        request: _services_pb2.FetchLookupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_services_pb2.SealedReply], _abc.AsyncIterator[_services_pb2.SealedReply]]:
+        """The replies kept of one of the caller's own lookups, late ones among them."""
+
+    @_abc_1.abstractmethod
+    def ForgetLookup(
+        self,
+        request: _services_pb2.ForgetLookupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_services_pb2.ForgetLookupResponse, _abc.Awaitable[_services_pb2.ForgetLookupResponse]]:
+        """Deletes what is kept of one of the caller's own lookups."""
 
     @_abc_1.abstractmethod
     def GetMemberProof(

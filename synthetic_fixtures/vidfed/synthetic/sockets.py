@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Self
 import grpc
 
 from vidfed.federation.bookkeeping import Bookkeeping
+from vidfed.federation.desk import GatewayDesk
 from vidfed.federation.fanout import Nodes
-from vidfed.federation.gateway import GatewayServicer
+from vidfed.federation.gateway import GatewayServicer, open_kept
 from vidfed.federation.settings import GatewaySection
 from vidfed.node.config import render_config
 from vidfed.node.gate import Bounds, Gate
@@ -161,11 +162,12 @@ class SocketFederation:
         """Return this member's true gateway, not serving yet; with `section` its other settings than the usual ones."""
         home = self.homes[member]
         section = section or GatewaySection(f"{_HOST}:0", deadline_s)
-        nodes = Nodes(home.node_tls, section)
-        self._stack.push_async_callback(nodes.close)
         if audit is None:
             audit = self._stack.enter_context(contextlib.closing(open_log(home)))
-        return GatewayServicer(home, section, home.directory_source(), nodes, Bookkeeping(audit, member))
+        kept = self._stack.enter_context(contextlib.closing(open_kept(home, section)))
+        desk = GatewayDesk(home, section, home.directory_source(), Nodes(home.node_tls, section), Bookkeeping(audit, member), kept)
+        self._stack.push_async_callback(desk.close)
+        return GatewayServicer(desk)
 
     async def start_gateway(
         self, member: str, servicer: rpc.GatewayServiceServicer | None = None, directory_source: TufDirectory | None = None

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vidfed.security.audit.export import ExportReport
 
 SLACK_MS = 2 * MINUTE_MS  # clocks may differ by one, and an answer may be logged on one side before the range of the other begins
-_NO_ANSWER = {"TIMEOUT", "UNREACHABLE", "PROTOCOL_ERROR"}
+_NO_ANSWER = {"TIMEOUT", "UNREACHABLE", "PROTOCOL_ERROR", "BREAKER_OPEN"}
 
 
 @dataclass(slots=True)

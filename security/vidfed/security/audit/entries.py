@@ -64,6 +64,8 @@ class Event(Enum):
     LOOKUP_ASKED = "lookup-asked"  # this member's gateway sent an own investigator's question out
     LOOKUP_RECEIVED = "lookup-received"  # it got one node's reply
     LOOKUP_REFUSED = "lookup-refused"  # it refused an own investigator
+    LOOKUP_FETCHED = "lookup-fetched"  # an own investigator fetched what it kept of a lookup
+    LOOKUP_FORGOTTEN = "lookup-forgotten"  # an own investigator had it deleted
     RECORDS_ADDED = "records-added"
     RECORDS_CHANGED = "records-changed"
     RECORDS_RETRACTED = "records-retracted"

@@ -1,0 +1,80 @@
+"""The replies to one question: handed on as they come until the deadline, and, if they are kept, collected a little longer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from vidfed.federation.fanout import failure
+from vidfed.wire.values import FailureKind
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+
+    from vidfed.federation.fanout import Asking, Nodes
+    from vidfed.security.directory import Member
+    from vidfed.v1 import services_pb2 as pb
+
+_log = logging.getLogger(__name__)
+
+
+class Collection:
+    """One question on its way to all its nodes. Begins to ask when it is made."""
+
+    def __init__(self, nodes: Nodes, asking: Asking, members: Iterable[Member], take: Callable[[pb.NodeReply], Awaitable[None]]) -> None:
+        """Ask.
+
+        Args:
+            nodes: who asks.
+            asking: what; its `late_s` is how long after the deadline replies are still taken.
+            members: who is asked.
+            take: awaited for each reply before it is handed on; several at the same time. What it raises ends `replies`.
+        """
+        self._nodes = nodes
+        self._asking = asking
+        self._take = take
+        self._deadline_s = asyncio.get_running_loop().time() + asking.deadline_s
+        self._arrived: asyncio.Queue[pb.NodeReply | Exception] = asyncio.Queue()  # at most one for each member
+        self._tasks = {member.id: asyncio.create_task(self._one(member)) for member in members}
+
+    async def replies(self) -> AsyncIterator[pb.NodeReply]:
+        """Yield one reply for each member, as they come; at the deadline, a timeout for each that has given none."""
+        pending = set(self._tasks)
+        while pending:
+            left_s = self._deadline_s - asyncio.get_running_loop().time() if self._asking.late_s else None
+            try:
+                async with asyncio.timeout(left_s):
+                    arrived = await self._arrived.get()
+            except TimeoutError:
+                break
+            if isinstance(arrived, Exception):
+                raise arrived
+            pending.discard(arrived.member)
+            yield arrived
+        late = "no answer within the deadline; what comes later is kept for you"
+        timeouts = [failure(member, FailureKind.TIMEOUT, late) for member in sorted(pending)]
+        await asyncio.gather(*map(self._take, timeouts))
+        for reply in timeouts:
+            yield reply
+
+    async def go_on(self) -> None:
+        """Wait for the replies that are still to come, which nobody is handed any more."""
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def end(self) -> None:
+        """Ask no more."""
+        for task in self._tasks.values():
+            task.cancel()
+        await self.go_on()
+
+    async def _one(self, member: Member) -> None:
+        try:
+            reply = await self._nodes.ask(self._asking, member)
+            await self._take(reply)
+        except Exception as error:  # noqa: BLE001 - handed to whoever reads the replies
+            if asyncio.get_running_loop().time() > self._deadline_s:
+                _log.error("a late answer of %s is lost: %s", member.id, error)
+            self._arrived.put_nowait(error)
+        else:
+            self._arrived.put_nowait(reply)

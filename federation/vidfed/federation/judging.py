@@ -1,0 +1,121 @@
+"""What the nodes said to one question: each reply judged once, by the asker's own copy of the directory."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Self
+
+from vidfed.federation.errors import AnswerError
+from vidfed.federation.outcome import LookupResult, NodeOutcome, Outcome, outcome_of_answer
+from vidfed.federation.receipts import Receipt
+from vidfed.federation.verify import verify_answer
+from vidfed.security.errors import UnknownMemberError
+from vidfed.wire import envelope as wire_envelope
+from vidfed.wire.errors import WireError
+from vidfed.wire.values import FailureKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from vidfed.federation.question import Part
+    from vidfed.security.clock import Clock
+    from vidfed.security.directory import Directory
+    from vidfed.v1 import services_pb2 as pb
+    from vidfed.wire.values import LookupRequest
+
+_log = logging.getLogger(__name__)
+_FAILURES = {
+    FailureKind.UNREACHABLE.value: Outcome.UNREACHABLE,
+    FailureKind.TIMEOUT.value: Outcome.TIMEOUT,
+    FailureKind.BREAKER_OPEN.value: Outcome.BREAKER_OPEN,
+}
+
+
+def judged_failure(reply: pb.NodeReply) -> NodeOutcome:
+    """Return what a gateway says of a node that it has no answer from."""
+    outcome = _FAILURES.get(reply.failure.kind, Outcome.PROTOCOL_ERROR)
+    return NodeOutcome(reply.member, outcome, reply.failure.detail if reply.failure.detail.isprintable() else "")
+
+
+class Said:
+    """Collects replies. An async context manager: leaving it waits until the receipts of what was believed are on disk."""
+
+    def __init__(
+        self,
+        part: Part,
+        request: LookupRequest,
+        digest: bytes,
+        directory: Directory,
+        receipts: Path,
+        clock: Clock,
+        on_node: Callable[[NodeOutcome], None] = lambda _: None,
+    ) -> None:
+        """Begin with nothing said.
+
+        Args:
+            part: what was asked about.
+            request: how it was asked.
+            digest: SHA-256 of the request's signed bytes.
+            directory: the asker's own.
+            receipts: folder for the answers that hold.
+            clock: the asker's.
+            on_node: called with each judgement.
+        """
+        self.outcomes: dict[str, NodeOutcome] = {}
+        self._part = part
+        self._request = request
+        self._digest = digest
+        self._directory = directory
+        self._receipts = receipts
+        self._clock = clock
+        self._on_node = on_node
+        self._saving: list[asyncio.Task[object]] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for saved in await asyncio.gather(*self._saving, return_exceptions=True):
+            if isinstance(saved, OSError):  # what the nodes said is worth more than the proof that they said it
+                _log.warning("a receipt could not be kept: %s", saved)
+
+    def take(self, reply: pb.NodeReply) -> None:
+        """Judge a reply of a member that was asked and has not been heard yet; any other changes nothing."""
+        if reply.member in self._request.header.audience and reply.member not in self.outcomes:
+            self._note(self._judge(reply))
+
+    def take_unreadable(self, member: str) -> None:
+        """Note that what is said to be this member's reply cannot be read."""
+        if member in self._request.header.audience and member not in self.outcomes:
+            self._note(NodeOutcome(member, Outcome.BAD_SIGNATURE, "what was kept of its answer cannot be read"))
+
+    def result(self) -> LookupResult:
+        """Return what is known, with those of whom nothing was heard named."""
+        silent = "the gateway gave no answer of this node"
+        audience = self._request.header.audience
+        nodes = (self.outcomes.get(member, NodeOutcome(member, Outcome.MISSING, silent)) for member in audience)
+        return LookupResult(self._part.items, tuple(nodes))
+
+    def _note(self, outcome: NodeOutcome) -> None:
+        self.outcomes[outcome.member] = outcome
+        self._on_node(outcome)
+
+    def _judge(self, reply: pb.NodeReply) -> NodeOutcome:
+        if reply.WhichOneof("reply") != "answer":
+            return judged_failure(reply)
+        try:
+            envelope = wire_envelope.from_message(reply.answer)
+            member = self._directory.member(reply.member)
+            answer = verify_answer(envelope, member=member, request=self._request, request_digest=self._digest, now_ms=self._clock())
+        except UnknownMemberError:
+            return NodeOutcome(reply.member, Outcome.BAD_SIGNATURE, "it is no member any more: its answer cannot be checked")
+        except (AnswerError, WireError) as error:
+            return NodeOutcome(reply.member, Outcome.BAD_SIGNATURE, f"the answer {error}; it was not believed")
+        header = self._request.header
+        receipt = Receipt(header.federation, reply.member, header.issued_ms, header.case_reference, envelope)
+        self._saving.append(asyncio.create_task(asyncio.to_thread(receipt.save, self._receipts)))
+        return outcome_of_answer(
+            reply.member, answer, self._part.items, {column.algorithm: column.max_distance for column in self._part.columns}
+        )
