@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -51,6 +52,21 @@ def test_unknown_is_not_no_on_screen(width: int) -> None:
     assert "NO " not in said
     denied = shown(result(NodeOutcome("nl", Outcome.MATCH, hits=(hit(RecordView("r", victim_identified=Ternary.NO)),))), width)
     assert "NO " in denied
+
+
+def test_what_was_searched_how_much_and_how_sure_it_is_are_told() -> None:
+    index = replace(STATE, searched=(Searched(Algorithm.PDQ, 31), Searched(Algorithm.SHA256, 0)), records_at_least=10_000)
+    graded = replace(RECORD, source_grading="B", information_grading="2")
+    said = shown(result(NodeOutcome("nl", Outcome.MATCH, index=index, hits=(hit(graded),))))
+    assert "Searched by SHA-256, PDQ up to 31." in said
+    assert "10,000+ records" in said
+    assert "source B" in said
+    assert "information 2" in said
+
+
+def test_a_distance_in_a_band_is_shown_as_one() -> None:
+    banded = FoundHit(0, "nl", RECORD, (FoundMatch(Algorithm.PDQ, 15, slack=14),))
+    assert "near: PDQ 1 to 15" in shown(result(NodeOutcome("nl", Outcome.MATCH, index=STATE, hits=(banded,))))
 
 
 def test_a_complete_result_says_so() -> None:

@@ -101,16 +101,3 @@ def file_progress(what: str) -> Iterator[Callable[[int, int, int], None]]:
                 note(f"{what}: {entries:,} entries, {per_s:,.0f}/s, {100 * done // max(total, 1)} %, {left_s:.0f} s left")
 
         yield update
-
-
-def log_to_stderr() -> None:
-    """Send the log of a serving process to stderr, one line an event, times in UTC."""
-    import logging
-    import time
-
-    handler = logging.StreamHandler()
-    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells which build of itself it loads

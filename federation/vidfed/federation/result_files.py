@@ -206,6 +206,7 @@ def _write_html(file: IO[str], answered: Iterator[Answered], result: BulkResult,
         "Case",
         "Contact",
         "Handling",
+        "Grading",
     )
     titles = "".join(f"<th>{name}</th>" for name in (*columns, "Reference"))
     file.write(f"<h2>Known items</h2>\n<table><thead><tr>{titles}</tr></thead><tbody>\n")
@@ -231,7 +232,8 @@ def _write_html(file: IO[str], answered: Iterator[Answered], result: BulkResult,
                 hit["offender_identified"],
             )
             cells += (hit["series"], category, hit["case_reference"], hit["case_contact"])
-            cells += (f"{hit['handling_code']} {hit['handling_note']}".strip(), hit["reference"])
+            grading = f"{hit['source_grading']}{hit['information_grading']}"
+            cells += (f"{hit['handling_code']} {hit['handling_note']}".strip(), grading, hit["reference"])
             file.write("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells) + "</tr>\n")
     file.write("</tbody></table>\n")
     if rows > _HTML_ROWS:

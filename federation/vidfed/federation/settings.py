@@ -19,6 +19,7 @@ class GatewaySection:
 
     Attributes:
         listen: `host:port` for the member's own investigators.
+        metrics_listen: where Prometheus reads, as `host:port` over plain HTTP, so of this machine only; empty: nowhere.
         deadline_s: how long one lookup waits for the slowest node.
         connect_s: how long a connection to a node may take, all attempts together; after that it is unreachable.
         connect_attempts: how often a connection is tried. A lookup itself is never sent twice.
@@ -48,6 +49,7 @@ class GatewaySection:
     late_s: float = 120.0
     keep_hours: float = 168.0
     keep_max_mib: int = 1024
+    metrics_listen: str = ""
 
     @property
     def breaker(self) -> BreakerRules:

@@ -55,6 +55,8 @@ def show_result(result: LookupResult, console: Console, *, now_ms: int) -> None:
         if node.truncated_items:
             labels = ", ".join(result.items[item].label for item in node.truncated_items[:5])
             console.print(Text(f"Note: {node.member} holds more records than it tells for: {labels}", style="yellow"))
+    if searched := _searched(result):
+        console.print(searched, style="dim")
     console.print(_verdict(result))
     if result.lookup and not result.complete:
         console.print(Text(_more_to_come(result, now_ms)))
@@ -125,7 +127,7 @@ def _hit_table(result: LookupResult, hits: list[FoundHit], *, many: bool, now_ms
     for hit in hits:
         record = hit.record
         contact = [part for part in (record.case_reference, record.case_contact, f"ref {record.reference}") if part]
-        handling = f"{record.handling_code.name} {record.handling_note or record.handling_code.meaning}"
+        handling = f"{record.handling_code.name} {record.handling_note or record.handling_code.meaning}" + _grading(record)
         cells = [Text(labels[hit.item])] if many else []
         cells += [Text(hit.member, style="bold"), Text(_matches(hit.matches))]
         identified = [_ternary(record.victim_identified), _ternary(record.offender_identified)]
@@ -195,6 +197,22 @@ def _series_and_category(record: RecordView) -> str:
     return "\n".join(part for part in (record.series, category) if part) or "-"
 
 
+def _grading(record: RecordView) -> str:
+    """Say how reliable the source is (A to C, X) and how sure the information (1 to 4), where the owner says it."""
+    said = {"source": record.source_grading, "information": record.information_grading}
+    return "".join(f"\n{name} {value}" for name, value in said.items() if value)
+
+
+def _searched(result: LookupResult) -> str:
+    """Say by what was searched, and how far; nodes that searched less say so themselves."""
+    reached: dict[Algorithm, int] = {}
+    for node in result.nodes:
+        for each in node.index.searched if node.index else ():
+            reached[each.algorithm] = max(each.max_distance, reached.get(each.algorithm, 0))
+    names = [f"{each.label} up to {reached[each]}" if reached[each] else each.label for each in Algorithm if each in reached]
+    return f"Searched by {', '.join(names)}." if names else ""
+
+
 def _ternary(value: Ternary) -> Text:
     return Text(value.code.upper() if value is not Ternary.UNKNOWN else "unknown", style=_STYLE[value])
 
@@ -207,7 +225,8 @@ def _age(index: IndexState | None, now_ms: int) -> str:
     current = f"{behind_s} s behind" if behind_s >= _NOTABLE_S else "current"
     if not index.changed_ms:
         return f"{current}, empty"
-    return f"{current}, changed {_ago(now_ms - index.changed_ms)} ago"
+    size = f"{index.records_at_least:,}+ records, " if index.records_at_least else ""
+    return f"{current}, {size}changed {_ago(now_ms - index.changed_ms)} ago"
 
 
 def _ago(elapsed_ms: int) -> str:

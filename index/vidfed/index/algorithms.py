@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, unique
 
 from vidfed.index.errors import DistanceError, HashTextError
@@ -149,7 +149,7 @@ class Hash:
     """One code of one algorithm. Its `str` is `algorithm:text`, the form the command line takes."""
 
     algorithm: Algorithm
-    code: bytes
+    code: bytes = field(repr=False)  # what is logged by mistake must not hold it
 
     def __post_init__(self) -> None:
         if len(self.code) != self.algorithm.code_bytes:

@@ -84,6 +84,7 @@ class Catalogue:
         self._version = min(index.source_version for index in self._indexes.values())
         self._target = self._version
         self._band = 0
+        self.records = 0  # when they were last counted
         self._counted = -1  # the change at which the records were counted
         self._count_after_s = 0.0
         self._wake = threading.Event()
@@ -115,6 +116,16 @@ class Catalogue:
     def progress(self) -> tuple[int, int]:
         """Return (version the indexes have, version the store has)."""
         return self._version, max(self._target, self._version)
+
+    def check(self) -> None:
+        """Return if a search would be answered.
+
+        Raises:
+            IndexBehindError, IndexBrokenError: as `search`, without waiting.
+            StoreError: the store cannot be read.
+        """
+        version, _ = self._store.version()
+        self._wait_until(version, 0.0)
 
     def search(
         self,
@@ -240,9 +251,9 @@ class Catalogue:
         started_s = time.monotonic()
         if self._counted == self._version or started_s < self._count_after_s:
             return
-        records = self._store.state().records
+        self.records = self._store.state().records
         self._counted = self._version
-        self._band = max(band for band in RECORD_BANDS if band <= records)
+        self._band = max(band for band in RECORD_BANDS if band <= self.records)
         finished_s = time.monotonic()
         self._count_after_s = finished_s + _COUNTING_SHARE * (finished_s - started_s)
 

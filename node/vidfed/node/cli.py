@@ -137,13 +137,21 @@ def serve(home: Path) -> None:
     """Answer the other members' lookups until SIGTERM or Ctrl-C."""
     import asyncio
 
-    from vidfed.cli.terminal import log_to_stderr
-    from vidfed.node.server import serve as serve_node
     from vidfed.security.home import MemberHome
+    from vidfed.security.logs import start_logging
+    from vidfed.wire.counting import counting_in
 
-    log_to_stderr()
     member_home = MemberHome(home)
-    asyncio.run(serve_node(member_home, lambda address: click.echo(f"node {member_home.member} answers on {address}")))
+    start_logging(member_home, "node")
+    with counting_in(member_home.state_file("metrics"), "node"):
+        from vidfed.node.config import NodeSection
+        from vidfed.node.metrics import NodeCollector
+        from vidfed.node.server import serve as serve_node
+        from vidfed.wire.metrics import serving_metrics
+
+        collector = NodeCollector(member_home, member_home.directory_source())
+        with serving_metrics(member_home.section("node", NodeSection).metrics_listen, collector):
+            asyncio.run(serve_node(member_home, lambda address: click.echo(f"node {member_home.member} answers on {address}")))
 
 
 @node.command(cls=COMMAND)

@@ -15,9 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class NodeSection:
-    """`[node]`: where the node listens, as `host:port`."""
+    """`[node]` of the configuration file.
+
+    Attributes:
+        listen: where other members' gateways connect, as `host:port`.
+        metrics_listen: where Prometheus reads, as `host:port` over plain HTTP, so of this machine only; empty: nowhere.
+    """
 
     listen: str
+    metrics_listen: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,8 @@ def store_location(home: MemberHome) -> Path | str:
     return home.section("store", StoreSection).url or home.folder / "store/records.db"
 
 
+_METRICS_BEYOND = 2_000  # the port of a service's metrics is so far beyond its own
+_PORTS = 65_535
 _TEMPLATE = """\
 # Configuration of one vidfed member. Times, sizes and rates carry their unit in their name.
 # Paths are relative to this folder. Services read this file when they start.
@@ -64,6 +72,8 @@ refresh_s = 300.0
 [node]
 # Where other members' gateways connect: host:port.
 listen = {listen}
+# Where Prometheus reads what the node measures, without a password, so on this machine only. Empty: nowhere.
+metrics_listen = {metrics_listen}
 
 [store]
 # Empty: the file store/records.db. Several processes or hosts: postgresql://USER@HOST/DATABASE (15 or newer; password in ~/.pgpass).
@@ -76,6 +86,8 @@ category_scales = []
 [gateway]
 # Where this member's own investigators connect: host:port.
 listen = {gateway_listen}
+# Where Prometheus reads what the gateway measures.
+metrics_listen = {gateway_metrics_listen}
 # How long one lookup waits for the slowest member.
 deadline_s = 20.0
 # How long a connection to a member may take, in how many attempts; a lookup itself is never sent twice.
@@ -96,6 +108,11 @@ breaker_slow_s = 5.0
 late_s = 120.0
 keep_hours = 168.0
 keep_max_mib = 1024
+
+[log]
+# "console" for people or "json" for machines, on stderr; "debug", "info", "warning" or "error".
+format = "console"
+level = "info"
 
 [audit]
 # How often the log's state is signed while it grows, and how often the other members are asked to cosign it.
@@ -125,4 +142,12 @@ def render_config(
         directory_folder=config_text(directory_folder),
         listen=config_text(listen),
         gateway_listen=config_text(gateway_listen),
+        metrics_listen=config_text(_metrics_listen(listen)),
+        gateway_metrics_listen=config_text(_metrics_listen(gateway_listen)),
     )
+
+
+def _metrics_listen(listen: str) -> str:
+    """Return a loopback address beside this one; empty where its port is not fixed."""
+    port = int(listen.rpartition(":")[2] or 0)
+    return f"127.0.0.1:{port + _METRICS_BEYOND}" if 0 < port <= _PORTS - _METRICS_BEYOND else ""

@@ -39,7 +39,7 @@ class Database:
         """
         self.path = location if isinstance(location, Path) else None
         if isinstance(location, Path):
-            self.engine = sa.create_engine(f"sqlite:///{location}", connect_args={"timeout": _BUSY_TIMEOUT_S})
+            self.engine = sa.create_engine(f"sqlite:///{location}", connect_args={"timeout": _BUSY_TIMEOUT_S}, hide_parameters=True)
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
             self.name = str(location)
@@ -158,7 +158,7 @@ def _postgresql(url: str) -> sa.Engine:
     if parsed.get_backend_name() != "postgresql":
         raise StoreError(f"[store] url: {parsed.get_backend_name()} is not supported; write postgresql://USER@HOST/DATABASE")
     try:
-        engine = sa.create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+        engine = sa.create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, hide_parameters=True)
     except ModuleNotFoundError:
         raise StoreError("PostgreSQL's driver is not installed: pip install 'vidfed[postgresql]'") from None
     event.listen(engine, "first_connect", _check_postgresql)

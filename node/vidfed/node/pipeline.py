@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vidfed.index import DistanceError
+from vidfed.node import metrics
 from vidfed.node.errors import BudgetsError, IndexBehindError, IndexBrokenError, RateLimitedError, StoreError
 from vidfed.node.policy import Asker
 from vidfed.security.audit import AuditEntry, AuditLog, Event, LogPosition, Operation
@@ -163,9 +164,19 @@ class LookupPipeline:
         except DirectoryError:  # refused later, signed
             return claimed_peer(leaf_pem)[1].member
 
+    def can_answer(self) -> bool:
+        """Tell whether a question would find a trust directory and an index that equals the records."""
+        try:
+            self.directory_source.current()
+            self.catalogue.check()
+        except (DirectoryError, IndexBehindError, IndexBrokenError, StoreError):
+            return False
+        return True
+
     def busy(self, call: LookupCall, member: str, method: str) -> Envelope:
         """Return the signed refusal to look at a call at all; it is not logged, because nothing was looked at."""
         question = Question(member, _digest_of(call), self.clock(), method, status=Status.BUSY)
+        _count(question)
         return Envelope(ANSWER_TYPE, write_answer(self._compose(question, b""))).signed_by(self.signer)
 
     def admit(self, call: LookupCall, leaf_pem: bytes, order: ChunkOrder | None = None) -> Question:
@@ -190,7 +201,7 @@ class LookupPipeline:
             return Question(claimed, digest, self.clock(), method, due, status=Status.DIRECTORY_UNAVAILABLE)
         peer = self._peer(directory, leaf_pem)
         question = Question(peer.id, digest, self.clock(), method, due)
-        with _deciding(question):
+        with metrics.admit_seconds.time(), _deciding(question):
             try:
                 credential_envelope, request_envelope = read_call(call)  # step 1
             except MalformedError as error:
@@ -201,14 +212,15 @@ class LookupPipeline:
     def search(self, question: Question) -> None:
         """Do step 10, unless the question is refused already."""
         if question.status is Status.ANSWERED and question.rule is not None:
-            with _deciding(question):
+            with metrics.search_seconds.time(), _deciding(question):
                 question.found = self._search(question.rule, question)
 
     def conclude(self, question: Question, previous_digest: bytes = b"") -> Envelope:
         """Do steps 11 and 12, and return the signed answer. `previous_digest` is that of the answer before it in its stream."""
         answer = self._compose(question, previous_digest)
         try:
-            logged = self._log(question, answer)
+            with metrics.audit_seconds.time():
+                logged = self._log(question, answer)
             newest = self.audit.latest_checkpoint or self.audit.checkpoint()
         except AuditError as error:
             _log.error("%s; not answering", error)
@@ -216,16 +228,20 @@ class LookupPipeline:
             answer = self._compose(question, previous_digest)
         else:
             answer = replace(answer, log=LogReceipt(logged.position, logged.commitment, newest.text))
-        return Envelope(ANSWER_TYPE, write_answer(answer)).signed_by(self.signer)
+        _count(question)
+        with metrics.sign_seconds.time():
+            return Envelope(ANSWER_TYPE, write_answer(answer)).signed_by(self.signer)
 
     def _peer(self, directory: Directory, leaf_pem: bytes) -> Member:
         """Step 2."""
         try:
             peer = verify_peer(leaf_pem, directory, self.clock())
         except PeerError as error:
+            metrics.unknown_callers.inc()
             _log.warning("refused a caller: %s", error)
             raise UnknownPeerError(str(error)) from None
         if peer.role != NODE_ROLE:
+            metrics.unknown_callers.inc()
             _log.warning("refused a caller: %s of %s is not a node", peer.role, peer.member)
             raise UnknownPeerError("not a node")
         return directory.member(peer.member)
@@ -443,6 +459,16 @@ def _size(found: Found) -> int:
 
 def _status_of(error: MalformedError) -> Status:
     return Status.TOO_LARGE if isinstance(error, TooLargeError) else Status.MALFORMED
+
+
+def _count(question: Question) -> None:
+    metrics.lookups.labels(question.status.name).inc()
+    if question.request is None or question.found is None:
+        return
+    metrics.hashes.labels(question.member).inc(question.request.hash_count)
+    metrics.hits.labels(question.member).inc(len(question.found.hits))
+    if question.lane is not None and question.request.header.urgency is not Urgency.ROUTINE:
+        metrics.urgent.labels(question.lane.value).inc()
 
 
 def _stated_purpose(request: LookupRequest) -> Purpose:

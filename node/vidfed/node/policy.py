@@ -215,7 +215,9 @@ class Policy:
 
 
 class PolicySource(Protocol):
-    """Where the policy in force comes from."""
+    """Where the policy in force comes from; `taken_ms` is since when it is in force."""
+
+    taken_ms: int
 
     def current(self) -> Policy:
         """Return the policy in force now."""

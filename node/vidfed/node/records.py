@@ -29,7 +29,7 @@ class Record:
         Others as in `RecordView`; all of them may be told to those the policy allows.
     """
 
-    hashes: Mapping[Algorithm, bytes]
+    hashes: Mapping[Algorithm, bytes] = field(repr=False)  # what is logged by mistake must not hold a hash
     pdq_quality: int | None = None
     size_bytes: int | None = None
     mime_type: str = ""

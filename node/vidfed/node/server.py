@@ -10,7 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import grpc
+from grpc_health.v1 import health_pb2_grpc as health_rpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_health.v1.health_pb2 import HealthCheckResponse
 
+from vidfed.node import metrics
 from vidfed.node.audit_service import AuditDesk, AuditServicer
 from vidfed.node.catalogue import Catalogue
 from vidfed.node.config import NodeSection, store_location
@@ -41,14 +45,14 @@ from vidfed.wire.values import LOOKUP_METHOD, STREAM_METHOD
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from vidfed.node.policy import PolicySource
     from vidfed.security.audit import AuditLog
     from vidfed.security.directory import DirectorySource
     from vidfed.security.home import MemberHome
     from vidfed.v1.envelope_pb2 import Envelope
     from vidfed.v1.services_pb2 import LookupCall
 
-_POLICY_S = 1.0  # how soon a changed policy is taken over while nobody asks
+_WATCH_S = 1.0
+HEALTH_SERVICES = ("", "vidfed.v1.NodeService")
 _MAX_CALLS = 1_000  # at once, beyond what the gate lets wait: gRPC itself turns away the rest, unread
 _NO_NODE = (grpc.StatusCode.UNAUTHENTICATED, "not a member's node")
 _log = logging.getLogger(__name__)
@@ -144,11 +148,15 @@ def open_pipeline(home: MemberHome, directory_source: DirectorySource, audit: Au
         )
 
 
-async def _follow(policy: PolicySource) -> None:
-    """Take a changed policy over, and log it, also when nobody asks anything."""
+async def _watch(pipeline: LookupPipeline, gate: Gate, health: health_aio.HealthServicer) -> None:
+    """Take a changed policy over also when nobody asks, take down what changes by itself, and say whether lookups can be answered."""
     while True:
-        await asyncio.sleep(_POLICY_S)
-        await asyncio.to_thread(policy.current)
+        await asyncio.to_thread(pipeline.policy.current)
+        metrics.observe(pipeline.catalogue, gate, pipeline.policy.taken_ms)
+        status = HealthCheckResponse.SERVING if await asyncio.to_thread(pipeline.can_answer) else HealthCheckResponse.NOT_SERVING
+        for service in HEALTH_SERVICES:
+            await health.set(service, status)
+        await asyncio.sleep(_WATCH_S)
 
 
 async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
@@ -190,7 +198,9 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
         bounds = Bounds()
         workers = stack.enter_context(ThreadPoolExecutor(bounds.running, thread_name_prefix="lookup"))
         server = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=_MAX_CALLS)
-        servicer = NodeServicer(pipeline, Gate(workers, bounds))
+        gate = Gate(workers, bounds)
+        servicer, health = NodeServicer(pipeline, gate), health_aio.HealthServicer()
+        health_rpc.add_HealthServicer_to_server(health, server)  # behind the same mutual TLS as everything else
         rpc.add_NodeServiceServicer_to_server(servicer, server)
         trust = TrustServicer(directory_source, lambda peer: peer.role == NODE_ROLE, system_clock, publisher)
         trust_rpc.add_TrustServiceServicer_to_server(trust, server)
@@ -202,7 +212,7 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
             on_ready(address)
 
         rounds = Witnessing(home.member, audit, witness, directory_source, home.node_tls, seen)
-        beside = [asyncio.create_task(rounds.run(audit_section.witness_every_s)), asyncio.create_task(_follow(pipeline.policy))]
+        beside = [asyncio.create_task(rounds.run(audit_section.witness_every_s)), asyncio.create_task(_watch(pipeline, gate, health))]
         try:
             await run_until_signal(server, section.listen, credentials, announce, on_stop=servicer.stop)
         finally:

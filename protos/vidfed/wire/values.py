@@ -119,7 +119,7 @@ class RequestHeader:
     purpose: Purpose | None
     legal_basis: str
     offence_type: str
-    case_reference: str
+    case_reference: str = field(repr=False)
     pseudonym: str
     urgency: Urgency
 
@@ -136,7 +136,7 @@ class HashColumn:
     """
 
     algorithm: Algorithm
-    codes: NDArray[np.uint8]
+    codes: NDArray[np.uint8] = field(repr=False)  # what is logged by mistake must not hold a hash
     items: NDArray[np.uint32]
     max_distance: int
 

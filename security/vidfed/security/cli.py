@@ -379,7 +379,7 @@ def serve(folder: Path) -> None:
     import signal
     import threading
 
-    from vidfed.cli.terminal import log_to_stderr
+    from vidfed.security.logs import log_to_stderr
     from vidfed.security.trust.federation import FederationFolder
 
     log_to_stderr()

@@ -84,7 +84,7 @@ class MemberHome:
         self.folder = folder
         self.config_path = folder / CONFIG_FILE
         self._settings = read_settings(self.config_path)
-        known = {"member", "trust", "node", "gateway", "audit", "store"}
+        known = {"member", "trust", "node", "gateway", "audit", "store", "log"}
         if unknown := sorted(self._settings.keys() - known):
             raise HomeError(f"{self.config_path}: unknown section [{unknown[0]}]; known are {', '.join(sorted(known))}")
         self.identity = self.section("member", MemberSection)

@@ -257,6 +257,7 @@ class SettablePolicy:
     """A policy that a test can replace."""
 
     policy: Policy
+    taken_ms: int = 0
 
     def current(self) -> Policy:
         """Return it."""

@@ -1,0 +1,150 @@
+"""What a running service counts and measures, and the listener from which Prometheus reads it. No name of a person, no case, no hash.
+
+Import it only inside `counting.counting_in`: prometheus_client looks at the environment when it is loaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, multiprocess, start_http_server
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from vidfed.security.audit.member import audit_path, open_storage
+from vidfed.security.clock import SECOND_MS
+from vidfed.security.errors import SecurityError
+from vidfed.security.tls import leaf_expires_ms
+from vidfed.wire.counting import FOLDER_VARIABLE, runs
+from vidfed.wire.errors import ServeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from vidfed.security.directory import DirectorySource
+    from vidfed.security.home import MemberHome
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def serving_metrics(listen: str, *collectors: Collector) -> Iterator[str]:
+    """Answer Prometheus at `host:port` over plain HTTP while inside, and give the address; do nothing where `listen` is empty.
+
+    Args:
+        listen: where; anything but this machine's own loopback is said in the log, for everybody who reaches it can read.
+        collectors: what is measured at the moment it is read, beside what was counted.
+
+    Raises:
+        ServeError: the address is none.
+    """
+    if not listen:
+        yield ""
+        return
+    host, _, port = listen.rpartition(":")
+    host = host.strip("[]")
+    if not host or not port.isdecimal():
+        raise ServeError(f"metrics_listen must be host:port, not {listen!r}")
+    if host not in _LOOPBACK:
+        _log.warning("metrics are readable by whoever reaches %s: there is no password", listen)
+    try:
+        server, thread = start_http_server(int(port), host, registry(*collectors))
+    except OSError as error:
+        # Nobody goes unanswered because nobody can watch.
+        _log.error("no metrics: cannot listen on %s: %s; set metrics_listen to a free address", listen, error.strerror)
+        yield ""
+        return
+    try:
+        yield f"{host}:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def registry(*collectors: Collector) -> CollectorRegistry:
+    """Return everything that all processes counted, and these collectors."""
+    made = CollectorRegistry()
+    if FOLDER_VARIABLE in os.environ:
+        made.register(_Forgetting(Path(os.environ[FOLDER_VARIABLE])))
+        multiprocess.MultiProcessCollector(made)  # type: ignore[no-untyped-call]  # it has no annotations
+    for collector in collectors:
+        made.register(collector)
+    return made
+
+
+class _Forgetting(Collector):
+    """Gives nothing: before the others are read it drops the present values of processes that have ended. What they counted stays."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterator[Metric]:
+        for path in self._folder.glob("gauge_live*.db"):
+            pid = path.stem.rpartition("_")[2]
+            if not runs(pid):
+                multiprocess.mark_process_dead(int(pid))  # type: ignore[no-untyped-call]  # it has no annotations
+        yield from ()
+
+
+class MemberCollector(Collector):
+    """What is true of a member's folder when it is read, whichever service reads it. A part that cannot be read says so and is left out."""
+
+    def __init__(self, home: MemberHome, directory_source: DirectorySource) -> None:
+        self._home = home
+        self._source = directory_source
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield all of it."""
+        readable = GaugeMetricFamily("vidfed_readable", "1 if this part of the member's folder can be read.", labels=["part"])
+        for part, read in self.parts().items():
+            try:
+                metrics = read()
+            except (SecurityError, OSError) as error:
+                _log.warning("no metrics of the %s: %s", part, error)
+                readable.add_metric([part], 0)
+            else:
+                readable.add_metric([part], 1)
+                yield from metrics
+        yield readable
+
+    def parts(self) -> dict[str, Callable[[], list[Metric]]]:
+        """Return what reads each part."""
+        return {"disk": self._disk, "audit log": self._audit, "directory": self._directory, "certificate": self._certificate}
+
+    def _disk(self) -> list[Metric]:
+        usage = shutil.disk_usage(self._home.folder)
+        return [
+            GaugeMetricFamily("vidfed_disk_free_bytes", "Free where the member's folder is.", usage.free),
+            GaugeMetricFamily("vidfed_disk_bytes", "All there is where the member's folder is.", usage.total),
+        ]
+
+    def _audit(self) -> list[Metric]:
+        with contextlib.closing(open_storage(self._home)) as storage:
+            entries, checkpoint_ms = storage.size(), (storage.latest_checkpoint() or (0, ""))[0]
+        return [
+            GaugeMetricFamily("vidfed_audit_entries", "Entries of the audit log.", entries),
+            GaugeMetricFamily("vidfed_audit_bytes", "Size of the audit log's file.", audit_path(self._home).stat().st_size),
+            GaugeMetricFamily(
+                "vidfed_audit_checkpoint_timestamp_seconds", "When the newest checkpoint was signed.", checkpoint_ms / SECOND_MS
+            ),
+        ]
+
+    def _directory(self) -> list[Metric]:
+        directory = self._source.current()
+        return [
+            GaugeMetricFamily("vidfed_directory_version", "Version of the trust directory.", directory.version),
+            GaugeMetricFamily("vidfed_directory_members", "Members in the trust directory.", len(directory.members)),
+            GaugeMetricFamily("vidfed_directory_issued_timestamp_seconds", "When it was signed.", directory.issued_ms / SECOND_MS),
+            GaugeMetricFamily("vidfed_directory_expires_timestamp_seconds", "When it ends.", directory.expires_ms / SECOND_MS),
+        ]
+
+    def _certificate(self) -> list[Metric]:
+        expires_ms = leaf_expires_ms(self._home.node_tls().certificate)
+        return [GaugeMetricFamily("vidfed_certificate_expires_timestamp_seconds", "When the TLS certificate ends.", expires_ms / SECOND_MS)]

@@ -1,0 +1,86 @@
+"""What a running service says: one line an event on stderr, for people or as JSON for machines. Never a hash, never case data.
+
+Nothing filters the log: what must not be in it is not handed to it, and `tests/integration/test_logs.py` looks for it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vidfed.security.errors import HomeError
+
+if TYPE_CHECKING:
+    from vidfed.security.home import MemberHome
+
+_FORMATS = ("console", "json")
+_LEVELS = ("debug", "info", "warning", "error")
+_TIME = "%Y-%m-%dT%H:%M:%S"
+
+
+@dataclass(frozen=True, slots=True)
+class LogSection:
+    """`[log]` of the configuration file.
+
+    Attributes:
+        format: "console" for people, "json" for machines: one object a line with time, level, service, logger, message.
+        level: what is said at least: "debug", "info", "warning" or "error".
+    """
+
+    format: str = "console"
+    level: str = "info"
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def __init__(self, **always: str) -> None:
+        """Take the fields that are in every line."""
+        super().__init__()
+        self._always = always
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write one event."""
+        moment = time.strftime(_TIME, time.gmtime(record.created))
+        fields: dict[str, object] = {
+            "time": f"{moment}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            **self._always,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        return json.dumps(fields, ensure_ascii=False)
+
+
+def start_logging(home: MemberHome, service: str) -> None:
+    """Send the log of a serving process to stderr as `[log]` says; times in UTC.
+
+    Args:
+        home: the member's folder.
+        service: "node" or "gateway".
+
+    Raises:
+        HomeError: a setting is unknown.
+    """
+    section = home.section("log", LogSection)
+    for name, known in (("format", _FORMATS), ("level", _LEVELS)):
+        if getattr(section, name) not in known:
+            raise HomeError(f"{home.config_path}: [log] {name}: {getattr(section, name)!r} is unknown; known are {', '.join(known)}")
+    formatter = JsonFormatter(service=service, member=home.member) if section.format == "json" else None
+    log_to_stderr(formatter, section.level)
+
+
+def log_to_stderr(formatter: logging.Formatter | None = None, level: str = "info") -> None:
+    """Send the log of this process to stderr, for people if no formatter is given."""
+    if formatter is None:
+        formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", _TIME)
+        formatter.converter = time.gmtime
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+    logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells which build of itself it loads
