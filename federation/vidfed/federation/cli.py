@@ -132,13 +132,12 @@ def lookup(
     justification = Justification(chosen, legal_basis, case_reference, offence, urgency)
     opened = Kit(kit)
     limits = parse_distances(distances)
-    if hash_file and out:
-        from vidfed.federation.cli_bulk import lookup_file
-
-        raise SystemExit(
-            lookup_file(opened, hash_file, out, limits, justification, algorithm=algorithm, ask=ask, deadline_s=deadline_s, as_json=as_json)
-        )
     items = items_of_hashes(hashes)
+    if out:
+        from vidfed.federation.cli_bulk import Bulk
+
+        bulk = Bulk(opened, out, limits, justification, ask, as_json)
+        raise SystemExit(bulk.file(hash_file, algorithm) if hash_file else bulk.pictures(pictures, items, any_quality=any_quality))
     failures: dict[str, str] = {}
     with progress() as bar:
         task = bar.add_task("hashing", total=None)
@@ -154,11 +153,6 @@ def lookup(
         note(f"{file}: {reason}")
     if not items:
         raise SystemExit(1)
-    if out:
-        from vidfed.federation.cli_bulk import lookup_items
-
-        status = lookup_items(opened, items, out, limits, justification, ask=ask, deadline_s=deadline_s, as_json=as_json)
-        raise SystemExit(status or (1 if failures else 0))
 
     def answer() -> LookupResult:
         return asyncio.run(_ask(opened, items, limits, justification, ask, deadline_s, keep=keep, direct_home=direct_home))

@@ -57,7 +57,7 @@ def items_of_pictures(
     items = []
     for done, result in enumerate(hash_pictures(found, orientations=True), 1):
         if isinstance(result, PictureHashes):
-            items.append(_item(result, any_quality=any_quality))
+            items.append(item_of_picture(result, any_quality=any_quality))
         else:
             failures[str(result.path)] = result.reason
         on_progress(done, len(found))
@@ -84,7 +84,8 @@ def parse_distances(texts: Iterable[str]) -> dict[Algorithm, int]:
     return distances
 
 
-def _item(picture: PictureHashes, *, any_quality: bool) -> Item:
+def item_of_picture(picture: PictureHashes, *, any_quality: bool) -> Item:
+    """Return what is asked about a picture; only its digests if it is too plain for perceptual hashes, unless `any_quality`."""
     from vidfed.index.hashing import ORIENTATIONS, RELIABLE_PDQ_QUALITY, one_line  # noqa: PLC0415
 
     quality = picture.pdq_quality

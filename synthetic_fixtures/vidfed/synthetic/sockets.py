@@ -79,7 +79,10 @@ class ScriptedNode(rpc.NodeServiceServicer):
 def no_hit(call: LookupCall, member: str, signer: Signer, audit_signer: Signer, **header: object) -> EnvelopeMessage:
     """Return a member's 'no hit' to this call, signed; it does not look anything up. `header` replaces fields of the answer's header."""
     request = read_call(call)[1]
-    answer = answer_to(read_request(request.payload), request.digest, member, audit_signer, Status.ANSWERED, system_clock(), **header)
+    question = read_request(request.payload)
+    place = {"sequence": question.stream.number, "last": question.stream.last} if question.stream else {}
+    told = {"method": question.header.method} | place | header
+    answer = answer_to(question, request.digest, member, audit_signer, Status.ANSWERED, system_clock(), **told)
     return to_message(sign_answer(answer, signer))
 
 
