@@ -7,7 +7,7 @@ import sys
 
 PROGRAM = """
 import resource
-from vidfed.security.process import keep_memory_private
+from vidfed.cli.process import keep_memory_private
 keep_memory_private()
 print(resource.getrlimit(resource.RLIMIT_CORE))
 import ctypes
