@@ -148,6 +148,11 @@ class MemoryFederation:
             raise DirectoryExpiredError("the directory in memory has expired")
         return self.directory()
 
+    def refresh_for(self, member: str) -> bool:
+        """Return False: there is never anything newer; see `DirectorySource.refresh_for`."""
+        del member
+        return False
+
     def credential(self, member: str, signer: Signer, pseudonym: str, roles: tuple[str, ...] = ()) -> Credential:
         """Return an unsigned credential that is valid for 30 days."""
         now_ms = self.clock()
