@@ -87,8 +87,8 @@ class MemoryMember:
     """One member with its private halves."""
 
     id: str
-    signer: SigningKey
-    audit_signer: SigningKey
+    signer: Signer
+    audit_signer: Signer
     ca: TlsIdentity
     tls: TlsIdentity
     entry: Member
