@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from click.testing import CliRunner
 
 from vidfed.security.cli import trust
@@ -13,11 +12,13 @@ from vidfed.security.cli import trust
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pytest
+
 
 def run(*arguments: object, status: int = 0) -> dict[str, Any]:
     result = CliRunner().invoke(trust, [*map(str, arguments), "--json"])
     assert result.exit_code == status, result.output
-    return json.loads(result.stdout) if result.stdout else {}  # type: ignore[no-any-return]
+    return json.loads(result.stdout) if result.stdout else {}
 
 
 def test_every_step_of_a_ceremony_speaks_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
