@@ -20,6 +20,7 @@ from vidfed.security.audit.member import Checkpointer, open_log, read_audit_sect
 from vidfed.security.clock import SECOND_MS, system_clock
 from vidfed.security.errors import AuditError, SecurityError
 from vidfed.security.presence import announced
+from vidfed.security.trust.own import renew_leaf
 from vidfed.v1 import audit_pb2 as audit_pb
 from vidfed.v1 import services_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
@@ -65,6 +66,14 @@ class GatewayServicer(rpc.GatewayServiceServicer):
                 async for reply in replies:
                     await asyncio.gather(*told)
                     yield reply
+
+    async def LookupStream(  # noqa: N802 - the name in the .proto
+        self, request_iterator: AsyncIterator[pb.LookupCall], context: grpc.aio.ServicerContext[pb.LookupCall, pb.NodeReply]
+    ) -> AsyncIterator[pb.NodeReply]:
+        """Ask the nodes chunk by chunk."""
+        async with _refusals(context), contextlib.aclosing(self.desk.lookup_stream(request_iterator, _leaf(context))) as replies:
+            async for reply in replies:
+                yield reply
 
     async def ListLookups(  # noqa: N802 - the name in the .proto
         self, request: pb.ListLookupsRequest, context: grpc.aio.ServicerContext[pb.ListLookupsRequest, pb.ListLookupsResponse]
@@ -171,7 +180,7 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
         kept = stack.enter_context(contextlib.closing(open_kept(home, section)))
         desk = GatewayDesk(home, section, source, Nodes(home.node_tls, section), Bookkeeping(audit, home.member), kept)
         if home.refresh_s:
-            stack.enter_context(source.refreshing(home.refresh_s))
+            stack.enter_context(source.refreshing(home.refresh_s, first=lambda: renew_leaf(home, system_clock())))
         server = grpc.aio.server(options=SERVER_OPTIONS)
         rpc.add_GatewayServiceServicer_to_server(GatewayServicer(desk), server)
         trust_rpc.add_TrustServiceServicer_to_server(TrustServicer(source, lambda peer: peer.member == home.member, system_clock), server)
