@@ -7,6 +7,7 @@ lines are compared without them. `python -m tests.docs.console FILE...` rewrites
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import selectors
@@ -27,6 +28,25 @@ if TYPE_CHECKING:
 _DONE = "__done__"
 _PATIENCE_S = 60.0
 _VOLATILE = re.compile(r"\b[0-9a-f]{8,}\b|\b[a-z]{5}(?:-[a-z]{5}){5}\b|\d+|─+")
+
+# A case as an examiner's program writes it, with what such files bring: an empty file, a broken digest, an item named twice.
+_CASE = {
+    "@odata.context": "http://github.com/VICSDATAMODEL/ProjectVic/DataModels/2.0.xml/UK/$metadata#Cases",
+    "value": [
+        {
+            "CaseNumber": "2026-17",
+            "ContactName": "desk@nl.example",
+            "SourceApplicationName": "Examiner",
+            "Media": [
+                {"MediaID": 1, "Category": 1, "MD5": "AB" * 16, "Series": "Blue", "VictimIdentified": "false"},
+                {"MediaID": 2, "Category": 1, "MD5": "D41D8CD98F00B204E9800998ECF8427E"},
+                {"MediaID": 3, "Category": 1, "MD5": "AB"},
+                {"MediaID": 4, "Category": 2, "MD5": "AB" * 16},
+                {"MediaID": 5, "Category": None, "MD5": "CD" * 16, "Comments": "not known to anybody"},
+            ],
+        }
+    ],
+}
 
 
 @dataclass
@@ -73,6 +93,7 @@ class Shell:
             picture(seed).save(pictures / f"{seed}.png")
         resized(60)(picture(1)).save(folder / "photo.jpg", quality=70)
         (folder / "hashes.csv").write_text("sha256,series,victim_identified\n" + "ab" * 32 + ",Tulip,yes\n")
+        (folder / "case.json").write_text(json.dumps(_CASE))
         environment = {name: value for name, value in os.environ.items() if not name.startswith("VIDFED_")}
         environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
         self._bash = subprocess.Popen(

@@ -146,7 +146,7 @@ def _icse_row(entry: Entry, row: dict[str, str]) -> None:
             elif name == "media type":
                 entry.values["mime_type"] = read.text(value)
             elif name == "image id":
-                entry.values["case_reference"] = f"ICSE {read.text(value)}"
+                entry.values["case_reference"] = read.text(f"ICSE {value}")
             elif name == "baseline" and (said := read.ternary(value)) is not Ternary.UNKNOWN:
                 entry.values |= {"category": said.code, "category_scale": BASELINE_SCALE}
         except read.EmptyFileError:

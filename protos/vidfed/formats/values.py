@@ -149,7 +149,7 @@ def text(value: object) -> str:
     if len(value) <= MAX_TEXT and value.isprintable():
         return value.strip()
     cleaned = _UNPRINTABLE.sub(" ", value)
-    return "".join(c if c.isprintable() else " " for c in cleaned).strip()[:MAX_TEXT]
+    return "".join(c if c.isprintable() else " " for c in cleaned).strip()[:MAX_TEXT].rstrip()
 
 
 def tags(value: object) -> tuple[str, ...]:
