@@ -170,5 +170,21 @@ def status(home: Path, as_json: bool) -> None:
             click.echo(f"{label:<16} {value}")
 
 
+@node.command(cls=COMMAND)
+@HOME
+def health(home: Path) -> None:
+    """Ask this member's running node, over its own mutual TLS, whether it answers lookups now. Exit status 0 if it does, 1 if not.
+
+    For a container's or a service manager's probe.
+    """
+    from vidfed.node.health import ask_health
+    from vidfed.security.home import MemberHome
+
+    said = ask_health(MemberHome(home))
+    click.echo(said)
+    if said != "SERVING":
+        raise SystemExit(1)
+
+
 for _command in (doctor, import_, export, records, policy, scales, backup, restore, migrate, request, rotate, submit, check):
     node.add_command(_command)
