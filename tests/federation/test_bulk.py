@@ -1,150 +1,334 @@
-"""Bulk lookups: whole, resumed, incomplete, rate limited; and the files they end in. The peer is faked, the journal is real."""
+"""Bulk lookups: whole, interrupted, resumed, incomplete, rate limited; and the files they end in. The peer is faked, the store is real."""
 
 from __future__ import annotations
 
 import csv
 import json
-from typing import TYPE_CHECKING, Any
+import threading
+from typing import TYPE_CHECKING
 
 import pytest
 
-from vidfed.federation.bulk import JOURNAL, BulkResult, Journal, ask_all, items_of_file
-from vidfed.federation.errors import QuestionError
-from vidfed.federation.outcome import FoundHit, FoundMatch, LookupResult, NodeOutcome, Outcome
+from vidfed.federation import bulk
+from vidfed.federation.bulk import BulkLookup, BulkResult, NumberedPart, Reading, picture_reader, read_file, result_of
+from vidfed.federation.bulk_store import FILE, BulkStore
+from vidfed.federation.errors import GatewayError, GatewayRefusedError, QuestionError
+from vidfed.federation.outcome import FoundHit, FoundMatch, NodeOutcome, Outcome
 from vidfed.federation.question import Item, Justification
+from vidfed.federation.ranges import Range
 from vidfed.federation.result_files import ANNOTATION, write_all
+from vidfed.formats.entries import FormatError
 from vidfed.index import Algorithm
+from vidfed.synthetic.pictures import picture
 from vidfed.wire.values import Purpose, RecordView
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
     from pathlib import Path
-
-    from vidfed.federation.question import Part
 
 JUSTIFICATION = Justification(Purpose.IDENTIFICATION, "law", "2026-17")
 QUESTION = {"case": "2026-17"}
+MEMBERS = ("fr", "nl")
 
 
-class Gateway:
-    """`nl` knows the codes in `known`; `fr` knows nothing and does as its outcomes say, the last one from then on."""
+class Nodes:
+    """`nl` knows the codes in `known`; `fr` knows nothing, and does to its chunks as told, the last thing from then on."""
 
-    def __init__(self, known: Iterable[bytes] = (), fr: Iterable[Outcome] = (Outcome.NO_MATCH,)) -> None:
+    def __init__(self, known: Iterable[bytes] = (), fr: Iterable[Outcome | None] = (Outcome.NO_MATCH,)) -> None:
+        """Begin; None in `fr` is a break of the gateway's connection."""
         self.known = set(known)
         self.fr = list(fr)
-        self.asked: list[str] = []
+        self.asked: dict[str, list[str]] = {member: [] for member in MEMBERS}
+        self.streams: list[tuple[str, ...]] = []
 
-    async def lookup(self, part: Part, _justification: Justification, **_: object) -> LookupResult:
-        self.asked += [item.label for item in part.items]
+    async def __call__(
+        self, parts: AsyncIterator[NumberedPart], ask: Sequence[str], on_node: Callable[[NumberedPart, NodeOutcome], None]
+    ) -> dict[str, NodeOutcome]:
+        self.streams.append(tuple(ask))
+        left: dict[str, NodeOutcome] = {}
+        async for part in parts:
+            for member in ask:
+                if member in left:
+                    continue
+                outcome = self._outcome_of(member)
+                if outcome is None:
+                    raise GatewayError("gone")
+                if outcome in {Outcome.TIMEOUT, Outcome.UNREACHABLE}:
+                    left[member] = NodeOutcome(member, outcome, "why")
+                    continue
+                self.asked[member] += [item.label for item in part.items]
+                on_node(part, NodeOutcome(member, outcome, hits=self._hits(part) if member == "nl" else ()))
+        return left
+
+    def _outcome_of(self, member: str) -> Outcome | None:
+        if member == "nl":
+            return Outcome.NO_MATCH
+        return self.fr.pop(0) if len(self.fr) > 1 else self.fr[0]
+
+    def _hits(self, part: NumberedPart) -> tuple[FoundHit, ...]:
         view = RecordView("ref", series="<b>Blue</b>", category="1", category_scale="VICS", category_region="UK", case_contact="=cmd()")
-        hits = tuple(
+        return tuple(
             FoundHit(number, "nl", view, (FoundMatch(Algorithm.MD5, 0),))
             for number, item in enumerate(part.items)
             if item.codes[Algorithm.MD5][0] in self.known
         )
-        outcome = self.fr.pop(0) if len(self.fr) > 1 else self.fr[0]
-        nodes = (NodeOutcome("nl", Outcome.MATCH if hits else Outcome.NO_MATCH, hits=hits), NodeOutcome("fr", outcome))
-        return LookupResult(part.items, nodes)
 
 
-def items(count: int) -> list[Item]:
-    return [Item(f"entry {number}", {Algorithm.MD5: (number.to_bytes(16, "big"),)}) for number in range(1, count + 1)]
+def code(number: int) -> bytes:
+    return number.to_bytes(16, "big")
 
 
-async def ask(gateway: Gateway, journal: Journal, given: Iterable[Item], waits: list[str] | None = None) -> BulkResult:
+def items(count: int) -> list[tuple[int, Item]]:
+    return [(number, Item(f"entry {number}", {Algorithm.MD5: (code(number),)})) for number in range(1, count + 1)]
+
+
+async def ask(nodes: Nodes, store: BulkStore, *, waits: list[str] | None = None, reading: Reading | None = None) -> BulkResult:
     told = waits if waits is not None else []
-    client: Any = gateway
-    return await ask_all(
-        client,
-        given,
-        {},
-        JUSTIFICATION,
-        journal,
-        ask=(),
-        deadline_s=1,
-        on_progress=lambda _done: None,
-        on_wait=told.append,
-        rate_wait_s=0,
-    )
+
+    async def sleep(_: float) -> None:
+        pass
+
+    lookup = BulkLookup(store, MEMBERS, {}, nodes, on_wait=told.append, sleep=sleep)
+    await lookup.run(reading or Reading(None))
+    return result_of(store, MEMBERS, lookup.said)
 
 
 async def test_every_item_is_known_or_unseen_when_all_nodes_answer(tmp_path: Path) -> None:
-    with Journal(tmp_path, QUESTION) as journal:
-        result = await ask(Gateway([(5).to_bytes(16, "big")]), journal, items(2500))
+    with BulkStore(tmp_path, QUESTION) as store:
+        store.add(items(2500))
+        result = await ask(Nodes([code(5)]), store)
     assert (result.asked, result.known, result.unseen, result.open, result.complete) == (2500, 1, 2499, 0, True)
 
 
+async def test_duplicates_are_asked_once_and_answered_each(tmp_path: Path) -> None:
+    nodes = Nodes([code(2)])
+    with BulkStore(tmp_path, QUESTION) as store:
+        store.add([*items(3), (7, Item("again", {Algorithm.MD5: (code(2),)}))])
+        result = await ask(nodes, store)
+        found = [(each.number, each.item.label, each.status) for each in store.entries(MEMBERS)]
+    assert nodes.asked["nl"] == ["entry 1", "entry 2", "entry 3"]
+    assert (result.asked, result.different, result.known) == (4, 3, 2)
+    assert found == [(1, "entry 1", "unseen"), (2, "entry 2", "known"), (3, "entry 3", "unseen"), (7, "again", "known")]
+
+
 async def test_an_item_that_a_node_did_not_answer_is_open_not_unseen(tmp_path: Path) -> None:
-    with Journal(tmp_path, QUESTION) as journal:
-        result = await ask(Gateway([(1).to_bytes(16, "big")], [Outcome.TIMEOUT]), journal, items(3))
+    with BulkStore(tmp_path, QUESTION) as store:
+        store.add(items(3))
+        result = await ask(Nodes([code(1)], [Outcome.TIMEOUT]), store)
     assert (result.known, result.unseen, result.open, result.partial, result.complete) == (1, 0, 2, 3, False)
+    assert result.nodes["fr"].detail == "timeout why"
+    assert result.nodes["fr"].missing == (Range(1, 3),)
+    assert result.nodes["nl"].hits == 1
 
 
-async def test_an_interrupted_lookup_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    def interrupted() -> Iterable[Item]:
-        yield from items(21_000)
-        raise KeyboardInterrupt
+async def test_a_part_searched_only_partly_is_open_and_its_hits_are_kept(tmp_path: Path) -> None:
+    with BulkStore(tmp_path, QUESTION) as store:
+        store.add(items(3))
+        result = await ask(Nodes(fr=[Outcome.PARTIAL]), store)
+    assert (result.open, result.complete) == (3, False)
 
-    with Journal(tmp_path, QUESTION) as journal, pytest.raises(KeyboardInterrupt):
-        await ask(Gateway(), journal, interrupted())
-    with (tmp_path / JOURNAL).open("a") as file:
-        file.write('{"key": "torn')  # as a crash leaves it
-    second = Gateway()
-    with Journal(tmp_path, QUESTION) as journal:
-        result = await ask(second, journal, items(21_000))
-    assert len(second.asked) == 1_000
+
+async def test_an_interrupted_lookup_goes_on_where_each_node_stopped(tmp_path: Path) -> None:
+    with BulkStore(tmp_path, QUESTION) as store:
+        store.add(items(21_000))
+        with pytest.raises(ZeroDivisionError):
+            await BulkLookup(store, MEMBERS, {}, _interrupted_after(Nodes(), 10)).run(Reading(None))
+    again = Nodes()
+    with BulkStore(tmp_path, QUESTION) as store:
+        result = await ask(again, store)
+    assert (len(again.asked["nl"]), len(again.asked["fr"])) == (11_000, 11_000)
     assert (result.unseen, result.complete) == (21_000, True)
 
 
-async def test_only_what_was_not_answered_is_asked_again(tmp_path: Path) -> None:
-    with Journal(tmp_path, QUESTION) as journal:
-        assert not (await ask(Gateway(fr=[Outcome.NO_MATCH, Outcome.UNREACHABLE]), journal, items(1500))).complete
-    again = Gateway()
-    with Journal(tmp_path, QUESTION) as journal:
-        assert (await ask(again, journal, items(1500))).complete
-    assert len(again.asked) == 500
+def _interrupted_after(nodes: Nodes, chunks: int) -> bulk.Asker:
+    async def asker(
+        parts: AsyncIterator[NumberedPart], ask: Sequence[str], on_node: Callable[[NumberedPart, NodeOutcome], None]
+    ) -> dict[str, NodeOutcome]:
+        async def some() -> AsyncIterator[NumberedPart]:
+            for _ in range(chunks):
+                yield await anext(parts)
+            raise ZeroDivisionError
+
+        return await nodes(some(), ask, on_node)
+
+    return asker
+
+
+async def test_a_node_that_dies_mid_stream_is_asked_only_for_what_it_did_not_answer(tmp_path: Path) -> None:
+    nodes = Nodes(fr=[Outcome.NO_MATCH, Outcome.NO_MATCH, Outcome.UNREACHABLE, Outcome.NO_MATCH])
+    with BulkStore(tmp_path, QUESTION) as store:
+        store.add(items(5000))
+        result = await ask(nodes, store)
+    assert nodes.streams == [("fr", "nl"), ("fr",)]
+    assert (len(nodes.asked["fr"]), len(nodes.asked["nl"])) == (5000, 5000)
+    assert result.complete
+
+
+async def test_a_node_that_brings_nothing_is_not_asked_for_ever(tmp_path: Path) -> None:
+    nodes = Nodes(fr=[Outcome.NO_MATCH, Outcome.UNREACHABLE])
+    with BulkStore(tmp_path, QUESTION) as store:
+        store.add(items(3000))
+        result = await ask(nodes, store)
+    assert nodes.streams == [("fr", "nl"), ("fr",)]
+    assert (result.nodes["fr"].answered, result.nodes["fr"].unanswered) == (1000, 2000)
+
+
+async def test_a_gateway_that_restarts_is_waited_for_and_nothing_is_asked_twice(tmp_path: Path) -> None:
+    waits: list[str] = []
+    nodes = Nodes(fr=[Outcome.NO_MATCH, None, None, None, Outcome.NO_MATCH])
+    with BulkStore(tmp_path, QUESTION) as store:
+        store.add(items(3000))
+        result = await ask(nodes, store, waits=waits)
+    assert result.complete
+    assert waits == ["gone; trying again in 1 s", "gone; trying again in 2 s"], "the first break came after progress"
+    assert len(nodes.asked["fr"]) == 3000
+
+
+async def test_a_gateway_that_stays_away_ends_the_lookup_and_keeps_what_was_answered(tmp_path: Path) -> None:
+    with BulkStore(tmp_path, QUESTION) as store:
+        store.add(items(3000))
+        with pytest.raises(GatewayError, match="gone"):
+            await ask(Nodes(fr=[Outcome.NO_MATCH, None]), store)
+        assert len(store.answered(["fr"])["fr"]) == 1000
+
+
+async def test_a_gateway_that_refuses_ends_the_lookup_at_once(tmp_path: Path) -> None:
+    async def refuse(
+        _parts: AsyncIterator[NumberedPart], _ask: Sequence[str], _on_node: Callable[[NumberedPart, NodeOutcome], None]
+    ) -> dict[str, NodeOutcome]:
+        raise GatewayRefusedError("no")
+
+    with BulkStore(tmp_path, QUESTION) as store:
+        store.add(items(3))
+        with pytest.raises(GatewayRefusedError):
+            await BulkLookup(store, MEMBERS, {}, refuse).run(Reading(None))
 
 
 async def test_a_rate_limit_is_waited_for(tmp_path: Path) -> None:
     waits: list[str] = []
-    with Journal(tmp_path, QUESTION) as journal:
-        result = await ask(Gateway(fr=[Outcome.RATE_LIMITED, Outcome.NO_MATCH]), journal, items(3), waits)
+    with BulkStore(tmp_path, QUESTION) as store:
+        store.add(items(1500))
+        result = await ask(Nodes(fr=[Outcome.RATE_LIMITED, Outcome.NO_MATCH]), store, waits=waits)
     assert result.complete
-    assert waits == ["fr: rate limit reached; asking again in 0 s"]
+    assert waits == ["fr: rate limit reached; going on in 61 s"]
 
 
-async def test_a_folder_of_another_question_is_not_mixed_with_this_one(tmp_path: Path) -> None:
-    with Journal(tmp_path, QUESTION):
-        pass
+async def test_a_rate_limit_that_never_ends_is_given_up(tmp_path: Path) -> None:
+    waits: list[str] = []
+    with BulkStore(tmp_path, QUESTION) as store:
+        store.add(items(10))
+        result = await ask(Nodes(fr=[Outcome.RATE_LIMITED]), store, waits=waits)
+    assert not result.complete
+    assert len(waits) == bulk.RATE_TRIES
+
+
+async def test_items_are_asked_while_others_are_still_read(tmp_path: Path) -> None:
+    first_asked = threading.Event()
+    nodes = Nodes()
+
+    with BulkStore(tmp_path, QUESTION) as store:
+
+        def read(_stop: threading.Event, more: Callable[[], None]) -> None:
+            store.add(items(1500))
+            more()
+            assert first_asked.wait(20), "nothing is asked before everything is read"
+            store.add(items(2500))
+            more()
+
+        lookup = BulkLookup(store, MEMBERS, {}, nodes, on_progress=first_asked.set)
+        await lookup.run(Reading(read))
+        result = result_of(store, MEMBERS, lookup.said)
+    assert (result.asked, result.complete) == (2500, True)
+
+
+async def test_what_goes_wrong_while_reading_is_not_swallowed(tmp_path: Path) -> None:
+    def read(_stop: threading.Event, _more: Callable[[], None]) -> None:
+        raise FormatError("broken")
+
+    with BulkStore(tmp_path, QUESTION) as store, pytest.raises(FormatError):
+        await ask(Nodes(), store, reading=Reading(read))
+
+
+async def test_pictures_are_hashed_once_and_again_only_if_they_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [tmp_path / f"{seed}.png" for seed in range(3)]
+    for seed, path in enumerate(paths):
+        picture(seed).save(path)
+    text = tmp_path / "text.txt"
+    text.write_text("no picture")
+    nodes = Nodes()
+    with BulkStore(tmp_path / "out", QUESTION) as store:
+        result = await ask(nodes, store, reading=picture_reader(store, [*paths, text], any_quality=False))
+        assert list(store.failures()) == [str(text)]
+    assert (result.asked, result.complete) == (3, True)
+    picture(9).save(paths[1])
+    taken: list[str] = []
+    add_file = BulkStore.add_file
+
+    def counted(store: BulkStore, path: str, size_bytes: int, changed_ns: int, outcome: Item | str) -> None:
+        taken.append(path)
+        add_file(store, path, size_bytes, changed_ns, outcome)
+
+    monkeypatch.setattr(BulkStore, "add_file", counted)
+    with BulkStore(tmp_path / "out", QUESTION) as store:
+        result = await ask(nodes, store, reading=picture_reader(store, [*paths, text], any_quality=False))
+        labels = [each.item.label for each in store.entries(MEMBERS)]
+    assert len(nodes.asked["nl"]) == 4
+    assert taken == [str(paths[1]), str(text)], "the changed picture, and the file that is none"
+    assert sorted(labels) == [str(path) for path in paths]
+
+
+def test_a_folder_of_another_question_is_not_mixed_with_this_one(tmp_path: Path) -> None:
+    with BulkStore(tmp_path, QUESTION) as store:
+        store.add(items(3))
+        store.keep("nl", [1, 2, 3], (), whole=True)
     with pytest.raises(QuestionError, match="the results of another question"):
-        Journal(tmp_path, {"case": "other"})
+        BulkStore(tmp_path, {"case": "other"})
 
 
-async def test_the_journal_holds_no_hash_and_only_its_owner_reads_it(tmp_path: Path) -> None:
-    with Journal(tmp_path, QUESTION) as journal:
-        await ask(Gateway(), journal, items(3))
-    assert (2).to_bytes(16, "big").hex() not in (tmp_path / JOURNAL).read_text()
-    assert (tmp_path / JOURNAL).stat().st_mode & 0o777 == 0o600
+def test_a_folder_in_which_nothing_was_answered_yet_takes_another_question(tmp_path: Path) -> None:
+    with BulkStore(tmp_path, QUESTION) as store:
+        store.add(items(3))
+    with BulkStore(tmp_path, {"case": "other"}) as store:
+        assert store.count == 0
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(b"garbage" * 1000)
+    with pytest.raises(QuestionError, match=r"lookup\.db"):
+        BulkStore(tmp_path, QUESTION)
+
+
+def test_only_its_owner_reads_the_store(tmp_path: Path) -> None:
+    with BulkStore(tmp_path / "out", QUESTION) as store:
+        store.add(items(3))
+        assert {path.stat().st_mode & 0o777 for path in (tmp_path / "out").iterdir()} == {0o600}
+
+
+def test_what_a_node_says_again_about_an_item_replaces_what_it_said(tmp_path: Path) -> None:
+    with BulkStore(tmp_path, QUESTION) as store:
+        store.add(items(2))
+        store.keep("nl", [1, 2], [(1, {"reference": "old"})], whole=False)
+        store.keep("nl", [1, 2], [(1, {"reference": "new"})], whole=True)
+        assert [each.hits for each in store.entries(["nl"])] == [[{"reference": "new"}], []]
 
 
 async def test_the_files_say_what_was_answered_and_keep_what_the_source_said(tmp_path: Path) -> None:
     source = tmp_path / "case.json"
-    media = [{"MD5": number.to_bytes(16, "big").hex(), "Comments": f"c{number}"} for number in (1, 2)] + [{"MD5": "broken"}]
+    media = [{"MD5": code(number).hex(), "Comments": f"c{number}"} for number in (1, 2)] + [{"MD5": "broken"}]
     source.write_text(json.dumps({"@odata.context": "http://x/2.0.xml/US/$metadata#Cases", "value": [{"CaseID": "1", "Media": media}]}))
-
-    def given() -> Iterable[tuple[int, Item]]:
-        return items_of_file(source, algorithm=None, on_skip=lambda _number, _why: None)
-
-    with Journal(tmp_path / "out", QUESTION) as journal:
-        result = await ask(Gateway([(1).to_bytes(16, "big")]), journal, (item for _, item in given()))
-        write_all(tmp_path / "out", given, journal, result, JUSTIFICATION, source=source, now_ms=0)
+    skipped: list[int] = []
+    with BulkStore(tmp_path / "out", QUESTION) as store:
+        read_file(store, source, algorithm=None, on_skip=lambda number, _why: skipped.append(number), on_read=lambda _bytes, _count: None)
+        result = await ask(Nodes([code(1)]), store)
+        write_all(tmp_path / "out", store, MEMBERS, result, JUSTIFICATION, source=source, now_ms=0)
+    assert skipped == [3]
     (case,) = json.loads((tmp_path / "out/annotated.vics.json").read_text())["value"]
     annotated = case["Media"]
     assert case["CaseID"] == "1"
     assert [each.get("Comments") for each in annotated] == ["c1", "c2", None]
     assert [each.get(ANNOTATION, {}).get("Status") for each in annotated] == ["known", "unseen", None]
     with (tmp_path / "out/unseen.csv").open() as file:
-        assert [row["md5"] for row in csv.DictReader(file)] == [(2).to_bytes(16, "big").hex()]
+        assert [row["md5"] for row in csv.DictReader(file)] == [code(2).hex()]
     document = json.loads((tmp_path / "out/result.json").read_text())
     assert (document["complete"], document["known"], len(document["items"])) == (True, 1, 2)
     with (tmp_path / "out/result.csv").open() as file:

@@ -1,62 +1,100 @@
-"""Looking up everything in a file or folder: in parts, resumable, every answer kept as soon as it has come.
+"""Looking up everything in a file or folder: through streams, in constant memory, going on where it was after whatever interruption.
 
-What was asked and answered is kept in a journal in the result folder. Run again with the same folder, items that every node has answered
-are not asked again; those that some node did not answer are.
+What is read goes into the store of the result folder and is asked from there, at the same time: pictures are asked about while others are
+still hashed. Each round asks every member for exactly what it has not answered; a round ends by itself after STREAM_S, or when the
+connection breaks. A member that brought nothing in a round is left alone from then on, and said to be missing.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
-import os
-import secrets
+import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol
 
-from vidfed.federation.errors import QuestionError
-from vidfed.federation.outcome import Outcome
-from vidfed.federation.question import Item, split
+from vidfed.federation.errors import GatewayError
+from vidfed.federation.items import item_of_picture
+from vidfed.federation.outcome import NodeOutcome, Outcome
+from vidfed.federation.question import Item, Part, split
+from vidfed.federation.ranges import Range, plan
 from vidfed.federation.result_json import hit_fields
 from vidfed.formats.entries import Entry
 from vidfed.formats.recognise import open_hash_file
 from vidfed.index import Algorithm
+from vidfed.wire.values import MAX_CODES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from vidfed.federation.client import FederationClient
-    from vidfed.federation.outcome import LookupResult
-    from vidfed.federation.question import Justification, Part
+    from vidfed.federation.bulk_store import BulkStore
 
-JOURNAL = "journal.jsonl"
+STREAM_S = 240.0  # a stream ends by itself before connections reach the age at which servers close them
 RATE_WAIT_S = 61.0  # a node counts by the minute
-_RATE_TRIES = 5
-_GATHER = 20_000  # items read ahead: enough to fill many lookups, little memory
+RATE_TRIES = 5
+PAUSES_S = (1.0, 2.0, 5.0, 10.0, 30.0)  # between attempts to reach a gateway that is gone; one that restarts is back within these
+_TOGETHER = 4  # streams at the same time, each to members that lack the same
+_READ = 500  # entries taken into the store at a time
+_FAR = 2**62  # the end, as long as nobody knows it
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class NumberedPart(Part):
+    """A part whose items have these numbers in the store."""
+
+    numbers: tuple[int, ...]
+
+
+class Asker(Protocol):
+    """Who asks: `FederationClient` with a justification."""
+
+    async def __call__(
+        self, parts: AsyncIterator[NumberedPart], ask: Sequence[str], on_node: Callable[[NumberedPart, NodeOutcome], None], /
+    ) -> Mapping[str, NodeOutcome]:
+        """Ask these members in one stream; return who left it, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodePart:
+    """One member's part in a bulk lookup.
+
+    Attributes:
+        answered, unanswered: items.
+        missing: where they are, as ranges of items.
+        hits: records it knows.
+        detail: why it did not answer, the last time.
+    """
+
+    answered: int
+    unanswered: int
+    missing: tuple[Range, ...]
+    hits: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class BulkResult:
     """What is known after a bulk lookup.
 
     Attributes:
-        asked: items in all.
-        known: items with at least one hit.
-        unseen: items that every node asked says, signed, it does not know.
-        open: items without a hit that some node did not answer; what those nodes hold is not known.
-        partial: items, with or without a hit, that some node did not answer.
-        skipped: entries that could not be asked about.
-        nodes: for each member asked in this run, in how many parts it answered and did not, and why it last did not.
+        asked: entries in all.
+        different: different ones among them; each was asked once.
+        known: entries with at least one hit.
+        unseen: entries that every node asked says, signed, it does not know.
+        open: entries without a hit that some node did not answer; what those nodes hold is not known.
+        partial: entries, with or without a hit, that some node did not answer.
+        skipped: what could not be asked about.
+        nodes: by member.
     """
 
-    asked: int = 0
-    known: int = 0
-    unseen: int = 0
-    open: int = 0
-    partial: int = 0
-    skipped: int = 0
-    nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    asked: int
+    different: int
+    known: int
+    unseen: int
+    open: int
+    partial: int
+    skipped: int
+    nodes: Mapping[str, NodePart]
 
     @property
     def complete(self) -> bool:
@@ -64,180 +102,283 @@ class BulkResult:
         return self.asked > 0 and self.partial == 0
 
 
-class Journal:
-    """The answers so far. One line an item, appended and on disk before the next part is asked."""
+def result_of(store: BulkStore, members: Sequence[str], said: Mapping[str, NodeOutcome], *, skipped: int = 0) -> BulkResult:
+    """Sum up what the store holds.
 
-    def __init__(self, folder: Path, question: Mapping[str, object]) -> None:
-        """Open the journal of a folder, or begin it.
+    Args:
+        store: the answers.
+        members: who was to answer.
+        said: why members did not.
+        skipped: what could not be asked about.
+    """
+    nodes = {}
+    for member, ranges in store.answered(members).items():
+        missing = tuple(ranges.missing(store.count))
+        outcome = said.get(member)
+        detail = f"{outcome.outcome.value} {outcome.detail}".strip() if outcome and missing else ""
+        nodes[member] = NodePart(len(ranges), sum(each.size for each in missing), missing, store.hit_count(member), detail)
+    asked = store.entry_count
+    known, still_open, partial = store.counts(members)
+    return BulkResult(asked, store.count, known, asked - known - still_open, still_open, partial, skipped, nodes)
+
+
+class Reading:
+    """The reading of the source into the store, in a thread, while others ask what is there already."""
+
+    def __init__(self, read: Callable[[threading.Event, Callable[[], None]], None] | None) -> None:
+        """Prepare.
 
         Args:
-            folder: for the results; made if absent.
-            question: what must be the same when it is resumed.
+            read: reads everything; is given an event that asks it to stop, and what to call when there is more in the store. None if
+                everything is there.
+        """
+        self._read = read
+        self._stop = threading.Event()
+        self._news = asyncio.Event()
+        self.done = read is None
+
+    async def run(self) -> None:
+        """Read to the end."""
+        if self._read is None:
+            return
+        loop = asyncio.get_running_loop()
+
+        def say() -> None:
+            loop.call_soon_threadsafe(self._news.set)
+
+        try:
+            await asyncio.to_thread(self._read, self._stop, say)
+        finally:
+            self._stop.set()
+            self.done = True
+            self._news.set()
+
+    async def more(self) -> None:
+        """Wait until there may be more, or the end."""
+        await self._news.wait()
+        if not self.done:
+            self._news.clear()
+
+
+@dataclass(slots=True)
+class BulkLookup:
+    """One run over a store.
+
+    Attributes:
+        store: what to ask and what was answered.
+        members: who is asked.
+        distances: maximum distance (inclusive) where it is not the algorithm's default.
+        ask: asks.
+        on_progress: called whenever something was answered.
+        on_wait: called with a text when something makes us wait.
+        sleep: waits so many seconds.
+        said: the last thing each member said instead of an answer.
+    """
+
+    store: BulkStore
+    members: Sequence[str]
+    distances: Mapping[Algorithm, int]
+    ask: Asker
+    on_progress: Callable[[], None] = lambda: None
+    on_wait: Callable[[str], None] = lambda _: None
+    sleep: Callable[[float], Any] = asyncio.sleep
+    said: dict[str, NodeOutcome] = field(default_factory=dict)
+    _limited: dict[str, int] = field(default_factory=dict)
+    _pause: bool = False
+
+    async def run(self, reading: Reading) -> None:
+        """Ask until everybody has answered everything, or brings nothing any more.
 
         Raises:
-            QuestionError: the folder holds the results of another question.
+            GatewayRefusedError: the gateway refuses.
+            GatewayError: it cannot be reached, however often it was tried. What was answered before is in the store.
         """
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._path = folder / JOURNAL
-        self.answers: dict[bytes, dict[str, Any] | None] = {}
-        self._salt = secrets.token_bytes(16)
-        stated = json.loads(json.dumps(question))
-        if self._path.exists():
-            self._load(stated)
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self._file = os.fdopen(descriptor, "a", encoding="utf-8")
-        if self._file.tell() == 0:
-            self._write({"question": stated, "salt": self._salt.hex()})
+        read = asyncio.create_task(reading.run())
+        try:
+            await self._rounds(reading)
+            await read
+        finally:
+            read.cancel()
+            await asyncio.gather(read, return_exceptions=True)
 
-    def __enter__(self) -> Self:
-        return self
+    async def _rounds(self, reading: Reading) -> None:
+        members, troubles = list(self.members), 0
+        while True:
+            work = plan(self.store.answered(members), self.store.count if reading.done else _FAR)
+            if not work:
+                return
+            before = self._progress(members)
+            trouble = await self._round(work, reading)
+            after = self._progress(members)
+            if trouble is not None:
+                troubles = 0 if after != before else troubles + 1
+                if troubles > len(PAUSES_S):
+                    raise trouble
+                if troubles:
+                    self.on_wait(f"{trouble}; trying again in {PAUSES_S[troubles - 1]:.0f} s")
+                    await self.sleep(PAUSES_S[troubles - 1])
+                continue
+            troubles = 0
+            asked = frozenset().union(*work)
+            members = [m for m in members if m not in asked or after[m] > before[m] or 0 < self._limited.get(m, 0) <= RATE_TRIES]
 
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+    async def _round(self, work: Mapping[frozenset[str], list[Range]], reading: Reading) -> GatewayError | None:
+        """Ask all of them for what they lack; return what was wrong with the gateway, if something was."""
+        await self._wait_for_rates()
+        room = asyncio.Semaphore(_TOGETHER)
 
-    def key(self, item: Item) -> bytes:
-        """Return by what an item is recognised; salted, so that the journal holds no digest of a hash."""
-        digest = hashlib.blake2b(key=self._salt, digest_size=12)
-        for algorithm, codes in sorted(item.codes.items(), key=lambda pair: pair[0].value):
-            digest.update(algorithm.value.encode() + b"".join(codes))
-        return digest.digest()
+        async def ask(names: frozenset[str], ranges: list[Range]) -> None:
+            async with room:
+                self.said |= await self.ask(self._parts(ranges, reading), sorted(names), self._keep)
 
-    def answered(self, key: bytes) -> bool:
-        """True if every node asked has answered about this item."""
-        answer = self.answers.get(key, {"open": True})
-        return answer is None or not answer["open"]
+        tasks = [asyncio.create_task(ask(names, ranges)) for names, ranges in work.items()]
+        try:
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            for task in tasks:
+                task.cancel()
+        errors = [error for error in ended if isinstance(error, BaseException)]
+        for error in errors:
+            if not isinstance(error, GatewayError):
+                raise error
+        return next((error for error in errors if isinstance(error, GatewayError)), None)
 
-    def keep(self, answers: Mapping[bytes, dict[str, Any]]) -> None:
-        """Write the answers of one part."""
-        for key, answer in answers.items():
-            self.answers[key] = answer if answer["hits"] or answer["open"] else None
-            self._file.write(json.dumps({"key": key.hex()} | answer, ensure_ascii=False) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+    def _progress(self, members: Iterable[str]) -> dict[str, int]:
+        return {member: len(ranges) for member, ranges in self.store.answered(members).items()}
 
-    def _write(self, line: object) -> None:
-        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        self._file.flush()
+    def _keep(self, part: NumberedPart, node: NodeOutcome) -> None:
+        hits = ((part.numbers[hit.item], hit_fields(hit) | {"item": part.numbers[hit.item]}) for hit in node.hits)
+        self.store.keep(node.member, part.numbers, hits, whole=node.outcome.answered)
+        if node.outcome.answered:
+            self._limited.pop(node.member, None)
+        else:
+            self.said[node.member] = node
+            if node.outcome is Outcome.RATE_LIMITED:  # counted once for all chunks that were under way together
+                tries = self._limited.setdefault(node.member, 0) + (not self._pause)
+                self._limited[node.member] = max(tries, 1)
+                self._pause = self._pause or tries <= RATE_TRIES
+        self.on_progress()
 
-    def _load(self, question: Mapping[str, object]) -> None:
-        content = self._path.read_text(encoding="utf-8")
-        whole, _, torn = content.rpartition("\n")
-        if torn:  # the last line of a run that was cut off
-            self._path.write_text(f"{whole}\n" if whole else "", encoding="utf-8")
-        lines = whole.splitlines()
-        if not lines:
-            return
-        head = json.loads(lines[0])
-        if head["question"] != question:
-            raise QuestionError(f"{self._path.parent}: holds the results of another question; name another --out")
-        self._salt = bytes.fromhex(head["salt"])
-        for line in lines[1:]:
-            answer = json.loads(line)
-            kept = {"hits": answer["hits"], "open": answer["open"]}
-            self.answers[bytes.fromhex(answer["key"])] = kept if kept["hits"] or kept["open"] else None
+    async def _parts(self, ranges: Sequence[Range], reading: Reading) -> AsyncIterator[NumberedPart]:
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + STREAM_S
+        items: list[Item] = []
+        numbers: list[int] = []
+        room = MAX_CODES
+        async for number, item in self._items(ranges, reading):
+            if item.code_count > room:
+                yield self._part(items, numbers)
+                items, numbers, room = [], [], MAX_CODES
+                await self._wait_for_rates()
+                if loop.time() > until_s:
+                    return
+            items.append(item)
+            numbers.append(number)
+            room -= item.code_count
+        if items:
+            yield self._part(items, numbers)
+
+    def _part(self, items: Sequence[Item], numbers: Sequence[int]) -> NumberedPart:
+        (part,) = split(items, self.distances)
+        return NumberedPart(part.items, part.columns, tuple(numbers))
+
+    async def _wait_for_rates(self) -> None:
+        if self._pause:
+            names = ", ".join(sorted(self._limited))
+            self.on_wait(f"{names}: rate limit reached; going on in {RATE_WAIT_S:.0f} s")
+            await self.sleep(RATE_WAIT_S)
+            self._pause = False
+
+    async def _items(self, ranges: Sequence[Range], reading: Reading) -> AsyncIterator[tuple[int, Item]]:
+        for first, last in ranges:
+            due = first
+            while due <= last:
+                ended = reading.done
+                end = min(last, self.store.count)
+                for numbered in self.store.items(due, end):
+                    yield numbered
+                due = max(due, end + 1)
+                if ended and due > end:
+                    break
+                if due <= last:
+                    await reading.more()
 
 
-def items_of_file(path: Path, *, algorithm: str | None, on_skip: Callable[[int, str], None]) -> Iterator[tuple[int, Item]]:
-    """Yield (number of the entry, item) for each entry of a file of hashes, in any format that a node imports.
+def read_file(
+    store: BulkStore, path: Path, *, algorithm: str | None, on_skip: Callable[[int, str], None], on_read: Callable[[int, int], None]
+) -> None:
+    """Take every entry of a file of hashes, in any format that a node imports, into the store.
+
+    Args:
+        store: gets them.
+        path: of the file.
+        algorithm: what a plain list holds, where the length does not tell.
+        on_skip: called with the number of an entry that cannot be asked about, and why.
+        on_read: called with the number of bytes and of entries read so far.
 
     Raises:
         FormatError: the file cannot be used as a whole.
     """
-    for entry in open_hash_file(path, algorithm=algorithm).entries():
+    file = open_hash_file(path, algorithm=algorithm)
+    batch: list[tuple[int, Item]] = []
+    for count, entry in enumerate(file.entries(), 1):
         if isinstance(entry, Entry) and not entry.retracts:
             codes = {Algorithm(name): (code,) for name, code in entry.codes.items()}
-            yield entry.number, Item(f"entry {entry.number}", codes)
+            batch.append((entry.number, Item(f"entry {entry.number}", codes)))
         elif not isinstance(entry, Entry):
             on_skip(entry.number, entry.reason)
+        if len(batch) >= _READ:
+            store.add(batch)
+            batch.clear()
+            on_read(file.source.read_bytes, count)
+    store.add(batch)
 
 
-async def ask_all(
-    client: FederationClient,
-    items: Iterable[Item],
-    distances: Mapping[Algorithm, int],
-    justification: Justification,
-    journal: Journal,
-    *,
-    ask: Sequence[str],
-    deadline_s: float,
-    on_progress: Callable[[int], None],
-    on_wait: Callable[[str], None],
-    rate_wait_s: float = RATE_WAIT_S,
-) -> BulkResult:
-    """Ask about every item that the journal has no whole answer for.
+def read_pictures(
+    store: BulkStore, paths: Sequence[Path], *, any_quality: bool, stop: threading.Event, on_read: Callable[[], None]
+) -> None:
+    """Hash pictures into the store, each with its eight PDQ orientations; those that did not change since they were taken are not hashed.
 
     Args:
-        client: of the investigator.
-        items: in any number.
-        distances: maximum distance (inclusive) where it is not the algorithm's default.
-        justification: why.
-        journal: gets the answers.
-        ask: members to ask; all if empty.
-        deadline_s: how long each part waits for the slowest node.
-        on_progress: called with the number of items done.
-        on_wait: called with a text when a node's rate limit makes us wait.
-        rate_wait_s: how long that is.
-
-    Raises:
-        GatewayError, GatewayRefusedError: what was answered before is in the journal.
+        store: gets them.
+        paths: files, as `find_pictures` lists them.
+        any_quality: also ask the perceptual hashes of pictures too plain for them.
+        stop: set when it is to end.
+        on_read: called after each.
     """
-    result = BulkResult()
-    keys: set[bytes] = set()
-    async for part in _parts(items, journal, distances, result, keys, on_progress):
-        for attempt in range(_RATE_TRIES):
-            found = await client.lookup(part, justification, ask=ask, deadline_s=deadline_s)
-            limited = [node.member for node in found.nodes if node.outcome is Outcome.RATE_LIMITED]
-            if not limited or attempt == _RATE_TRIES - 1:
-                break
-            on_wait(f"{', '.join(limited)}: rate limit reached; asking again in {rate_wait_s:.0f} s")
-            await asyncio.sleep(rate_wait_s)
-        _keep(found, journal, result)
-        on_progress(result.asked)
-    for key in keys:
-        answer = journal.answers.get(key)
-        result.known += bool(answer and answer["hits"])
-        result.open += bool(answer and not answer["hits"])
-        result.partial += bool(answer and answer["open"])
-        result.unseen += answer is None
-    return result
+    # A bare hash needs no imaging libraries.
+    from vidfed.index.hashing import PictureHashes, hash_pictures  # noqa: PLC0415
+
+    stamps: dict[Path, tuple[int, int]] = {}
+
+    def wanted() -> Iterator[Path]:
+        for path in paths:
+            if stop.is_set():
+                return
+            stamps[path] = _stamp(path)
+            if store.has_file(str(path), *stamps[path]):
+                del stamps[path]
+            else:
+                yield path
+
+    for result in hash_pictures(wanted(), orientations=True):
+        outcome = item_of_picture(result, any_quality=any_quality) if isinstance(result, PictureHashes) else result.reason
+        store.add_file(str(result.path), *stamps.pop(result.path), outcome)
+        on_read()
 
 
-async def _parts(
-    items: Iterable[Item],
-    journal: Journal,
-    distances: Mapping[Algorithm, int],
-    result: BulkResult,
-    keys: set[bytes],
-    on_progress: Callable[[int], None],
-) -> AsyncIterator[Part]:
-    pending: list[Item] = []
-    for item in items:
-        result.asked += 1
-        key = journal.key(item)
-        if key in keys:
-            continue
-        keys.add(key)
-        if journal.answered(key):
-            if not result.asked % 1000:
-                on_progress(result.asked)
-            continue
-        pending.append(item)
-        if len(pending) >= _GATHER:
-            for part in split(pending, distances):
-                yield part
-            pending.clear()
-    for part in split(pending, distances):
-        yield part
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return -1, 0  # hashing will say why
+    return status.st_size, status.st_mtime_ns
 
 
-def _keep(found: LookupResult, journal: Journal, result: BulkResult) -> None:
-    still_open = sorted(node.member for node in found.nodes if not node.outcome.answered)
-    answers: dict[bytes, dict[str, Any]] = {journal.key(item): {"hits": [], "open": still_open} for item in found.items}
-    for hit in found.hits:
-        answers[journal.key(found.items[hit.item])]["hits"].append(hit_fields(hit))
-    journal.keep(answers)
-    for node in found.nodes:
-        counts = result.nodes.setdefault(node.member, {"answered": 0, "unanswered": 0, "detail": ""})
-        counts["answered" if node.outcome.answered else "unanswered"] += 1
-        if not node.outcome.answered:
-            counts["detail"] = f"{node.outcome.value} {node.detail}".strip()
+def picture_reader(store: BulkStore, paths: Sequence[Path], *, any_quality: bool) -> Reading:
+    """Return the reading of pictures into the store."""
+
+    def read(stop: threading.Event, on_read: Callable[[], None]) -> None:
+        read_pictures(store, paths, any_quality=any_quality, stop=stop, on_read=on_read)
+
+    return Reading(read)

@@ -1,147 +1,155 @@
-"""`vidfed lookup --vics|--csv FILE --out FOLDER`, and `--out` for pictures. Thin: call, print."""
+"""`vidfed lookup --vics|--csv FILE --out FOLDER`, and `--out` for pictures and hashes. Thin: read, ask, write, print."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
-from vidfed.cli.terminal import note, print_json, progress
-from vidfed.federation.bulk import BulkResult, Journal, ask_all, items_of_file
+from vidfed.cli.terminal import file_progress, note, print_json, progress
+from vidfed.federation.bulk import BulkLookup, NumberedPart, Reading, picture_reader, read_file, result_of
+from vidfed.federation.bulk_store import BulkStore
 from vidfed.federation.client import FederationClient
 from vidfed.federation.result_files import write_all
 from vidfed.security.clock import system_clock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from vidfed.federation.bulk import BulkResult
+    from vidfed.federation.outcome import NodeOutcome
     from vidfed.federation.question import Item, Justification
     from vidfed.index import Algorithm
     from vidfed.security.kit import Kit
 
 _INCOMPLETE = 3
-_SHOWN = 20
+_SHOWN = 20  # of things that could not be asked
+_BARS = 12  # members with a progress bar of their own; of more, those that are furthest behind
+_RANGES = 3  # stretches of missing items named for a member
 
 
-def lookup_file(
-    kit: Kit,
-    path: Path,
-    out: Path,
-    distances: Mapping[Algorithm, int],
-    justification: Justification,
-    *,
-    algorithm: str | None,
-    ask: Sequence[str],
-    deadline_s: float,
-    as_json: bool,
-) -> int:
-    """Look up every item of a file of hashes and return the exit status."""
-    skipped: list[str] = []
-    # One walk that asks nothing: a broken file is refused before anybody is asked, and the progress has an end.
-    total = sum(1 for _ in items_of_file(path, algorithm=algorithm, on_skip=lambda number, why: skipped.append(f"entry {number}: {why}")))
+@dataclass(frozen=True, slots=True)
+class Bulk:
+    """How to ask in bulk: what the command line said."""
+
+    kit: Kit
+    out: Path
+    distances: Mapping[Algorithm, int]
+    justification: Justification
+    ask: Sequence[str]
+    as_json: bool
+
+    def file(self, path: Path, algorithm: str | None) -> int:
+        """Look up every entry of a file of hashes and return the exit status."""
+        skipped: list[str] = []
+        status = path.stat()
+        with BulkStore(self.out, self._question(source=[path.name, status.st_size, status.st_mtime_ns])) as store:
+            # Read whole before anybody is asked: a broken file is refused, and the progress has an end.
+            with file_progress("reading") as bar:
+                read_file(
+                    store,
+                    path,
+                    algorithm=algorithm,
+                    on_skip=lambda number, why: skipped.append(f"entry {number}: {why}"),
+                    on_read=lambda done, entries: bar(done, status.st_size, entries),
+                )
+            _tell_skipped(skipped)
+            return self._run(store, Reading(None), skipped=len(skipped), source=path)
+
+    def pictures(self, paths: Sequence[Path], hashes: Sequence[Item], *, any_quality: bool) -> int:
+        """Look up pictures while they are hashed, and bare hashes, and return the exit status."""
+        with BulkStore(self.out, self._question(hashes=[item.label for item in hashes])) as store:
+            store.add(enumerate(hashes, 1))
+            reading = Reading(None)
+            if paths:
+                from vidfed.index.hashing import find_pictures
+
+                reading = picture_reader(store, list(find_pictures(paths)), any_quality=any_quality)
+            status = self._run(store, reading, skipped=None, source=None)
+            return status or (1 if store.failures() else 0)
+
+    def _question(self, *, source: Sequence[object] = (), hashes: Sequence[str] = ()) -> dict[str, object]:
+        return {
+            "source": list(source),
+            "hashes": list(hashes),
+            "case": self.justification.case_reference,
+            "purpose": self.justification.purpose.code,
+            "ask": sorted(self.ask),
+            "distances": {algorithm.value: distance for algorithm, distance in self.distances.items()},
+        }
+
+    def _run(self, store: BulkStore, reading: Reading, *, skipped: int | None, source: Path | None) -> int:
+        try:
+            members, said = asyncio.run(self._ask(store, reading))
+        except KeyboardInterrupt:
+            raise click.ClickException(f"interrupted; run it again with --out {self.out} to go on") from None
+        if skipped is None:
+            skipped = len(failures := store.failures())
+            _tell_skipped([f"{path}: {reason}" for path, reason in failures.items()])
+        result = result_of(store, members, said, skipped=skipped)
+        paths = write_all(self.out, store, members, result, self.justification, source=source, now_ms=system_clock())
+        if self.as_json:
+            print_json({"schema": "vidfed.bulk-summary/1", "complete": result.complete, "files": [str(p) for p in paths]})
+        _print(result, paths, to_stderr=self.as_json)
+        return 0 if result.complete else _INCOMPLETE
+
+    async def _ask(self, store: BulkStore, reading: Reading) -> tuple[list[str], Mapping[str, NodeOutcome]]:
+        async with FederationClient(self.kit) as client:
+            directory = await client.refresh_directory()
+            members = [directory.member(member).id for member in dict.fromkeys(self.ask)] or list(directory.full_members())
+
+            async def ask(
+                parts: AsyncIterator[NumberedPart], ask: Sequence[str], on_node: Callable[[NumberedPart, NodeOutcome], None]
+            ) -> Mapping[str, NodeOutcome]:
+                return await client.lookup_stream(parts, self.justification, ask=ask, on_node=on_node)
+
+            if store.answered(members) and any(before := [len(ranges) for ranges in store.answered(members).values()]):
+                note(f"going on: {min(before)} to {max(before)} of {store.count} items were answered before, by member")
+            with _bars(store, members) as update:
+                lookup = BulkLookup(store, members, self.distances, ask, on_progress=update, on_wait=note)
+                await lookup.run(reading)
+        return members, lookup.said
+
+
+@contextmanager
+def _bars(store: BulkStore, members: Sequence[str]) -> Iterator[Callable[[], None]]:
+    """Show how far each member is, and all together; give what to call when that may have changed."""
+    with progress() as bar:
+        whole = bar.add_task("all members", total=None)
+        rows = [bar.add_task("", total=None, visible=False) for _ in members[:_BARS]]
+
+        def update() -> None:
+            done = {member: len(ranges) for member, ranges in store.answered(members).items()}
+            bar.update(whole, completed=sum(done.values()), total=store.count * len(members))
+            behind = sorted(members, key=lambda member: done[member])[:_BARS] if len(members) > _BARS else members
+            for row, member in zip(rows, behind, strict=False):
+                bar.update(row, description=member, completed=done[member], total=store.count, visible=True)
+
+        update()
+        yield update
+
+
+def _tell_skipped(skipped: Sequence[str]) -> None:
     for text in skipped[:_SHOWN]:
         note(f"not asked: {text}")
     if len(skipped) > _SHOWN:
-        note(f"... and {len(skipped) - _SHOWN} more entries that cannot be asked about")
-
-    def items() -> Iterable[tuple[int, Item]]:
-        return items_of_file(path, algorithm=algorithm, on_skip=lambda _number, _why: None)
-
-    return _run(kit, items, total, out, distances, justification, ask, deadline_s, source=path, skipped=len(skipped), as_json=as_json)
-
-
-def lookup_items(
-    kit: Kit,
-    given: Sequence[Item],
-    out: Path,
-    distances: Mapping[Algorithm, int],
-    justification: Justification,
-    *,
-    ask: Sequence[str],
-    deadline_s: float,
-    as_json: bool,
-) -> int:
-    """Look up items at hand, writing the results as files, and return the exit status."""
-
-    def items() -> Iterable[tuple[int, Item]]:
-        return enumerate(given, 1)
-
-    return _run(kit, items, len(given), out, distances, justification, ask, deadline_s, source=None, skipped=0, as_json=as_json)
-
-
-def _run(
-    kit: Kit,
-    items: Callable[[], Iterable[tuple[int, Item]]],
-    total: int,
-    out: Path,
-    distances: Mapping[Algorithm, int],
-    justification: Justification,
-    ask: Sequence[str],
-    deadline_s: float,
-    *,
-    source: Path | None,
-    skipped: int,
-    as_json: bool,
-) -> int:
-    question = {
-        "source": source.name if source else "",
-        "case": justification.case_reference,
-        "purpose": justification.purpose.code,
-        "ask": sorted(ask),
-        "distances": {algorithm.value: distance for algorithm, distance in distances.items()},
-    }
-    with Journal(out, question) as journal:
-        before = len(journal.answers)
-        if before:
-            note(f"going on: {before} items were answered before")
-        try:
-            result = asyncio.run(_ask(kit, items, total, distances, justification, journal, ask, deadline_s))
-        except KeyboardInterrupt:
-            raise click.ClickException(f"interrupted; run it again with --out {out} to go on") from None
-        result.skipped = skipped
-        paths = write_all(out, items, journal, result, justification, source=source, now_ms=system_clock())
-    if as_json:
-        print_json({"schema": "vidfed.bulk-summary/1", "complete": result.complete, "files": [str(p) for p in paths]})
-    _print(result, paths, to_stderr=as_json)
-    return 0 if result.complete else _INCOMPLETE
-
-
-async def _ask(
-    kit: Kit,
-    items: Callable[[], Iterable[tuple[int, Item]]],
-    total: int,
-    distances: Mapping[Algorithm, int],
-    justification: Justification,
-    journal: Journal,
-    ask: Sequence[str],
-    deadline_s: float,
-) -> BulkResult:
-    async with FederationClient(kit) as client:
-        await client.refresh_directory()
-        with progress() as bar:
-            task = bar.add_task("asking", total=total)
-            return await ask_all(
-                client,
-                (item for _, item in itertools.chain(items())),
-                distances,
-                justification,
-                journal,
-                ask=ask,
-                deadline_s=deadline_s,
-                on_progress=lambda done: bar.update(task, completed=done),
-                on_wait=note,
-            )
+        note(f"... and {len(skipped) - _SHOWN} more that cannot be asked about")
 
 
 def _print(result: BulkResult, paths: Sequence[Path], *, to_stderr: bool) -> None:
-    click.echo(f"{result.asked} items asked: {result.known} known, {result.unseen} unseen, {result.open} open", err=to_stderr)
+    doubles = f" ({result.different} different, each asked once)" if result.different < result.asked else ""
+    click.echo(f"{result.asked} items asked{doubles}: {result.known} known, {result.unseen} unseen, {result.open} open", err=to_stderr)
     for name, node in result.nodes.items():
-        if node["unanswered"]:
-            parts = node["answered"] + node["unanswered"]
-            click.echo(f"  {name}: {node['unanswered']} of {parts} parts not answered: {node['detail']}", err=to_stderr)
+        line = f"  {name}: {node.answered} answered, {node.hits} hits"
+        if node.unanswered:
+            shown = ", ".join(f"{each.first}-{each.last}" if each.size > 1 else str(each.first) for each in node.missing[:_RANGES])
+            more = ", ..." if len(node.missing) > _RANGES else ""
+            line += f"; {node.unanswered} NOT ANSWERED (items {shown}{more}): {node.detail}"
+        click.echo(line, err=to_stderr)
     if result.complete:
         click.echo("COMPLETE: every node answered about every item, every answer verified.", err=to_stderr)
     else:

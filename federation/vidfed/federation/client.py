@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from google.protobuf.message import DecodeError
 
+from vidfed.federation.client_stream import P, PartStream
 from vidfed.federation.errors import GatewayError, KeptError
 from vidfed.federation.judging import Said
 from vidfed.federation.kept import unseal
@@ -28,10 +29,10 @@ from vidfed.v1 import audit_pb2 as audit_pb
 from vidfed.v1 import services_pb2 as pb
 from vidfed.wire import envelope as wire_envelope
 from vidfed.wire.lookup import write_request
-from vidfed.wire.values import GATEWAY_GRACE_S, LOOKUP_METHOD, MESSAGE_ID_BYTES, REQUEST_TYPE, LookupRequest, RequestHeader
+from vidfed.wire.values import GATEWAY_GRACE_S, LOOKUP_METHOD, MESSAGE_ID_BYTES, REQUEST_TYPE, STREAM_METHOD, LookupRequest, RequestHeader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
     from vidfed.federation.links import Link
     from vidfed.federation.outcome import NodeOutcome
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from vidfed.security.trust.mirrors import Mirror
 
 DEFAULT_DEADLINE_S = 20.0
+CHUNK_LIFE_S = 60.0  # no node takes an older one anyway
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +262,34 @@ class FederationClient:
                     raise
         return replace(said.result(), collecting_until_ms=max(collecting, default=0))
 
+    async def lookup_stream(
+        self, parts: AsyncIterator[P], justification: Justification, *, ask: Sequence[str], on_node: Callable[[P, NodeOutcome], None]
+    ) -> dict[str, NodeOutcome]:
+        """Ask about any number of parts, one after the other, with few of them under way at a time.
+
+        Args:
+            parts: taken as they are needed.
+            justification: why.
+            ask: members to ask.
+            on_node: called with what each node said about each part, verified, as it comes.
+
+        Returns:
+            The members that left the stream before its end, and why; parts of which `on_node` was not told them were not answered.
+
+        Raises:
+            UnknownMemberError: `ask` names somebody who is no member.
+            GatewayError, GatewayRefusedError: the gateway fails or refuses; what `on_node` was told holds all the same.
+        """
+        directory = self._source.current()
+        audience = tuple(directory.member(member).id for member in dict.fromkeys(ask))
+
+        def compose(part: P) -> LookupRequest:
+            return self._request(part, justification, audience, directory, CHUNK_LIFE_S, STREAM_METHOD)
+
+        stream = PartStream(self._kit, directory, audience, self._clock, compose, on_node)
+        await stream.run(self.link, parts)
+        return stream.left
+
     async def fetch_proof(self, receipt: Receipt) -> Checked:
         """Ask the node for the proof that its log has the answer of a receipt, and check it.
 
@@ -279,7 +309,13 @@ class FederationClient:
         return check_proof(receipt, response, directory)
 
     def _request(
-        self, part: Part, justification: Justification, audience: tuple[str, ...], directory: Directory, deadline_s: float
+        self,
+        part: Part,
+        justification: Justification,
+        audience: tuple[str, ...],
+        directory: Directory,
+        deadline_s: float,
+        method: str = LOOKUP_METHOD,
     ) -> LookupRequest:
         now_ms = self._clock()
         header = RequestHeader(
@@ -289,7 +325,7 @@ class FederationClient:
             message_id=secrets.token_bytes(MESSAGE_ID_BYTES),
             issued_ms=now_ms,
             expires_ms=now_ms + int((deadline_s + GATEWAY_GRACE_S) * SECOND_MS),
-            method=LOOKUP_METHOD,
+            method=method,
             directory_version=directory.version,
             purpose=justification.purpose,
             legal_basis=justification.legal_basis,

@@ -18,6 +18,7 @@ from vidfed.federation.collecting import Collection
 from vidfed.federation.errors import BusyError, KeptError
 from vidfed.federation.fanout import Asking
 from vidfed.federation.kept import KEY_BYTES, seal
+from vidfed.federation.stream import Chunk, relay
 from vidfed.security.clock import SECOND_MS, system_clock
 from vidfed.security.credentials import verify_credential
 from vidfed.security.errors import PeerError, SecurityError
@@ -27,10 +28,10 @@ from vidfed.v1 import services_pb2 as pb
 from vidfed.wire import envelope as wire_envelope
 from vidfed.wire.errors import MalformedError, WireError
 from vidfed.wire.lookup import read_request
-from vidfed.wire.values import GATEWAY_GRACE_S, LOOKUP_METHOD, REQUEST_TYPE, Urgency
+from vidfed.wire.values import GATEWAY_GRACE_S, LOOKUP_METHOD, REQUEST_TYPE, STREAM_METHOD, Urgency
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 
     from vidfed.federation.bookkeeping import Bookkeeping
     from vidfed.federation.fanout import Nodes
@@ -134,6 +135,42 @@ class GatewayDesk:
                     task.add_done_callback(self._late.discard)
                 else:
                     await collection.end()
+
+    async def lookup_stream(self, calls: AsyncIterator[pb.LookupCall], leaf_pem: bytes) -> AsyncGenerator[pb.NodeReply, None]:
+        """Ask chunk by chunk; yield the nodes' replies as they come; see `stream`. Nothing of it is kept: whoever asks asks again.
+
+        Args:
+            calls: the chunks, as the investigator sends them.
+            leaf_pem: of the caller.
+
+        Raises:
+            SecurityError, WireError: a step refuses a chunk; the stream ends.
+            AuditError: the log cannot be written; no further reply is handed on.
+            BusyError: there are as many lookups as there may be.
+        """
+
+        async def take(chunk: Chunk, reply: pb.NodeReply) -> None:  # 7
+            await self._books.received(chunk.question, chunk.digest, reply)
+
+        with self._one_more(self._own_investigator(leaf_pem, self.source.current())):
+            async with contextlib.aclosing(relay(self._chunks(calls, leaf_pem), self.nodes, take)) as replies:
+                async for reply in replies:
+                    yield reply
+
+    async def _chunks(self, calls: AsyncIterator[pb.LookupCall], leaf_pem: bytes) -> AsyncIterator[Chunk]:
+        """Take each chunk through all steps: what was trusted when the stream began may not be any more."""
+        audience: tuple[str, ...] | None = None
+        async for call in calls:
+            directory = self.source.current()
+            peer = self._own_investigator(leaf_pem, directory)  # 1
+            envelope, question = await self._admit(call, peer, directory, STREAM_METHOD)  # 2 to 4, 6
+            if question.header.audience != (audience or question.header.audience):
+                raise PeerError("a chunk is to other members than those before it in its stream")
+            audience = question.header.audience
+            await self._books.asked(question, envelope.digest)  # 5
+            to_nodes = pb.LookupCall(credential=call.credential, request=wire_envelope.to_message(envelope))
+            urgent = question.header.urgency is Urgency.LIFE_AT_RISK
+            yield Chunk(question, envelope.digest, Asking(to_nodes, directory, self._section.deadline_s, urgent=urgent))
 
     async def proof(self, request: pb.GetMemberProofRequest, leaf_pem: bytes) -> audit_pb.GetProofResponse:
         """Fetch a node's proof for an investigator of this member, who checks it.
@@ -241,7 +278,9 @@ class GatewayDesk:
             if not self._running[peer.pseudonym]:
                 del self._running[peer.pseudonym]
 
-    async def _admit(self, call: pb.LookupCall, peer: Peer, directory: Directory) -> tuple[Envelope, LookupRequest]:
+    async def _admit(
+        self, call: pb.LookupCall, peer: Peer, directory: Directory, method: str = LOOKUP_METHOD
+    ) -> tuple[Envelope, LookupRequest]:
         """Steps 2 to 4, and 6: return the envelope with the member's signature added, and what is in it.
 
         Raises:
@@ -252,13 +291,15 @@ class GatewayDesk:
             if len(call.keep_for) not in {0, KEY_BYTES}:
                 raise MalformedError(f"keep_for of {len(call.keep_for)} bytes, expected {KEY_BYTES}")
             # Signatures take their time: not on the event loop, where every other lookup would wait for them.
-            question = await asyncio.to_thread(self._check, credential_envelope, request_envelope, peer, directory)
+            question = await asyncio.to_thread(self._check, credential_envelope, request_envelope, peer, directory, method)
         except (SecurityError, WireError) as error:
             await self._books.refused(peer.pseudonym, request_envelope.digest, type(error).__name__)
             raise
         return request_envelope.signed_by(self._home.signer), question  # 6
 
-    def _check(self, credential_envelope: Envelope, request_envelope: Envelope, peer: Peer, directory: Directory) -> LookupRequest:
+    def _check(
+        self, credential_envelope: Envelope, request_envelope: Envelope, peer: Peer, directory: Directory, method: str
+    ) -> LookupRequest:
         """Steps 2 to 4."""
         now_ms = self._clock()
         own = directory.member(self._home.member)
@@ -276,7 +317,7 @@ class GatewayDesk:
         header = question.header
         if (header.federation, header.issuer, header.pseudonym) != (directory.federation, own.id, credential.pseudonym):
             raise PeerError("the request names another federation, member or person")
-        if header.method != LOOKUP_METHOD:
+        if header.method != method:
             raise PeerError("the request was signed for another call")
         check_time_window(header.issued_ms, header.expires_ms, now_ms)
         return question

@@ -8,6 +8,7 @@ sent exactly once.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -88,6 +89,28 @@ class NodeState:
     last_failure: str
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A way to a node for a stream.
+
+    Attributes:
+        channel: connected.
+        end: to be called with what became of it: `good` as in `Breaker.report`; only the first call counts.
+        retire: makes the next stream or lookup connect anew.
+    """
+
+    channel: grpc.aio.Channel
+    end: Callable[[bool | None], None]
+    retire: Callable[[], None]
+
+
+@dataclass(slots=True)
+class NotOpenError(Exception):
+    """There is no way to a node; `reply` says why to the investigator."""
+
+    reply: pb.NodeReply
+
+
 @dataclass(slots=True)
 class _Node:
     """One member's gates and figures."""
@@ -124,10 +147,7 @@ class Nodes:
         node = self._node(member.id)
         ticket = node.breaker.admit(began_s, urgent=asking.urgent)
         if ticket is None:
-            wait_s = max(1.0, node.breaker.open_until_s - began_s)
-            return failure(
-                member.id, FailureKind.BREAKER_OPEN, f"not asked: it kept failing ({node.last_failure}); tried again in {wait_s:.0f} s"
-            )
+            return _left_alone(member, node, began_s)
         visit = _Visit(member.id, node, ticket)
         # At the deadline the node has failed this lookup, also if its answer still comes and is kept for later.
         patience = loop.call_at(began_s + asking.deadline_s, visit.end, self._slow(asking))
@@ -149,6 +169,30 @@ class Nodes:
         took_ms = 1000.0 * (loop.time() - began_s)
         node.usual_ms += (took_ms - node.usual_ms) * (_SMOOTHING if node.usual_ms else 1.0)
         return pb.NodeReply(member=member.id, answer=answer)
+
+    async def open(self, asking: Asking, member: Member) -> Opening:
+        """Pass the gates for a stream: breaker and connection. No slot: a stream bounds what is under way at the node itself.
+
+        Raises:
+            NotOpenError: the node is left alone, or not reached by the deadline.
+        """
+        now_s = asyncio.get_running_loop().time()
+        node = self._node(member.id)
+        ticket = node.breaker.admit(now_s, urgent=asking.urgent)
+        if ticket is None:
+            raise NotOpenError(_left_alone(member, node, now_s))
+        visit = _Visit(member.id, node, ticket)
+        try:
+            channel = await self._connect(asking, member, now_s + asking.deadline_s)
+        except _Failed as failed:
+            visit.end(good=failed.good)
+            node.unanswered += 1
+            node.last_failure = failed.kind.code
+            raise NotOpenError(failure(member.id, failed.kind, failed.detail)) from None
+        except BaseException:
+            visit.end(good=None)
+            raise
+        return Opening(channel, visit.end, functools.partial(self._connections.retire, member.id, channel))
 
     async def proof(self, request: audit_pb.GetProofRequest, member: Member, directory: Directory) -> audit_pb.GetProofResponse:
         """Fetch a proof from one member's node.
@@ -255,6 +299,12 @@ class _Visit:
             _log.warning("breaker of %s: %s, was %s", self._member, after.value, before.value)
         if self._epoch is not None:
             self._node.slots.give_back(self._epoch, good=good)
+
+
+def _left_alone(member: Member, node: _Node, now_s: float) -> pb.NodeReply:
+    wait_s = max(1.0, node.breaker.open_until_s - now_s)
+    detail = f"not asked: it kept failing ({node.last_failure}); tried again in {wait_s:.0f} s"
+    return failure(member.id, FailureKind.BREAKER_OPEN, detail)
 
 
 def failure(member: str, kind: FailureKind, detail: str) -> pb.NodeReply:

@@ -66,6 +66,14 @@ class GatewayServicer(rpc.GatewayServiceServicer):
                     await asyncio.gather(*told)
                     yield reply
 
+    async def LookupStream(  # noqa: N802 - the name in the .proto
+        self, request_iterator: AsyncIterator[pb.LookupCall], context: grpc.aio.ServicerContext[pb.LookupCall, pb.NodeReply]
+    ) -> AsyncIterator[pb.NodeReply]:
+        """Ask the nodes chunk by chunk."""
+        async with _refusals(context), contextlib.aclosing(self.desk.lookup_stream(request_iterator, _leaf(context))) as replies:
+            async for reply in replies:
+                yield reply
+
     async def ListLookups(  # noqa: N802 - the name in the .proto
         self, request: pb.ListLookupsRequest, context: grpc.aio.ServicerContext[pb.ListLookupsRequest, pb.ListLookupsResponse]
     ) -> pb.ListLookupsResponse:

@@ -36,16 +36,16 @@ def items_of_hashes(texts: Iterable[str]) -> list[Item]:
 def items_of_pictures(
     paths: Sequence[Path],
     *,
-    any_quality: bool,
     failures: dict[str, str],
-    on_progress: Callable[[int, int], None],
+    any_quality: bool = False,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> list[Item]:
     """Hash pictures, each with its eight PDQ orientations.
 
     Args:
         paths: files and folders.
-        any_quality: also ask the perceptual hashes of pictures too plain for them.
         failures: gets the files that cannot be hashed, with the reason.
+        any_quality: also ask the perceptual hashes of pictures too plain for them.
         on_progress: called with (files done, files in all).
     """
     if not paths:
@@ -57,7 +57,7 @@ def items_of_pictures(
     items = []
     for done, result in enumerate(hash_pictures(found, orientations=True), 1):
         if isinstance(result, PictureHashes):
-            items.append(_item(result, any_quality=any_quality))
+            items.append(item_of_picture(result, any_quality=any_quality))
         else:
             failures[str(result.path)] = result.reason
         on_progress(done, len(found))
@@ -84,7 +84,8 @@ def parse_distances(texts: Iterable[str]) -> dict[Algorithm, int]:
     return distances
 
 
-def _item(picture: PictureHashes, *, any_quality: bool) -> Item:
+def item_of_picture(picture: PictureHashes, *, any_quality: bool) -> Item:
+    """Return what is asked about a picture; only its digests if it is too plain for perceptual hashes, unless `any_quality`."""
     from vidfed.index.hashing import ORIENTATIONS, RELIABLE_PDQ_QUALITY, one_line  # noqa: PLC0415
 
     quality = picture.pdq_quality

@@ -33,6 +33,12 @@ _FAILURES = {
 }
 
 
+def judged_failure(reply: pb.NodeReply) -> NodeOutcome:
+    """Return what a gateway says of a node that it has no answer from."""
+    outcome = _FAILURES.get(reply.failure.kind, Outcome.PROTOCOL_ERROR)
+    return NodeOutcome(reply.member, outcome, reply.failure.detail if reply.failure.detail.isprintable() else "")
+
+
 class Said:
     """Collects replies. An async context manager: leaving it waits until the receipts of what was believed are on disk."""
 
@@ -98,9 +104,7 @@ class Said:
 
     def _judge(self, reply: pb.NodeReply) -> NodeOutcome:
         if reply.WhichOneof("reply") != "answer":
-            outcome = _FAILURES.get(reply.failure.kind, Outcome.PROTOCOL_ERROR)
-            detail = reply.failure.detail if reply.failure.detail.isprintable() else ""
-            return NodeOutcome(reply.member, outcome, detail)
+            return judged_failure(reply)
         try:
             envelope = wire_envelope.from_message(reply.answer)
             member = self._directory.member(reply.member)

@@ -17,7 +17,7 @@ from vidfed.wire.errors import WireError
 from vidfed.wire.trust import GrpcMirror
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 
     from vidfed.federation.desk import GatewayDesk
     from vidfed.federation.kept import Kept
@@ -40,6 +40,9 @@ class Link(Protocol):
 
     def lookup(self, call: pb.LookupCall, timeout_s: float, on_kept: Callable[[int], object]) -> AsyncIterator[pb.NodeReply]:
         """Ask; `on_kept` is called with the time until which late answers are collected, if they are."""
+
+    def stream(self, chunks: AsyncIterator[pb.LookupCall]) -> AsyncGenerator[pb.NodeReply, None]:
+        """Ask chunk by chunk; each is taken when there is room for it."""
 
     async def proof(self, request: pb.GetMemberProofRequest) -> audit_pb.GetProofResponse:
         """Fetch a node's proof. Raises NotInLogError."""
@@ -79,6 +82,16 @@ class GatewayLink:
                 on_kept(int(until_ms))
             async for reply in replies:
                 yield reply
+
+    async def stream(self, chunks: AsyncIterator[pb.LookupCall]) -> AsyncGenerator[pb.NodeReply, None]:
+        """Ask chunk by chunk; see `Link`."""
+        with self._failures():
+            call = self._gateway.LookupStream(chunks)
+            try:
+                async for reply in call:
+                    yield reply
+            finally:
+                call.cancel()
 
     async def proof(self, request: pb.GetMemberProofRequest) -> audit_pb.GetProofResponse:
         """Fetch a node's proof; see `Link`."""
@@ -164,6 +177,13 @@ class DirectLink:
         with _desk_failures():
             replies = self._desk.lookup(call, self._leaf_pem, timeout_s, on_kept)
             async with contextlib.aclosing(replies):
+                async for reply in replies:
+                    yield reply
+
+    async def stream(self, chunks: AsyncIterator[pb.LookupCall]) -> AsyncGenerator[pb.NodeReply, None]:
+        """Ask chunk by chunk; see `Link`."""
+        with _desk_failures():
+            async with contextlib.aclosing(self._desk.lookup_stream(chunks, self._leaf_pem)) as replies:
                 async for reply in replies:
                     yield reply
 

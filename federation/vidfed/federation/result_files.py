@@ -9,7 +9,7 @@ import json
 import os
 import tempfile
 from collections import deque
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -21,10 +21,11 @@ from vidfed.index import Algorithm
 from vidfed.security.clock import as_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from vidfed.federation.bulk import BulkResult, Journal
-    from vidfed.federation.question import Item, Justification
+    from vidfed.federation.bulk import BulkResult
+    from vidfed.federation.bulk_store import Answered, BulkStore
+    from vidfed.federation.question import Justification
 
 SCHEMA = "vidfed.bulk-lookup/1"
 ANNOTATION = "vidfedLookup"
@@ -48,21 +49,10 @@ _FORMULA = ("=", "+", "-", "@", "\t")
 _HTML_ROWS = 10_000  # a report longer than this is no report; the CSV has all
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """One item with what was answered about it."""
-
-    number: int
-    item: Item
-    status: str
-    hits: list[dict[str, Any]]
-    open: list[str]
-
-
 def write_all(
     folder: Path,
-    items: Callable[[], Iterable[tuple[int, Item]]],
-    journal: Journal,
+    store: BulkStore,
+    members: Sequence[str],
     result: BulkResult,
     justification: Justification,
     *,
@@ -73,8 +63,8 @@ def write_all(
 
     Args:
         folder: where to.
-        items: gives all items with their numbers, anew at each call: a million are not kept in memory.
-        journal: the answers.
+        store: what was asked and answered; a million entries are not kept in memory.
+        members: who was asked.
         result: the counts.
         justification: why it was asked.
         source: the file that was asked about; a VICS file's own fields go into the copy.
@@ -82,14 +72,9 @@ def write_all(
     """
 
     def answered() -> Iterator[Answered]:
-        for number, item in items():
-            answer = journal.answers.get(journal.key(item), None)
-            hits = answer["hits"] if answer else []
-            still_open = answer["open"] if answer else []
-            status = "known" if hits else "open" if still_open else "unseen"
-            yield Answered(number, item, status, hits, still_open)
+        return store.entries(members)
 
-    head = {"asked": as_text(now_ms), "purpose": justification.purpose.code, "legal_basis": justification.legal_basis}
+    head = {"asked_at": as_text(now_ms), "purpose": justification.purpose.code, "legal_basis": justification.legal_basis}
     head |= {"offence": justification.offence_type, "case": justification.case_reference, "source": source.name if source else ""}
     writers: dict[str, Callable[[IO[str]], None]] = {
         "annotated.vics.json": lambda file: _write_vics(file, answered(), source),
@@ -186,14 +171,14 @@ def _write_html(file: IO[str], answered: Iterator[Answered], result: BulkResult,
     if result.complete:
         file.write("<p>COMPLETE: every node asked gave a verified answer about every item.</p>\n")
     else:
-        names = ", ".join(name for name, node in result.nodes.items() if node["unanswered"])
+        names = ", ".join(name for name, node in result.nodes.items() if node.unanswered)
         warning = f"INCOMPLETE: not everything was answered by {html.escape(names)}. What they hold is not known."
         file.write(f'<p class="warn">{warning}</p>\n')
     counts = f"{result.asked} items: {result.known} known, {result.unseen} not known to any node, {result.open} open,"
     counts += f" {result.skipped} not asked."
     file.write(f"<p>{counts} &quot;Not known&quot; speaks of the nodes asked at that time, not of the world.</p>\n<h2>Nodes</h2>\n")
-    nodes = [(name, node["answered"], node["unanswered"], node["detail"]) for name, node in result.nodes.items()]
-    file.write(_table(("Member", "Parts answered", "Parts not answered", "Why not"), nodes))
+    nodes = [(name, node.answered, node.hits, node.unanswered, node.detail) for name, node in result.nodes.items()]
+    file.write(_table(("Member", "Different items answered", "Hits", "Not answered", "Why not"), nodes))
     columns = (
         "No",
         "Item",

@@ -2,6 +2,9 @@
 
 The store is the truth. A thread applies its changes to the indexes as they come; a search first makes sure the indexes equal
 the store, and says so when they do not, so that being behind is never mistaken for "no hit".
+
+Of several processes one keeps the indexes; the others map the same files and see what it has applied. An index that was emptied to be
+rebuilt is told by a file beside it that only grows, so that a search that ran meanwhile, in any process, is not believed.
 """
 
 from __future__ import annotations
@@ -25,12 +28,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vidfed.node.records import Record
-    from vidfed.node.store import Changes, RecordStore
+    from vidfed.node.store import Changes, Reading, RecordStore
     from vidfed.security.clock import Clock
     from vidfed.wire.values import HashColumn
 
 _BATCH = 50_000  # changes applied between two flushes while catching up: some 20 MB, a second
-_POLL_S = 1.0  # how soon an idle node notices changes by another process; a lookup notices at once
+_POLL_S = 0.25  # how soon an idle node notices changes by another process; a lookup in the keeping process notices at once
+_NEAR_POLL_S = 0.01  # how soon another process notices that the keeping one has applied what a lookup waits for
+_RENEWALS = "renewals"  # grows by a byte whenever an index is emptied
 _NO_RECORD = 0  # rows are numbered from 1
 _COUNTING_SHARE = 100  # counting all records may take one part of so many of the follower's time
 _log = logging.getLogger(__name__)
@@ -62,15 +67,22 @@ class Found:
 
 
 class Catalogue:
-    """Searches one member's records. Safe from several threads; one process at a time keeps the indexes."""
+    """Searches one member's records. Safe from several threads and processes; one process at a time keeps the indexes."""
 
-    def __init__(self, store: RecordStore, folder: Path, clock: Clock) -> None:
+    def __init__(self, store: RecordStore, folder: Path, clock: Clock, *, keeper: bool = True) -> None:
         """Open the indexes below `folder`; a damaged one is made anew from the store.
 
+        Args:
+            store: the records.
+            folder: of the indexes.
+            clock: gives the time of searches.
+            keeper: this process applies the store's changes to the indexes; without it, another one does.
+
         Raises:
-            HashError: another process keeps the indexes, or they cannot be written.
+            HashError: another process keeps the indexes already, they cannot be written, or (not the keeper) there are none yet.
             StoreError: the store cannot be read.
         """
+        self._keeper = keeper
         self._store = store
         self._folder = folder
         self._clock = clock
@@ -78,10 +90,9 @@ class Catalogue:
         self._follow_lock = threading.Lock()
         self._moved = threading.Condition()
         self._broken: str | None = None
-        self._damaged: set[Algorithm] = set()
-        self._renewals = 0
-        self._renew_strangers()
-        self._version = min(index.source_version for index in self._indexes.values())
+        if keeper:
+            self._renew_strangers()
+        self._version = self._indexed_version()
         self._target = self._version
         self._band = 0
         self.records = 0  # when they were last counted
@@ -150,17 +161,17 @@ class Catalogue:
             IndexBrokenError: the indexes cannot be used.
             StoreError: the store cannot be read.
         """
-        renewals = self._renewals
-        version, changed_ms = self._store.version()
-        self._wait_until(version, patience_s)
-        matches: dict[int, dict[int, list[Match]]] = {}
-        for column in columns:
-            for item, record_id, match in self._search_column(column):
-                matches.setdefault(item, {}).setdefault(record_id, []).append(match)
-        if self._renewals != renewals:
-            raise IndexBehindError("an index was renewed during the search")  # it may have been searched while it was empty
-        # Asked even for no record at all: what is withheld must not show by a question that took one reading more.
-        matched = self._store.records(sorted({record_id for found in matches.values() for record_id in found}) or [_NO_RECORD])
+        renewals = self._renewals()
+        with self._store.reading() as store:
+            version, changed_ms = store.version()
+            self._wait_until(version, patience_s)
+            matches: dict[int, dict[int, list[Match]]] = {}
+            for column in columns:
+                for item, record_id, match in self._search_column(column, store):
+                    matches.setdefault(item, {}).setdefault(record_id, []).append(match)
+            self._check_not_renewed(renewals, version)
+            # Asked even for no record at all: what is withheld must not show by a question that took one reading more.
+            matched = store.records(sorted({record_id for found in matches.values() for record_id in found}) or [_NO_RECORD])
         records = {record_id: record for record_id, record in matched.items() if visible(record)}
         hits, truncated = _rank(matches, records, told, max_hits_per_item)
         order = {record_id: position for position, record_id in enumerate(dict.fromkeys(record_id for _, record_id, _ in hits))}
@@ -173,12 +184,12 @@ class Catalogue:
             tuple(truncated),
         )
 
-    def _search_column(self, column: HashColumn) -> list[tuple[int, int, Match]]:
+    def _search_column(self, column: HashColumn, store: Reading) -> list[tuple[int, int, Match]]:
         algorithm = column.algorithm
         items = column.items.tolist()
         if algorithm.is_digest:
             codes = [code.tobytes() for code in column.codes]
-            found = self._store.find(algorithm, codes)
+            found = store.find(algorithm, codes)
             return [
                 (items[position], record_id, Match(algorithm, 0, position))
                 for position, code in enumerate(codes)
@@ -187,16 +198,27 @@ class Catalogue:
         try:
             result = self._indexes[algorithm].range_search(column.codes, column.max_distance)
         except IndexCorruptError as error:
-            self._damaged.add(algorithm)
+            self._mark(algorithm).touch()
             self._wake.set()
             raise IndexBrokenError(f"{algorithm.label}: {error}") from error
         except (HashError, OSError, RuntimeError) as error:
             raise IndexBrokenError(f"{algorithm.label}: {error}") from error
+        if not result.labels.size:
+            return []
         positions = np.repeat(np.arange(len(items)), np.diff(result.limits)).tolist()
         return [
             (items[position], label, Match(algorithm, distance, position))
             for position, label, distance in zip(positions, result.labels.tolist(), result.distances.tolist(), strict=True)
         ]
+
+    def _check_not_renewed(self, renewals: int, version: int) -> None:
+        """An index that was emptied, here or by the keeping process, may have been searched while it was empty."""
+        try:
+            held = version if self._keeper else self._indexed_version()
+        except HashError as error:
+            raise IndexBrokenError(str(error)) from error
+        if self._renewals() != renewals or held < version:
+            raise IndexBehindError("an index was renewed during the search")
 
     def _wait_until(self, version: int, patience_s: float) -> None:
         with self._moved:
@@ -217,14 +239,22 @@ class Catalogue:
             except (NodeError, HashError, OSError, RuntimeError, ValueError) as error:
                 _log.error("the search index cannot follow the record store: %s; lookups are refused until it can", error)
                 self._report(broken=str(error))
-            self._wake.wait(_POLL_S)
+            self._wake.wait(_POLL_S if self._keeper or self._version >= self._target else _NEAR_POLL_S)
             self._wake.clear()
 
     def _follow_once(self) -> bool:
         """Apply one batch of changes; return whether there may be more."""
         with self._follow_lock:
-            while self._damaged:
-                self._renew(self._damaged.pop(), "is damaged")
+            if not self._keeper:
+                with self._moved:
+                    self._version = self._indexed_version()
+                    self._broken = None
+                    self._moved.notify_all()
+                self._count()
+                return False
+            for algorithm in PERCEPTUAL:
+                if self._mark(algorithm).exists():
+                    self._renew(algorithm, "is damaged")
             self._renew_strangers()
             target, _ = self._store.version()
             changes = self._store.changes_after(self._version, limit=_BATCH)
@@ -264,12 +294,13 @@ class Catalogue:
 
     def _open(self, algorithm: Algorithm) -> HashIndex:
         path = self._folder / algorithm.value
+        if not self._keeper:
+            return HashIndex.open(path, algorithm, read_only=True)
         try:
             return HashIndex.open(path, algorithm)
         except IndexCorruptError as error:
             _log.warning("%s index is damaged (%s); rebuilding it from the record store", algorithm.label, error)
-            HashIndex.discard(path)
-            return HashIndex.open(path, algorithm)
+            return self._emptied(algorithm)
 
     def _renew_strangers(self) -> None:
         """Start anew with every index that followed another history than the store has: an old copy was put back, or another store."""
@@ -282,12 +313,31 @@ class Catalogue:
         """Throw away an index and start again from an empty one."""
         _log.warning("%s index %s; rebuilding it from the record store", algorithm.label, why)
         with self._moved:
-            self._renewals += 1
             self._version = self._target = 0  # until it is rebuilt, nothing can be said about what is not found
         with contextlib.suppress(HashError):
             self._indexes[algorithm].close()
+        self._indexes[algorithm] = self._emptied(algorithm)
+        self._mark(algorithm).unlink(missing_ok=True)
+
+    def _emptied(self, algorithm: Algorithm) -> HashIndex:
+        with (self._folder / _RENEWALS).open("ab") as file:  # before it is empty: who searched it meanwhile must see this
+            file.write(b".")
         HashIndex.discard(self._folder / algorithm.value)
-        self._indexes[algorithm] = HashIndex.open(self._folder / algorithm.value, algorithm)
+        return HashIndex.open(self._folder / algorithm.value, algorithm)
+
+    def _renewals(self) -> int:
+        """Return how often an index was emptied, by whichever process."""
+        try:
+            return (self._folder / _RENEWALS).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def _mark(self, algorithm: Algorithm) -> Path:
+        """Return the file by which any process tells the keeping one that it found an index damaged."""
+        return self._folder / f"{algorithm.value}.damaged"
+
+    def _indexed_version(self) -> int:
+        return min(index.source_version for index in self._indexes.values())
 
 
 def _apply(index: HashIndex, algorithm: Algorithm, changes: Changes) -> None:

@@ -133,25 +133,51 @@ def ingest(pictures: tuple[Path, ...], home: Path, as_json: bool, **options: str
 
 @node.command(cls=COMMAND)
 @HOME
-def serve(home: Path) -> None:
-    """Answer the other members' lookups until SIGTERM or Ctrl-C."""
-    import asyncio
+@click.option("--worker", type=click.IntRange(min=0), hidden=True, help="Be this worker of a node that runs in several processes.")
+@click.option("--listen", hidden=True, help="Where that node listens.")
+def serve(home: Path, worker: int | None, listen: str | None) -> None:
+    """Answer the other members' lookups until SIGTERM or Ctrl-C.
 
+    With [node] workers above 1 this process starts that many others and keeps them running.
+    """
+    import asyncio
+    import os
+
+    from vidfed.node.config import NodeSection
     from vidfed.security.home import MemberHome
     from vidfed.security.logs import start_logging
     from vidfed.wire.counting import counting_in
 
     member_home = MemberHome(home)
     start_logging(member_home, "node")
-    with counting_in(member_home.state_file("metrics"), "node"):
-        from vidfed.node.config import NodeSection
-        from vidfed.node.metrics import NodeCollector
+    section = member_home.section("node", NodeSection)
+    count = section.workers or os.cpu_count() or 1
+
+    def say(address: str) -> None:
+        click.echo(f"node {member_home.member} answers on {address}")
+
+    if worker is not None:
+        from vidfed.node.server import Share
         from vidfed.node.server import serve as serve_node
+        from vidfed.node.workers import stop_with_parent
+
+        stop_with_parent()
+        asyncio.run(serve_node(member_home, say, Share(worker, listen or section.listen)))
+        return
+    with counting_in(member_home.state_file("metrics"), "node"):
+        from vidfed.node.metrics import NodeCollector
         from vidfed.wire.metrics import serving_metrics
 
         collector = NodeCollector(member_home, member_home.directory_source())
-        with serving_metrics(member_home.section("node", NodeSection).metrics_listen, collector):
-            asyncio.run(serve_node(member_home, lambda address: click.echo(f"node {member_home.member} answers on {address}")))
+        with serving_metrics(section.metrics_listen, collector):
+            if count > 1:
+                from vidfed.node.workers import serve_with_workers
+
+                asyncio.run(serve_with_workers(member_home, count, say))
+            else:
+                from vidfed.node.server import serve as serve_node
+
+                asyncio.run(serve_node(member_home, say))
 
 
 @node.command(cls=COMMAND)

@@ -19,10 +19,12 @@ class NodeSection:
 
     Attributes:
         listen: where other members' gateways connect, as `host:port`.
+        workers: processes that answer lookups; 0 for as many as there are processors.
         metrics_listen: where Prometheus reads, as `host:port` over plain HTTP, so of this machine only; empty: nowhere.
     """
 
     listen: str
+    workers: int = 1
     metrics_listen: str = ""
 
 
@@ -72,6 +74,9 @@ refresh_s = 300.0
 [node]
 # Where other members' gateways connect: host:port.
 listen = {listen}
+# Processes that answer lookups, each with a few threads of its own and about 200 MB; 0: as many as there are processors. One keeps up with
+# some hundred lookups a second. Connections, not lookups, are spread over them: more help when several members ask at once.
+workers = 1
 # Where Prometheus reads what the node measures, without a password, so on this machine only. Empty: nowhere.
 metrics_listen = {metrics_listen}
 

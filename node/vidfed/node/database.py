@@ -127,6 +127,11 @@ class Database:
         except sa.exc.SQLAlchemyError as error:
             raise StoreError(f"{self.name}: {_cause(error)}; nothing was changed") from None
 
+    @property
+    def driver_error(self) -> type[Exception]:
+        """Root of what the driver raises where it is used without SQLAlchemy."""
+        return self.engine.dialect.loaded_dbapi.Error  # by PEP 249 every driver has one
+
     def marks(self, count: int) -> str:
         """Return `count` parameter marks of the driver, with commas."""
         return ", ".join(["?" if self.is_sqlite else "%s"] * count)

@@ -21,8 +21,9 @@ Every outcome from step 3 on is a signed answer, bound to the question by the di
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vidfed.index import DistanceError
@@ -47,7 +48,7 @@ from vidfed.security.replay import ReplayMemory, check_time_window
 from vidfed.security.tls import NODE_ROLE, claimed_peer, verify_peer
 from vidfed.wire.envelope import read_call
 from vidfed.wire.errors import MalformedError, SequenceError, Status, TooLargeError, VersionError
-from vidfed.wire.lookup import answer_digest, answer_size, read_request, write_answer
+from vidfed.wire.lookup import read_request, with_receipt, write_answer_header, write_found
 from vidfed.wire.values import (
     ANSWER_TYPE,
     LOOKUP_METHOD,
@@ -57,7 +58,6 @@ from vidfed.wire.values import (
     STREAM_METHOD,
     AnswerHeader,
     LogReceipt,
-    LookupAnswer,
     LookupRequest,
     Purpose,
     Urgency,
@@ -104,7 +104,9 @@ class Question:
         method: which call it came by.
         sequence, last: its place among the answers of its call; a refusal before the question's own place is known is the last answer.
         status, detail: how it is disposed of.
+        request, credential: once they are known to hold.
         rule, columns, lane: by which rule, about what of it, and from which budget it may be answered.
+        found, written: what a search gave, and the same as it goes into the answer.
     """
 
     member: str
@@ -121,6 +123,7 @@ class Question:
     columns: tuple[HashColumn, ...] = ()
     lane: Lane | None = None
     found: Found | None = None
+    written: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +180,7 @@ class LookupPipeline:
         """Return the signed refusal to look at a call at all; it is not logged, because nothing was looked at."""
         question = Question(member, _digest_of(call), self.clock(), method, status=Status.BUSY)
         _count(question)
-        return Envelope(ANSWER_TYPE, write_answer(self._compose(question, b""))).signed_by(self.signer)
+        return Envelope(ANSWER_TYPE, write_answer_header(self._header(question, b""))).signed_by(self.signer)
 
     def admit(self, call: LookupCall, leaf_pem: bytes, order: ChunkOrder | None = None) -> Question:
         """Do steps 1 to 9, and return the question, admitted or refused.
@@ -213,24 +216,25 @@ class LookupPipeline:
         """Do step 10, unless the question is refused already."""
         if question.status is Status.ANSWERED and question.rule is not None:
             with metrics.search_seconds.time(), _deciding(question):
-                question.found = self._search(question.rule, question)
+                question.found, question.written = self._search(question.rule, question)
 
     def conclude(self, question: Question, previous_digest: bytes = b"") -> Envelope:
         """Do steps 11 and 12, and return the signed answer. `previous_digest` is that of the answer before it in its stream."""
-        answer = self._compose(question, previous_digest)
+        header = self._header(question, previous_digest)
+        core = write_answer_header(header) + question.written
         try:
             with metrics.audit_seconds.time():
-                logged = self._log(question, answer)
+                logged = self._log(question, header, core)
             newest = self.audit.latest_checkpoint or self.audit.checkpoint()
         except AuditError as error:
             _log.error("%s; not answering", error)
             question.status, question.detail, question.found = Status.AUDIT_UNAVAILABLE, "", None
-            answer = self._compose(question, previous_digest)
+            payload = write_answer_header(self._header(question, previous_digest))
         else:
-            answer = replace(answer, log=LogReceipt(logged.position, logged.commitment, newest.text))
+            payload = with_receipt(core, LogReceipt(logged.position, logged.commitment, newest.text))
         _count(question)
         with metrics.sign_seconds.time():
-            return Envelope(ANSWER_TYPE, write_answer(answer)).signed_by(self.signer)
+            return Envelope(ANSWER_TYPE, payload).signed_by(self.signer)
 
     def _peer(self, directory: Directory, leaf_pem: bytes) -> Member:
         """Step 2."""
@@ -354,7 +358,7 @@ class LookupPipeline:
         if purpose is not Purpose.SELF_TEST and (peer.quarantined or own is None or own.quarantined):
             raise _RefusalError(Status.NOT_PERMITTED, "", f"{peer.id} or this member is in quarantine, where only a self-test is answered")
 
-    def _search(self, rule: Rule, question: Question) -> Found:
+    def _search(self, rule: Rule, question: Question) -> tuple[Found, bytes]:
         cap = rule.max_hits_per_item
         try:
             found = self.catalogue.search(
@@ -364,16 +368,15 @@ class LookupPipeline:
             raise _RefusalError(Status.STALE_INDEX, "", str(error)) from None
         except (IndexBrokenError, StoreError) as error:
             raise _RefusalError(Status.INDEX_UNAVAILABLE, "", str(error)) from None
-        while _size(found) > _FOUND_BYTES:
+        while len(written := _written(found)) > _FOUND_BYTES:
             cap //= 2
             if not cap:
                 raise _RefusalError(Status.TOO_LARGE, "the answer does not fit into one message")
             found = found.nearest(cap)
-        return found
+        return found, written
 
-    def _compose(self, question: Question, previous_digest: bytes) -> LookupAnswer:
-        found = question.found
-        header = AnswerHeader(
+    def _header(self, question: Question, previous_digest: bytes) -> AnswerHeader:
+        return AnswerHeader(
             federation=self.federation,
             issuer=self.member,
             audience=question.member,
@@ -385,19 +388,17 @@ class LookupPipeline:
             previous_digest=previous_digest,
             status=question.status,
             detail=question.detail[:MAX_TEXT],  # it may quote the question, and a longer text would make the answer unreadable
-            index=found.state if found else None,
+            index=question.found.state if question.found else None,
         )
-        if found is None:
-            return LookupAnswer(header)
-        return LookupAnswer(header, tuple(record.view() for record in found.records), found.hits, found.truncated_items)
 
-    def _log(self, question: Question, answer: LookupAnswer) -> LogPosition:
-        request, stated = question.request, question.request.header if question.request else None
+    def _log(self, question: Question, header: AnswerHeader, core: bytes) -> LogPosition:
+        found, request = question.found, question.request
+        stated = request.header if request else None
         details: dict[str, int | str] = {
             "items": request.item_count if request else 0,
             "hashes": request.hash_count if request else 0,
-            "hits": len(answer.hits),
-            "took_ms": max(0, answer.header.answered_ms - question.started_ms),
+            "hits": len(found.hits) if found else 0,
+            "took_ms": max(0, header.answered_ms - question.started_ms),
         }
         if request is not None and request.stream is not None:
             details |= {"stream": request.stream.stream_id.hex(), "chunk": request.stream.number}
@@ -405,8 +406,8 @@ class LookupPipeline:
             details |= {"urgency": stated.urgency.code, "budget": question.lane.value if question.lane else ""}
         return self.audit.append(
             AuditEntry(
-                time_ms=answer.header.answered_ms,
-                operation=Operation.DISCLOSURE if answer.hits else Operation.CONSULTATION,
+                time_ms=header.answered_ms,
+                operation=Operation.DISCLOSURE if found and found.hits else Operation.CONSULTATION,
                 event=Event.LOOKUP_ANSWERED,
                 member=question.member,
                 pseudonym=question.credential.pseudonym if question.credential else "",
@@ -415,9 +416,9 @@ class LookupPipeline:
                 offence_type=stated.offence_type if stated else "",
                 case_reference=stated.case_reference if stated else "",
                 request_digest=question.digest,
-                answer_digest=answer_digest(write_answer(answer)),
-                outcome=answer.header.status.name,
-                records=tuple(record.reference for record in answer.records),
+                answer_digest=hashlib.sha256(core).digest(),
+                outcome=header.status.name,
+                records=tuple(record.reference for record in found.records) if found else (),
                 details=details,
             )
         )
@@ -452,9 +453,8 @@ def _digest_of(call: LookupCall) -> bytes:
     return Envelope(call.request.payload_type, call.request.payload).digest
 
 
-def _size(found: Found) -> int:
-    """Return how many bytes this takes in an answer."""
-    return answer_size([record.view() for record in found.records], found.hits, found.truncated_items)
+def _written(found: Found) -> bytes:
+    return write_found((record.view() for record in found.records), found.hits, found.truncated_items)
 
 
 def _status_of(error: MalformedError) -> Status:

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import grpc
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from vidfed.security.audit import AuditLog
     from vidfed.security.directory import DirectorySource
     from vidfed.security.home import MemberHome
+    from vidfed.security.trust.client import TufDirectory
+    from vidfed.security.trust.federation import FederationFolder
     from vidfed.v1.envelope_pb2 import Envelope
     from vidfed.v1.services_pb2 import LookupCall
 
@@ -113,9 +116,22 @@ def _leaf_of(context: grpc.aio.ServicerContext[LookupCall, Envelope]) -> bytes:
     return bytes(leaf_pem)
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one process does of a node that runs in several; see `workers`. The first of them does what only one may do."""
+
+    number: int
+    listen: str
+
+    @property
+    def first(self) -> bool:
+        """True for the worker that keeps the indexes and makes the rounds."""
+        return self.number == 0
+
+
 @contextlib.contextmanager
-def open_pipeline(home: MemberHome, directory_source: DirectorySource, audit: AuditLog) -> Iterator[LookupPipeline]:
-    """Open all that a member's lookups are answered with, and close it in the end.
+def open_pipeline(home: MemberHome, directory_source: DirectorySource, audit: AuditLog, *, keeper: bool = True) -> Iterator[LookupPipeline]:
+    """Open all that a member's lookups are answered with, and close it in the end. One process is the keeper of the indexes.
 
     Raises:
         SecurityError, NodeError, HashError: keys, policy, replay memory, store or index cannot be used.
@@ -130,7 +146,7 @@ def open_pipeline(home: MemberHome, directory_source: DirectorySource, audit: Au
     with (
         contextlib.closing(Budgets(home.state_file("rates.db"))) as budgets,
         contextlib.closing(RecordStore(store_location(home))) as store,
-        contextlib.closing(Catalogue(store, home.folder / "index", system_clock)) as catalogue,
+        contextlib.closing(Catalogue(store, home.folder / "index", system_clock, keeper=keeper)) as catalogue,
         contextlib.closing(ReplayMemory(home.state_file("replay.db"))) as replay,
     ):
         catalogue.start()
@@ -159,45 +175,58 @@ async def _watch(pipeline: LookupPipeline, gate: Gate, health: health_aio.Health
         await asyncio.sleep(_WATCH_S)
 
 
-async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
+@contextlib.contextmanager
+def _kept_fresh(home: MemberHome, directory_source: TufDirectory, publisher: FederationFolder | None) -> Iterator[None]:
+    """Renew what runs out while the block runs: the own certificate, the directory, its timestamp if published here."""
+
+    def renew() -> None:
+        renew_leaf(home, system_clock())
+        if publisher is not None:
+            publisher.renew_timestamp()
+
+    if home.refresh_s or publisher:
+        with directory_source.refreshing(home.refresh_s or REFRESH_S, first=renew):
+            yield
+    else:
+        yield
+
+
+async def serve(home: MemberHome, on_ready: Callable[[str], None], share: Share | None = None) -> None:
     """Serve one member's node until SIGTERM or SIGINT, then let running lookups finish.
 
     Args:
         home: the member's folder.
         on_ready: called with `host:port` once lookups are answered.
+        share: this process's part of a node in several processes; all of it if None.
 
     Raises:
         ServeError: the address cannot be used.
         SecurityError, NodeError, HashError: keys, directory, store or index cannot be used.
     """
-    section = home.section("node", NodeSection)
+    first = share is None or share.first
     audit_section = read_audit_section(home)
     peers = PeerMirrors(home.member, home.node_tls)
     directory_source = home.directory_source(ask=peers)
     publisher = home.publisher()
-    if publisher is not None:
+    if publisher is not None and first:
         publisher.renew_timestamp()
     directory_source.ready()  # better no node than one that can only refuse
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(peers))
-        if home.refresh_s or publisher:
-
-            def renew() -> None:
-                renew_leaf(home, system_clock())
-                if publisher is not None:
-                    publisher.renew_timestamp()
-
-            stack.enter_context(directory_source.refreshing(home.refresh_s or REFRESH_S, first=renew))
+        if first:
+            stack.enter_context(_kept_fresh(home, directory_source, publisher))
         audit = stack.enter_context(contextlib.closing(open_log(home)))
         seen = Seen(home.state_file("seen.json"), home.member, audit, system_clock)
-        seen.trust(directory_source)
+        if first:
+            seen.trust(directory_source)
         audit.checkpoint()  # so that the first answer can carry one
         stack.enter_context(Checkpointer(audit, audit_section.checkpoint_every_s))
         witness = stack.enter_context(contextlib.closing(open_witness(home)))
-        pipeline = stack.enter_context(open_pipeline(home, directory_source, audit))
+        pipeline = stack.enter_context(open_pipeline(home, directory_source, audit, keeper=first))
         bounds = Bounds()
         workers = stack.enter_context(ThreadPoolExecutor(bounds.running, thread_name_prefix="lookup"))
-        server = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=_MAX_CALLS)
+        options = dict(SERVER_OPTIONS) | {"grpc.so_reuseport": int(share is not None)}
+        server = grpc.aio.server(options=list(options.items()), maximum_concurrent_rpcs=_MAX_CALLS)
         gate = Gate(workers, bounds)
         servicer, health = NodeServicer(pipeline, gate), health_aio.HealthServicer()
         health_rpc.add_HealthServicer_to_server(health, server)  # behind the same mutual TLS as everything else
@@ -208,13 +237,17 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
         credentials = server_credentials(home.node_tls, directory_source)
 
         def announce(address: str) -> None:
-            stack.enter_context(announced(home.state_file("serving"), address))
+            if share is None:
+                stack.enter_context(announced(home.state_file("serving"), address))
             on_ready(address)
 
         rounds = Witnessing(home.member, audit, witness, directory_source, home.node_tls, seen)
-        beside = [asyncio.create_task(rounds.run(audit_section.witness_every_s)), asyncio.create_task(_watch(pipeline, gate, health))]
+        beside = [asyncio.create_task(_watch(pipeline, gate, health))]
+        if first:
+            beside.append(asyncio.create_task(rounds.run(audit_section.witness_every_s)))
         try:
-            await run_until_signal(server, section.listen, credentials, announce, on_stop=servicer.stop)
+            listen = share.listen if share else home.section("node", NodeSection).listen
+            await run_until_signal(server, listen, credentials, announce, on_stop=servicer.stop)
         finally:
             for task in beside:
                 task.cancel()

@@ -6,6 +6,7 @@ Taking in many records: bulk.py. Editing, retracting, erasing, listing: life.py.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,12 @@ import sqlalchemy as sa
 from vidfed.index import Algorithm
 from vidfed.node import schema
 from vidfed.node.database import Database
+from vidfed.node.errors import StoreError
 from vidfed.node.records import Record
 from vidfed.wire.values import HandlingCode, Ternary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from vidfed.node.bulk import UpsertReport
@@ -134,30 +136,84 @@ class RecordStore:
         with self.database.reading() as connection:
             return _mark(connection, version)
 
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Reading]:
+        """Give the store's present state for one lookup.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        with self.database.reading() as connection:
+            yield Reading(self.database, connection)
+
+    def find(self, algorithm: Algorithm, codes: Sequence[bytes]) -> dict[bytes, list[int]]:
+        """See `Reading.find`."""
+        with self.reading() as reading:
+            return reading.find(algorithm, codes)
+
+    def records(self, ids: Sequence[int]) -> dict[int, Record]:
+        """See `Reading.records`."""
+        with self.reading() as reading:
+            return reading.records(ids)
+
+
+class Reading:
+    """One state of the store. Statements go straight to the driver: composing them anew took longer than answering them."""
+
+    def __init__(self, database: Database, connection: sa.Connection) -> None:
+        self._database = database
+        self._connection = connection
+
+    def version(self) -> tuple[int, int]:
+        """Return version and time of the last change, (0, 0) for an empty store."""
+        rows = self._rows("SELECT version, changed_ms FROM records ORDER BY version DESC LIMIT 1")
+        return rows[0] if rows else (0, 0)
+
     def find(self, algorithm: Algorithm, codes: Sequence[bytes]) -> dict[bytes, list[int]]:
         """Return the record ids that carry each of these exact digests; codes nobody carries are left out."""
         found: dict[bytes, list[int]] = {}
-        column = _table.c[algorithm.value]
-        with self.database.reading() as connection:
-            for start in range(0, len(codes), _LOOKUP_CHUNK):
-                wanted = sa.select(column, _table.c.id).where(column.in_(codes[start : start + _LOOKUP_CHUNK]), _LIVE)
-                for code, record_id in connection.execute(wanted):
-                    found.setdefault(code, []).append(record_id)
+        for start in range(0, len(codes), _LOOKUP_CHUNK):
+            condition, values = self._database.within(algorithm.value, codes[start : start + _LOOKUP_CHUNK])
+            for code, record_id in self._rows(f"SELECT {algorithm.value}, id FROM records WHERE {condition} AND {_LIVE_SQL}", values):  # noqa: S608 - our own names
+                found.setdefault(bytes(code), []).append(record_id)
         return found
 
     def records(self, ids: Sequence[int]) -> dict[int, Record]:
         """Return the records with these ids; ids no longer known, retracted or erased are left out."""
         found: dict[int, Record] = {}
-        with self.database.reading() as connection:
-            for start in range(0, len(ids), _LOOKUP_CHUNK):
-                chunk = ids[start : start + _LOOKUP_CHUNK]
-                for row in connection.execute(sa.select(_table).where(_table.c.id.in_(chunk), _LIVE)):
-                    found[row.id] = to_record(row)
+        for start in range(0, len(ids), _LOOKUP_CHUNK):
+            condition, values = self._database.within("id", ids[start : start + _LOOKUP_CHUNK])
+            for row in self._rows(f"SELECT {_RECORD_SQL} FROM records WHERE {condition} AND {_LIVE_SQL}", values):  # noqa: S608 - our own names
+                found[row[0]] = _record_of(row)
         return found
+
+    def _rows(self, statement: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        cursor = self._connection.connection.cursor()
+        try:
+            cursor.execute(statement, values)
+            return list(cursor.fetchall())
+        except self._database.driver_error as error:
+            raise StoreError(f"{self._database.name}: {error}") from None
+        finally:
+            cursor.close()
 
 
 _FIELDS = tuple(field.name for field in fields(Record) if field.name not in {"hashes", "tags"})
 _NUMBERED = {"victim_identified": Ternary, "offender_identified": Ternary, "distributed": Ternary, "handling_code": HandlingCode}
+
+
+_RECORD_SQL = ", ".join(("id", "tags", *_FIELDS, *(algorithm.value for algorithm in Algorithm)))
+_LIVE_SQL = "retracted_ms IS NULL AND erased_ms IS NULL"
+_ALGORITHMS = tuple(Algorithm)
+
+
+def _record_of(row: tuple[Any, ...]) -> Record:
+    """Return the record in a row of _RECORD_SQL."""
+    values = dict(zip(_FIELDS, row[2:], strict=False))
+    for name, kind in _NUMBERED.items():
+        values[name] = kind(values[name])
+    codes = {algorithm: code for algorithm, code in zip(_ALGORITHMS, row[2 + len(_FIELDS) :], strict=True) if code is not None}
+    return Record(hashes=codes, tags=tuple(json.loads(row[1])), **values)
 
 
 def to_record(row: sa.Row[Any]) -> Record:

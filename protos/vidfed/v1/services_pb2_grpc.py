@@ -163,6 +163,11 @@ class GatewayServiceStub:
                 request_serializer=vidfed_dot_v1_dot_services__pb2.LookupCall.SerializeToString,
                 response_deserializer=vidfed_dot_v1_dot_services__pb2.NodeReply.FromString,
                 _registered_method=True)
+        self.LookupStream = channel.stream_stream(
+                '/vidfed.v1.GatewayService/LookupStream',
+                request_serializer=vidfed_dot_v1_dot_services__pb2.LookupCall.SerializeToString,
+                response_deserializer=vidfed_dot_v1_dot_services__pb2.NodeReply.FromString,
+                _registered_method=True)
         self.ListLookups = channel.unary_unary(
                 '/vidfed.v1.GatewayService/ListLookups',
                 request_serializer=vidfed_dot_v1_dot_services__pb2.ListLookupsRequest.SerializeToString,
@@ -191,6 +196,14 @@ class GatewayServiceServicer:
 
     def Lookup(self, request, context):
         """Asks every member in the request's audience at once; each node's signed answer comes back untouched, as it arrives.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LookupStream(self, request_iterator, context):
+        """The chunks of one stream, all to the same audience, each signed by the investigator and passed to every node's LookupStream. Replies
+        come as the nodes give them; a failure says that the gateway asks that node nothing more in this stream.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -229,6 +242,11 @@ def add_GatewayServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Lookup': grpc.unary_stream_rpc_method_handler(
                     servicer.Lookup,
+                    request_deserializer=vidfed_dot_v1_dot_services__pb2.LookupCall.FromString,
+                    response_serializer=vidfed_dot_v1_dot_services__pb2.NodeReply.SerializeToString,
+            ),
+            'LookupStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.LookupStream,
                     request_deserializer=vidfed_dot_v1_dot_services__pb2.LookupCall.FromString,
                     response_serializer=vidfed_dot_v1_dot_services__pb2.NodeReply.SerializeToString,
             ),
@@ -279,6 +297,33 @@ class GatewayService:
             request,
             target,
             '/vidfed.v1.GatewayService/Lookup',
+            vidfed_dot_v1_dot_services__pb2.LookupCall.SerializeToString,
+            vidfed_dot_v1_dot_services__pb2.NodeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LookupStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/vidfed.v1.GatewayService/LookupStream',
             vidfed_dot_v1_dot_services__pb2.LookupCall.SerializeToString,
             vidfed_dot_v1_dot_services__pb2.NodeReply.FromString,
             options,

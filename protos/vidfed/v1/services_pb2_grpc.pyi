@@ -86,6 +86,10 @@ class GatewayServiceStub:
     def __new__(cls, channel: _aio.Channel) -> GatewayServiceAsyncStub: ...
     Lookup: _grpc.UnaryStreamMultiCallable[_services_pb2.LookupCall, _services_pb2.NodeReply]
     """Asks every member in the request's audience at once; each node's signed answer comes back untouched, as it arrives."""
+    LookupStream: _grpc.StreamStreamMultiCallable[_services_pb2.LookupCall, _services_pb2.NodeReply]
+    """The chunks of one stream, all to the same audience, each signed by the investigator and passed to every node's LookupStream. Replies
+    come as the nodes give them; a failure says that the gateway asks that node nothing more in this stream.
+    """
     ListLookups: _grpc.UnaryUnaryMultiCallable[_services_pb2.ListLookupsRequest, _services_pb2.ListLookupsResponse]
     """What the gateway keeps of the caller's own lookups."""
     FetchLookup: _grpc.UnaryStreamMultiCallable[_services_pb2.FetchLookupRequest, _services_pb2.SealedReply]
@@ -102,6 +106,10 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Lookup: _aio.UnaryStreamMultiCallable[_services_pb2.LookupCall, _services_pb2.NodeReply]  # type: ignore[assignment]
     """Asks every member in the request's audience at once; each node's signed answer comes back untouched, as it arrives."""
+    LookupStream: _aio.StreamStreamMultiCallable[_services_pb2.LookupCall, _services_pb2.NodeReply]  # type: ignore[assignment]
+    """The chunks of one stream, all to the same audience, each signed by the investigator and passed to every node's LookupStream. Replies
+    come as the nodes give them; a failure says that the gateway asks that node nothing more in this stream.
+    """
     ListLookups: _aio.UnaryUnaryMultiCallable[_services_pb2.ListLookupsRequest, _services_pb2.ListLookupsResponse]  # type: ignore[assignment]
     """What the gateway keeps of the caller's own lookups."""
     FetchLookup: _aio.UnaryStreamMultiCallable[_services_pb2.FetchLookupRequest, _services_pb2.SealedReply]  # type: ignore[assignment]
@@ -121,6 +129,16 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_services_pb2.NodeReply], _abc.AsyncIterator[_services_pb2.NodeReply]]:
         """Asks every member in the request's audience at once; each node's signed answer comes back untouched, as it arrives."""
+
+    @_abc_1.abstractmethod
+    def LookupStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[_services_pb2.LookupCall],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_services_pb2.NodeReply], _abc.AsyncIterator[_services_pb2.NodeReply]]:
+        """The chunks of one stream, all to the same audience, each signed by the investigator and passed to every node's LookupStream. Replies
+        come as the nodes give them; a failure says that the gateway asks that node nothing more in this stream.
+        """
 
     @_abc_1.abstractmethod
     def ListLookups(

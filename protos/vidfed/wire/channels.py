@@ -12,7 +12,7 @@ import grpc
 from vidfed.security.errors import SecurityError
 from vidfed.security.tls import TlsIdentity, check_identity, node_server_name
 from vidfed.wire.errors import ServeError
-from vidfed.wire.values import MAX_MESSAGE_BYTES
+from vidfed.wire.values import DRAIN_S, MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-DRAIN_S = 10.0  # how long running calls may take after SIGTERM
 _ENVELOPE_OVERHEAD_BYTES = 64 * 1024  # credential, signatures and framing around the largest payload
 _LIMIT = MAX_MESSAGE_BYTES + _ENVELOPE_OVERHEAD_BYTES
 _COMMON = (("grpc.max_receive_message_length", _LIMIT), ("grpc.max_send_message_length", _LIMIT))

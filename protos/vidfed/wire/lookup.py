@@ -46,7 +46,7 @@ from vidfed.wire.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
 _TO_WIRE = {algorithm: pb.HashAlgorithm.Value(f"HASH_ALGORITHM_{algorithm.name}") for algorithm in Algorithm}
 _FROM_WIRE: dict[int, Algorithm] = {number: algorithm for algorithm, number in _TO_WIRE.items()}
@@ -151,55 +151,62 @@ def read_request(payload: bytes) -> LookupRequest:
 
 def write_answer(answer: LookupAnswer) -> bytes:
     """Return the bytes to be signed."""
-    header = answer.header
+    core = write_answer_header(answer.header) + write_found(answer.records, answer.hits, answer.truncated_items)
+    return with_receipt(core, answer.log) if answer.log else core
+
+
+# Protobuf reads messages written one after the other as one. So an answer can be written in three parts: what was found, once, to see
+# whether it fits; the header; and the log's receipt, behind the bytes whose digest was logged.
+
+
+def write_answer_header(header: AnswerHeader) -> bytes:
+    """Return the first part of an answer."""
     index = header.index
+    message = pb.AnswerHeader(
+        federation=header.federation,
+        issuer=header.issuer,
+        audience=header.audience,
+        request_digest=header.request_digest,
+        method=header.method,
+        answered_ms=header.answered_ms,
+        sequence=header.sequence,
+        last=header.last,
+        previous_digest=header.previous_digest,
+        status=header.status.value,
+        detail=header.detail,
+        index=pb.IndexState(
+            version=index.version,
+            changed_ms=index.changed_ms,
+            current_ms=index.current_ms,
+            searched=[pb.Searched(algorithm=_TO_WIRE[each.algorithm], max_distance=each.max_distance) for each in index.searched],
+            records_at_least=index.records_at_least,
+        )
+        if index
+        else None,
+    )
+    return pb.LookupAnswer(header=message).SerializeToString()
+
+
+def write_found(records: Iterable[RecordView], hits: Iterable[Hit], truncated_items: Iterable[int]) -> bytes:
+    """Return the second part of an answer: what was found."""
     message = pb.LookupAnswer(
-        header=pb.AnswerHeader(
-            federation=header.federation,
-            issuer=header.issuer,
-            audience=header.audience,
-            request_digest=header.request_digest,
-            method=header.method,
-            answered_ms=header.answered_ms,
-            sequence=header.sequence,
-            last=header.last,
-            previous_digest=header.previous_digest,
-            status=header.status.value,
-            detail=header.detail,
-            index=pb.IndexState(
-                version=index.version,
-                changed_ms=index.changed_ms,
-                current_ms=index.current_ms,
-                searched=[pb.Searched(algorithm=_TO_WIRE[each.algorithm], max_distance=each.max_distance) for each in index.searched],
-                records_at_least=index.records_at_least,
+        records=map(_write_record, records),
+        hits=(
+            pb.Hit(
+                item=hit.item,
+                record=hit.record,
+                matches=[pb.Match(algorithm=_TO_WIRE[m.algorithm], distance=m.distance, code=m.code, slack=m.slack) for m in hit.matches],
             )
-            if index
-            else None,
-        )
+            for hit in hits
+        ),
+        truncated_items=truncated_items,
     )
-    _add_found(message, answer.records, answer.hits, answer.truncated_items)
-    # Protobuf reads two messages written one after the other as one, so the receipt can be added behind bytes that were hashed.
-    return message.SerializeToString() + (_write_receipt(answer.log) if answer.log else b"")
+    return message.SerializeToString()
 
 
-def answer_size(records: Sequence[RecordView], hits: Sequence[Hit], truncated_items: Sequence[int]) -> int:
-    """Return how many bytes these take in an answer, header and receipt apart."""
-    message = pb.LookupAnswer()
-    _add_found(message, records, hits, truncated_items)
-    return int(message.ByteSize())
-
-
-def _add_found(message: pb.LookupAnswer, records: Sequence[RecordView], hits: Sequence[Hit], truncated_items: Sequence[int]) -> None:
-    message.records.extend(map(_write_record, records))
-    message.hits.extend(
-        pb.Hit(
-            item=hit.item,
-            record=hit.record,
-            matches=[pb.Match(algorithm=_TO_WIRE[m.algorithm], distance=m.distance, code=m.code, slack=m.slack) for m in hit.matches],
-        )
-        for hit in hits
-    )
-    message.truncated_items.extend(truncated_items)
+def with_receipt(core: bytes, receipt: LogReceipt) -> bytes:
+    """Return an answer with its last part, the log's receipt. The log holds the SHA-256 of `core`."""
+    return core + _write_receipt(receipt)
 
 
 def answer_digest(payload: bytes) -> bytes:

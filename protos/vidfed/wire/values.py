@@ -26,6 +26,7 @@ MAX_UNANSWERED_CHUNKS = (
     4  # of one stream, at either end: 4 MiB at most, enough to keep both ends busy; a longer wait could outlast signatures
 )
 GATEWAY_GRACE_S = 2.0  # how much longer a gateway gets than the nodes, to say which of them did not answer
+DRAIN_S = 10.0  # how long running calls may take when a service is told to stop
 RECORD_BANDS = (0, *(10**power for power in range(3, 12)))  # what an answer says of the number of records: at least so many
 MAX_TEXT = 500  # characters of any one text in a message
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -81,6 +82,11 @@ class Credential:
         return cls(**{**fields, "key": key, "roles": tuple(fields["roles"])})
 
 
+@functools.lru_cache(maxsize=4096)  # a person asks again and again: a credential's signature is verified once, its validity always
+def _verified(envelope: Envelope, member_keys: tuple[PublicKey, ...]) -> bytes:
+    return envelope.verify(CREDENTIAL_TYPE, member_keys)
+
+
 def verify_credential(
     envelope: Envelope,
     *,
@@ -96,7 +102,7 @@ def verify_credential(
         CredentialError: it does not hold; the message says why.
     """
     try:
-        payload = envelope.verify(CREDENTIAL_TYPE, member_keys)
+        payload = _verified(envelope, member_keys)
     except (EnvelopeError, SignatureError) as error:
         raise CredentialError(f"credential: {error}") from None
     credential = Credential.read(payload)

@@ -112,6 +112,14 @@ class MemberHome:
         """Return one section of the configuration; see `read_section`."""
         return read_section(self._settings, name, kind, self.config_path)
 
+    @property
+    def database_url(self) -> str:
+        """`[store] url`: the PostgreSQL server all processes of the member share, or empty for files in the folder."""
+        url = self._settings.get("store", {}).get("url", "")
+        if not isinstance(url, str):
+            raise HomeError(f"{self.config_path}: [store] url must be a text")
+        return url
+
     def state_file(self, name: str) -> Path:
         """Return the path of a file that running services keep."""
         folder = self.folder / "state"

@@ -136,6 +136,10 @@ class LocalFederation:
         process.kill()
         _end(process)
 
+    def runs(self, member: str, service: str = "node") -> bool:
+        """Tell whether a process was started and neither stopped nor killed."""
+        return (member, service) in self._processes
+
     def process_id(self, member: str, service: str = "node") -> int:
         """Return the id of a running process."""
         return self._processes[member, service].pid

@@ -130,8 +130,8 @@ class _Running(SettableClock):
         return system_clock()
 
 
-class _Neighbours(MemoryFederation):
-    """The members of one process with their keys, and everybody's directory as the administrators signed it."""
+class HomeFederation(MemoryFederation):
+    """Members with folders on disk: their keys, on the real clock, and everybody's directory as the administrators signed it."""
 
     def __init__(self, homes: Sequence[MemberHome]) -> None:
         super().__init__(clock=_Running(), federation=homes[0].federation)
@@ -143,6 +143,7 @@ class _Neighbours(MemoryFederation):
             self.members[home.member] = MemoryMember(home.member, home.signer, home.audit_signer, home.ca, home.node_tls(), entry)
 
     def current(self) -> Directory:
+        """Return the newest directory; see `DirectorySource.current`."""
         return self.source.current()
 
 
@@ -239,7 +240,7 @@ class _Neighbourhood:
 
     async def __aenter__(self) -> Self:
         homes = [MemberHome(site.home) for site in self._spec.sites]
-        federation = _Neighbours(homes)
+        federation = HomeFederation(homes)
         rule = replace(ANSWERING, members=frozenset(federation.current().members))
 
         def make(home: MemberHome, site: Site) -> MemoryNode:

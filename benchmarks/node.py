@@ -1,0 +1,369 @@
+"""How much of the index's speed a node hands on, and what a single lookup costs: `python -m benchmarks.node [--quick] [--json]`.
+
+A node as `vidfed node serve` runs it, in its own processes, over mutual TLS, both signatures verified, audit log and replay memory
+on the disk; this process asks as a gateway does and verifies the answers. Beside it, in turn, A B A B: the same batches to the same index
+files inside this process, and an echo (gRPC, mutual TLS, in a process of its own) that sends as many bytes back and does nothing.
+All share this machine's processors.
+
+Figures:
+    bulk_share_of_index: hashes answered per second by LookupStream (chunks of 1,000 PDQ codes, distance 31, two streams at a time), as
+        a share of what the index does when called with the same batches, with as many threads
+    single_share_of_echo: lookups of one picture (8 PDQ codes, a pHash, a dHash, three digests) per second, 16 at a time, as a share of
+        echoes
+    single_p50_ms_above_index: median time of one such lookup with nothing else going on, less the time of its searches in the index
+    workers_gain: lookups per second with two worker processes over those with one, asked over 8 connections; where this process takes
+        as long to ask as a worker to answer, two processors cannot show more than a third of a gain
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import numpy as np
+
+from benchmarks.index import DISTANCE, processor_name, queries, random_codes, say
+from vidfed.federation.verify import verify_answer
+from vidfed.index import Algorithm, HashIndex
+from vidfed.node.records import Record
+from vidfed.node.store import RecordStore
+from vidfed.security.clock import system_clock
+from vidfed.security.home import MemberHome
+from vidfed.synthetic.local import LocalFederation
+from vidfed.synthetic.memory import call_of
+from vidfed.synthetic.simulated import HomeFederation
+from vidfed.v1 import services_pb2_grpc as rpc
+from vidfed.wire.channels import SERVER_OPTIONS, open_channel, server_credentials
+from vidfed.wire.envelope import from_message
+from vidfed.wire.errors import Status
+from vidfed.wire.stream import AnswerOrder, ChunkChain
+from vidfed.wire.values import MAX_CODES, MAX_UNANSWERED_CHUNKS, STREAM_METHOD, HashColumn
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
+    from vidfed.v1.services_pb2 import LookupCall
+    from vidfed.wire.values import LookupAnswer, LookupRequest
+
+STREAMS = 2
+AT_ONCE = 16
+CONNECTIONS = 8
+_POLICY = """\
+[[rule]]
+name = "measured"
+members = ["nl"]
+purposes = ["identification"]
+lookups_per_minute = 1000000000
+lookups_per_day = 1000000000
+hashes_per_minute = 1000000000
+hashes_per_day = 1000000000
+"""
+
+
+class Measured:
+    """The node of fr in a federation of two, filled, and how nl asks it."""
+
+    def __init__(self, folder: Path, rows: int) -> None:
+        self.local = LocalFederation(folder, _run)
+        self.local.create({"nl": "Unit NL", "fr": "Unit FR"})
+        self.folder = self.local.places["fr"].folder
+        (self.folder / "policy.toml").write_text(_POLICY)
+        self.homes = {member: MemberHome(place.folder) for member, place in self.local.places.items()}
+        self.federation = HomeFederation(list(self.homes.values()))
+        self.asker = self.federation.investigator("nl")
+        self.fr = self.federation.current().member("fr")
+        self.codes = random_codes(rows, seed=1)
+        started = time.perf_counter()
+        with contextlib.closing(RecordStore(self.folder / "store/records.db")) as store:
+            store.upsert((Record({Algorithm.PDQ: code.tobytes()}, series="S") for code in self.codes), now_ms=system_clock())
+        say(f"{rows:,} records taken in, {time.perf_counter() - started:.0f} s")
+
+    def start(self, workers: int = 1) -> None:
+        """Start the node with so many processes, and wait until it searches."""
+        config = self.folder / "vidfed.toml"
+        lines = config.read_text().splitlines(keepends=True)
+        config.write_text("".join(f"workers = {workers}\n" if line.startswith("workers = ") else line for line in lines))
+        self.local.start("fr")
+        asyncio.run(self._until_current())
+
+    def stop(self) -> None:
+        """Stop it."""
+        if status := self.local.stop("fr"):
+            raise SystemExit(f"the node ended with status {status}")
+
+    async def _until_current(self) -> None:
+        """Wait until the index has taken in all records and the compiled code is warm."""
+        started = time.perf_counter()
+        async with self.connections(1) as (stub,):
+            while True:
+                request = self.bulk_request(self.codes[:MAX_CODES])
+                if self.judged(await stub.Lookup(self.call(request)), request).header.status is Status.ANSWERED:
+                    break
+                await asyncio.sleep(0.5)
+        say(f"the node answers, {time.perf_counter() - started:.0f} s")
+
+    @contextlib.asynccontextmanager
+    async def connections(self, count: int) -> AsyncIterator[list[rpc.NodeServiceAsyncStub]]:
+        """Open connections to the node."""
+        own = self.homes["nl"].node_tls()
+        async with contextlib.AsyncExitStack() as stack:
+            channels = []
+            for _ in range(count):
+                channels.append(open_channel(self.fr.endpoint, own, self.federation.current(), self.fr))
+                stack.push_async_callback(channels[-1].close)
+            yield [rpc.NodeServiceStub(channel) for channel in channels]
+
+    def bulk_request(self, codes: NDArray[np.uint8], **header: Any) -> LookupRequest:  # noqa: ANN401 - fields of the header
+        """A question about bare PDQ hashes."""
+        column = HashColumn(Algorithm.PDQ, codes, np.arange(len(codes), dtype=np.uint32), DISTANCE)
+        return replace(self.federation.request(self.asker, (), "fr", **header), item_count=len(codes), columns=(column,))
+
+    def picture_request(self, codes: NDArray[np.uint8]) -> LookupRequest:
+        """A question about one picture; `codes` are its eight orientations."""
+        salt = codes.tobytes()
+        columns = [HashColumn(Algorithm.PDQ, codes, np.zeros(len(codes), np.uint32), DISTANCE)]
+        for algorithm in (Algorithm.PHASH, Algorithm.DHASH, Algorithm.MD5, Algorithm.SHA1, Algorithm.SHA256):
+            code = np.frombuffer(salt[: algorithm.code_bytes], np.uint8).reshape(1, -1)
+            columns.append(HashColumn(algorithm, code, np.zeros(1, np.uint32), algorithm.default_distance))
+        return replace(self.federation.request(self.asker, (), "fr"), item_count=1, columns=tuple(columns))
+
+    def call(self, request: LookupRequest) -> LookupCall:
+        """The signed call."""
+        return call_of(self.asker.credential, self.federation.sign(request, self.asker))
+
+    def judged(self, message: EnvelopeMessage, request: LookupRequest, digest: bytes | None = None) -> LookupAnswer:
+        """The verified answer."""
+        digest = digest or self.federation.sign(request, self.asker).digest
+        return verify_answer(from_message(message), member=self.fr, request=request, request_digest=digest, now_ms=system_clock())
+
+
+async def bulk(measured: Measured, stub: rpc.NodeServiceAsyncStub, batches: Sequence[NDArray[np.uint8]]) -> int:
+    """Ask one stream about all batches, and return the number of hits, each answer verified."""
+    chain, order, hits = ChunkChain(), AnswerOrder(), 0
+    room = asyncio.Semaphore(MAX_UNANSWERED_CHUNKS)
+    asked: list[tuple[LookupRequest, bytes]] = []
+    signers = (measured.asker.signer, measured.homes["nl"].signer)
+
+    async def chunks() -> AsyncIterator[LookupCall]:
+        for number, codes in enumerate(batches, 1):
+            await room.acquire()
+            request, envelope = chain.sign(measured.bulk_request(codes, method=STREAM_METHOD), *signers, last=number == len(batches))
+            asked.append((request, envelope.digest))
+            yield call_of(measured.asker.credential, envelope)
+
+    async for message in stub.LookupStream(chunks()):
+        room.release()
+        request, digest = asked[order.due]
+        answer = measured.judged(message, request, digest)
+        order.accept(answer.header, from_message(message).digest)
+        if answer.header.status is not Status.ANSWERED:
+            raise SystemExit(f"a chunk was refused: {answer.header}")
+        hits += len(answer.hits)
+    order.finish()
+    return hits
+
+
+def bulk_share(measured: Measured, index: HashIndex, *, chunks: int, rounds: int) -> dict[str, float]:
+    """Streams and the bare index in turn."""
+    per_stream = [[queries(measured.codes[number:], MAX_CODES) for number in range(one, chunks, STREAMS)] for one in range(STREAMS)]
+
+    async def streams() -> int:
+        async with measured.connections(STREAMS) as stubs:
+            return sum(await asyncio.gather(*(bulk(measured, stub, batches) for stub, batches in zip(stubs, per_stream, strict=True))))
+
+    def searched() -> int:
+        return sum(len(index.range_search(batch, DISTANCE).labels) for batch in itertools.chain(*per_stream))
+
+    times: list[tuple[float, float]] = []
+    for _ in range(rounds + 1):
+        started = time.perf_counter()
+        answered = asyncio.run(streams())
+        middle = time.perf_counter()
+        if answered != searched():
+            raise SystemExit("the node did not find what the index finds")
+        times.append((middle - started, time.perf_counter() - middle))
+    node_s, index_s = (median(column) for column in zip(*times[1:], strict=True))
+    return {
+        "bulk_share_of_index": round(median(index / node for node, index in times[1:]), 3),
+        "bulk_hashes_per_s": round(chunks * MAX_CODES / node_s),
+        "index_hashes_per_s": round(chunks * MAX_CODES / index_s),
+    }
+
+
+async def rate(calls: Sequence[Any], ask: Sequence[Callable[[Any], Any]]) -> tuple[float, list[Any]]:
+    """Calls per second with AT_ONCE under way, and what came back."""
+    waiting = iter(enumerate(calls))
+    replies: list[Any] = [None] * len(calls)
+
+    async def lane(asking: Callable[[Any], Any]) -> None:
+        for number, call in waiting:
+            replies[number] = await asking(call)
+
+    started = time.perf_counter()
+    await asyncio.gather(*(lane(ask[number % len(ask)]) for number in range(AT_ONCE)))
+    return len(calls) / (time.perf_counter() - started), replies
+
+
+async def singles(measured: Measured, stubs: Sequence[rpc.NodeServiceAsyncStub], count: int) -> tuple[float, list[EnvelopeMessage]]:
+    """Lookups of one picture per second; all answered, all verified afterwards."""
+    requests = [measured.picture_request(queries(measured.codes[number:], 8)) for number in range(count)]
+    calls = [measured.call(request) for request in requests]
+    per_s, replies = await rate(calls, [stub.Lookup for stub in stubs])
+    for request, reply in zip(requests, replies, strict=True):
+        if measured.judged(reply, request).header.status is not Status.ANSWERED:
+            raise SystemExit("a lookup was refused")
+    return per_s, replies
+
+
+async def single_share(measured: Measured, index: HashIndex, echo: str, *, count: int, rounds: int) -> dict[str, float]:
+    """Single lookups and echoes of the same sizes in turn."""
+    own, directory = measured.homes["nl"].node_tls(), measured.federation.current()
+    async with measured.connections(1) as stubs:
+        _, replies = await singles(measured, stubs, 200)
+        request = measured.picture_request(queries(measured.codes, 8))
+        sent = measured.call(request).SerializeToString()
+        wanted = median(reply.ByteSize() for reply in replies)
+        channel = open_channel(echo, own, directory, measured.fr)
+        answer_size = int(wanted).to_bytes(4, "big")
+        echoing = channel.unary_unary("/bench/Echo", request_serializer=lambda body: body, response_deserializer=lambda body: body)
+        body = answer_size + sent[4:]
+        if len(await echoing(body)) != int(wanted):
+            raise SystemExit("the echo is not one")
+        rates = []
+        for _ in range(rounds + 1):
+            ours, _ = await singles(measured, stubs, count)
+            echoes, _ = await rate([body] * (count * 2), [echoing])
+            rates.append((ours, echoes))
+        latencies, searches, echo_latencies = [], [], []
+        for number in range(count):
+            codes = queries(measured.codes[number:], 8)
+            call = measured.call(measured.picture_request(codes))
+            latencies.append(await _timed(stubs[0].Lookup(call)))
+            started = time.perf_counter()
+            index.range_search(codes, DISTANCE)
+            searches.append(time.perf_counter() - started)
+            echo_latencies.append(await _timed(echoing(body)))
+        await channel.close()
+    return {
+        "single_share_of_echo": round(median(ours / echoes for ours, echoes in rates[1:]), 3),
+        "single_p50_ms_above_index": round((median(latencies) - median(searches)) * 1000, 2),
+        "single_p99_ms": round(sorted(latencies)[int(len(latencies) * 0.99)] * 1000, 2),
+        "single_lookups_per_s": round(median(ours for ours, _ in rates[1:])),
+        "echoes_per_s": round(median(echoes for _, echoes in rates[1:])),
+        "echo_p50_ms": round(median(echo_latencies) * 1000, 2),
+        "index_p50_ms": round(median(searches) * 1000, 2),
+    }
+
+
+async def _timed(reply: Any) -> float:  # noqa: ANN401 - any call
+    started = time.perf_counter()
+    await reply
+    return time.perf_counter() - started
+
+
+async def many_connections(measured: Measured, *, count: int, rounds: int) -> float:
+    """Lookups per second over several connections."""
+    async with measured.connections(CONNECTIONS) as stubs:
+        return median([(await singles(measured, stubs, count))[0] for _ in range(rounds + 1)][1:])
+
+
+def measure(folder: Path, *, quick: bool, rows: int) -> dict[str, float]:
+    """Return all figures."""
+    rounds, count = (2, 300) if quick else (5, 1_500)
+    measured = Measured(folder, rows)
+    with measured.local:
+        measured.start()
+        with HashIndex.open(measured.folder / "index" / Algorithm.PDQ.value, Algorithm.PDQ, read_only=True) as index:
+            figures = bulk_share(measured, index, chunks=40 if quick else 200, rounds=rounds)
+            say("bulk measured")
+            with echo_server(measured.folder) as echo:
+                figures |= asyncio.run(single_share(measured, index, echo, count=count, rounds=rounds))
+            say("single lookups measured")
+        one = asyncio.run(many_connections(measured, count=count, rounds=rounds))
+        measured.stop()
+        measured.start(workers=2)
+        two = asyncio.run(many_connections(measured, count=count, rounds=rounds))
+        measured.stop()
+        return figures | {"workers_gain": round(two / one, 2), "lookups_per_s_1_worker": round(one), "lookups_per_s_2_workers": round(two)}
+
+
+@contextlib.contextmanager
+def echo_server(home: Path) -> Iterator[str]:
+    """An echo in a process of its own, with the node's certificate; gives its address."""
+    command = [sys.executable, "-m", "benchmarks.node", "--echo", str(home)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield (process.stdout.readline() if process.stdout else "").strip()
+        finally:
+            process.terminate()
+
+
+async def echo(home: MemberHome) -> None:
+    """Serve it: the first four bytes say how many are wanted back."""
+
+    async def reply(body: bytes, _context: object) -> bytes:
+        return bytes(int.from_bytes(body[:4], "big"))
+
+    handler = grpc.method_handlers_generic_handler("bench", {"Echo": grpc.unary_unary_rpc_method_handler(reply)})
+    server = grpc.aio.server(options=SERVER_OPTIONS)
+    server.add_generic_rpc_handlers((handler,))
+    port = server.add_secure_port("127.0.0.1:0", server_credentials(home.node_tls, home.directory_source()))
+    await server.start()
+    print(f"127.0.0.1:{port}", flush=True)
+    await server.wait_for_termination()
+
+
+def _run(arguments: Sequence[str]) -> None:
+    subprocess.run([sys.executable, "-m", "vidfed.cli", *arguments], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer records and rounds; under 50 s")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--rows", type=int, help="records of the node  [default: 1,000,000; 100,000 with --quick]")
+    parser.add_argument("--echo", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.echo:
+        asyncio.run(echo(MemberHome(options.echo)))
+        return
+    rows = options.rows or (100_000 if options.quick else 1_000_000)
+    with tempfile.TemporaryDirectory(prefix="bench-node-") as folder:
+        figures = measure(Path(folder), quick=options.quick, rows=rows)
+    versions = {name: version(name) for name in ("grpcio", "protobuf", "pynacl", "numba")} | {"python": platform.python_version()}
+    if options.json:
+        report = {
+            "name": "node",
+            "versions": versions,
+            "cpu": processor_name(),
+            "threads": os.cpu_count(),
+            "rows": rows,
+            "figures": figures,
+        }
+        print(json.dumps(report, indent=2))
+        return
+    for name, value in figures.items():
+        print(f"{name:<28} {value:>14,}")
+
+
+if __name__ == "__main__":
+    main()
