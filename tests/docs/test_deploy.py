@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from vidfed.cli.root import vidfed
+from vidfed.cli.root import root
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "deploy/systemd").glob("*.service"))
 
 
 def works(arguments: list[str]) -> bool:
-    return CliRunner().invoke(vidfed, [*arguments, "--help"]).exit_code == 0
+    return CliRunner().invoke(root, [*arguments, "--help"]).exit_code == 0
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: str(path.name))
@@ -38,4 +38,4 @@ def test_the_image_copies_what_there_is_and_runs_what_there_is() -> None:
     for name in ("CMD", "HEALTHCHECK"):
         (command,) = re.findall(rf"^{name}.*?(\[.*\])$", text, flags=re.MULTILINE)
         assert works([word for word in json.loads(command) if word != "vidfed"])
-    assert re.search(r"^USER vidfed$", text, flags=re.MULTILINE)
+    assert re.search(r"^USER 10001:10001$", text, flags=re.MULTILINE)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vidfed.node.check import Checks, FailedError, Report, WarnedError
@@ -16,7 +17,7 @@ from vidfed.node.policy_file import POLICY_FILE, read_policy
 from vidfed.node.status import read_status
 from vidfed.node.store import RecordStore
 from vidfed.security.audit import Checkpoint
-from vidfed.security.audit.member import audit_path, open_storage, read_audit_section
+from vidfed.security.audit.member import audit_location, open_storage, read_audit_section
 from vidfed.security.audit.merkle import tree_root
 from vidfed.security.clock import DAY_MS, MINUTE_MS, as_text, system_clock
 from vidfed.security.errors import SecurityError
@@ -27,7 +28,6 @@ from vidfed.security.tls import leaf_expires_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
-    from pathlib import Path
 
     from vidfed.security.home import MemberHome
 
@@ -129,7 +129,8 @@ class _Doctor(Checks):
         return f"{len(policy.rules)} rules for {', '.join(sorted(policy.members()))}"
 
     def _audit(self) -> str:
-        if not audit_path(self._home).exists():
+        location = audit_location(self._home)
+        if isinstance(location, Path) and not location.exists():
             return "not begun: it begins with the first import, lookup or answer"
         with contextlib.closing(open_storage(self._home)) as storage:
             size, latest = storage.size(), storage.latest_checkpoint()
@@ -146,7 +147,7 @@ class _Doctor(Checks):
 
     def _state(self) -> str:
         folder = self._home.state_file("replay.db").parent
-        files = [path for path in sorted(folder.glob("*.db")) if path != audit_path(self._home)]
+        files = [path for path in sorted(folder.glob("*.db")) if path != audit_location(self._home)]
         for path in files:
             _quick_check(
                 path, "stop the services and move it away; a new one is made" if path.stem in {"replay", "rates"} else "restore a backup"
