@@ -11,7 +11,7 @@ from vidfed.node.cli_files import backup, export, import_, migrate, restore, sca
 from vidfed.node.cli_options import COMMAND, HOME, JSON, described, said
 from vidfed.node.cli_policy import policy
 from vidfed.node.cli_records import records
-from vidfed.node.cli_trust import check, doctor, request, rotate, submit
+from vidfed.node.cli_trust import check, doctor, passphrase, request, rotate, submit
 
 
 @click.group(context_settings=HELP)
@@ -212,5 +212,5 @@ def health(home: Path) -> None:
         raise SystemExit(1)
 
 
-for _command in (doctor, import_, export, records, policy, scales, backup, restore, migrate, request, rotate, submit, check):
+for _command in (doctor, import_, export, records, policy, scales, backup, restore, migrate, request, rotate, submit, check, passphrase):
     node.add_command(_command)
