@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import psycopg
 import pytest
 from hypothesis import settings
 
+from tests import postgresql
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -43,3 +47,21 @@ def run_vidfed(*arguments: str | Path, cwd: Path | None = None) -> Ran:
 @pytest.fixture(scope="session")
 def vidfed() -> Callable[..., Ran]:
     return run_vidfed
+
+
+_databases = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[str]:
+    with postgresql.server() as url:
+        yield url
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: str) -> str:
+    """The URL of an empty database."""
+    name = f"test{next(_databases)}"
+    with psycopg.connect(postgresql_server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    return postgresql_server.rpartition("/")[0] + f"/{name}"

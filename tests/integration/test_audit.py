@@ -13,7 +13,7 @@ import pytest
 from vidfed.node.witnessing import Witnessing
 from vidfed.security.audit.changes import Seen
 from vidfed.security.audit.entries import commit
-from vidfed.security.audit.member import audit_path, open_log, open_storage, open_witness
+from vidfed.security.audit.member import open_log, open_storage, open_witness
 from vidfed.security.audit.turns import Waiting
 from vidfed.security.clock import system_clock
 from vidfed.security.home import MemberHome
@@ -130,7 +130,7 @@ def test_without_an_appointment_nothing_is_shown(world: World) -> None:
 
 
 def test_a_report_and_the_sum_of_two(world: World) -> None:
-    time = ("--from", "2020-01-01", "--to", "2100-01-01")
+    time = ("--from", "2020-01-01", "--to", "2100-01-01", "--draft")
     for member in ("nl", "fr"):
         out = ("--out", world.base / f"{member}.report", "--html", world.base / f"{member}.html")
         ran = world.audit("report", member, *time, *out, "--as", world.base / f"dpo-{member}")
@@ -144,7 +144,7 @@ def test_a_report_and_the_sum_of_two(world: World) -> None:
 
 
 def test_a_node_that_cannot_log_refuses_and_signs_that(world: World) -> None:
-    database = sqlite3.connect(audit_path(world.home("fr")))
+    database = sqlite3.connect(world.home("fr").state_file("audit.db"))
     database.execute("CREATE TRIGGER full BEFORE INSERT ON entries BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END")
     database.commit()
     try:
@@ -161,7 +161,7 @@ def test_a_node_that_cannot_log_refuses_and_signs_that(world: World) -> None:
 
 def test_a_gateway_that_cannot_log_asks_nobody(world: World) -> None:
     before = world.audit("verify", "fr", "--json").json()["entries"]
-    database = sqlite3.connect(audit_path(world.home("nl")))
+    database = sqlite3.connect(world.home("nl").state_file("audit.db"))
     database.execute("CREATE TRIGGER full BEFORE INSERT ON entries BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END")
     database.commit()
     try:
@@ -178,7 +178,7 @@ def test_a_forger_with_the_members_own_keys_is_caught_by_receipts_and_witnesses(
     world.look_up()
     world.make_round("fr")
     home = world.home("fr")
-    folder = audit_path(home).parent
+    folder = home.state_file("audit.db").parent
     assert world.federation.stop("fr") == 0
     kept = folder.with_name("state-before")
     shutil.copytree(folder, kept)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vidfed.federation.outcome import LookupResult
+    from vidfed.security.keys import Signer
     from vidfed.security.kit import Kit
 
 WHY = Justification(Purpose.IDENTIFICATION, "test law", "T-1")
@@ -378,7 +379,7 @@ async def test_no_gateway_is_an_error_and_no_result(federation: SocketFederation
         await look_up(issue_kit(federation.homes["nl"], federation.folder / "kit", gateway="127.0.0.1:1"))
 
 
-def of_nl(federation: SocketFederation) -> tuple[str, SigningKey]:
+def of_nl(federation: SocketFederation) -> tuple[str, Signer]:
     """Name and key of a log of nl."""
     home = federation.homes["nl"]
     return log_origin(home.federation, home.member), home.audit_signer
@@ -408,7 +409,7 @@ async def test_a_gateway_that_cannot_log_asks_nobody(federation: SocketFederatio
 class SlowLog(AuditLog):
     """A log on a disk that takes its time: an append waits until it may go on."""
 
-    def __init__(self, path: Path, origin: str, signer: SigningKey) -> None:
+    def __init__(self, path: Path, origin: str, signer: Signer) -> None:
         super().__init__(path, origin, signer)
         self.entered, self.may_go_on = threading.Event(), threading.Event()
 

@@ -1,1 +1,84 @@
-"""The federation layer: one question to every node, verified answers, honest outcomes."""
+"""The federation layer: one question to every node, verified answers, honest outcomes.
+
+What other programs use stands here; docs/library.md is the guide. Everything is loaded when it is first used, so that importing this
+package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vidfed.federation.agreement import Conflict, SharedSeries
+    from vidfed.federation.blocking import BlockingFederationClient
+    from vidfed.federation.client import FederationClient, KeptState
+    from vidfed.federation.direct import open_direct
+    from vidfed.federation.errors import FederationError, GatewayError, GatewayRefusedError, KeptError, QuestionError
+    from vidfed.federation.items import items_of_hashes, items_of_pictures
+    from vidfed.federation.outcome import FoundHit, FoundMatch, LookupResult, NodeOutcome, Outcome
+    from vidfed.federation.question import Item, Justification
+    from vidfed.federation.result_json import schema as result_schema
+    from vidfed.federation.result_json import to_document
+    from vidfed.index import Algorithm
+    from vidfed.security.kit import Kit
+    from vidfed.wire.values import Purpose, RecordView, Ternary, Urgency
+
+__all__ = [
+    "Algorithm",
+    "BlockingFederationClient",
+    "Conflict",
+    "FederationClient",
+    "FederationError",
+    "FoundHit",
+    "FoundMatch",
+    "GatewayError",
+    "GatewayRefusedError",
+    "Item",
+    "Justification",
+    "KeptError",
+    "KeptState",
+    "Kit",
+    "LookupResult",
+    "NodeOutcome",
+    "Outcome",
+    "Purpose",
+    "QuestionError",
+    "RecordView",
+    "SharedSeries",
+    "Ternary",
+    "Urgency",
+    "items_of_hashes",
+    "items_of_pictures",
+    "open_direct",
+    "result_schema",
+    "to_document",
+]
+
+_HOMES = {
+    "vidfed.federation.agreement": ("Conflict", "SharedSeries"),
+    "vidfed.federation.blocking": ("BlockingFederationClient",),
+    "vidfed.federation.client": ("FederationClient", "KeptState"),
+    "vidfed.federation.direct": ("open_direct",),
+    "vidfed.federation.errors": ("FederationError", "GatewayError", "GatewayRefusedError", "KeptError", "QuestionError"),
+    "vidfed.federation.items": ("items_of_hashes", "items_of_pictures"),
+    "vidfed.federation.outcome": ("FoundHit", "FoundMatch", "LookupResult", "NodeOutcome", "Outcome"),
+    "vidfed.federation.question": ("Item", "Justification"),
+    "vidfed.federation.result_json": ("to_document",),
+    "vidfed.index": ("Algorithm",),
+    "vidfed.security.kit": ("Kit",),
+    "vidfed.wire.values": ("Purpose", "RecordView", "Ternary", "Urgency"),
+}
+_PLACES = {name: (module, name) for module, names in _HOMES.items() for name in names}
+_PLACES["result_schema"] = ("vidfed.federation.result_json", "schema")
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _PLACES[name]
+    return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -68,6 +68,13 @@ REFUSED = 4
 )
 @click.option("--keep/--no-keep", default=True, show_default=True, help="Let the gateway collect and keep late answers for --resume.")
 @click.option("--resume", metavar="ID", help="Fetch what was collected of an earlier lookup, late answers included, instead of asking.")
+@click.option(
+    "--direct",
+    "direct_home",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="HOME",
+    help="Without a gateway: ask the nodes from this machine, which holds the member's folder HOME. Nothing is kept for later.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON (schema vidfed.lookup/1).")
 def lookup(
     pictures: tuple[Path, ...],
@@ -87,6 +94,7 @@ def lookup(
     kit: Path,
     keep: bool,
     resume: str | None,
+    direct_home: Path | None,
     as_json: bool,
 ) -> None:
     """Ask every member's database about PICTURES (files or folders) or hashes.
@@ -117,6 +125,8 @@ def lookup(
         raise click.UsageError("a file of hashes is looked up by itself")
     if hash_file and not out:
         raise click.UsageError("say with --out into which folder the results of the file go")
+    if direct_home and out:
+        raise click.UsageError("results are written to a folder through a gateway only: --out and --direct do not go together")
     chosen = {entry.code: entry for entry in Purpose}[purpose]
     urgency = Urgency.LIFE_AT_RISK if urgent else Urgency.ROUTINE
     justification = Justification(chosen, legal_basis, case_reference, offence, urgency)
@@ -143,7 +153,11 @@ def lookup(
         note(f"{file}: {reason}")
     if not items:
         raise SystemExit(1)
-    raise SystemExit(report(lambda: asyncio.run(_ask(opened, items, limits, justification, ask, deadline_s, keep=keep)), failures, as_json))
+
+    def answer() -> LookupResult:
+        return asyncio.run(_ask(opened, items, limits, justification, ask, deadline_s, keep=keep, direct_home=direct_home))
+
+    raise SystemExit(report(answer, failures, as_json))
 
 
 def report(ask: Callable[[], LookupResult], failures: Mapping[str, str], as_json: bool) -> int:
@@ -175,10 +189,13 @@ async def _ask(
     deadline_s: float,
     *,
     keep: bool,
+    direct_home: Path | None,
 ) -> LookupResult:
     from vidfed.federation.client import FederationClient
+    from vidfed.federation.direct import open_direct
+    from vidfed.security.home import MemberHome
 
-    async with FederationClient(kit) as client:
+    async with open_direct(kit, MemberHome(direct_home)) if direct_home else FederationClient(kit) as client:
         await client.refresh_directory()
         with progress() as bar:
             task = bar.add_task("asking", total=len(items), visible=len(items) > 1)

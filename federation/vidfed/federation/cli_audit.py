@@ -126,12 +126,12 @@ def _checkpoints_known(home: MemberHome) -> list[KnownCheckpoint]:
     """Return what this member holds outside the log: the copy beside it, and what others cosigned."""
     from contextlib import closing
 
-    from vidfed.security.audit.member import audit_path, open_witness
+    from vidfed.security.audit.member import checkpoint_copy, open_witness
     from vidfed.security.audit.notes import Checkpoint
     from vidfed.security.audit.verify import KnownCheckpoint
 
     known = []
-    beside = audit_path(home).with_suffix(".checkpoint")
+    beside = checkpoint_copy(home)
     if beside.exists():
         known.append(KnownCheckpoint(f"the file {beside.name}", Checkpoint.parse(beside.read_text(encoding="utf-8"))))
     with closing(open_witness(home)) as witness:
@@ -210,11 +210,11 @@ def check_receipt(receipts: tuple[Path, ...], kit: Path) -> None:
     """
     import asyncio
 
-    from vidfed.federation.receipts import Receipt
+    from vidfed.federation.receipts import Receipt, receipts_in
     from vidfed.security.kit import Kit
 
     opened = Kit(kit)
-    paths = receipts or tuple(sorted((kit / "receipts").glob("*.json")))
+    paths = receipts or receipts_in(kit / "receipts")
     if not paths:
         raise click.ClickException(f"{kit / 'receipts'}: no receipts yet; every answered lookup leaves one")
     raise SystemExit(asyncio.run(_check(opened, [(path, Receipt.load(path)) for path in paths])))

@@ -36,16 +36,16 @@ def items_of_hashes(texts: Iterable[str]) -> list[Item]:
 def items_of_pictures(
     paths: Sequence[Path],
     *,
-    any_quality: bool,
     failures: dict[str, str],
-    on_progress: Callable[[int, int], None],
+    any_quality: bool = False,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> list[Item]:
     """Hash pictures, each with its eight PDQ orientations.
 
     Args:
         paths: files and folders.
-        any_quality: also ask the perceptual hashes of pictures too plain for them.
         failures: gets the files that cannot be hashed, with the reason.
+        any_quality: also ask the perceptual hashes of pictures too plain for them.
         on_progress: called with (files done, files in all).
     """
     if not paths:

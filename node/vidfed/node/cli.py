@@ -11,7 +11,7 @@ from vidfed.node.cli_files import backup, export, import_, migrate, restore, sca
 from vidfed.node.cli_options import COMMAND, HOME, JSON, described, said
 from vidfed.node.cli_policy import policy
 from vidfed.node.cli_records import records
-from vidfed.node.cli_trust import check, request, rotate, submit
+from vidfed.node.cli_trust import check, passphrase, request, rotate, submit
 
 
 @click.group(context_settings=HELP)
@@ -196,5 +196,5 @@ def status(home: Path, as_json: bool) -> None:
             click.echo(f"{label:<16} {value}")
 
 
-for _command in (import_, export, records, policy, scales, backup, restore, migrate, request, rotate, submit, check):
+for _command in (import_, export, records, policy, scales, backup, restore, migrate, request, rotate, submit, check, passphrase):
     node.add_command(_command)

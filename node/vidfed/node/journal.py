@@ -7,8 +7,9 @@ import getpass
 from typing import TYPE_CHECKING
 
 from vidfed.security.audit import AuditEntry, Event, Operation
-from vidfed.security.audit.member import audit_path, open_log, open_storage
+from vidfed.security.audit.member import open_log, open_storage
 from vidfed.security.clock import as_text
+from vidfed.security.errors import NoLogError
 
 if TYPE_CHECKING:
     from vidfed.security.home import MemberHome
@@ -59,9 +60,11 @@ def earlier_recipients(home: MemberHome, reference: str) -> list[str]:
     Raises:
         AuditError: the log cannot be read.
     """
-    if not audit_path(home).exists():
+    try:
+        storage = open_storage(home)
+    except NoLogError:
         return []
-    with contextlib.closing(open_storage(home)) as storage:
+    with contextlib.closing(storage):
         return [
             f"{fields['member']}, {as_text(entry.time_ms)}"
             for _, entry in storage.entries(0, storage.size())

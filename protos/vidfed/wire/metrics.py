@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, multiprocess, start_http_server
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from vidfed.security.audit.member import audit_path, open_storage
+from vidfed.security.audit.member import open_storage
 from vidfed.security.clock import SECOND_MS
 from vidfed.security.errors import SecurityError
 from vidfed.security.tls import leaf_expires_ms
@@ -128,9 +128,10 @@ class MemberCollector(Collector):
     def _audit(self) -> list[Metric]:
         with contextlib.closing(open_storage(self._home)) as storage:
             entries, checkpoint_ms = storage.size(), (storage.latest_checkpoint() or (0, ""))[0]
+            size_bytes = storage.database.size_bytes()
         return [
             GaugeMetricFamily("vidfed_audit_entries", "Entries of the audit log.", entries),
-            GaugeMetricFamily("vidfed_audit_bytes", "Size of the audit log's file.", audit_path(self._home).stat().st_size),
+            GaugeMetricFamily("vidfed_audit_bytes", "Size of the audit log, where it is stored.", size_bytes),
             GaugeMetricFamily(
                 "vidfed_audit_checkpoint_timestamp_seconds", "When the newest checkpoint was signed.", checkpoint_ms / SECOND_MS
             ),

@@ -10,7 +10,8 @@ Clock = Callable[[], int]
 
 SECOND_MS = 1_000
 MINUTE_MS = 60 * SECOND_MS
-DAY_MS = 24 * 60 * MINUTE_MS
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
 
 
 def system_clock() -> int:

@@ -14,6 +14,7 @@ SecurityError
 ├── PeerError             a TLS peer is not the member it says, by that member's own CA
 ├── HomeError             a member's folder or an investigator's kit is incomplete or wrong
 └── AuditError            the audit log cannot be written or read
+    ├── NoLogError            there is no log yet
     ├── AuditDamagedError     the log is not what its own checkpoints say
     ├── CheckpointError       a checkpoint is malformed or not signed by whom it should be
     ├── ProofError            a proof does not show what it should
@@ -78,6 +79,13 @@ class HomeError(SecurityError):
 
 class AuditError(SecurityError):
     """The audit log cannot be written or read."""
+
+
+class NoLogError(AuditError):
+    """There is no log yet."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(f"{place}: there is no log yet; it begins with the first import, lookup or answer")
 
 
 class AuditDamagedError(AuditError):

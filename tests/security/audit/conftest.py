@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from vidfed.security.audit import AuditEntry, AuditLog, Event, Operation, log_origin
+from vidfed.security.audit.database import open_database
 from vidfed.security.audit.storage import Storage
 from vidfed.security.keys import SigningKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 ORIGIN = log_origin("test", "nl")
@@ -25,22 +26,29 @@ class Bench:
     """A log's place, key and clock; opens it as often as a test wants."""
 
     folder: Path
+    location: Path | str
     origin: str = ORIGIN
     key: SigningKey = field(default_factory=lambda: SigningKey(b"k" * 32))
     now_ms: int = NOON_MS
 
     @property
     def path(self) -> Path:
-        return self.folder / "audit.db"
+        """The log's file, where it is one."""
+        assert not isinstance(self.location, str)
+        return self.location
+
+    @property
+    def beside(self) -> Path:
+        return self.folder / "audit.checkpoint"
 
     def clock(self) -> int:
         return self.now_ms
 
     def open(self) -> AuditLog:
-        return AuditLog(self.path, self.origin, self.key, clock=self.clock)
+        return AuditLog(self.location, self.origin, self.key, beside=self.beside, clock=self.clock)
 
     def storage(self) -> Storage:
-        return Storage(self.path, self.origin, read_only=True)
+        return Storage(self.location, self.origin, read_only=True)
 
     def entry(self, number: int = 0, **changed: Any) -> AuditEntry:  # noqa: ANN401 - any of the entry's fields
         values: dict[str, Any] = {
@@ -64,10 +72,24 @@ class Bench:
         with closing(self.open()) as log:
             log.append_many([self.entry(number) for number in range(count)])
 
+    def tamper(self, statement: str, values: Sequence[object] = ()) -> None:
+        """Change what is stored, as whoever owns the database can."""
+        with closing(open_database(self.location)) as database, database.writing() as transaction:
+            transaction.execute(statement, values)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
+    """On both databases."""
+    if request.param == "sqlite":
+        return Bench(tmp_path, tmp_path / "audit.db")
+    return Bench(tmp_path, request.getfixturevalue("postgresql_url"))
+
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+def file_bench(tmp_path: Path) -> Bench:
+    """On a file, for what can be done to files only."""
+    return Bench(tmp_path, tmp_path / "audit.db")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -22,11 +21,8 @@ if TYPE_CHECKING:
 
 
 def tamper(bench: Bench, *statements: str) -> None:
-    database = sqlite3.connect(bench.path)
     for statement in statements:
-        database.execute(statement)
-    database.commit()
-    database.close()
+        bench.tamper(statement)
 
 
 def check(bench: Bench, *known: Checkpoint) -> VerifyReport:
@@ -45,10 +41,12 @@ def test_an_untouched_log_verifies(bench: Bench) -> None:
     assert (report.holds, report.entries, report.opened, report.dropped) == (True, 600, 600, 0)
 
 
-@pytest.mark.parametrize("kind", ["TEXT", "BLOB"])
-def test_leaf_edited(bench: Bench, kind: str) -> None:
+def test_leaf_edited(bench: Bench) -> None:
     bench.fill(10)
-    tamper(bench, f"UPDATE entries SET body = CAST(replace(body, 'identification', 'prosecution') AS {kind}) WHERE position = 4")
+    with closing(bench.storage()) as storage:
+        body = storage.entry(4).body
+    assert body is not None
+    bench.tamper("UPDATE entries SET body = ? WHERE position = 4", (body.replace(b"identification", b"prosecution"),))
     assert check(bench).findings == ["entry 4: its content is not what was logged"]
 
 
@@ -59,10 +57,7 @@ def test_leaf_edited_with_a_commitment_to_match(bench: Bench) -> None:
     assert entry.salt is not None
     assert entry.body is not None
     body = entry.body.replace(b"identification", b"prosecution")
-    database = sqlite3.connect(bench.path)
-    database.execute("UPDATE entries SET body = ?, commitment = ? WHERE position = 4", (body, commit(entry.salt, body)))
-    database.commit()
-    database.close()
+    bench.tamper("UPDATE entries SET body = ?, commitment = ? WHERE position = 4", (body, commit(entry.salt, body)))
     report = check(bench)
     assert any("the log was edited" in finding for finding in report.findings)
     with pytest.raises(AuditDamagedError, match="must not be continued"):
@@ -72,8 +67,8 @@ def test_leaf_edited_with_a_commitment_to_match(bench: Bench) -> None:
 def test_leaf_edited_and_the_tree_and_checkpoints_rebuilt_by_the_operator_himself(bench: Bench) -> None:
     bench.fill(10)
     witnessed = newest(bench)
-    bench.path.unlink()
-    bench.path.with_suffix(".checkpoint").unlink()
+    tamper(bench, *(f"DELETE FROM {table}" for table in ("entries", "hashes", "checkpoints")))
+    bench.beside.unlink()
     with closing(bench.open()) as log:  # a clean new log with the true key, and one entry told otherwise
         log.append_many([bench.entry(number, purpose="prosecution") for number in range(10)])
     assert check(bench).holds  # alone, nobody can tell
@@ -105,18 +100,24 @@ def test_log_truncated_with_its_checkpoints(bench: Bench) -> None:
         bench.open()
 
 
-def test_an_older_copy_of_the_whole_log_put_back(bench: Bench) -> None:
-    bench.fill(7)
-    old = bench.folder / "backup.db"
-    shutil.copy(bench.path, old)
-    bench.fill(3)
-    witnessed = newest(bench)
+def test_an_older_copy_of_the_whole_log_put_back(file_bench: Bench) -> None:
+    file_bench.fill(7)
+    old = file_bench.folder / "backup.db"
+    shutil.copy(file_bench.path, old)
+    file_bench.fill(3)
+    witnessed = newest(file_bench)
     for suffix in ("-wal", "-shm"):
-        bench.path.with_name(bench.path.name + suffix).unlink(missing_ok=True)
-    shutil.copy(old, bench.path)
+        file_bench.path.with_name(file_bench.path.name + suffix).unlink(missing_ok=True)
+    shutil.copy(old, file_bench.path)
     with pytest.raises(AuditDamagedError, match="older copy"):
-        bench.open()
-    assert any("a witness has a signed checkpoint of 10" in finding for finding in check(bench, witnessed).findings)
+        file_bench.open()
+    assert any("a witness has a signed checkpoint of 10" in finding for finding in check(file_bench, witnessed).findings)
+
+
+def test_text_put_where_bytes_were(file_bench: Bench) -> None:
+    file_bench.fill(10)  # SQLite takes values of any type in any column
+    tamper(file_bench, "UPDATE entries SET body = CAST(replace(body, 'identification', 'prosecution') AS TEXT) WHERE position = 4")
+    assert check(file_bench).findings == ["entry 4: its content is not what was logged"]
 
 
 def test_content_removed_in_silence(bench: Bench) -> None:
@@ -144,7 +145,7 @@ def test_entries_swapped(bench: Bench) -> None:
 
 def test_a_stored_hash_of_the_tree_changed(bench: Bench) -> None:
     bench.fill(600)
-    tamper(bench, "UPDATE hashes SET hash = zeroblob(32) WHERE level = 1 AND position = 1")
+    bench.tamper("UPDATE hashes SET hash = ? WHERE level = 1 AND position = 1", (bytes(32),))
     assert any("stored hash 1 at level 1" in finding for finding in check(bench).findings)
 
 

@@ -37,7 +37,8 @@ def directory(bench: Bench) -> Directory:
 
 @pytest.fixture
 def witness(tmp_path: Path, bench: Bench) -> Iterator[Witness]:
-    with closing(Witness(tmp_path / "fr.db", federation="test", member="fr", signer=FR, clock=bench.clock)) as opened:
+    location = bench.location if isinstance(bench.location, str) else tmp_path / "fr.db"
+    with closing(Witness(location, federation="test", member="fr", signer=FR, clock=bench.clock)) as opened:
         yield opened
 
 

@@ -8,6 +8,7 @@ import json
 import tempfile
 from contextlib import closing
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,8 @@ from vidfed.security.audit import Event, Operation, log_origin, witness_name
 from vidfed.security.audit.compare import compare
 from vidfed.security.audit.entries import commit_case, seal
 from vidfed.security.audit.export import ExportReport, verify_export, write_export
-from vidfed.security.audit.oversight import Overseer, appoint
-from vidfed.security.audit.report import blurred, combine, make_report, read_report, sign_report
+from vidfed.security.audit.oversight import Overseer, appoint, listed, revoke
+from vidfed.security.audit.report import blurred, combine, is_draft, make_report, read_report, sign_report
 from vidfed.security.audit.report_html import render
 from vidfed.security.audit.retention import erase, prune
 from vidfed.security.audit.verify import verify_log
@@ -41,6 +42,11 @@ if TYPE_CHECKING:
     from vidfed.security.trust.anchor import Anchor
 
 NL_SIGNER, FR_SIGNER, FR_AUDIT, ENTRY = (SigningKey(letter * 32) for letter in (b"n", b"f", b"a", b"e"))
+
+
+@pytest.fixture
+def bench(file_bench: Bench) -> Bench:
+    return file_bench
 
 
 @functools.cache
@@ -170,7 +176,7 @@ def pair(tmp_path: Path) -> tuple[Bench, Bench]:
     folders = [tmp_path / name for name in ("nl", "fr")]
     for folder in folders:
         folder.mkdir()
-    nl, fr = (Bench(folder, origin=log_origin("test", folder.name)) for folder in folders)
+    nl, fr = (Bench(folder, folder / "audit.db", origin=log_origin("test", folder.name)) for folder in folders)
     fr.key = FR_AUDIT
     return nl, fr
 
@@ -240,13 +246,15 @@ def overseer(tmp_path: Path, bench: Bench, **changed: Any) -> Overseer:  # noqa:
     values: dict[str, Any] = {"federation": "test", "member": "nl", "member_keys": (NL_SIGNER.public,), "now_ms": bench.now_ms}
     folder = tmp_path / "dpo"
     if not folder.exists():
-        appoint(folder, federation="test", member="nl", name="DPO", signer=NL_SIGNER, now_ms=bench.now_ms)
+        with closing(bench.open()) as log:
+            appoint(folder, log, federation="test", member="nl", name="DPO", signer=NL_SIGNER, now_ms=bench.now_ms)
     return Overseer.load(folder, **(values | changed))
 
 
 def test_reading_is_logged_before_it_happens(bench: Bench, tmp_path: Path) -> None:
+    reader = overseer(tmp_path, bench)
     with closing(bench.open()) as log:
-        position = overseer(tmp_path, bench).announce(log, "show", {"entries": 3}, now_ms=bench.now_ms)
+        position = reader.announce(log, "show", {"entries": 3}, now_ms=bench.now_ms)
         fields = log.storage.entry(position).fields()
     assert (fields["event"], fields["pseudonym"], fields["purpose"], fields["details"]["entries"]) == ("log-read", "DPO", "oversight", 3)
 
@@ -274,6 +282,40 @@ def test_another_persons_key_does_not_fit_the_appointment(bench: Bench, tmp_path
     SigningKey.generate().save(tmp_path / "dpo/oversight.key")
     with pytest.raises(OversightError, match="not the one that was appointed"):
         overseer(tmp_path, bench)
+
+
+@pytest.mark.parametrize("who", ["DPO", "the beginning of its serial"])
+def test_a_revoked_appointment_opens_nothing_and_the_attempt_is_logged(bench: Bench, tmp_path: Path, who: str) -> None:
+    reader = overseer(tmp_path, bench)
+    with closing(bench.open()) as log:
+        taken = revoke(log, reader.appointment.serial[:6] if who != "DPO" else who, now_ms=bench.now_ms)
+        assert (taken.name, [one.state(bench.now_ms) for one in listed(log.storage)]) == ("DPO", ["revoked"])
+        with pytest.raises(OversightError, match="was revoked"):
+            reader.announce(log, "show", {}, now_ms=bench.now_ms)
+        last = log.storage.entry(len(log) - 1).fields()
+        assert (last["event"], last["outcome"], last["pseudonym"]) == ("log-read", "REFUSED", "DPO")
+        with pytest.raises(OversightError, match="no appointment that holds"):
+            revoke(log, "DPO", now_ms=bench.now_ms)
+
+
+def test_an_appointment_that_is_not_listed_opens_nothing(bench: Bench, tmp_path: Path) -> None:
+    reader = overseer(tmp_path, bench)
+    bench.tamper("DELETE FROM appointments")
+    with closing(bench.open()) as log, pytest.raises(OversightError, match="not in the list"):
+        reader.announce(log, "show", {}, now_ms=bench.now_ms)
+
+
+def test_two_people_of_one_name_are_told_apart_by_serial(bench: Bench, tmp_path: Path) -> None:
+    overseer(tmp_path, bench)
+    with closing(bench.open()) as log:
+        other = appoint(
+            tmp_path / "two", log, federation="test", member="nl", name="DPO", signer=NL_SIGNER, now_ms=bench.now_ms + 1, days=1
+        )
+        with pytest.raises(OversightError, match="2 appointments"):
+            revoke(log, "DPO", now_ms=bench.now_ms + 1)
+        revoke(log, other.serial, now_ms=bench.now_ms + 1)
+        assert [one.state(bench.now_ms + 1) for one in listed(log.storage)] == ["holds", "revoked"]
+        assert [one.state(bench.now_ms + 400 * DAY_MS) for one in listed(log.storage)] == ["ended", "revoked"]
 
 
 def test_erasing_drops_the_salt_and_the_tree_still_verifies(bench: Bench) -> None:
@@ -342,6 +384,32 @@ def test_a_told_range_holds_the_true_count_and_says_no_more(count: int) -> None:
     assert low <= count <= high
     assert blurred(low) == blurred(high) == [low, high]
     assert count == 0 or high - low >= 3
+
+
+def test_a_share_says_nothing_that_the_ranges_do_not_say(bench: Bench) -> None:
+    """5 of 12 would be 42 %, and no other pair within both ranges is."""
+    counted = [*entries(bench, 7, details={"hits": 0}), *entries(bench, 5)]
+    told = a_report(bench, "nl", counted)
+    assert (told["totals"]["with_hits"], told["totals"]["answered"]) == ([5, 9], [10, 14])
+    assert told["shares"]["hit_rate_percent"] == 50
+    more = a_report(bench, "nl", [*counted, *entries(bench, 1)])
+    assert more["shares"] == told["shares"]
+
+
+@pytest.mark.parametrize(
+    ("first", "end", "draft"),
+    [
+        ("2026-01-01", "2026-04-01", False),
+        ("2026-01-01", "2026-03-31", True),
+        ("2026-01-02", "2026-04-01", True),
+        ("2026-01-01", "2026-12-01", True),
+    ],
+)
+def test_only_whole_months_that_are_over_are_for_publication(first: str, end: str, draft: bool) -> None:
+    bounds = [int(datetime.fromisoformat(f"{day}T00:00:00+00:00").timestamp()) * 1000 for day in (first, end)]
+    now_ms = int(datetime.fromisoformat("2026-11-24T12:00:00+00:00").timestamp()) * 1000
+    assert is_draft(bounds[0], bounds[1], now_ms) is draft
+    assert is_draft(bounds[0] + 1, bounds[1], now_ms)
 
 
 def test_reports_of_several_members_add_up(bench: Bench) -> None:

@@ -43,26 +43,72 @@ def audit() -> None:
     """Prove what was asked, answered and changed.
 
     verify, prove, witnesses: anybody with the member's folder, or with an export file. show, export, stats, report: only with an
-    appointment (`vidfed audit appoint`), and logged.
+    appointment (`vidfed audit appoint`, `appointments`, `revoke`), and logged.
     """
 
 
 @audit.command(cls=COMMAND)
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--name", required=True, help="Who may read; the log names the reader so.")
+@click.option("--days", default=365, show_default=True, type=click.IntRange(1, 365), help="For how long.")
 @HOME
-def appoint(folder: Path, name: str, home: Path) -> None:
-    """Make FOLDER, with which one person may read this member's log for a year."""
+def appoint(folder: Path, name: str, days: int, home: Path) -> None:
+    """Make FOLDER, with which one person may read this member's log."""
     from vidfed.security.audit import Event, Operation
     from vidfed.security.audit.member import logged
     from vidfed.security.audit.oversight import appoint as make
     from vidfed.security.clock import as_text, system_clock
 
     member = _home(home)
+    names = {"federation": member.federation, "member": member.member, "name": name}
     with logged(member, Operation.ALTERATION, Event.OVERSIGHT_APPOINTED, name=name) as done:
-        made = make(folder, federation=member.federation, member=member.member, name=name, signer=member.signer, now_ms=system_clock())
+        made = make(folder, done.log, **names, signer=member.signer, now_ms=system_clock(), days=days)
         done["appointment"] = made.serial
     note(f"{name} may read the log of {made.member} until {as_text(made.not_after_ms)} with {folder}.")
+
+
+@audit.command(cls=COMMAND)
+@HOME
+@_JSON
+def appointments(home: Path, as_json: bool) -> None:
+    """List who may read, and who might: name, serial, from when, until when, whether it holds."""
+    from contextlib import closing
+
+    from vidfed.security.audit.member import open_storage
+    from vidfed.security.audit.oversight import listed
+    from vidfed.security.clock import as_text, system_clock
+
+    now_ms = system_clock()
+    with closing(open_storage(_home(home))) as storage:
+        found = listed(storage)
+    if as_json:
+        print_json(
+            {"schema": "vidfed.audit-appointments/1", "appointments": [one._asdict() | {"state": one.state(now_ms)} for one in found]}
+        )
+        return
+    for one in found:
+        ended = f", revoked {as_text(one.revoked_ms)}" if one.revoked_ms is not None else ""
+        click.echo(
+            f"{one.serial[:8]}  {one.state(now_ms):<8} {as_text(one.not_before_ms)} to {as_text(one.not_after_ms)}{ended}  {one.name}"
+        )
+    if not found:
+        note("Nobody was ever appointed. Next: vidfed audit appoint FOLDER --name NAME")
+
+
+@audit.command(cls=COMMAND)
+@click.argument("who")
+@HOME
+def revoke(who: str, home: Path) -> None:
+    """Take back the appointment of WHO (its name, or the beginning of its serial), at once and for good."""
+    from vidfed.security.audit import Event, Operation
+    from vidfed.security.audit.member import logged
+    from vidfed.security.audit.oversight import revoke as take_back
+    from vidfed.security.clock import system_clock
+
+    with logged(_home(home), Operation.ALTERATION, Event.OVERSIGHT_REVOKED, name=who) as done:
+        taken = take_back(done.log, who, now_ms=system_clock())
+        done["appointment"] = taken.serial
+    note(f"{taken.name} may no longer read the log. Any further attempt with this appointment is refused and logged.")
 
 
 @audit.command(cls=COMMAND)
@@ -205,15 +251,29 @@ def stats(from_: Any, to: Any, appointment: Path, home: Path, as_json: bool) -> 
 
 
 @audit.command(cls=COMMAND)
-@_FROM
-@_TO
+@click.option("--from", "from_", type=_DAY, required=True, help="First day, UTC: the first of a month.")
+@click.option("--to", type=_DAY, required=True, help="Day after the last one, UTC: the first of a month.")
+@click.option("--draft", is_flag=True, help="Take any time, and mark the report as not to be published.")
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the page here.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Write the signed report (JSON) here.")
 @_AS
 @HOME
-def report(from_: Any, to: Any, html: Path | None, out: Path, appointment: Path, home: Path) -> None:  # noqa: ANN401 - click gives datetimes
-    """Make the transparency report of a time, signed by the member."""
+def report(from_: Any, to: Any, draft: bool, html: Path | None, out: Path, appointment: Path, home: Path) -> None:  # noqa: ANN401 - click gives datetimes
+    """Make the transparency report of a time, signed by the member.
+
+    A report to be published covers whole months that are over: two reports over times that overlap could be subtracted from each other, and
+    the difference would tell what each of them hides.
+    """
+    from vidfed.security.audit.report import is_draft
+    from vidfed.security.clock import system_clock
+
     member = _home(home)
+    now_ms = system_clock()
+    if is_draft(*_period(from_, to, now_ms), now_ms) and not draft:
+        raise click.UsageError(
+            "a report covers whole months that are over: --from and --to the first of a month, --to not in the future; "
+            "or add --draft, for a report that is not to be published"
+        )
     _write_report(member, _report(member, appointment, from_, to, "report"), out, html)
 
 

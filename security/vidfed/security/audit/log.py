@@ -1,12 +1,12 @@
-"""The audit log: an append-only Merkle tree in a SQLite file. An entry is on disk before `append` returns.
+"""The audit log: an append-only Merkle tree in a SQLite file or on a PostgreSQL server. An entry is on disk before `append` returns.
 
 Many threads may append at once: whoever comes first commits for all that wait, so that one write to disk serves many replies.
 
-Several processes of one member (a node's workers, gateway, commands) append to the same file, each with an `AuditLog` of its own, opened
-in that process: an open one must not be carried over a fork. A write begins with BEGIN IMMEDIATE, which lets one process write at a time,
-and then reads the tree's edge anew if another has appended since. So positions are unique and without gaps over all processes, each
-process commits once for all its threads that wait, and processes take turns of one commit each. Checkpoints are signed by whoever first
-finds the last one too old; the others adopt it.
+Several processes of one member (a node's workers, gateway, commands; on PostgreSQL also of several hosts) append to the same log, each with
+an `AuditLog` of its own, opened in that process: an open one must not be carried over a fork. A write begins by taking the one lock that
+lets one process write at a time (BEGIN IMMEDIATE; an advisory lock on PostgreSQL), and then reads the tree's edge anew if another has
+appended since. So positions are unique and without gaps over all processes, each process commits once for all its threads that wait, and
+processes take turns of one commit each. Checkpoints are signed by whoever first finds the last one too old; the others adopt it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from vidfed.security.audit.entries import seal
 from vidfed.security.audit.merkle import Frontier, consistency_proof, inclusion_proof, read_frontier, tree_root
 from vidfed.security.audit.notes import Checkpoint
-from vidfed.security.audit.storage import Storage, insert_rows
+from vidfed.security.audit.storage import Storage, thin_checkpoints
 from vidfed.security.audit.turns import Turns, Waiting
-from vidfed.security.clock import Clock, system_clock
+from vidfed.security.clock import HOUR_MS, Clock, system_clock
 from vidfed.security.errors import AuditDamagedError, AuditError
 from vidfed.security.files import write_private
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from vidfed.security.audit.database import Transaction
     from vidfed.security.audit.entries import AuditEntry
     from vidfed.security.keys import Signer
 
@@ -43,13 +44,17 @@ class LogPosition(NamedTuple):
 class AuditLog:
     """One member's log, opened for appending. Safe from several threads and processes."""
 
-    def __init__(self, path: Path, origin: str, signer: Signer, *, clock: Clock = system_clock) -> None:
-        """Open the log and compare it with its own last checkpoint, in the file and beside it.
+    def __init__(
+        self, location: Path | str, origin: str, signer: Signer, *, beside: Path | None = None, clock: Clock = system_clock
+    ) -> None:
+        """Open the log, making it if absent, and compare it with its own last checkpoint, in the database and beside it.
 
         Args:
-            path: SQLite file; made if absent. The last checkpoint is kept beside it too, with suffix `.checkpoint`.
+            location: a SQLite file or a `postgresql://` URL.
             origin: the log's name, see `notes.log_origin`.
             signer: the member's audit key.
+            beside: a file for a copy of the last checkpoint, outside the database; by default that of a SQLite file with suffix
+                `.checkpoint`, and for a server none.
             clock: gives the time of checkpoints.
 
         Raises:
@@ -57,10 +62,10 @@ class AuditLog:
             AuditError: it cannot be opened.
         """
         self.origin = origin
-        self.storage = Storage(path, origin)
+        self.storage = Storage(location, origin)
         self._signer = signer
         self._clock = clock
-        self._beside = path.with_suffix(".checkpoint")
+        self._beside = beside or (None if isinstance(location, str) else location.with_suffix(".checkpoint"))
         self._turns = Turns()
         self._frontier = Frontier()
         self._closed = False
@@ -103,7 +108,7 @@ class AuditLog:
         Raises:
             AuditError: it cannot be kept; then it is not given out either.
         """
-        with self._alone(), self.storage.writing() as database:
+        with self.changing() as transaction:
             self._catch_up()
             now_ms, size = self._clock(), self._frontier.size
             stored = self.storage.latest_checkpoint()
@@ -112,13 +117,16 @@ class AuditLog:
                 if found.size == size or 0 <= now_ms - stored[0] < max_age_ms:
                     return found
             signed = Checkpoint(self.origin, size, self._frontier.root()).signed_by(self._signer)
-            database.execute("INSERT INTO checkpoints VALUES (?, ?, ?)", (size, now_ms, signed.text))
+            transaction.insert("checkpoints", [(size, now_ms, signed.text)])
+            if stored is not None and stored[0] // HOUR_MS != now_ms // HOUR_MS:
+                thin_checkpoints(transaction, now_ms)
             # A copy outside the database: who puts an old database back must find and change this too, and the witnesses. Written while no
             # other process can write a newer one.
-            try:
-                write_private(self._beside, signed.text.encode())
-            except OSError as error:
-                raise AuditError(f"{self._beside}: {error.strerror}") from None
+            if self._beside is not None:
+                try:
+                    write_private(self._beside, signed.text.encode())
+                except OSError as error:
+                    raise AuditError(f"{self._beside}: {error.strerror}") from None
         self._latest = signed
         return signed
 
@@ -162,13 +170,28 @@ class AuditLog:
             AuditError: nothing was dropped.
         """
         statement = "UPDATE entries SET salt = NULL, case_salt = NULL, body = NULL WHERE body IS NOT NULL AND "
-        with self._alone():
-            with self.storage.writing() as database:
-                dropped = database.execute(statement + "position < ?", (before,)).rowcount
-                for position in positions:
-                    dropped += database.execute(statement + "position = ?", (position,)).rowcount
-            self.storage.forget_deleted()
+        with self.changing() as transaction:
+            dropped = transaction.execute(statement + "position < ?", (before,))
+            for position in positions:
+                dropped += transaction.execute(statement + "position = ?", (position,))
+        self.storage.forget_deleted()
         return dropped
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[Transaction]:
+        """Have the turn to write, and a transaction for the tables beside the tree.
+
+        Raises:
+            AuditError: nothing was changed.
+        """
+        own = Waiting()
+        self._turns.take(own)
+        self._turns.gather(own, 0)
+        try:
+            with self.storage.writing() as transaction:
+                yield transaction
+        finally:
+            self._turns.pass_on()
 
     def close(self) -> None:
         """Sign a last checkpoint and close. Closing twice is closing once."""
@@ -180,17 +203,6 @@ class AuditLog:
                 self.checkpoint()
         finally:
             self.storage.close()
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Have the turn to write."""
-        own = Waiting()
-        self._turns.take(own)
-        self._turns.gather(own, 0)
-        try:
-            yield
-        finally:
-            self._turns.pass_on()
 
     def _write_waiting(self, own: Waiting) -> None:
         """Write this caller's entries and what others wait with, in one transaction."""
@@ -206,7 +218,7 @@ class AuditLog:
             self._turns.pass_on()
 
     def _write(self, batch: list[Waiting]) -> None:
-        with self.storage.writing() as database:
+        with self.storage.writing() as transaction:
             self._catch_up()
             edge = self._frontier.copy()  # replaces the present one only when all is on disk
             rows: list[tuple[object, ...]] = []
@@ -216,28 +228,28 @@ class AuditLog:
                 for entry in waiting.entries:
                     rows.append((edge.size, *entry))
                     hashes += edge.append(entry.leaf_hash)
-            insert_rows(database, "entries", rows)
-            insert_rows(database, "hashes", hashes)
+            transaction.insert("entries", rows)
+            transaction.insert("hashes", hashes)
         self._frontier = edge
 
     def _catch_up(self) -> None:
         """Read the tree's edge if another process has appended since. Called inside a writing transaction."""
         size = self.storage.size()
         if size < self._frontier.size:
-            raise AuditDamagedError(f"{self.storage.path}: {size} entries are left of {self._frontier.size}: the log was cut while in use")
+            raise AuditDamagedError(f"{self.storage.name}: {size} entries are left of {self._frontier.size}: the log was cut while in use")
         if size != self._frontier.size:
             self._frontier = read_frontier(self.storage.read_hashes, size)
 
     def _check_last(self) -> Checkpoint | None:
         known = [self._stored_checkpoint()]
-        with contextlib.suppress(FileNotFoundError):
+        if self._beside is not None and self._beside.exists():
             known.append(Checkpoint.parse(self._beside.read_text(encoding="utf-8")))
         found = [checkpoint for checkpoint in known if checkpoint is not None]
         size = self.storage.size()
         for checkpoint in found:
             if checkpoint.origin != self.origin or checkpoint.size > size or self.root(checkpoint.size) != checkpoint.root:
                 raise AuditDamagedError(
-                    f"{self.storage.path}: the log has {size} entries and is not what its checkpoint of {checkpoint.size} entries says. "
+                    f"{self.storage.name}: the log has {size} entries and is not what its checkpoint of {checkpoint.size} entries says. "
                     "It was edited, cut, or replaced by an older copy, and must not be continued: `vidfed audit verify` says more"
                 )
         return max(found, key=lambda checkpoint: checkpoint.size, default=None)

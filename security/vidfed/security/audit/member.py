@@ -6,7 +6,7 @@ import contextlib
 import getpass
 import logging
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from vidfed.security.audit.entries import AuditEntry
@@ -57,9 +57,14 @@ def read_audit_section(home: MemberHome) -> AuditSection:
     return section
 
 
-def audit_path(home: MemberHome) -> Path:
-    """Return the log's file. One log for the member: node, gateway and commands write to it."""
-    return home.state_file(_FILE)
+def audit_location(home: MemberHome, file: str = _FILE) -> Path | str:
+    """Return where the log is: with the records on PostgreSQL, or a file. Node, gateway and commands all write to it."""
+    return home.database_url or home.state_file(file)
+
+
+def checkpoint_copy(home: MemberHome) -> Path:
+    """Return the file that holds a copy of the log's last checkpoint, outside the database."""
+    return home.state_file("audit.checkpoint")
 
 
 def open_log(home: MemberHome, *, clock: Clock = system_clock) -> AuditLog:
@@ -69,19 +74,18 @@ def open_log(home: MemberHome, *, clock: Clock = system_clock) -> AuditLog:
         AuditError: it cannot be written, or is not what its last checkpoint says.
         KeyFileError: the audit key cannot be used.
     """
-    return AuditLog(audit_path(home), log_origin(home.federation, home.member), home.audit_signer, clock=clock)
+    origin = log_origin(home.federation, home.member)
+    return AuditLog(audit_location(home), origin, home.audit_signer, beside=checkpoint_copy(home), clock=clock)
 
 
 def open_storage(home: MemberHome) -> Storage:
     """Open the member's log for reading only, as it is, even if damaged.
 
     Raises:
-        AuditError: there is none.
+        NoLogError: there is none.
+        AuditError: it cannot be opened.
     """
-    path = audit_path(home)
-    if not path.exists():
-        raise AuditError(f"{path}: there is no log yet; it begins with the first import, lookup or answer")
-    return Storage(path, log_origin(home.federation, home.member), read_only=True)
+    return Storage(audit_location(home), log_origin(home.federation, home.member), read_only=True)
 
 
 class Checkpointer:
@@ -117,12 +121,20 @@ def open_witness(home: MemberHome, *, clock: Clock = system_clock) -> Witness:
         AuditError: it cannot be opened.
         KeyFileError: the audit key cannot be used.
     """
-    path = home.state_file(_WITNESS_FILE)
-    return Witness(path, federation=home.federation, member=home.member, signer=home.audit_signer, clock=clock)
+    location = audit_location(home, _WITNESS_FILE)
+    return Witness(location, federation=home.federation, member=home.member, signer=home.audit_signer, clock=clock)
+
+
+class Done(dict[str, int | str]):
+    """What the second entry of `logged` will say; and the log, for what else goes into its database."""
+
+    def __init__(self, log: AuditLog) -> None:
+        super().__init__()
+        self.log = log
 
 
 @contextlib.contextmanager
-def logged(home: MemberHome, operation: Operation, event: Event, **details: int | str) -> Iterator[dict[str, int | str]]:
+def logged(home: MemberHome, operation: Operation, event: Event, **details: int | str) -> Iterator[Done]:
     """Log a command that changes something: before it begins, and what came of it. What cannot be logged is not done.
 
     Yields:
@@ -134,10 +146,10 @@ def logged(home: MemberHome, operation: Operation, event: Event, **details: int 
     base = AuditEntry(system_clock(), operation, event, home.member, outcome="BEGUN", details={"operator": getpass.getuser(), **details})
     with contextlib.closing(open_log(home)) as log:
         begun = log.append(base).position
-        done: dict[str, int | str] = {}
+        done = Done(log)
         outcome = "FAILED"
         try:
             yield done
             outcome = "DONE"
         finally:
-            log.append(replace(base, time_ms=system_clock(), outcome=outcome, details={**base.details, **done, "begun": begun}))
+            log.append(base._replace(time_ms=system_clock(), outcome=outcome, details={**base.details, **done, "begun": begun}))

@@ -1,7 +1,8 @@
-"""Who may read the log: people the member has appointed, and every reading is logged before anything is shown.
+"""Who may read the log: people the member has appointed and not dismissed, and every reading is logged before anything is shown.
 
 An appointment is a statement of the member, signed with its signing key, of a payload type of its own: no investigator's credential can
-stand for it. It does not keep out whoever owns the machine and opens the file itself; docs/oversight.md says so.
+stand for it. The log's database lists all appointments: one that is not listed, or listed as revoked, opens nothing. All this does not keep
+out whoever owns the machine and opens the database itself; docs/oversight.md says so.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vidfed.security.audit.entries import AuditEntry, Event, Operation
 from vidfed.security.clock import DAY_MS, as_text
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vidfed.security.audit.log import AuditLog
+    from vidfed.security.audit.storage import Storage
     from vidfed.security.keys import Signer
 
 APPOINTMENT_TYPE = "application/vnd.vidfed.oversight-appointment.v1+json"
@@ -45,10 +47,56 @@ class Appointment:
     not_after_ms: int
 
 
-def appoint(folder: Path, *, federation: str, member: str, name: str, signer: Signer, now_ms: int) -> Appointment:
-    """Make the folder with which a person may read the member's log, valid for APPOINTMENT_DAYS.
+class Listed(NamedTuple):
+    """One appointment as the log's database lists it; `revoked_ms` is None while it is not revoked."""
+
+    serial: str
+    name: str
+    not_before_ms: int
+    not_after_ms: int
+    revoked_ms: int | None
+
+    def state(self, now_ms: int) -> str:
+        """Say whether it opens the log now: `holds`, `ended` or `revoked`."""
+        if self.revoked_ms is not None:
+            return "revoked"
+        return "holds" if self.not_before_ms <= now_ms < self.not_after_ms else "ended"
+
+
+def listed(storage: Storage) -> list[Listed]:
+    """Return all appointments, oldest first."""
+    columns = ", ".join(Listed._fields)
+    return [Listed(*row) for row in storage.database.fetch(f"SELECT {columns} FROM appointments ORDER BY not_before_ms, serial")]  # noqa: S608 - our own columns
+
+
+def revoke(log: AuditLog, who: str, *, now_ms: int) -> Listed:
+    """Take an appointment back, from now on. Whoever calls this has said so in the log.
+
+    Args:
+        log: the member's.
+        who: the appointment's name, or the beginning of its serial.
+        now_ms: now.
 
     Raises:
+        OversightError: there is none of that name that still holds, or more than one.
+        AuditError: it is not revoked.
+    """
+    found = [one for one in listed(log.storage) if one.state(now_ms) == "holds" and who and (one.name == who or one.serial.startswith(who))]
+    if len(found) != 1:
+        problem = "no appointment that holds is" if not found else f"{len(found)} appointments are"
+        raise OversightError(f"{problem} named {who!r:.100}: give the beginning of its serial, `vidfed audit appointments` lists them")
+    with log.changing() as transaction:
+        transaction.execute("UPDATE appointments SET revoked_ms = ? WHERE serial = ?", (now_ms, found[0].serial))
+    return found[0]
+
+
+def appoint(
+    folder: Path, log: AuditLog, *, federation: str, member: str, name: str, signer: Signer, now_ms: int, days: int = APPOINTMENT_DAYS
+) -> Appointment:
+    """Make the folder with which a person may read the member's log for some days, and list the appointment.
+
+    Raises:
+        AuditError: it cannot be listed.
         OversightError: the folder is in use, or the name is empty or not printable.
     """
     if folder.exists() and any(folder.iterdir()):
@@ -63,13 +111,16 @@ def appoint(folder: Path, *, federation: str, member: str, name: str, signer: Si
         "name": name,
         "key": key.public.text,
         "not_before_ms": now_ms,
-        "not_after_ms": now_ms + APPOINTMENT_DAYS * DAY_MS,
+        "not_after_ms": now_ms + days * DAY_MS,
     }
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     key.save(folder / "oversight.key")
     envelope = Envelope(APPOINTMENT_TYPE, json.dumps(fields, sort_keys=True).encode()).signed_by(signer)
     write_private(folder / "appointment.json", envelope.to_json())
-    return _read(envelope.payload)
+    made = _read(envelope.payload)
+    with log.changing() as transaction:
+        transaction.insert("appointments", [Listed(made.serial, made.name, made.not_before_ms, made.not_after_ms, None)])
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +152,20 @@ class Overseer:
         return cls(appointment, key)
 
     def announce(self, log: AuditLog, what: str, details: Mapping[str, int | str], *, event: Event = Event.LOG_READ, now_ms: int) -> int:
-        """Log a reading before it happens; return its position.
+        """Log a reading before it happens; return its position. One with an appointment that was taken back is logged as refused.
 
         The entry holds the digest of a statement signed with the overseer's key, so that nobody else can be said to have read.
 
         Raises:
+            OversightError: the appointment was revoked, or is not listed; nothing may be shown.
             AuditError: it cannot be logged; nothing may be shown.
         """
+        found = next((one for one in listed(log.storage) if one.serial == self.appointment.serial), None)
+        refusal = ""
+        if found is None:
+            refusal = f"the appointment of {self.appointment.name} is not in the list that this log keeps"
+        elif found.revoked_ms is not None:
+            refusal = f"the appointment of {self.appointment.name} was revoked at {as_text(found.revoked_ms)}"
         fields = {"who": self.appointment.serial, "what": what, "details": dict(details), "time_ms": now_ms}
         statement = Envelope(READ_TYPE, json.dumps(fields, sort_keys=True).encode()).signed_by(self.key)
         entry = AuditEntry(
@@ -118,9 +176,13 @@ class Overseer:
             pseudonym=self.appointment.name,
             purpose="oversight",
             request_digest=statement.digest,
+            outcome="REFUSED" if refusal else "DONE",
             details={"what": what, "appointment": self.appointment.serial, "signature": statement.signatures[0].value.hex(), **details},
         )
-        return log.append(entry).position
+        position = log.append(entry).position
+        if refusal:
+            raise OversightError(f"{refusal}; this attempt is entry {position} of the log")
+        return position
 
 
 def _read(payload: bytes) -> Appointment:

@@ -1,8 +1,12 @@
 """The transparency report: what a log says in numbers, without a case, a person or a picture in it. Pure.
 
 Every count is told as a range: 1 to 4 as such, everything else down to the multiple of 5 it lies above (20 to 24). Totals are rounded by
-themselves, so that no small count can be found by subtraction. Ranges of several members add up, which is how reports are combined without
-seeing anybody's log. Shares and times are left out where fewer than MIN_COUNT cases stand behind them or behind their opposite.
+themselves, so that no small count can be found by subtraction. Shares are computed from these ranges, and left out, as times are, where
+fewer than MIN_COUNT cases stand behind them or behind their opposite.
+
+Two reports over times that overlap could be subtracted from each other all the same, day by day. So a report covers whole calendar months
+that are over; any other time gives a draft, which says that it is not to be published. Ranges of several members add up, which is how
+reports are combined without seeing anybody's log: a sum says nothing that the signed reports it is made of do not say.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vidfed.security.audit.entries import Event
-from vidfed.security.clock import as_text
+from vidfed.security.clock import SECOND_MS, as_text
 from vidfed.security.documents import read_document
 from vidfed.security.envelope import Envelope
 from vidfed.security.errors import AuditError, EnvelopeError, SignatureError
@@ -36,6 +40,7 @@ _FORM = {
     "from_ms": int,
     "to_ms": int,
     "made_ms": int,
+    "draft": bool,
     "checkpoints": dict,
     "totals": dict,
     "tables": dict,
@@ -92,7 +97,7 @@ def make_report(
     for entry in entries:
         if from_ms <= entry["time_ms"] < to_ms:
             _count(entry, gathered)
-    totals = gathered.totals
+    totals = {name: blurred(gathered.totals[name]) for name in TOTALS}
     return {
         "schema": SCHEMA,
         "federation": federation,
@@ -100,8 +105,9 @@ def make_report(
         "from_ms": from_ms,
         "to_ms": to_ms,
         "made_ms": made_ms,
+        "draft": is_draft(from_ms, to_ms, made_ms),
         "checkpoints": {member: checkpoint.text},
-        "totals": {name: blurred(totals[name]) for name in TOTALS},
+        "totals": totals,
         "tables": {name: {key: blurred(count) for key, count in sorted(table.items())} for name, table in gathered.tables.items()},
         "shares": {
             "hit_rate_percent": _percent(totals["with_hits"], totals["answered"]),
@@ -142,15 +148,22 @@ def combine(reports: Sequence[dict[str, Any]], *, made_ms: int) -> dict[str, Any
         **{name: first[name] for name in ("schema", "federation", "from_ms", "to_ms")},
         "members": sorted(members),
         "made_ms": made_ms,
+        "draft": any(report["draft"] for report in reports),
         "checkpoints": {member: note for report in reports for member, note in report["checkpoints"].items()},
         "totals": totals,
         "tables": tables,
         "shares": {
-            "hit_rate_percent": _percent(totals["with_hits"][0], totals["answered"][0]),
-            "refusal_rate_percent": _percent(totals["refused"][0], totals["received"][0]),
+            "hit_rate_percent": _percent(totals["with_hits"], totals["answered"]),
+            "refusal_rate_percent": _percent(totals["refused"], totals["received"]),
         },
         "times_ms": times,
     }
+
+
+def is_draft(from_ms: int, to_ms: int, now_ms: int) -> bool:
+    """Tell whether a time is anything else than whole calendar months (UTC) that are over."""
+    first_days = [as_text(bound)[8:] == "01T00:00:00Z" and not bound % SECOND_MS for bound in (from_ms, to_ms)]
+    return not all(first_days) or to_ms > now_ms
 
 
 def sign_report(report: dict[str, Any], signer: Signer) -> Envelope:
@@ -239,7 +252,9 @@ def _number(details: dict[str, Any], name: str) -> int:
     return value if isinstance(value, int) else 0
 
 
-def _percent(part: int, whole: int) -> int | None:
+def _percent(part_range: Range, whole_range: Range) -> int | None:
+    """Return a share computed from what is told anyway: one of the true counts, rounded to a percent, can give both away."""
+    part, whole = part_range[0], whole_range[0]
     return round(100 * part / whole) if part >= MIN_COUNT and whole - part >= MIN_COUNT else None
 
 

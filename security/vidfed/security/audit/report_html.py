@@ -22,12 +22,17 @@ _HOW = (
     f"Counts are told as ranges of five, counts below {MIN_COUNT} as 1\u20134, so that no number points to a single case. "
     "Totals are rounded by themselves and need not be the sums of what stands below."
 )
+_DRAFT = (
+    '<p class="draft">DRAFT, not for publication: it does not cover whole months that are over. '
+    "Drafts over times that overlap can be subtracted from each other, which tells what their ranges hide.</p>"
+)
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1b2430; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 table { border-collapse: collapse; } td, th { padding: .2rem 1rem .2rem 0; text-align: left; }
 td.n { text-align: right; font-variant-numeric: tabular-nums; }
 pre { white-space: pre-wrap; word-break: break-all; background: #f2f4f7; padding: .8rem; font-size: 12px; }
+.draft { border: 2px solid #a33; color: #a33; padding: .5rem .8rem; }
 svg { max-width: 100%; height: auto; } .note { color: #566273; }
 @media print { body { margin: 0; } }
 """
@@ -49,6 +54,7 @@ def render(report: Mapping[str, Any], envelope: Envelope, signer: str) -> str:
         f"<title>Lookups of {escape(members)}, {period}</title><style>{_STYLE}</style></head><body>",
         f"<h1>Lookups in federation {escape(str(report['federation']))}: {escape(members)}</h1>",
         f"<p>{period} (end not included), made {as_text(report['made_ms'])}, signed by {escape(signer)}.</p>",
+        _DRAFT if report["draft"] else "",
         f'<p class="note">{_HOW}</p>',
         "<table>",
     ]

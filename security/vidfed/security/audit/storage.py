@@ -1,119 +1,101 @@
-"""The log's SQLite file: tables, and reading and writing rows. What the rows mean is for `log` and `merkle`."""
+"""The log's tables, and reading and writing rows. What the rows mean is for `log` and `merkle`."""
 
 from __future__ import annotations
 
-import sqlite3
-import threading
-import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from vidfed.security.audit.database import create_tables, open_database
 from vidfed.security.audit.entries import SealedEntry
 from vidfed.security.audit.merkle import leaf_hash
-from vidfed.security.errors import AuditDamagedError, AuditError
+from vidfed.security.clock import DAY_MS, HOUR_MS
+from vidfed.security.errors import AuditDamagedError, AuditError, NoLogError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from vidfed.security.audit.database import Transaction
+
 SCHEMA_VERSION = 1
-_BUSY_S = 10.0  # how long to wait for another process of this member that is just writing
-_RETRY_S = 0.0005  # SQLite's own waiting grows to 0.1 s between two looks, which loses the turn to others again and again
 _PAGE = 2_000  # entries fetched at a time while walking through the log: a few MB
-_MAX_ROWS = 256  # in one statement, of 6 values each; SQLite takes 32,766
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS about (schema INTEGER NOT NULL, origin TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS about (schema {int} NOT NULL, origin TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS entries (
-    position INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL, commitment BLOB NOT NULL, salt BLOB, case_salt BLOB, body BLOB
+    position {key}, time_ms {int} NOT NULL, commitment {bytes} NOT NULL, salt {bytes}, case_salt {bytes}, body {bytes}
 );
 CREATE INDEX IF NOT EXISTS entries_by_time ON entries (time_ms);
-CREATE TABLE IF NOT EXISTS hashes (level INTEGER, position INTEGER, hash BLOB NOT NULL, PRIMARY KEY (level, position)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS checkpoints (size INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL, note TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS hashes (level {int}, position {int}, hash {bytes} NOT NULL, PRIMARY KEY (level, position)) {clustered};
+CREATE TABLE IF NOT EXISTS checkpoints (size {key}, time_ms {int} NOT NULL, note TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS appointments (
+    serial TEXT PRIMARY KEY, name TEXT NOT NULL, not_before_ms {int} NOT NULL, not_after_ms {int} NOT NULL, revoked_ms {int}
+);
 """
-# SQLite lets whoever edits the file put values of any type into a column; reading casts them back.
-_COLUMNS = "CAST(time_ms AS INTEGER), " + ", ".join(f"CAST({name} AS BLOB)" for name in ("commitment", "salt", "case_salt", "body"))
 
 
-def insert_rows(database: sqlite3.Connection, table: str, rows: Sequence[tuple[object, ...]]) -> None:
-    """Insert rows by statements of 256, 128, ... rows.
+def thin_checkpoints(transaction: Transaction, now_ms: int) -> None:
+    """Drop old checkpoints: of those older than a day the last of each hour stays, of those older than a month the last of each day.
 
-    Python lets go of its lock for every single step of SQLite, and waits for it again while other threads compute: with one row a step,
-    as `executemany` does, a busy process spends more time on that than on writing.
+    Nothing is lost by that: a later checkpoint covers all entries an earlier one covers, and whoever holds an earlier one (a receipt, a
+    witness) is shown by a consistency proof, computed from the entries, that the log still continues it. Those that stay tell when.
     """
-    start, height = 0, _MAX_ROWS
-    while start < len(rows):
-        while height > len(rows) - start:
-            height //= 2
-        marks = ", ".join(["(" + ", ".join("?" * len(rows[0])) + ")"] * height)
-        database.execute(f"INSERT INTO {table} VALUES {marks}", [value for row in rows[start : start + height] for value in row])  # noqa: S608 - our own table, question marks
-        start += height
+    for older_than_ms, one_in_ms in ((DAY_MS, HOUR_MS), (30 * DAY_MS, DAY_MS)):
+        before = (now_ms - older_than_ms) // one_in_ms * one_in_ms
+        transaction.execute(
+            "DELETE FROM checkpoints WHERE time_ms < ? AND size NOT IN "
+            "(SELECT max(size) FROM checkpoints WHERE time_ms < ? GROUP BY time_ms / ?)",
+            (before, before, one_in_ms),
+        )
 
 
 class Storage:
-    """One log file. A writing connection, whose user holds `writing()`, and a reading one; both safe from several threads."""
+    """One log's tables."""
 
-    def __init__(self, path: Path, origin: str, *, read_only: bool = False) -> None:
-        """Open the file, making it with mode 0600 if absent.
+    def __init__(self, location: Path | str, origin: str, *, read_only: bool = False) -> None:
+        """Open them, making them if absent.
+
+        Args:
+            location: a SQLite file or a `postgresql://` URL.
+            origin: whose log it is.
+            read_only: they must exist.
 
         Raises:
+            NoLogError: there are none, and they are only to be read.
             AuditError: it cannot be opened, or is another member's or version's log.
         """
-        self.path = path
-        self._reader_lock = threading.Lock()
+        if read_only and not isinstance(location, str) and not location.exists():
+            raise NoLogError(str(location))
+        self.database = open_database(location, read_only=read_only)
+        self.name = self.database.name
         try:
-            if read_only:
-                self._writer = None
-            else:
-                path.touch(mode=0o600)
-                self._writer = self._connect()
-                with self.writing() as database:
-                    for statement in filter(str.strip, _SCHEMA.split(";")):
-                        database.execute(statement)
-                    if database.execute("SELECT count(*) FROM about").fetchone() == (0,):
-                        database.execute("INSERT INTO about VALUES (?, ?)", (SCHEMA_VERSION, origin))
-            self._reader = self._connect(read_only=True)
-            about = self._reader.execute("SELECT schema, origin FROM about").fetchone()
-        except (sqlite3.Error, OSError) as error:
-            raise AuditError(f"{path}: {error}") from None
-        if about != (SCHEMA_VERSION, origin):
+            if not self.database.has_table("about"):
+                if read_only:
+                    raise NoLogError(self.name)
+                create_tables(self.database, _SCHEMA)
+            # SQLite lets whoever edits the file put values of any type into a column; reading casts them back.
+            self._bytes = "CAST({} AS " + self.database.column_types["bytes"] + ")"
+            columns = (self._bytes.format(name) for name in ("commitment", "salt", "case_salt", "body"))
+            self._columns = ", ".join(("CAST(time_ms AS BIGINT)", *columns))
+            self.about: tuple[int, str] = self._about(origin)
+        except BaseException:
             self.close()
-            raise AuditError(f"{path}: a log of {about[1] if about else 'nobody'}, expected {origin} in schema {SCHEMA_VERSION}")
+            raise
 
-        self.about: tuple[int, str] = about
+    def _about(self, origin: str) -> tuple[int, str]:
+        query = "SELECT schema, origin FROM about"
+        found = self.database.fetch(query)
+        if not found:
+            with self.writing() as transaction:
+                if not transaction.fetch(query):  # another process may be making it too
+                    transaction.insert("about", [(SCHEMA_VERSION, origin)])
+            found = self.database.fetch(query)
+        if found != [(SCHEMA_VERSION, origin)]:
+            raise AuditError(f"{self.name}: a log of {found[0][1]}, expected {origin} in schema {SCHEMA_VERSION}")
+        return SCHEMA_VERSION, origin
 
-    @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """Give the writing connection inside a transaction that no other process shares; durable once left.
-
-        Raises:
-            AuditError: nothing was written.
-        """
-        if self._writer is None:
-            raise AuditError(f"{self.path}: opened for reading only")
-        try:
-            self._begin(self._writer)
-            try:
-                yield self._writer
-                self._writer.execute("COMMIT")
-            except BaseException:
-                if self._writer.in_transaction:  # some failures end it by themselves
-                    self._writer.execute("ROLLBACK")
-                raise
-        except sqlite3.Error as error:
-            raise AuditError(f"audit log: {error}") from error
-
-    def _begin(self, writer: sqlite3.Connection) -> None:
-        """Wait until no other process writes."""
-        until = time.monotonic() + _BUSY_S
-        while True:
-            try:
-                writer.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
-                    raise
-                time.sleep(_RETRY_S)
-            else:
-                return
+    def writing(self) -> AbstractContextManager[Transaction]:
+        """Give a transaction that no other process shares; durable once left. See `Database.writing`."""
+        return self.database.writing()
 
     def read_hashes(self, level: int, first: int, count: int) -> Sequence[bytes]:
         """Give stored hashes; see `merkle.ReadHashes`.
@@ -122,13 +104,14 @@ class Storage:
             AuditDamagedError: some are missing.
         """
         if not level:
-            query = "SELECT CAST(commitment AS BLOB) FROM entries WHERE position >= ? AND position < ? ORDER BY position"
+            query = f"SELECT {self._bytes.format('commitment')} FROM entries WHERE position >= ? AND position < ? ORDER BY position"  # noqa: S608 - constants
             found = [leaf_hash(row[0]) for row in self._fetch(query, (first, first + count))]
         else:
-            query = "SELECT CAST(hash AS BLOB) FROM hashes WHERE level = ? AND position >= ? AND position < ? ORDER BY position"
+            wanted = "level = ? AND position >= ? AND position < ? ORDER BY position"
+            query = f"SELECT {self._bytes.format('hash')} FROM hashes WHERE {wanted}"  # noqa: S608 - constants
             found = [row[0] for row in self._fetch(query, (level, first, first + count))]
         if len(found) != count:
-            raise AuditDamagedError(f"{self.path}: of {count} hashes from {first} at level {level}, {len(found)} are left")
+            raise AuditDamagedError(f"{self.name}: of {count} hashes from {first} at level {level}, {len(found)} are left")
         return found
 
     def size(self) -> int:
@@ -142,14 +125,14 @@ class Storage:
         Raises:
             AuditError: there is none.
         """
-        rows = self._fetch(f"SELECT {_COLUMNS} FROM entries WHERE position = ?", (position,))  # noqa: S608 - constants
+        rows = self._fetch(f"SELECT {self._columns} FROM entries WHERE position = ?", (position,))  # noqa: S608 - constants
         if not rows:
             raise AuditError(f"the log has no entry {position}")
         return SealedEntry(*rows[0])
 
     def entries(self, first: int, end: int) -> Iterator[tuple[int, SealedEntry]]:
         """Yield the entries of [first, end) that are there, in order, with their positions."""
-        query = f"SELECT position, {_COLUMNS} FROM entries WHERE position >= ? AND position < ? ORDER BY position LIMIT {_PAGE}"  # noqa: S608 - constants
+        query = f"SELECT position, {self._columns} FROM entries WHERE position >= ? AND position < ? ORDER BY position LIMIT {_PAGE}"  # noqa: S608 - constants
         while rows := self._fetch(query, (first, end)):
             for position, *columns in rows:
                 yield position, SealedEntry(*columns)
@@ -167,7 +150,7 @@ class Storage:
 
     def stored_hashes(self) -> Iterator[tuple[int, int, bytes]]:
         """Yield (level, position, hash) of all stored hashes above the leaves."""
-        yield from self._fetch("SELECT level, position, CAST(hash AS BLOB) FROM hashes ORDER BY level, position")
+        yield from self._fetch(f"SELECT level, position, {self._bytes.format('hash')} FROM hashes ORDER BY level, position")  # noqa: S608 - constants
 
     def latest_checkpoint(self) -> tuple[int, str] | None:
         """Return (time in ms, note) of the newest checkpoint."""
@@ -179,35 +162,12 @@ class Storage:
         return [(time_ms, note) for time_ms, note in self._fetch("SELECT time_ms, CAST(note AS TEXT) FROM checkpoints ORDER BY size")]
 
     def forget_deleted(self) -> None:
-        """Make what was dropped unrecoverable from this file and its journal (not from backups)."""
-        if self._writer is not None:
-            self._writer.execute(f"PRAGMA busy_timeout={int(_BUSY_S * 1000)}")
-            try:
-                (busy, *_) = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            finally:
-                self._writer.execute("PRAGMA busy_timeout=0")
-            if busy:
-                raise AuditError(f"{self.path}: another process keeps reading; what was dropped is still in the journal beside the file")
+        """Make what was dropped unrecoverable as far as the database can; see `Database.forget_deleted`."""
+        self.database.forget_deleted()
 
     def close(self) -> None:
-        """Close both connections."""
-        for connection in (self._writer, getattr(self, "_reader", None)):
-            if connection is not None:
-                connection.close()
+        """Close the database."""
+        self.database.close()
 
-    def _fetch(self, query: str, values: Iterable[int] = ()) -> list[Any]:
-        with self._reader_lock:
-            try:
-                return self._reader.execute(query, tuple(values)).fetchall()
-            except sqlite3.Error as error:
-                raise AuditError(f"{self.path}: {error}") from error
-
-    def _connect(self, *, read_only: bool = False) -> sqlite3.Connection:
-        uri = f"{self.path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
-        connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_S, check_same_thread=False, isolation_level=None)
-        if not read_only:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.execute("PRAGMA secure_delete=ON")
-            connection.execute("PRAGMA busy_timeout=0")  # `_begin` waits
-        return connection
+    def _fetch(self, query: str, values: Sequence[int] = ()) -> list[Any]:
+        return self.database.fetch(query, values)

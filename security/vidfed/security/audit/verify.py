@@ -6,6 +6,7 @@ Anybody who can read the file can do this; nothing of what entries say is shown.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from vidfed.security.audit.entries import Event, read_body
@@ -102,7 +103,7 @@ def verify_log(storage: Storage, keys: Sequence[PublicKey], known: Iterable[Know
     (_, origin), report = storage.about, VerifyReport(storage.about[1])
     checkpoints = _signed_checkpoints(storage, keys, known, report)
     drops = DropsAnnounced()
-    missing: list[int] = []
+    missing: list[range] = []
     edge = Frontier()
     stored: dict[tuple[int, int], bytes] = {}
     try:
@@ -125,7 +126,7 @@ def verify_log(storage: Storage, keys: Sequence[PublicKey], known: Iterable[Know
     for size, holders in sorted(checkpoints.items()):
         for holder, _ in holders:
             report.find(f"the log has {edge.size} entries, but {holder} has a signed checkpoint of {size}: it was cut or put back")
-    for position in missing:
+    for position in chain.from_iterable(missing):
         if drops.cover(position):
             report.dropped += 1
         else:
@@ -133,9 +134,13 @@ def verify_log(storage: Storage, keys: Sequence[PublicKey], known: Iterable[Know
     return report
 
 
-def _check_content(position: int, entry: SealedEntry, drops: DropsAnnounced, missing: list[int], report: VerifyReport) -> None:
+def _check_content(position: int, entry: SealedEntry, drops: DropsAnnounced, missing: list[range], report: VerifyReport) -> None:
     if entry.body is None and entry.salt is None:
-        missing.append(position)
+        # As ranges: retention drops millions in a row.
+        if missing and missing[-1].stop == position:
+            missing[-1] = range(missing[-1].start, position + 1)
+        else:
+            missing.append(range(position, position + 1))
     elif not entry.opens():
         report.find(f"entry {position}: its content is not what was logged")
     else:

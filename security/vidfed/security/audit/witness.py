@@ -7,13 +7,13 @@ transaction, or two requests at once could make the witness go back. What is sig
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, unique
 from typing import TYPE_CHECKING, Any
 
+from vidfed.security.audit.database import create_tables, open_database
 from vidfed.security.audit.merkle import EMPTY_ROOT, verify_consistency
 from vidfed.security.audit.notes import Checkpoint, log_origin, witness_name
 from vidfed.security.clock import SECOND_MS, Clock, system_clock
@@ -23,21 +23,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from vidfed.security.audit.database import Transaction
     from vidfed.security.directory import Directory
     from vidfed.security.keys import Signer
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS cosigned (
-    member TEXT PRIMARY KEY, size INTEGER NOT NULL, root BLOB NOT NULL, time_ms INTEGER NOT NULL, note TEXT NOT NULL
-);
+CREATE TABLE IF NOT EXISTS cosigned (member TEXT PRIMARY KEY, time_ms {int} NOT NULL, note TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS evidence (
-    id INTEGER PRIMARY KEY, member TEXT NOT NULL, kind TEXT NOT NULL, time_ms INTEGER NOT NULL, held TEXT NOT NULL, shown TEXT NOT NULL,
-    UNIQUE (member, kind, held, shown)
+    id {counter}, member TEXT NOT NULL, kind TEXT NOT NULL, time_ms {int} NOT NULL, held TEXT NOT NULL, shown TEXT NOT NULL
 );
-CREATE TABLE IF NOT EXISTS cosignatures (witness TEXT PRIMARY KEY, size INTEGER NOT NULL, time_ms INTEGER NOT NULL, note TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS cosignatures (witness TEXT PRIMARY KEY, size {int} NOT NULL, time_ms {int} NOT NULL, note TEXT NOT NULL);
 """
 _MAX_EVIDENCE = 1_000  # of one member: a liar may not fill the disk; what came first counts
-_BUSY_S = 10.0
 
 
 @unique
@@ -82,10 +79,10 @@ class Evidence:
 
 
 class Witness:
-    """One member as witness of all others. Its memory is a SQLite file; safe from several threads and processes."""
+    """One member as witness of all others. Safe from several threads and processes."""
 
-    def __init__(self, path: Path, *, federation: str, member: str, signer: Signer, clock: Clock = system_clock) -> None:
-        """Open the memory at `path`, making it if absent.
+    def __init__(self, location: Path | str, *, federation: str, member: str, signer: Signer, clock: Clock = system_clock) -> None:
+        """Open the memory in a SQLite file or at a `postgresql://` URL, making it if absent.
 
         Raises:
             AuditError: it cannot be opened.
@@ -94,16 +91,14 @@ class Witness:
         self.member = member
         self._signer = signer
         self._clock = clock
-        self._path = path
         self._lock = threading.Lock()
+        self._database = open_database(location)
         try:
-            path.touch(mode=0o600)
-            self._database = sqlite3.connect(path, timeout=_BUSY_S, check_same_thread=False, isolation_level=None)
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=FULL")
-            self._database.executescript(_SCHEMA)
-        except (sqlite3.Error, OSError) as error:
-            raise AuditError(f"{path}: {error}") from None
+            if not self._database.has_table("cosignatures"):
+                create_tables(self._database, _SCHEMA)
+        except BaseException:
+            self.close()
+            raise
 
     def add_checkpoint(self, old_size: int, proof: Sequence[bytes], note: str, directory: Directory) -> str:
         """Cosign a checkpoint and return the signature line, once it is remembered durably.
@@ -211,7 +206,7 @@ class Witness:
         with self._writing() as database:
             database.execute(
                 "INSERT INTO cosignatures VALUES (?, ?, ?, ?) ON CONFLICT (witness) DO UPDATE SET size = excluded.size, "
-                "time_ms = excluded.time_ms, note = excluded.note WHERE excluded.size >= size",
+                "time_ms = excluded.time_ms, note = excluded.note WHERE excluded.size >= cosignatures.size",
                 row,
             )
 
@@ -236,44 +231,34 @@ class Witness:
                 return member.id
         raise WitnessRefusalError(Refusal.UNKNOWN_LOG)
 
-    def _cosign(self, database: sqlite3.Connection, member: str, checkpoint: Checkpoint) -> str:
+    def _cosign(self, database: Transaction, member: str, checkpoint: Checkpoint) -> str:
         now_ms = self._clock()
         line = checkpoint.cosigned_by(witness_name(self.federation, self.member), self._signer, now_ms // SECOND_MS)
         # Others' cosignatures that came along are not kept: nothing is known of them here.
         own = [signature for signature in checkpoint.signatures if signature.name == checkpoint.origin]
         both = Checkpoint(checkpoint.origin, checkpoint.size, checkpoint.root).with_signatures([*own, line])
-        row = (member, checkpoint.size, checkpoint.root, now_ms, both.text)
-        database.execute("INSERT OR REPLACE INTO cosigned VALUES (?, ?, ?, ?, ?)", row)
+        database.execute(
+            "INSERT INTO cosigned VALUES (?, ?, ?) ON CONFLICT (member) DO UPDATE SET time_ms = excluded.time_ms, note = excluded.note",
+            (member, now_ms, both.text),
+        )
         return line.line
 
-    def _held(self, database: sqlite3.Connection, member: str) -> Checkpoint | None:
-        row = database.execute("SELECT note FROM cosigned WHERE member = ?", (member,)).fetchone()
-        return Checkpoint.parse(row[0]) if row else None
+    def _held(self, database: Transaction, member: str) -> Checkpoint | None:
+        rows = database.fetch("SELECT note FROM cosigned WHERE member = ?", (member,))
+        return Checkpoint.parse(rows[0][0]) if rows else None
 
-    def _keep(self, database: sqlite3.Connection, member: str, kind: str, held: Checkpoint, shown: Checkpoint) -> None:
-        (count,) = database.execute("SELECT count(*) FROM evidence WHERE member = ?", (member,)).fetchone()
-        if count < _MAX_EVIDENCE:
-            row = (member, kind, self._clock(), held.text, shown.text)
-            database.execute("INSERT OR IGNORE INTO evidence (member, kind, time_ms, held, shown) VALUES (?, ?, ?, ?, ?)", row)
+    def _keep(self, database: Transaction, member: str, kind: str, held: Checkpoint, shown: Checkpoint) -> None:
+        known = database.fetch("SELECT kind, held, shown FROM evidence WHERE member = ?", (member,))
+        row = (kind, held.text, shown.text)
+        if row not in known and len(known) < _MAX_EVIDENCE:
+            database.execute(
+                "INSERT INTO evidence (member, kind, time_ms, held, shown) VALUES (?, ?, ?, ?, ?)", (member, kind, self._clock(), *row[1:])
+            )
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                self._database.execute("BEGIN IMMEDIATE")
-                try:
-                    yield self._database
-                    self._database.execute("COMMIT")
-                except BaseException:
-                    if self._database.in_transaction:
-                        self._database.execute("ROLLBACK")
-                    raise
-            except sqlite3.Error as error:
-                raise AuditError(f"{self._path}: {error}") from error
+    def _writing(self) -> Iterator[Transaction]:
+        with self._lock, self._database.writing() as transaction:
+            yield transaction
 
     def _fetch(self, query: str) -> list[Any]:
-        with self._lock:
-            try:
-                return self._database.execute(query).fetchall()
-            except sqlite3.Error as error:
-                raise AuditError(f"{self._path}: {error}") from error
+        return self._database.fetch(query)

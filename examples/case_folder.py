@@ -1,0 +1,43 @@
+"""An example to copy: ask about every picture of a case folder from another program, and print whom to call.
+
+    python examples/case_folder.py KIT FOLDER CASE-REFERENCE
+
+Only hashes leave this machine. Exit status: 0 every member answered, 3 some did not (what they hold is not known).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from vidfed.federation import BlockingFederationClient, Justification, Kit, Purpose, Ternary, items_of_pictures
+
+
+def main(kit_folder: Path, pictures: Path, case: str) -> int:
+    """Ask, print, and return the exit status."""
+    unreadable: dict[str, str] = {}
+    items = items_of_pictures([pictures], failures=unreadable)
+    for file, reason in unreadable.items():
+        print(f"not asked: {file}: {reason}")
+    why = Justification(Purpose.IDENTIFICATION, legal_basis="Police Data Act, art. 10", case_reference=case)
+
+    with BlockingFederationClient(Kit(kit_folder)) as client:
+        client.refresh_directory()
+        result = client.ask(items, why, on_node=lambda node: print(f"{node.member}: {node.said}"))
+
+    for hit in result.hits:  # what helps most comes first
+        name = Path(result.items[hit.item].label).name
+        identified = "victim identified" if hit.record.victim_identified is Ternary.YES else "victim not known to be identified"
+        print(f"{name}: known to {hit.member} ({identified}); call {hit.record.case_contact}, quote {hit.record.reference}")
+    for series in result.shared_series:
+        print(series.text)
+    if result.complete:
+        print(f"COMPLETE: {result.answered_count} of {result.asked_count} members answered")
+        return 0
+    missing = ", ".join(f"{node.member} ({node.said})" for node in result.unanswered)
+    print(f"INCOMPLETE: no answer of {missing}; late answers: vidfed lookup --resume {result.lookup}")
+    return 3
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]))

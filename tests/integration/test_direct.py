@@ -1,0 +1,107 @@
+"""Asking without a gateway, from the member's own folder, over real sockets: all a gateway does is done, and nobody else can."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+
+from vidfed.federation.cli import lookup
+from vidfed.federation.direct import open_direct
+from vidfed.federation.errors import GatewayError, GatewayRefusedError, QuestionError
+from vidfed.federation.items import items_of_hashes
+from vidfed.federation.outcome import Outcome
+from vidfed.federation.question import Justification
+from vidfed.security.audit.member import open_storage
+from vidfed.security.home import MemberHome
+from vidfed.security.keys import SigningKey
+from vidfed.security.kit import issue_kit
+from vidfed.synthetic.memory import full_disk
+from vidfed.synthetic.sockets import SocketFederation
+from vidfed.wire.values import Purpose
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from vidfed.federation.outcome import LookupResult
+    from vidfed.security.kit import Kit
+
+WHY = Justification(Purpose.IDENTIFICATION, "test law", "T-1")
+ITEMS = items_of_hashes(["sha256:" + "00" * 32])
+NO_GATEWAY = "127.0.0.1:1"
+
+
+@pytest.fixture
+async def federation(tmp_path: Path) -> AsyncIterator[SocketFederation]:
+    async with SocketFederation(tmp_path, "nl", "fr") as made:
+        await made.start_honest("nl", "fr")
+        yield made
+
+
+def kit_of(federation: SocketFederation, member: str = "nl") -> Kit:
+    return issue_kit(federation.homes[member], federation.folder / f"kit-{member}", gateway=NO_GATEWAY)
+
+
+async def ask(federation: SocketFederation, kit: Kit) -> LookupResult:
+    async with open_direct(kit, federation.homes["nl"]) as client:
+        await client.refresh_directory()
+        return await client.ask(ITEMS, WHY, deadline_s=10.0)
+
+
+async def test_a_unit_s_own_machine_asks_without_a_gateway_and_logs_it(federation: SocketFederation) -> None:
+    result = await ask(federation, kit_of(federation))
+    assert {node.member: node.outcome for node in result.nodes} == {"fr": Outcome.NO_MATCH, "nl": Outcome.NO_MATCH}
+    assert (result.complete, result.lookup) == (True, "")
+    bodies = [json.loads(entry.body) for _, entry in open_storage(federation.homes["nl"]).entries(0, 100) if entry.body]
+    events = [body["event"] for body in bodies if body["event"].startswith("lookup-")]
+    assert events == ["lookup-asked", "lookup-received", "lookup-received"]
+
+
+async def test_a_node_that_is_away_is_named(federation: SocketFederation) -> None:
+    federation.move("fr", "127.0.0.1:1")
+    result = await ask(federation, kit_of(federation))
+    assert [(node.member, node.outcome) for node in result.unanswered] == [("fr", Outcome.UNREACHABLE)]
+
+
+async def test_a_kit_of_another_member_is_refused(federation: SocketFederation) -> None:
+    with pytest.raises(QuestionError, match="the kit is of fr"):
+        await ask(federation, kit_of(federation, "fr"))
+
+
+async def test_the_member_s_folder_alone_cannot_ask_in_a_person_s_name(federation: SocketFederation) -> None:
+    kit = kit_of(federation)
+    kit.signer = SigningKey.generate()
+    with pytest.raises(GatewayRefusedError, match="no signature"):
+        await ask(federation, kit)
+
+
+async def test_without_the_member_s_key_nothing_is_asked(federation: SocketFederation) -> None:
+    kit = kit_of(federation)
+    (federation.homes["nl"].folder / "keys/signing.key").chmod(0o644)
+    federation.homes["nl"] = MemberHome(federation.homes["nl"].folder)
+    with pytest.raises(GatewayRefusedError, match="lets others read this secret"):
+        await ask(federation, kit)
+
+
+async def test_nothing_is_asked_that_cannot_be_logged(federation: SocketFederation) -> None:
+    kit = kit_of(federation)
+    with pytest.raises(GatewayError, match="without a log"):  # noqa: PT012 - the disk is full only while asking
+        async with open_direct(kit, federation.homes["nl"]) as client:
+            await client.refresh_directory()
+            with full_disk():
+                await client.ask(ITEMS, WHY, deadline_s=10.0, keep=False)
+
+
+async def test_the_command_asks_directly(federation: SocketFederation) -> None:
+    kit, home = kit_of(federation), federation.homes["nl"].folder
+    options = ["--hash", "sha256:" + "00" * 32, "--case", "T-1", "--purpose", "identification", "--legal-basis", "test law"]
+    options += ["--kit", str(kit.folder), "--direct", str(home)]
+    ran = await asyncio.to_thread(CliRunner().invoke, lookup, [*options, "--json"])
+    assert ran.exit_code == 0, ran.output
+    assert json.loads(ran.stdout)["complete"] is True
+    ran = await asyncio.to_thread(CliRunner().invoke, lookup, [*options, "--out", str(federation.folder / "out")])
+    assert (ran.exit_code, "do not go together" in ran.output) == (2, True)
