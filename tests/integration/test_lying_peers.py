@@ -137,7 +137,7 @@ async def test_a_node_that_signs_an_answer_to_something_else_is_named(federation
     assert outcomes(result) == {"fr": Outcome.BAD_SIGNATURE, "nl": Outcome.NO_MATCH}
 
 
-async def test_a_node_that_hangs_is_a_timeout(federation: SocketFederation) -> None:
+async def test_hanging_node_is_a_timeout(federation: SocketFederation) -> None:
     await federation.start_node("fr", ScriptedNode(silent))
     result = await look_up(await federation.start_gateway("nl"), deadline_s=0.5)
     assert outcomes(result) == {"fr": Outcome.TIMEOUT, "nl": Outcome.NO_MATCH}
@@ -187,7 +187,7 @@ async def test_a_node_of_a_later_version_without_this_call_is_named(federation: 
     assert outcomes(result) == {"fr": Outcome.PROTOCOL_ERROR, "nl": Outcome.NO_MATCH}
 
 
-async def test_a_node_at_another_member_s_address_is_not_talked_to(federation: SocketFederation) -> None:
+async def test_node_listed_twice_speaks_for_one_member_only(federation: SocketFederation) -> None:
     """fr's entry leads to nl's node, which shows nl's certificate."""
     federation.move("fr", federation.administrators.directory().member("nl").endpoint)
     result = await look_up(await federation.start_gateway("nl"))
