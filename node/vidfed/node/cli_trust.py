@@ -13,6 +13,8 @@ from vidfed.security.cli_common import passphrase_from, passphrase_options
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from vidfed.node.check import Report
+
 
 @click.command(cls=COMMAND)
 @HOME
@@ -114,7 +116,25 @@ def check(home: Path, as_json: bool) -> None:
     from vidfed.node.check import check_node
     from vidfed.security.home import MemberHome
 
-    report = check_node(MemberHome(home))
+    _show(check_node(MemberHome(home)), as_json=as_json)
+
+
+@click.command(cls=COMMAND)
+@HOME
+@JSON
+def doctor(home: Path, as_json: bool) -> None:
+    """Look at everything a node needs and say of each point whether it is ok, a warning or failed, and what to do.
+
+    Configuration, keys and permissions, certificates and kits, trust directory, clock, disk, records, index, policy, audit log, services,
+    and a signed self-test of every node that can be reached. Nothing is changed. Exit status 1 if a point failed; warnings are none.
+    """
+    from vidfed.node.doctor import examine
+    from vidfed.security.home import MemberHome
+
+    _show(examine(MemberHome(home)), as_json=as_json)
+
+
+def _show(report: Report, *, as_json: bool) -> None:
     if as_json:
         print_json(report.to_fields())
     else:

@@ -52,7 +52,14 @@ _FOLDER_MODE = 0o700
 
 @dataclass(frozen=True, slots=True)
 class MemberSection:
-    """`[member]`: who this is."""
+    """`[member]`: who this is.
+
+    Attributes:
+        federation: id of the federation.
+        id: the member's short id.
+        name: the unit's name, for people.
+        contact: whom other members call about a hit, unless a record says otherwise.
+    """
 
     federation: str
     id: str
