@@ -174,12 +174,13 @@ class Bench:
 
         await self._client.lookup(next(self._parts), WHY, ask=members, deadline_s=DEADLINE_S, on_node=note)
         complete_s = time.perf_counter() - began_s
-        own = {answered.member: answered.took_s for answered in await self._simulation.own_times()}
+        times = await self._simulation.own_times()
+        own = {answered.member: answered.took_s for answered in times if answered.came_s >= began_s}  # others came too late before
         verified = {member: at_s for member, (at_s, node) in seen.items() if node.outcome.answered}
         run.believed += len(verified.keys() & liars)
         run.lost += len(own.keys() - verified.keys())
         first_hit_s = min((at_s for at_s, node in seen.values() if node.hits), default=complete_s)
-        return Lookup(complete_s, first_hit_s, max(verified[member] for member in own), max(own.values()))
+        return Lookup(complete_s, first_hit_s, max(verified[member] for member in own.keys() & verified.keys()), max(own.values()))
 
     async def _bare(self, members: Sequence[str]) -> float:
         """Make the same calls without a layer; return what came on top of the slowest honest node's own time, in seconds."""

@@ -7,9 +7,10 @@ All share this machine's processors.
 
 Figures:
     bulk_share_of_index: hashes answered per second by LookupStream (chunks of 1,000 PDQ codes, distance 31, two streams at a time), as
-        a share of what the index does when called with the same batches, with as many threads
+        a share of what the index does when called with the same batches, with as many threads; one code in 100 is near a stored one
     single_share_of_echo: lookups of one picture (8 PDQ codes, a pHash, a dHash, three digests) per second, 16 at a time, as a share of
         echoes
+        (one picture in 10 is known)
     single_p50_ms_above_index: median time of one such lookup with nothing else going on, less the time of its searches in the index
     workers_gain: lookups per second with two worker processes over those with one, asked over 8 connections; where this process takes
         as long to ask as a worker to answer, two processors cannot show more than a third of a gain
@@ -155,6 +156,13 @@ class Measured:
         return verify_answer(from_message(message), member=self.fr, request=request, request_digest=digest, now_ms=system_clock())
 
 
+def asked(codes: NDArray[np.uint8], count: int, seed: int, *, known: int) -> NDArray[np.uint8]:
+    """Random codes, of which the first so many are near stored ones."""
+    made = np.random.default_rng(seed).integers(0, 256, (count, 32), np.uint8)
+    made[:known] = queries(codes[seed % (len(codes) // 2) :], 2 * known)[::2]
+    return made
+
+
 async def bulk(measured: Measured, stub: rpc.NodeServiceAsyncStub, batches: Sequence[NDArray[np.uint8]]) -> int:
     """Ask one stream about all batches, and return the number of hits, each answer verified."""
     chain, order, hits = ChunkChain(), AnswerOrder(), 0
@@ -183,7 +191,10 @@ async def bulk(measured: Measured, stub: rpc.NodeServiceAsyncStub, batches: Sequ
 
 def bulk_share(measured: Measured, index: HashIndex, *, chunks: int, rounds: int) -> dict[str, float]:
     """Streams and the bare index in turn."""
-    per_stream = [[queries(measured.codes[number:], MAX_CODES) for number in range(one, chunks, STREAMS)] for one in range(STREAMS)]
+    per_stream = [
+        [asked(measured.codes, MAX_CODES, number, known=MAX_CODES // 100) for number in range(one, chunks, STREAMS)]
+        for one in range(STREAMS)
+    ]
 
     async def streams() -> int:
         async with measured.connections(STREAMS) as stubs:
@@ -224,7 +235,7 @@ async def rate(calls: Sequence[Any], ask: Sequence[Callable[[Any], Any]]) -> tup
 
 async def singles(measured: Measured, stubs: Sequence[rpc.NodeServiceAsyncStub], count: int) -> tuple[float, list[EnvelopeMessage]]:
     """Lookups of one picture per second; all answered, all verified afterwards."""
-    requests = [measured.picture_request(queries(measured.codes[number:], 8)) for number in range(count)]
+    requests = [measured.picture_request(asked(measured.codes, 8, number, known=number % 10 == 0)) for number in range(count)]
     calls = [measured.call(request) for request in requests]
     per_s, replies = await rate(calls, [stub.Lookup for stub in stubs])
     for request, reply in zip(requests, replies, strict=True):
@@ -238,7 +249,7 @@ async def single_share(measured: Measured, index: HashIndex, echo: str, *, count
     own, directory = measured.homes["nl"].node_tls(), measured.federation.current()
     async with measured.connections(1) as stubs:
         _, replies = await singles(measured, stubs, 200)
-        request = measured.picture_request(queries(measured.codes, 8))
+        request = measured.picture_request(asked(measured.codes, 8, 1, known=0))
         sent = measured.call(request).SerializeToString()
         wanted = median(reply.ByteSize() for reply in replies)
         channel = open_channel(echo, own, directory, measured.fr)
@@ -254,7 +265,7 @@ async def single_share(measured: Measured, index: HashIndex, echo: str, *, count
             rates.append((ours, echoes))
         latencies, searches, echo_latencies = [], [], []
         for number in range(count):
-            codes = queries(measured.codes[number:], 8)
+            codes = asked(measured.codes, 8, number, known=number % 10 == 0)
             call = measured.call(measured.picture_request(codes))
             latencies.append(await _timed(stubs[0].Lookup(call)))
             started = time.perf_counter()

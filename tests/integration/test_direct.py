@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
+import jsonschema
 import pytest
 from click.testing import CliRunner
 
@@ -15,6 +16,7 @@ from vidfed.federation.errors import GatewayError, GatewayRefusedError, Question
 from vidfed.federation.items import items_of_hashes
 from vidfed.federation.outcome import Outcome
 from vidfed.federation.question import Justification
+from vidfed.federation.result_json import schema
 from vidfed.security.audit.member import open_storage
 from vidfed.security.home import MemberHome
 from vidfed.security.keys import SigningKey
@@ -102,6 +104,8 @@ async def test_the_command_asks_directly(federation: SocketFederation) -> None:
     options += ["--kit", str(kit.folder), "--direct", str(home)]
     ran = await asyncio.to_thread(CliRunner().invoke, lookup, [*options, "--json"])
     assert ran.exit_code == 0, ran.output
-    assert json.loads(ran.stdout)["complete"] is True
+    document = json.loads(ran.stdout)
+    jsonschema.Draft202012Validator(schema()).validate(document)
+    assert document["complete"] is True
     ran = await asyncio.to_thread(CliRunner().invoke, lookup, [*options, "--out", str(federation.folder / "out")])
     assert (ran.exit_code, "do not go together" in ran.output) == (2, True)

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import grpc
 import pytest
 
+from vidfed.federation.breaker import Breaker
 from vidfed.federation.client import FederationClient
 from vidfed.federation.errors import GatewayError
+from vidfed.federation.fanout import _Node, _Visit
 from vidfed.federation.gateway_status import describe, read_status, write_status
 from vidfed.federation.outcome import Outcome
 from vidfed.federation.question import Item, Justification, split
 from vidfed.federation.settings import GatewaySection, read_gateway_section
+from vidfed.federation.slots import Slots
 from vidfed.index import Algorithm
+from vidfed.security.clock import system_clock
 from vidfed.security.errors import HomeError
 from vidfed.security.files import write_private, write_whole
 from vidfed.security.tls import make_node_leaf
+from vidfed.synthetic.memory import answer_to, sign_answer
 from vidfed.synthetic.sockets import ScriptedNode, SocketFederation, no_hit
 from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
+from vidfed.wire.envelope import read_call, to_message
+from vidfed.wire.errors import Status
+from vidfed.wire.lookup import read_request
 from vidfed.wire.values import MAX_MESSAGE_BYTES, Purpose, Urgency
 
 if TYPE_CHECKING:
@@ -163,6 +172,55 @@ async def test_a_connection_is_tried_again_before_anything_is_sent(federation: S
         assert await outcome_of_fr(await federation.start_gateway("nl", gateway)) is Outcome.NO_MATCH
         assert (tries, len(calls)) == (2, 1)
         await gateway.desk.nodes.close()
+
+
+def busy_node(federation: SocketFederation) -> Callable[[pb.LookupCall], Awaitable[EnvelopeMessage]]:
+    """Return the reply of fr's node when it is too busy to look at a question."""
+    home = federation.homes["fr"]
+
+    async def reply(call: pb.LookupCall) -> EnvelopeMessage:
+        envelope = read_call(call)[1]
+        request = read_request(envelope.payload)
+        answer = answer_to(request, envelope.digest, "fr", home.audit_signer, Status.BUSY, system_clock(), index=None)
+        return to_message(sign_answer(replace(answer, log=None), home.signer))
+
+    return reply
+
+
+async def test_a_busy_node_is_asked_again_with_the_same_message(federation: SocketFederation) -> None:
+    calls: list[pb.LookupCall] = []
+    honest, busy = federation.honest("fr"), busy_node(federation)
+
+    async def busy_at_first(call: pb.LookupCall) -> EnvelopeMessage:
+        return await (busy if len(calls) < 3 else honest)(call)
+
+    await federation.start_node("fr", counting(calls, busy_at_first))
+    gateway = federation.gateway("nl")
+    assert await outcome_of_fr(await federation.start_gateway("nl", gateway)) is Outcome.NO_MATCH
+    assert len(calls) == 3
+    assert len({call.request.payload for call in calls}) == 1
+    (fr,) = [state for state in gateway.desk.nodes.states() if state.member == "fr"]
+    assert (fr.under_way, fr.failures, fr.allowed) == (0, 0, 2)
+
+
+async def test_a_node_that_stays_busy_says_so_in_the_end(federation: SocketFederation) -> None:
+    await federation.start_node("fr", ScriptedNode(busy_node(federation)))
+    assert await outcome_of_fr(await federation.start_gateway("nl"), deadline_s=0.6) is Outcome.RATE_LIMITED
+
+
+async def test_a_slot_given_at_the_very_deadline_is_given_back() -> None:
+    node = _Node(Breaker(TOUCHY.breaker), Slots(1))
+    taken = await node.slots.take()
+    ticket = node.breaker.admit(0.0)
+    assert ticket
+    visit = _Visit("fr", node, ticket)
+    waiting = asyncio.create_task(visit.take_slot())
+    await asyncio.sleep(0)
+    node.slots.give_back(taken, good=None)  # the slot is given ...
+    visit.end(good=None)  # ... and the deadline passes before the lookup wakes up
+    with pytest.raises(TimeoutError):
+        await waiting
+    assert node.slots.busy == 0
 
 
 # --- floods, double answers, broken streams ---

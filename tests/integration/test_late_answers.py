@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
+import jsonschema
 import pytest
 from click.testing import CliRunner
 
@@ -16,6 +17,7 @@ from vidfed.federation.errors import GatewayRefusedError, KeptError, QuestionErr
 from vidfed.federation.kept import KeptLookups
 from vidfed.federation.outcome import Outcome
 from vidfed.federation.question import Item, Justification
+from vidfed.federation.result_json import schema
 from vidfed.federation.settings import GatewaySection
 from vidfed.index import Algorithm
 from vidfed.security.audit import Event
@@ -293,7 +295,9 @@ async def test_the_commands_list_show_resume_and_forget(late: Late) -> None:
     for command, arguments in ((lookups_command, ("show", result.lookup)), (lookup_command, ("--resume", result.lookup))):
         status, text = await run(command, *arguments)
         assert (status, "COMPLETE: all 2 nodes answered" in text) == (0, True)
-    assert json.loads((await run(lookup_command, "--resume", result.lookup, "--json"))[1])["lookup"] == result.lookup
+    document = json.loads((await run(lookup_command, "--resume", result.lookup, "--json"))[1])
+    jsonschema.Draft202012Validator(schema()).validate(document)
+    assert document["lookup"] == result.lookup
     status, text = await run(lookup_command, "--resume", result.lookup, "photo.jpg")
     assert (status, "asks nothing new" in text) == (2, True)
     assert (await run(lookups_command, "forget", result.lookup))[0] == 0

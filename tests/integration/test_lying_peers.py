@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vidfed.federation.outcome import LookupResult
+    from vidfed.security.keys import Signer
     from vidfed.security.kit import Kit
 
 WHY = Justification(Purpose.IDENTIFICATION, "test law", "T-1")
@@ -136,7 +137,7 @@ async def test_a_node_that_signs_an_answer_to_something_else_is_named(federation
     assert outcomes(result) == {"fr": Outcome.BAD_SIGNATURE, "nl": Outcome.NO_MATCH}
 
 
-async def test_a_node_that_hangs_is_a_timeout(federation: SocketFederation) -> None:
+async def test_hanging_node_is_a_timeout(federation: SocketFederation) -> None:
     await federation.start_node("fr", ScriptedNode(silent))
     result = await look_up(await federation.start_gateway("nl"), deadline_s=0.5)
     assert outcomes(result) == {"fr": Outcome.TIMEOUT, "nl": Outcome.NO_MATCH}
@@ -186,7 +187,7 @@ async def test_a_node_of_a_later_version_without_this_call_is_named(federation: 
     assert outcomes(result) == {"fr": Outcome.PROTOCOL_ERROR, "nl": Outcome.NO_MATCH}
 
 
-async def test_a_node_at_another_member_s_address_is_not_talked_to(federation: SocketFederation) -> None:
+async def test_node_listed_twice_speaks_for_one_member_only(federation: SocketFederation) -> None:
     """fr's entry leads to nl's node, which shows nl's certificate."""
     federation.move("fr", federation.administrators.directory().member("nl").endpoint)
     result = await look_up(await federation.start_gateway("nl"))
@@ -378,7 +379,7 @@ async def test_no_gateway_is_an_error_and_no_result(federation: SocketFederation
         await look_up(issue_kit(federation.homes["nl"], federation.folder / "kit", gateway="127.0.0.1:1"))
 
 
-def of_nl(federation: SocketFederation) -> tuple[str, SigningKey]:
+def of_nl(federation: SocketFederation) -> tuple[str, Signer]:
     """Name and key of a log of nl."""
     home = federation.homes["nl"]
     return log_origin(home.federation, home.member), home.audit_signer
@@ -408,7 +409,7 @@ async def test_a_gateway_that_cannot_log_asks_nobody(federation: SocketFederatio
 class SlowLog(AuditLog):
     """A log on a disk that takes its time: an append waits until it may go on."""
 
-    def __init__(self, path: Path, origin: str, signer: SigningKey) -> None:
+    def __init__(self, path: Path, origin: str, signer: Signer) -> None:
         super().__init__(path, origin, signer)
         self.entered, self.may_go_on = threading.Event(), threading.Event()
 

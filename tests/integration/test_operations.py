@@ -184,6 +184,14 @@ def test_health_is_told_to_members_and_to_nobody_else(operated: Operated) -> Non
             ask(stranger)
 
 
+def test_a_probe_learns_whether_the_node_answers(operated: Operated) -> None:
+    probe = ("node", "health", "--home", operated.home.folder)
+    assert operated.vidfed(*probe) == (0, "SERVING\n", "")
+    operated.federation.stop("nl")
+    assert operated.vidfed(*probe) == (1, "no node runs here\n", "")
+    operated.federation.start("nl")
+
+
 def test_every_metric_of_the_dashboard_exists(operated: Operated) -> None:
     assert operated.look_up(KNOWN).status == 0
     operated.wait_for(lambda: "vidfed_gateway_answers_total" in operated.scrape("gateway"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -71,6 +72,16 @@ async def test_enumeration_by_one_member_starves_nobody(desk: Desk) -> None:
 async def test_where_nobody_has_more_waiting_the_one_that_comes_is_sent_away(desk: Desk) -> None:
     await desk.ask("br0", "nl0", "nl1", "fr0", "fr1", "nl2")
     assert await desk.outcome() == ["5"]
+
+
+async def test_who_waited_too_long_is_told_so(desk: Desk) -> None:
+    desk.gate = Gate(desk.gate._threads, replace(BOUNDS, wait_s=0.0))
+    await desk.ask("nl0", "nl1")
+    await desk.ask("fr0", patient=True)
+    await asyncio.wait(desk.tasks[1:2])
+    assert await desk.outcome() == ["1"]
+    assert desk.done == ["nl0", "fr0"]
+    assert desk.gate.waiting == desk.gate.running == 0
 
 
 async def test_chunks_of_streams_wait_however_many_there_are(desk: Desk) -> None:

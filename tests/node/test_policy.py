@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from vidfed.index import Algorithm
 from vidfed.node.policy import EVERY_MEMBER, Asker, Category, Distances, Policy, Rule, band_edges
 from vidfed.node.records import Record
-from vidfed.security.credentials import ROLES
+from vidfed.security.documents import ROLES
 from vidfed.wire.values import HandlingCode, HashColumn, Match, Purpose
 
 MEMBERS = ("nl", "fr", "br")

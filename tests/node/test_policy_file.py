@@ -246,7 +246,7 @@ def test_the_example_in_the_documents_is_a_policy(tmp_path: Path) -> None:
     policy = read_policy(written(tmp_path, example), KNOWN)
     assert [rule.name for rule in policy.rules] == ["trainees", "neighbours"]
     settings = {each.name for each in (*fields(Rule), *fields(Limits))} - {"limits"}
-    table = page[page.index("| setting |") : page.index("A member vouches")]
+    table = page[page.index("| setting |") : page.index("A role comes with")]
     assert settings - {"name"} == set(
         re.findall(r"`([a-z_]+)`", "".join(line.split("|")[1] for line in table.splitlines()[2:] if "|" in line))
     )

@@ -80,4 +80,7 @@ def root() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
+    from vidfed.cli.process import keep_memory_private
+
+    keep_memory_private()
     root.main(args=arguments, prog_name="vidfed")

@@ -174,6 +174,7 @@ class FederationClient:
                         said.take_unreadable(member)
                     else:
                         said.take(reply)
+                await said.judge_again(self._newer_directory)
             results.append(said.result())
         state = (await self._states([own]))[0]
         return replace(merge(results), lookup=lookup, collecting_until_ms=state.collecting_until_ms)
@@ -203,6 +204,9 @@ class FederationClient:
             except KeptError:
                 continue  # already gone there
         await asyncio.to_thread(self._own.forget, lookup)
+
+    async def _newer_directory(self, member: str) -> Directory | None:
+        return self._source.current() if await asyncio.to_thread(self._source.refresh_for, member) else None
 
     def _mirrors(self, known: Directory | None) -> list[Mirror]:
         return self.link.mirrors(known)
@@ -260,6 +264,7 @@ class FederationClient:
             except GatewayError:
                 if not said.outcomes:
                     raise
+            await said.judge_again(self._newer_directory)
         return replace(said.result(), collecting_until_ms=max(collecting, default=0))
 
     async def lookup_stream(

@@ -21,7 +21,7 @@ from vidfed.federation.kept import KEY_BYTES, seal
 from vidfed.federation.stream import Chunk, relay
 from vidfed.security.clock import SECOND_MS, system_clock
 from vidfed.security.credentials import verify_credential
-from vidfed.security.errors import PeerError, SecurityError
+from vidfed.security.errors import CredentialError, PeerError, SecurityError, SignatureError
 from vidfed.security.replay import check_time_window
 from vidfed.security.tls import INVESTIGATOR_ROLE, verify_peer
 from vidfed.v1 import services_pb2 as pb
@@ -107,6 +107,7 @@ class GatewayDesk:
         peer = self._own_investigator(leaf_pem, directory)  # 1
         with self._one_more(peer):
             envelope, question = await self._admit(call, peer, directory)  # 2 to 4, 6
+            directory = self.source.current()  # admitting may have shown that there is a newer one
             await self._books.asked(question, envelope.digest)  # 5
             # The caller's own deadline leaves time to hear which nodes did not answer; a call without one is not of our client.
             deadline_s = max(0.0, min(self._section.deadline_s, time_left_s - GATEWAY_GRACE_S))
@@ -300,7 +301,20 @@ class GatewayDesk:
     def _check(
         self, credential_envelope: Envelope, request_envelope: Envelope, peer: Peer, directory: Directory, method: str
     ) -> LookupRequest:
-        """Steps 2 to 4."""
+        """Steps 2 to 4; with a newer directory, if there is one, where this one does not know a key or is older than the asker's."""
+        try:
+            question = self._check_by(credential_envelope, request_envelope, peer, directory, method)
+        except (CredentialError, SignatureError):
+            if not self.source.refresh_for(peer.member):
+                raise
+            return self._check_by(credential_envelope, request_envelope, peer, self.source.current(), method)
+        if question.header.directory_version > directory.version:
+            self.source.refresh_for(peer.member)
+        return question
+
+    def _check_by(
+        self, credential_envelope: Envelope, request_envelope: Envelope, peer: Peer, directory: Directory, method: str
+    ) -> LookupRequest:
         now_ms = self._clock()
         own = directory.member(self._home.member)
         credential = verify_credential(  # 2

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from vidfed.federation.slots import Slots
 from vidfed.v1 import audit_pb2 as audit_pb
 from vidfed.v1 import services_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
+from vidfed.wire.lookup import says_busy
 from vidfed.wire.values import FailureKind
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _PROOF_S = 10.0
 _SMOOTHING = 0.2  # weight of the newest answer in a node's usual time
+_BUSY_PAUSES_S = (0.25, 1.0, 3.0)  # before a question is put again to a node that was too busy to look at it; each varied by half
 _KINDS = {
     grpc.StatusCode.UNAVAILABLE: FailureKind.UNREACHABLE,
     grpc.StatusCode.CANCELLED: FailureKind.UNREACHABLE,
@@ -242,6 +245,15 @@ class Nodes:
         except TimeoutError:
             raise _Failed(FailureKind.TIMEOUT, "not asked: other lookups kept the node busy until the deadline", good=None) from None
         channel = await self._connect(asking, member, until_s)
+        for pause_s in _BUSY_PAUSES_S:
+            answer = await self._send(asking, member, channel, until_s - loop.time() + asking.late_s)
+            # A busy node has not looked at the question, so the same message may come again. Its signature is not checked here: whoever
+            # forges this only has the node asked once more, and the client judges the answer it gets in the end.
+            pause_s *= 0.5 + random.random()  # noqa: PLW2901, S311 - spreads load, guards nothing
+            if not says_busy(answer.payload) or loop.time() + pause_s >= until_s:
+                return answer
+            visit.slow_down()
+            await asyncio.sleep(pause_s)
         return await self._send(asking, member, channel, until_s - loop.time() + asking.late_s)
 
     async def _connect(self, asking: Asking, member: Member, until_s: float) -> grpc.aio.Channel:
@@ -283,8 +295,17 @@ class _Visit:
         self._epoch: int | None = None
 
     async def take_slot(self) -> None:
-        """Wait for a slot."""
-        self._epoch = await self._node.slots.take()
+        """Wait for a slot. Raises TimeoutError if the visit ended in the very moment in which it was given."""
+        epoch = await self._node.slots.take()
+        if self._ticket is None:
+            self._node.slots.give_back(epoch, good=None)
+            raise TimeoutError
+        self._epoch = epoch
+
+    def slow_down(self) -> None:
+        """Let fewer lookups at the node: it says that it is busy."""
+        if self._epoch is not None:
+            self._node.slots.limit.bad(self._epoch)
 
     def end(self, good: bool | None) -> None:
         """End the visit; a second end does nothing."""

@@ -20,6 +20,7 @@ from vidfed.security.audit.member import Checkpointer, open_log, read_audit_sect
 from vidfed.security.clock import SECOND_MS, system_clock
 from vidfed.security.errors import AuditError, SecurityError
 from vidfed.security.presence import announced
+from vidfed.security.trust.own import renew_leaf
 from vidfed.v1 import audit_pb2 as audit_pb
 from vidfed.v1 import services_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
@@ -179,7 +180,7 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
         kept = stack.enter_context(contextlib.closing(open_kept(home, section)))
         desk = GatewayDesk(home, section, source, Nodes(home.node_tls, section), Bookkeeping(audit, home.member), kept)
         if home.refresh_s:
-            stack.enter_context(source.refreshing(home.refresh_s))
+            stack.enter_context(source.refreshing(home.refresh_s, first=lambda: renew_leaf(home, system_clock())))
         server = grpc.aio.server(options=SERVER_OPTIONS)
         rpc.add_GatewayServiceServicer_to_server(GatewayServicer(desk), server)
         trust_rpc.add_TrustServiceServicer_to_server(TrustServicer(source, lambda peer: peer.member == home.member, system_clock), server)

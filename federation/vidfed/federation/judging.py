@@ -16,7 +16,7 @@ from vidfed.wire.errors import WireError
 from vidfed.wire.values import FailureKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from vidfed.federation.question import Part
@@ -61,7 +61,7 @@ class Said:
             directory: the asker's own.
             receipts: folder for the answers that hold.
             clock: the asker's.
-            on_node: called with each judgement.
+            on_node: called with each judgement; twice for a node that is believed only with a newer directory.
         """
         self.outcomes: dict[str, NodeOutcome] = {}
         self._part = part
@@ -72,6 +72,7 @@ class Said:
         self._clock = clock
         self._on_node = on_node
         self._saving: list[asyncio.Task[object]] = []
+        self._disbelieved: dict[str, pb.NodeReply] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -84,7 +85,23 @@ class Said:
     def take(self, reply: pb.NodeReply) -> None:
         """Judge a reply of a member that was asked and has not been heard yet; any other changes nothing."""
         if reply.member in self._request.header.audience and reply.member not in self.outcomes:
-            self._note(self._judge(reply))
+            outcome = self._judge(reply)
+            if outcome.outcome is Outcome.BAD_SIGNATURE:
+                self._disbelieved[reply.member] = reply
+            self._note(outcome)
+
+    async def judge_again(self, newer: Callable[[str], Awaitable[Directory | None]]) -> None:
+        """Judge what was not believed once more if there is a newer directory: the node may have a key that this one does not name.
+
+        Args:
+            newer: given a member that was not believed, returns the newer directory or None.
+        """
+        for member in sorted(self._disbelieved):
+            if (directory := await newer(member)) is not None:
+                self._directory = directory
+                for reply in self._disbelieved.values():
+                    self._note(self._judge(reply))
+                return
 
     def take_unreadable(self, member: str) -> None:
         """Note that what is said to be this member's reply cannot be read."""

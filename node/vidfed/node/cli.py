@@ -11,7 +11,7 @@ from vidfed.node.cli_files import backup, export, import_, migrate, restore, sca
 from vidfed.node.cli_options import COMMAND, HOME, JSON, described, said
 from vidfed.node.cli_policy import policy
 from vidfed.node.cli_records import records
-from vidfed.node.cli_trust import check, request, rotate, submit
+from vidfed.node.cli_trust import check, doctor, passphrase, request, rotate, submit
 
 
 @click.group(context_settings=HELP)
@@ -196,5 +196,21 @@ def status(home: Path, as_json: bool) -> None:
             click.echo(f"{label:<16} {value}")
 
 
-for _command in (import_, export, records, policy, scales, backup, restore, migrate, request, rotate, submit, check):
+@node.command(cls=COMMAND)
+@HOME
+def health(home: Path) -> None:
+    """Ask this member's running node, over its own mutual TLS, whether it answers lookups now. Exit status 0 if it does, 1 if not.
+
+    For a container's or a service manager's probe.
+    """
+    from vidfed.node.health import ask_health
+    from vidfed.security.home import MemberHome
+
+    said = ask_health(MemberHome(home))
+    click.echo(said)
+    if said != "SERVING":
+        raise SystemExit(1)
+
+
+for _command in (doctor, import_, export, records, policy, scales, backup, restore, migrate, request, rotate, submit, check, passphrase):
     node.add_command(_command)

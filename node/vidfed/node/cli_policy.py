@@ -74,7 +74,7 @@ def explain(home: Path, member: str, roles: tuple[str, ...], purpose: str | None
     from vidfed.node.policy import Asker
     from vidfed.node.policy_file import POLICY_FILE, read_policy
     from vidfed.node.store import RecordStore
-    from vidfed.security.credentials import ROLES
+    from vidfed.security.documents import ROLES
     from vidfed.security.home import MemberHome
     from vidfed.wire.values import Purpose
 

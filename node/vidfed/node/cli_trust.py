@@ -8,9 +8,12 @@ import click
 
 from vidfed.cli.terminal import note, print_json
 from vidfed.node.cli_options import COMMAND, HOME, JSON
+from vidfed.security.cli_common import passphrase_from, passphrase_options
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from vidfed.node.check import Report
 
 
 @click.command(cls=COMMAND)
@@ -33,34 +36,70 @@ def request(home: Path, endpoint: str | None) -> None:
 
 
 @click.command(cls=COMMAND)
-@click.argument("what", type=click.Choice(["signing-key", "ca", "certificate"]))
+@click.argument("what", type=click.Choice(["signing-key", "audit-key", "ca", "certificate", "entry-key"]))
 @click.option("--finish", is_flag=True, help="Go over to the new one, a day after it was published.")
 @HOME
 def rotate(what: str, finish: bool, home: Path) -> None:
     """Rotate a key of this member, without a ceremony: begin, publish member.json, a day later --finish, publish again.
 
-    The node's certificate is renewed at once and needs no publishing: the member's CA stands behind it.
+    The node's certificate is renewed at once and needs no publishing: the member's CA stands behind it. A new entry key takes a ceremony
+    of the administrators, because the entry key is what they know this member by.
     """
     from vidfed.security.audit import Event, Operation
     from vidfed.security.audit.member import logged
     from vidfed.security.home import MemberHome
     from vidfed.security.tls import make_node_leaf
-    from vidfed.security.trust.own import OwnEntry, write_node_tls
+    from vidfed.security.trust.own import OwnEntry
 
     member_home = MemberHome(home)
     if what == "certificate":
         with logged(member_home, Operation.ALTERATION, Event.ENTRY_CHANGED, what=what):
-            write_node_tls(member_home, make_node_leaf(member_home.ca, member_home.federation, member_home.member))
+            member_home.keys.save_tls("node", make_node_leaf(member_home.ca, member_home.federation, member_home.member))
         note("Made a new certificate; running services use it from the next connection on.")
         return
     own = OwnEntry(member_home)
-    steps = {"signing-key": (own.begin_signing_key, own.finish_signing_key), "ca": (own.begin_ca, own.finish_ca)}
+    if what == "entry-key":
+        with logged(member_home, Operation.ALTERATION, Event.ENTRY_CHANGED, what=what) as done:
+            made = own.replace_entry_key()
+            done["version"] = made.version
+        note(f"Made version {made.version} of {member_home.entry_path}, signed with a new entry key; words: {made.words}")
+        note("Next: the administrators: vidfed trust propose add-member FOLDER member.json --standing member")
+        return
+    steps = {
+        "signing-key": (own.begin_signing_key, own.finish_signing_key),
+        "audit-key": (own.begin_audit_key, own.finish_audit_key),
+        "ca": (own.begin_ca, own.finish_ca),
+    }
     with logged(member_home, Operation.ALTERATION, Event.ENTRY_CHANGED, what=f"{what} {'finished' if finish else 'begun'}") as done:
         made = steps[what][finish]()
         done["version"] = made.version
     note(f"Made version {made.version} of {member_home.entry_path}.")
     note(f"Next: whoever has the online key: vidfed trust accept FOLDER {member_home.entry_path}")
-    note("Then restart node and gateway." if finish else f"A day later: vidfed node rotate {what} --finish --home {home}")
+    if not finish:
+        note(f"A day later: vidfed node rotate {what} --finish --home {home}")
+
+
+@click.command(cls=COMMAND)
+@click.option("--open", "opening", is_flag=True, help="Take the passphrase off again.")
+@passphrase_options
+@HOME
+def passphrase(opening: bool, passphrase_file: Path | None, passphrase_fd: int | None, home: Path) -> None:
+    """Close this member's keys with a passphrase, so that who copies the disk or a backup has nothing.
+
+    Services and commands then take it from the file that $VIDFED_PASSPHRASE_FILE names, or from systemd's credential vidfed-passphrase.
+    """
+    from vidfed.security.home import MemberHome
+
+    source = passphrase_from(passphrase_file, passphrase_fd)
+    keys = MemberHome(home, source).keys
+    if opening:
+        done = keys.open()
+    else:
+        given = source(f"the keys of {home}")
+        if passphrase_file is None and passphrase_fd is None and source("the same, again") != given:
+            raise click.ClickException("not the same twice")
+        done = keys.close(given)
+    note(f"{'Opened' if opening else 'Closed'} {', '.join(done) or 'nothing: all of them were already'}.")
 
 
 @click.command(cls=COMMAND)
@@ -88,7 +127,25 @@ def check(home: Path, as_json: bool) -> None:
     from vidfed.node.check import check_node
     from vidfed.security.home import MemberHome
 
-    report = check_node(MemberHome(home))
+    _show(check_node(MemberHome(home)), as_json=as_json)
+
+
+@click.command(cls=COMMAND)
+@HOME
+@JSON
+def doctor(home: Path, as_json: bool) -> None:
+    """Look at everything a node needs and say of each point whether it is ok, a warning or failed, and what to do.
+
+    Configuration, keys and permissions, certificates and kits, trust directory, clock, disk, records, index, policy, audit log, services,
+    and a signed self-test of every node that can be reached. Nothing is changed. Exit status 1 if a point failed; warnings are none.
+    """
+    from vidfed.node.doctor import examine
+    from vidfed.security.home import MemberHome
+
+    _show(examine(MemberHome(home)), as_json=as_json)
+
+
+def _show(report: Report, *, as_json: bool) -> None:
     if as_json:
         print_json(report.to_fields())
     else:

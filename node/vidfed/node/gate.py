@@ -32,6 +32,7 @@ class Bounds:
         running: lookups at the same time, each in a thread; signatures, database and search all let go of the interpreter's lock.
         waiting: single lookups that wait for a thread, of all members; each holds a message of at most 1 MiB, mostly of some KiB.
         waiting_of_member: of them, of one member.
+        wait_s: how long one waits at most: whoever asked is told in time to ask again, before its own patience and signature end.
         streams: at the same time; each holds at most 4 chunks of at most 1 MiB.
         streams_of_member: of them, of one member.
     """
@@ -39,6 +40,7 @@ class Bounds:
     running: int = 4
     waiting: int = 512
     waiting_of_member: int = 256
+    wait_s: float = 5.0
     streams: int = 32
     streams_of_member: int = 8
 
@@ -104,12 +106,17 @@ class Gate:
         turn = asyncio.get_running_loop().create_future()
         self._queues.setdefault(lane, deque()).append(turn)
         try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.cancelled():
+            async with asyncio.timeout(None if patient else self._bounds.wait_s):
+                await turn
+        except TimeoutError:
+            if not _given(turn):  # else it came at the very end
                 self._leave(lane, turn)
-            else:  # given and cancelled at the same moment
+                raise BusyError from None
+        except asyncio.CancelledError:
+            if _given(turn):
                 self._pass_on()
+            else:
+                self._leave(lane, turn)
             raise
 
     def _make_room(self, member: str) -> None:
@@ -147,3 +154,8 @@ class Gate:
                 self.running += 1
                 turn.set_result(None)
                 return
+
+
+def _given(turn: asyncio.Future[None]) -> bool:
+    """Tell whether a turn was given, and neither given up nor taken back."""
+    return turn.done() and not turn.cancelled() and turn.exception() is None

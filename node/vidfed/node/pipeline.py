@@ -266,7 +266,14 @@ class LookupPipeline:
         except EnvelopeError as error:
             raise _RefusalError(Status.VERSION_UNSUPPORTED, str(error)) from None
         except SignatureError:
-            raise _RefusalError(Status.BAD_SIGNATURE, "the asking member's signature is missing or does not hold") from None
+            # Perhaps a key so new that only a newer directory names it.
+            if self.directory_source.refresh_for(peer.id):
+                directory = self.directory_source.current()
+                peer = directory.members.get(peer.id, peer)
+            try:
+                payload = request_envelope.verify(REQUEST_TYPE, peer.signing_keys)
+            except SignatureError:
+                raise _RefusalError(Status.BAD_SIGNATURE, "the asking member's signature is missing or does not hold") from None
         # Step 4.
         try:
             credential = verify_credential(

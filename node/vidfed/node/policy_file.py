@@ -17,7 +17,7 @@ from vidfed.index import Algorithm
 from vidfed.node.errors import PolicyError
 from vidfed.node.policy import EVERY_MEMBER, Category, Distances, Limits, Policy, Rule
 from vidfed.security.clock import SECOND_MS, Clock, as_text, system_clock
-from vidfed.security.credentials import ROLES
+from vidfed.security.documents import ROLES
 from vidfed.security.errors import DirectoryError, SecurityError
 from vidfed.wire.values import HandlingCode, Purpose
 

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 _TO_WIRE = {algorithm: pb.HashAlgorithm.Value(f"HASH_ALGORITHM_{algorithm.name}") for algorithm in Algorithm}
 _FROM_WIRE: dict[int, Algorithm] = {number: algorithm for algorithm, number in _TO_WIRE.items()}
 
+_SHORT_BYTES = 2048  # a header with its longest detail
+
 AnyEnum = TypeVar("AnyEnum", bound=Enum)
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
@@ -260,6 +262,16 @@ def read_answer(payload: bytes) -> LookupAnswer:
     if answer.header.status is not Status.ANSWERED and (answer.records or answer.hits or answer.truncated_items):
         raise MalformedError("a refusal with hits")
     return answer
+
+
+def says_busy(payload: bytes) -> bool:
+    """Tell whether an unverified answer says that the node was too busy to look at the question. Cheap: such an answer is short."""
+    if len(payload) > _SHORT_BYTES:
+        return False
+    try:
+        return pb.LookupAnswer.FromString(payload).header.status == pb.STATUS_BUSY
+    except DecodeError:
+        return False
 
 
 def _write_receipt(receipt: LogReceipt) -> bytes:

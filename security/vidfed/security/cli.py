@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from vidfed.cli.terminal import HELP, note, print_json
+from vidfed.security.cli_ceremony import make_in_token, print_published, public_key, say_next, sign_and_publish, signer
 from vidfed.security.cli_common import COMMAND, FILE, JSON, passphrase_from, passphrase_options
 from vidfed.security.cli_kits import investigators, issue_investigator, revoke_investigator
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
-
-    from vidfed.security.directory import Directory
-    from vidfed.security.keys import PublicKey, Signer
-    from vidfed.security.passphrase import Passphrase
-    from vidfed.security.trust.draft import Draft
-    from vidfed.security.trust.federation import FederationFolder
+from vidfed.security.cli_propose import propose
 
 _FOLDER = click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 
@@ -29,7 +20,7 @@ def trust() -> None:
     """Say who is a member, m of n administrators together; hand out investigators' kits."""
 
 
-for _command in (issue_investigator, investigators, revoke_investigator):
+for _command in (issue_investigator, investigators, revoke_investigator, propose):
     trust.add_command(_command)
 
 
@@ -37,7 +28,8 @@ for _command in (issue_investigator, investigators, revoke_investigator):
 @click.argument("keys", nargs=-1, required=True, type=FILE)
 @click.option("--no-passphrase", is_flag=True, help="Leave the files open: for a first look, never for a real federation.")
 @passphrase_options
-def keygen(keys: tuple[Path, ...], no_passphrase: bool, passphrase_file: Path | None, passphrase_fd: int | None) -> None:
+@JSON
+def keygen(keys: tuple[Path, ...], no_passphrase: bool, passphrase_file: Path | None, passphrase_fd: int | None, as_json: bool) -> None:
     """Make an administrator's key in each file KEYS, closed with a passphrase, and its public half in KEY.pub.
 
     The file's name without ending is the holder's name. Do this on a machine that is not online, and keep the key there.
@@ -49,9 +41,10 @@ def keygen(keys: tuple[Path, ...], no_passphrase: bool, passphrase_file: Path | 
     from vidfed.security.pkcs11 import PREFIX
     from vidfed.security.trust.words import fingerprint
 
+    made = []
     for path in keys:
         if str(path).startswith(PREFIX):
-            _make_in_token(str(path), passphrase_from(passphrase_file, passphrase_fd))
+            made.append(make_in_token(str(path), passphrase_from(passphrase_file, passphrase_fd)))
             continue
         if path.exists():
             raise click.ClickException(f"{path}: exists; a key is never overwritten")
@@ -65,7 +58,12 @@ def keygen(keys: tuple[Path, ...], no_passphrase: bool, passphrase_file: Path | 
         key.save(path, passphrase)
         public = path.with_name(f"{path.name}.pub")
         write_whole(public, f"{key.public.text} {path.stem}\n".encode())
-        note(f"Made {path}; words of the key: {fingerprint(key.public.raw)}. Hand out {public}.")
+        made.append({"key": str(path), "public": str(public), "words": fingerprint(key.public.raw)})
+    if as_json:
+        print_json({"schema": "vidfed.keys/1", "keys": made})
+        return
+    for entry in made:
+        note(f"Made {entry['key']}; words of the key: {entry['words']}. Hand out {entry['public']}.")
 
 
 @trust.command(cls=COMMAND)
@@ -76,6 +74,7 @@ def keygen(keys: tuple[Path, ...], no_passphrase: bool, passphrase_file: Path | 
 @click.option("--sign", "signing", multiple=True, type=FILE, help="A key file to sign with at once; may be repeated.")
 @click.option("--publish", "at_once", is_flag=True, help="Publish at once, if enough have signed.")
 @passphrase_options
+@JSON
 def create(
     folder: Path,
     federation: str,
@@ -85,123 +84,17 @@ def create(
     at_once: bool,
     passphrase_file: Path | None,
     passphrase_fd: int | None,
+    as_json: bool,
 ) -> None:
     """Begin a federation in FOLDER: the draft of its first root, and the online key that confirms what is newest."""
     from vidfed.security.trust.federation import FederationFolder
 
-    holders = dict(_public_key(path) for path in keys)
+    holders = dict(public_key(path) for path in keys)
     if len(holders) != len(keys):
         raise click.ClickException("two administrators of the same name")
     made = FederationFolder.create(folder, federation, holders, threshold)
-    _sign_and_publish(made, made.draft(), signing, passphrase_from(passphrase_file, passphrase_fd), at_once=at_once)
-
-
-@trust.group(context_settings=HELP)
-def propose() -> None:
-    """Begin a change: it takes effect when enough administrators have signed it and it is published."""
-
-
-def _proposal(function: Callable[..., Draft]) -> click.Command:
-    """Make a `propose` command of a function that is given the folder and its own parameters and returns the draft."""
-
-    def run(
-        folder: Path,
-        signing: tuple[Path, ...],
-        at_once: bool,
-        yes: bool,
-        passphrase_file: Path | None,
-        passphrase_fd: int | None,
-        **own: object,
-    ) -> None:
-        from vidfed.security.trust.federation import FederationFolder
-
-        opened = FederationFolder(folder)
-        draft = function(opened, **own)
-        try:
-            _sign_and_publish(opened, draft, signing, passphrase_from(passphrase_file, passphrase_fd), at_once=at_once, ask=not yes)
-        except click.Abort:
-            opened.withdraw()
-            raise
-
-    run.__doc__ = function.__doc__
-    options = (
-        _FOLDER,
-        click.option("--sign", "signing", multiple=True, type=FILE, help="A key file to sign with at once; may be repeated."),
-        click.option("--publish", "at_once", is_flag=True, help="Publish at once, if enough have signed."),
-        click.option("--yes", is_flag=True, help="Do not ask before signing."),
-        passphrase_options,
-    )
-    command: Callable[..., None] = run
-    for option in reversed(options):
-        command = option(command)
-    made = propose.command(function.__name__.replace("_", "-"), cls=COMMAND)(command)
-    # The folder first, then what the proposal itself takes: click reads arguments in the order of this list.
-    made.params[1:1] = reversed(getattr(function, "__click_params__", []))
-    return made
-
-
-@_proposal
-@click.argument("requests", nargs=-1, required=True, type=FILE)
-@click.option("--standing", type=click.Choice(["quarantine", "member"]), default="quarantine", show_default=True, help="What it may do.")
-def add_member(folder: FederationFolder, requests: tuple[Path, ...], standing: str) -> Draft:
-    """Propose the members whose requests (member.json) are REQUESTS; again for one that returns or has a new entry key.
-
-    Compare the words with the unit by telephone. In quarantine a member may ask and answer a self-test only.
-    """
-    from vidfed.security.trust.describe import entry_lines
-    from vidfed.security.trust.entry import Entry
-    from vidfed.security.trust.form import Standing
-
-    entries = [Entry.load(request) for request in requests]
-    for entry in entries:
-        for line in entry_lines(entry):
-            note(line)
-    return folder.propose_members(entries, Standing(standing))
-
-
-@_proposal
-@click.argument("member")
-@click.argument("standing", type=click.Choice(["quarantine", "member"]))
-def set_standing(folder: FederationFolder, member: str, standing: str) -> Draft:
-    """Propose to raise MEMBER out of quarantine, or to put it back."""
-    from vidfed.security.trust.form import Standing
-
-    return folder.propose_standing(member, Standing(standing))
-
-
-@_proposal
-@click.argument("member")
-def remove_member(folder: FederationFolder, member: str) -> Draft:
-    """Propose to remove MEMBER. Nodes that see the change refuse it at once."""
-    return folder.propose_removal(member)
-
-
-@_proposal
-@click.argument("holder")
-@click.argument("public", type=FILE)
-def rotate_key(folder: FederationFolder, holder: str, public: Path) -> Draft:
-    """Propose the key in PUBLIC in place of that of HOLDER: a new key of the same person, or another person."""
-    name, key = _public_key(public)
-    return folder.propose_key(holder, name, key)
-
-
-@_proposal
-def rotate_online_key(folder: FederationFolder) -> Draft:
-    """Propose a new online key, made here; the present one goes on until the change is published."""
-    return folder.propose_online_key()
-
-
-@_proposal
-@click.argument("threshold", type=click.IntRange(1))
-def change_threshold(folder: FederationFolder, threshold: int) -> Draft:
-    """Propose that THRESHOLD administrators must sign."""
-    return folder.propose_threshold(threshold)
-
-
-@_proposal
-def renew(folder: FederationFolder) -> Draft:
-    """Propose root and members as they are, with a new life."""
-    return folder.propose_renewal()
+    passphrase = passphrase_from(passphrase_file, passphrase_fd)
+    sign_and_publish(made, made.draft(), signing, passphrase, at_once=at_once, as_json=as_json)
 
 
 @trust.command(cls=COMMAND)
@@ -210,8 +103,15 @@ def renew(folder: FederationFolder) -> Draft:
 @click.option("--anchor", type=FILE, help="A root you already trust: what changes is then judged from it, not from the draft's own words.")
 @click.option("--yes", is_flag=True, help="Do not ask; the words were compared by telephone.")
 @passphrase_options
+@JSON
 def sign(
-    draft: Path, keys: tuple[Path, ...], anchor: Path | None, yes: bool, passphrase_file: Path | None, passphrase_fd: int | None
+    draft: Path,
+    keys: tuple[Path, ...],
+    anchor: Path | None,
+    yes: bool,
+    passphrase_file: Path | None,
+    passphrase_fd: int | None,
+    as_json: bool,
 ) -> None:
     """Show what DRAFT (FOLDER/draft.json or a copy of it) changes, ask, and sign it. Needs no network and nothing but the file."""
     from vidfed.security.trust.anchor import Anchor
@@ -230,22 +130,23 @@ def sign(
         click.confirm("Are these the words the others read, and shall this be signed?", abort=True, err=True)
     source = passphrase_from(passphrase_file, passphrase_fd)
     for key in keys:
-        with _signer(key, source) as signer:
-            read = read.sign(signer)
+        with signer(key, source) as held:
+            read = read.sign(held)
     read.save(draft)
-    _say_next(read, draft)
+    say_next(read, draft, as_json=as_json)
 
 
 @trust.command(cls=COMMAND)
 @_FOLDER
 @click.argument("copies", nargs=-1, type=FILE)
-def publish(folder: Path, copies: tuple[Path, ...]) -> None:
+@JSON
+def publish(folder: Path, copies: tuple[Path, ...], as_json: bool) -> None:
     """Publish the draft in FOLDER, with the signatures of COPIES of it, if enough administrators have signed."""
     from vidfed.security.trust.draft import Draft
     from vidfed.security.trust.federation import FederationFolder
 
     opened = FederationFolder(folder)
-    _print_published(opened, opened.publish([Draft.load(path) for path in copies]))
+    print_published(opened, opened.publish([Draft.load(path) for path in copies]), as_json=as_json)
 
 
 @trust.command(cls=COMMAND)
@@ -260,13 +161,14 @@ def withdraw(folder: Path) -> None:
 @trust.command(cls=COMMAND)
 @_FOLDER
 @click.argument("entry", type=FILE)
-def accept(folder: Path, entry: Path) -> None:
+@JSON
+def accept(folder: Path, entry: Path, as_json: bool) -> None:
     """Publish a member's newer ENTRY (its member.json). No ceremony: the member's own key, which you delegated to, must have signed it."""
     from vidfed.security.trust.entry import Entry
     from vidfed.security.trust.federation import FederationFolder
 
     opened = FederationFolder(folder)
-    _print_published(opened, opened.accept(Entry.load(entry)))
+    print_published(opened, opened.accept(Entry.load(entry)), as_json=as_json)
 
 
 @trust.command(cls=COMMAND)
@@ -394,68 +296,3 @@ def serve(folder: Path) -> None:
 
 
 _LOOK_S = 60.0  # how often the timestamp's life is looked at; it is renewed when half of its 24 hours are over
-
-
-def _sign_and_publish(
-    folder: FederationFolder, draft: Draft, signing: tuple[Path, ...], passphrase: Passphrase, *, at_once: bool, ask: bool = False
-) -> None:
-    from vidfed.security.trust.describe import draft_lines
-
-    if ask and signing:
-        for line in draft_lines(draft):
-            note(line)
-        click.confirm("Are these the words that were compared by telephone, and shall this be signed?", abort=True, err=True)
-    for path in signing:
-        with _signer(path, passphrase) as signer:
-            draft = folder.sign(signer)
-    if at_once:
-        _print_published(folder, folder.publish())
-        return
-    for line in draft_lines(draft):
-        note(line)
-    _say_next(draft, folder.draft_path)
-
-
-def _signer(path: Path, passphrase: Passphrase) -> AbstractContextManager[Signer]:
-    """Return the key in a file, or the one in a token that is named instead of a file."""
-    import contextlib
-
-    from vidfed.security.keys import SigningKey
-    from vidfed.security.pkcs11 import PREFIX, TokenKey
-
-    if str(path).startswith(PREFIX):
-        return TokenKey(str(path), passphrase)
-    return contextlib.nullcontext(SigningKey.load(path, passphrase))
-
-
-def _make_in_token(name: str, pin: Passphrase) -> None:
-    from vidfed.security.files import write_whole
-    from vidfed.security.pkcs11 import TokenKey, TokenName
-    from vidfed.security.trust.words import fingerprint
-
-    label = TokenName.parse(name).label
-    with TokenKey(name, pin, make=True) as key:
-        write_whole(Path(f"{label}.pub"), f"{key.public.text} {label}\n".encode())
-        note(f"Made {name}; words of the key: {fingerprint(key.public.raw)}. Hand out {label}.pub.")
-
-
-def _say_next(draft: Draft, path: Path) -> None:
-    if draft.complete:
-        note(f"Signed by enough. Next: vidfed trust publish {path.parent}")
-    else:
-        note(f"Next: each administrator: vidfed trust sign {path} --key KEYFILE")
-
-
-def _public_key(path: Path) -> tuple[str, PublicKey]:
-    from vidfed.security.keys import PublicKey
-
-    text, _, name = path.read_text().strip().partition(" ")
-    return name or path.stem, PublicKey.parse(text)
-
-
-def _print_published(folder: FederationFolder, directory: Directory) -> None:
-    from vidfed.security.clock import as_text
-
-    names = ", ".join(sorted(directory.members)) or "nobody yet"
-    note(f"Published version {directory.version}: {names}; to be confirmed before {as_text(directory.expires_ms)}.")
-    note(f"Members follow {folder.repository.folder}; newcomers start from {folder.anchor_path}, words {folder.anchor.words}.")

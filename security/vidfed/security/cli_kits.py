@@ -8,6 +8,7 @@ import click
 
 from vidfed.cli.terminal import HELP, note, print_json
 from vidfed.security.cli_common import COMMAND, FILE, JSON, passphrase_from, passphrase_options
+from vidfed.security.documents import ROLES
 
 _HOME = click.option(
     "--home",
@@ -24,6 +25,9 @@ _HOME = click.option(
 @_HOME
 @click.option("--gateway", required=True, help="host:port of this member's gateway.")
 @click.option("--pseudonym", help="The only name other members will see; the same again to renew.  [default: a random one]")
+@click.option(
+    "--role", "roles", multiple=True, type=click.Choice(ROLES), help="What the person is, by this member's word; may be repeated."
+)
 @click.option("--no-passphrase", is_flag=True, help="Make an open folder to ask with at once: for a first look.")
 @passphrase_options
 def issue_investigator(
@@ -31,6 +35,7 @@ def issue_investigator(
     home: Path,
     gateway: str,
     pseudonym: str | None,
+    roles: tuple[str, ...],
     no_passphrase: bool,
     passphrase_file: Path | None,
     passphrase_fd: int | None,
@@ -51,9 +56,9 @@ def issue_investigator(
     passphrase = None if no_passphrase else passphrase_from(passphrase_file, passphrase_fd)(str(kit))
     with logged(member_home, Operation.ALTERATION, Event.KIT_ISSUED) as done:
         if passphrase is None:
-            issue_kit(member_home, kit, gateway=gateway, pseudonym=pseudonym)
+            issue_kit(member_home, kit, gateway=gateway, pseudonym=pseudonym, roles=roles)
         else:
-            write_private(kit, close_kit(make_kit(member_home, gateway=gateway, pseudonym=pseudonym), passphrase))
+            write_private(kit, close_kit(make_kit(member_home, gateway=gateway, pseudonym=pseudonym, roles=roles), passphrase))
         made = issued_kits(member_home)[-1]
         done |= {"pseudonym": made.pseudonym, "serial": made.serial}
     note(f"Made a kit for {made.pseudonym} of {member_home.member}, valid for {CREDENTIAL_LIFE_DAYS} days, serial {made.serial}.")

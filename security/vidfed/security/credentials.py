@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vidfed.security.clock import as_text
-from vidfed.security.documents import read_document
+from vidfed.security.documents import ROLES, read_document
 from vidfed.security.envelope import Envelope
 from vidfed.security.errors import CredentialError, EnvelopeError, KeyFileError, SignatureError
 from vidfed.security.keys import PublicKey, Signer
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 CREDENTIAL_TYPE = "application/vnd.vidfed.credential.v1+json"
-ROLES = ("investigator", "analyst", "duty-officer", "prosecutor", "trainee")
-"""What a person may be, by the member's word. A closed list, so that the other members' policies mean the same everywhere."""
 _FORM = {
     "federation": str,
     "member": str,

@@ -144,6 +144,12 @@ class DirectorySource(Protocol):
             DirectoryError: there is none; fail closed.
         """
 
+    def refresh_for(self, member: str) -> bool:
+        """Ask others for a newer directory because of a member or key that is not known here; tell whether there was one. Blocking.
+
+        Does nothing if that was done shortly before, so that strangers cannot drive it.
+        """
+
 
 def member_request(member: Member, *signers: Signer) -> Envelope:
     """Make a member's file: its entry, signed with each key it names as proof that it holds them."""

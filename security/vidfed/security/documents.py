@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 MEMBER_ID = re.compile(r"[a-z][a-z0-9-]{1,31}")
 FEDERATION_ID = re.compile(r"[a-z0-9][a-z0-9.-]{1,62}")
+ROLES = ("investigator", "analyst", "duty-officer", "prosecutor", "trainee")
+"""What a person may be, by the member's word. A closed list, so that the other members' policies mean the same everywhere."""
 
 
 def read_document(payload: bytes, form: Mapping[str, type], refuse: type[Exception], what: str) -> dict[str, Any]:

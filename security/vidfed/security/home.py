@@ -23,11 +23,13 @@ from typing import TYPE_CHECKING
 from vidfed.security.clock import Clock, system_clock
 from vidfed.security.directory import Member, member_request
 from vidfed.security.documents import MEMBER_ID, check_id
-from vidfed.security.errors import HomeError, KeyFileError
-from vidfed.security.files import PRIVATE_MODE, read_private, write_private, write_whole
+from vidfed.security.errors import HomeError
+from vidfed.security.files import PRIVATE_MODE, write_whole
+from vidfed.security.keyring import Keyring
 from vidfed.security.keys import SigningKey
+from vidfed.security.passphrase import of_services
 from vidfed.security.settings import Section, read_section, read_settings
-from vidfed.security.tls import TlsIdentity, make_ca, make_node_leaf
+from vidfed.security.tls import make_ca, make_node_leaf
 from vidfed.security.trust.anchor import Anchor
 from vidfed.security.trust.client import REFRESH_S, TufDirectory
 from vidfed.security.trust.entry import Entry
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vidfed.security.directory import Directory
+    from vidfed.security.keys import KeyFile
+    from vidfed.security.passphrase import Passphrase
+    from vidfed.security.tls import TlsIdentity
     from vidfed.security.trust.mirrors import Mirror
 
 CONFIG_FILE = "vidfed.toml"
@@ -47,7 +52,14 @@ _FOLDER_MODE = 0o700
 
 @dataclass(frozen=True, slots=True)
 class MemberSection:
-    """`[member]`: who this is."""
+    """`[member]`: who this is.
+
+    Attributes:
+        federation: id of the federation.
+        id: the member's short id.
+        name: the unit's name, for people.
+        contact: whom other members call about a hit, unless a record says otherwise.
+    """
 
     federation: str
     id: str
@@ -75,13 +87,18 @@ class TrustSection:
 class MemberHome:
     """An existing member's folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, passphrase: Passphrase | None = None) -> None:
         """Read the configuration of `folder`.
+
+        Args:
+            folder: the member's folder.
+            passphrase: gives the passphrase of its keys; by default `passphrase.of_services`.
 
         Raises:
             HomeError: there is none, or it is wrong.
         """
         self.folder = folder
+        self.keys = Keyring(folder, passphrase or of_services())
         self.config_path = folder / CONFIG_FILE
         self._settings = read_settings(self.config_path)
         known = {"member", "trust", "node", "gateway", "audit", "store", "log"}
@@ -120,33 +137,28 @@ class MemberHome:
         return folder / name
 
     @functools.cached_property
-    def signer(self) -> SigningKey:
+    def signer(self) -> KeyFile:
         """The member's signing key."""
-        return SigningKey.load(self.folder / "keys/signing.key")
+        return self.keys.follow("signing")
 
     @functools.cached_property
-    def audit_signer(self) -> SigningKey:
+    def audit_signer(self) -> KeyFile:
         """The key that signs the audit log's checkpoints. Not the signing key: who holds one cannot forge what the other shows."""
-        return SigningKey.load(self.folder / "keys/audit.key")
+        return self.keys.follow("audit")
 
     @functools.cached_property
+    def entry_signer(self) -> KeyFile:
+        """The key that signs the member's entry in the trust directory."""
+        return self.keys.follow("entry")
+
+    @property
     def ca(self) -> TlsIdentity:
         """The member's CA."""
-        return self._tls("ca")
+        return self.keys.tls("ca")
 
     def node_tls(self) -> TlsIdentity:
-        """Return the node's TLS key and certificate, read anew, so that a renewed one is seen."""
-        return self._tls("node")
-
-    @functools.cached_property
-    def entry_signer(self) -> SigningKey:
-        """The key that signs the member's entry in the trust directory."""
-        return SigningKey.load(self.folder / "keys/entry.key")
-
-    def forget_keys(self) -> None:
-        """Read keys anew when they are next used: they were rotated."""
-        for name in ("signer", "audit_signer", "entry_signer", "ca"):
-            self.__dict__.pop(name, None)
+        """Return the node's TLS key and certificate as they are now, so that a renewed one is seen."""
+        return self.keys.tls("node")
 
     @property
     def entry_path(self) -> Path:
@@ -181,13 +193,6 @@ class MemberHome:
         """The anchor file."""
         return self.folder / self._trust.anchor_file
 
-    def _tls(self, name: str) -> TlsIdentity:
-        certificate = self.folder / f"tls/{name}.crt"
-        try:
-            return TlsIdentity(read_private(self.folder / f"keys/{name}.key"), certificate.read_bytes())
-        except OSError as error:
-            raise KeyFileError(f"{certificate}: {error.strerror}") from None
-
 
 def create_home(folder: Path, *, config: str, endpoint: str, anchor: Anchor) -> MemberHome:
     """Make a member's folder: keys, certificates, configuration and the request to the administrators.
@@ -221,13 +226,11 @@ def _fill_home(folder: Path, config: str, endpoint: str, anchor: Anchor) -> None
     write_whole(folder / CONFIG_FILE, config.encode(), mode=PRIVATE_MODE)
     home = MemberHome(folder)
     signer, audit_signer, entry_signer = (SigningKey.generate() for _ in range(3))
-    signer.save(folder / "keys/signing.key")
-    audit_signer.save(folder / "keys/audit.key")
-    entry_signer.save(folder / "keys/entry.key")
+    for name, key in (("signing", signer), ("audit", audit_signer), ("entry", entry_signer)):
+        home.keys.save(name, key)
     ca = make_ca(home.federation, home.member)
     for name, tls in (("ca", ca), ("node", make_node_leaf(ca, home.federation, home.member))):
-        write_private(folder / f"keys/{name}.key", tls.key)
-        write_whole(folder / f"tls/{name}.crt", tls.certificate)
+        home.keys.save_tls(name, tls)
     anchor.save(home.anchor_path)
     identity = home.identity
     member = Member(identity.id, identity.name, endpoint, (signer.public,), (audit_signer.public,), ca.certificate, identity.contact)

@@ -6,6 +6,8 @@ import base64
 import binascii
 import hashlib
 import json
+import logging
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,7 +17,7 @@ from nacl.signing import VerifyKey as NaclVerifyKey
 
 from vidfed.security.errors import KeyFileError
 from vidfed.security.files import read_private, write_private
-from vidfed.security.passphrase import close, open_closed
+from vidfed.security.passphrase import SERVICE_PASSPHRASE, close, open_closed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +28,7 @@ PUBLIC_KEY_BYTES = 32
 SIGNATURE_BYTES = 64
 _FILE_KIND = "vidfed-ed25519-seed/1"
 _CLOSED_KIND = "vidfed-ed25519-closed/1"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,7 @@ class SigningKey:
             fields = json.loads(content)
             if fields["kind"] == _CLOSED_KIND:
                 if passphrase is None:
-                    raise KeyFileError(f"{path}: closed with a passphrase, and none is at hand here")
+                    raise KeyFileError(f"{path}: closed with a passphrase; name the file that holds it in {SERVICE_PASSPHRASE}")
                 key = cls(open_closed(fields, passphrase(str(path)), str(path)))
             elif fields["kind"] == _FILE_KIND:
                 key = cls(base64.b64decode(fields["seed"], validate=True))
@@ -146,3 +149,47 @@ class SigningKey:
 
     def __repr__(self) -> str:
         return f"<SigningKey {self.public.key_id}>"
+
+
+class KeyFile:
+    """A `Signer` whose key is in a file, and is read anew when the file changes: a service goes over to a rotated key by itself."""
+
+    def __init__(self, path: Path, passphrase: Passphrase | None = None) -> None:
+        """Read the key; see `SigningKey.load`.
+
+        Raises:
+            KeyFileError: it cannot be used.
+        """
+        self._path = path
+        self._passphrase = passphrase
+        self._stamp = self._stamp_now()
+        self._key = SigningKey.load(path, passphrase)
+
+    @property
+    def public(self) -> PublicKey:
+        """The public half."""
+        return self._current().public
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the 64-byte signature over `message`."""
+        return self._current().sign(message)
+
+    def _current(self) -> SigningKey:
+        stamp = self._stamp_now()
+        if stamp != self._stamp:
+            try:
+                self._key = SigningKey.load(self._path, self._passphrase)
+            except KeyFileError as error:
+                _log.error("ALARM: the old key signs on: %s", error)
+            self._stamp = stamp  # after the key: another thread must not take the old one for the new
+        return self._key
+
+    def _stamp_now(self) -> object:
+        try:
+            status = os.stat(self._path)  # noqa: PTH116 - for each signature; half the time of Path
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_ino, status.st_mode
+
+    def __repr__(self) -> str:
+        return f"<KeyFile {self._key.public.key_id}>"

@@ -85,19 +85,30 @@ class Kit:
         return TufDirectory(self.folder / "trust", Anchor.load(self.folder / "anchor.json"), ask=ask, clock=clock)
 
 
-def issue_kit(home: MemberHome, folder: Path, *, gateway: str, pseudonym: str | None = None, clock: Clock = system_clock) -> Kit:
+def issue_kit(
+    home: MemberHome,
+    folder: Path,
+    *,
+    gateway: str,
+    pseudonym: str | None = None,
+    roles: tuple[str, ...] = (),
+    clock: Clock = system_clock,
+) -> Kit:
     """Make a kit and install it at once in `folder`, which must not exist yet, or be empty. See `make_kit` and `install_kit`."""
     _check_free(folder)
-    return install_kit(make_kit(home, gateway=gateway, pseudonym=pseudonym, clock=clock), folder)
+    return install_kit(make_kit(home, gateway=gateway, pseudonym=pseudonym, roles=roles, clock=clock), folder)
 
 
-def make_kit(home: MemberHome, *, gateway: str, pseudonym: str | None = None, clock: Clock = system_clock) -> dict[str, bytes]:
+def make_kit(
+    home: MemberHome, *, gateway: str, pseudonym: str | None = None, roles: tuple[str, ...] = (), clock: Clock = system_clock
+) -> dict[str, bytes]:
     """Make a kit for one of the member's investigators, valid for CREDENTIAL_LIFE_DAYS, and enter it in the member's list.
 
     Args:
         home: the member's folder, with its signing key and CA.
         gateway: `host:port` of the member's gateway.
         pseudonym: 2 to 40 lower-case letters, digits and hyphens; random if not given, the same as before to renew.
+        roles: of `credentials.ROLES`; what other members' policies may ask for.
         clock: gives the time the validity starts from.
 
     Returns:
@@ -122,6 +133,7 @@ def make_kit(home: MemberHome, *, gateway: str, pseudonym: str | None = None, cl
         key=signer.public,
         not_before_ms=now_ms - 5 * MINUTE_MS,
         not_after_ms=now_ms + CREDENTIAL_LIFE_DAYS * DAY_MS,
+        roles=roles,
     )
     tls = make_investigator_leaf(home.ca, home.federation, home.member, pseudonym)
     fields = {"kind": _KIND, "federation": home.federation, "member": home.member, "pseudonym": pseudonym, "gateway": gateway}

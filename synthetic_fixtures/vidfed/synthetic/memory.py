@@ -87,8 +87,8 @@ class MemoryMember:
     """One member with its private halves."""
 
     id: str
-    signer: SigningKey
-    audit_signer: SigningKey
+    signer: Signer
+    audit_signer: Signer
     ca: TlsIdentity
     tls: TlsIdentity
     entry: Member
@@ -147,6 +147,11 @@ class MemoryFederation:
         if self.clock() >= self.expires_ms:
             raise DirectoryExpiredError("the directory in memory has expired")
         return self.directory()
+
+    def refresh_for(self, member: str) -> bool:
+        """Return False: there is never anything newer; see `DirectorySource.refresh_for`."""
+        del member
+        return False
 
     def credential(self, member: str, signer: Signer, pseudonym: str, roles: tuple[str, ...] = ()) -> Credential:
         """Return an unsigned credential that is valid for 30 days."""

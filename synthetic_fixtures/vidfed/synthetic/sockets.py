@@ -216,14 +216,20 @@ class ServedNode:
     address: str
 
     @contextlib.asynccontextmanager
-    async def asked_by(self, member: str) -> AsyncIterator[rpc.NodeServiceAsyncStub]:
-        """Give the node's calls over a connection of this member's gateway."""
+    async def channel(self, member: str) -> AsyncIterator[grpc.aio.Channel]:
+        """Give a connection of this member's gateway to the node."""
         federation = self.node.federation
         channel = open_channel(self.address, federation.members[member].tls, federation.directory(), self.node.member.entry)
         try:
-            yield rpc.NodeServiceStub(channel)
+            yield channel
         finally:
             await channel.close()
+
+    @contextlib.asynccontextmanager
+    async def asked_by(self, member: str) -> AsyncIterator[rpc.NodeServiceAsyncStub]:
+        """Give the node's calls over a connection of this member's gateway."""
+        async with self.channel(member) as channel:
+            yield rpc.NodeServiceStub(channel)
 
 
 @contextlib.asynccontextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from typing import TYPE_CHECKING
+from unittest.mock import Mock
 
 import pytest
 
@@ -12,10 +13,11 @@ from vidfed.node.config import render_config
 from vidfed.security.clock import DAY_MS
 from vidfed.security.credentials import verify_credential
 from vidfed.security.errors import CredentialError, DirectoryError, HomeError, KeyFileError
+from vidfed.security.files import write_private
 from vidfed.security.home import MemberHome, create_home
 from vidfed.security.keys import SigningKey
 from vidfed.security.kit import close_kit, install_kit, issue_kit, issued_kits, make_kit, open_kit
-from vidfed.security.passphrase import close, from_descriptor, from_file, open_closed
+from vidfed.security.passphrase import close, from_descriptor, from_file, is_closed, open_closed
 from vidfed.security.tls import verify_peer
 from vidfed.security.trust.entry import Entry
 from vidfed.security.trust.form import Standing
@@ -59,7 +61,7 @@ def test_a_signing_key_is_rotated_with_an_overlap(world: World, home: MemberHome
     during = published(world, home).member("fr")
     assert len(during.signing_keys) == 2
     assert home.signer.public == old
-    with pytest.raises(HomeError, match="others may not know the new signing yet"):
+    with pytest.raises(HomeError, match="others may not know the new signing key yet"):
         own.finish_signing_key()
     world.clock.now_ms += OVERLAP_MS + DAY_MS
     own.finish_signing_key()
@@ -68,15 +70,112 @@ def test_a_signing_key_is_rotated_with_an_overlap(world: World, home: MemberHome
     assert after.retired_keys == (old,)
 
 
+def test_an_audit_key_is_rotated_with_an_overlap_and_the_old_one_stays_for_what_it_signed(world: World, home: MemberHome) -> None:
+    own, old = OwnEntry(home, clock=world.clock), home.audit_signer.public
+    own.begin_audit_key()
+    (_, new) = published(world, home).member("fr").audit_keys
+    with pytest.raises(HomeError, match="others may not know the new audit key yet"):
+        own.finish_audit_key()
+    world.clock.now_ms += OVERLAP_MS + DAY_MS
+    own.finish_audit_key()
+    assert published(world, home).member("fr").audit_keys == (new, old)
+    assert home.audit_signer.public == new
+
+
+def test_a_new_entry_key_is_accepted_by_a_ceremony_only(world: World, home: MemberHome) -> None:
+    OwnEntry(home, clock=world.clock).replace_entry_key()
+    with pytest.raises(DirectoryError):
+        published(world, home)
+    world.admit(Entry.load(home.entry_path))
+    assert "fr" in home.directory_source(world.clock).current().members
+
+
+def test_a_running_service_goes_over_to_a_rotated_key_by_itself(world: World, home: MemberHome) -> None:
+    held, own = home.signer, OwnEntry(MemberHome(home.folder), clock=world.clock)
+    own.begin_signing_key()
+    world.clock.now_ms += OVERLAP_MS + DAY_MS
+    (key,) = own.finish_signing_key().member.signing_keys
+    assert key.holds(b"x", held.sign(b"x"))
+
+
+def test_a_damaged_key_file_does_not_silence_a_running_service(home: MemberHome, caplog: pytest.LogCaptureFixture) -> None:
+    held, key = home.signer, home.signer.public
+    (home.folder / "keys/signing.key").chmod(0o644)
+    assert key.holds(b"x", held.sign(b"x"))
+    assert "ALARM: the old key signs on" in caplog.text
+
+
+@pytest.mark.parametrize("what", ["signing_key", "audit_key"])
+def test_a_rotation_interrupted_while_it_was_finished_is_finished_again(
+    world: World, home: MemberHome, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = OwnEntry(home, clock=world.clock)
+    getattr(own, f"begin_{what}")()
+    world.clock.now_ms += OVERLAP_MS + DAY_MS
+    with monkeypatch.context() as patch:
+        patch.setattr(OwnEntry, "_write", Mock(side_effect=OSError("cut off")))
+        with pytest.raises(OSError, match="cut off"):
+            getattr(own, f"finish_{what}")()
+    keys = getattr(getattr(own, f"finish_{what}")().member, f"{what}s")
+    assert keys[0] == (home.signer if what == "signing_key" else home.audit_signer).public
+    with pytest.raises(HomeError, match="no rotation of the"):
+        getattr(own, f"finish_{what}")()
+
+
+@pytest.fixture
+def _cheap_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(close, "__kwdefaults__", CHEAP)
+
+
+@pytest.mark.usefixtures("_cheap_passphrases")
+def test_a_member_s_keys_are_closed_and_what_is_made_new_is_closed_too(world: World, home: MemberHome) -> None:
+    before, leaf = home.signer.public, home.node_tls().key
+    assert set(MemberHome(home.folder, lambda _: PHRASE).keys.close(PHRASE)) == {
+        "audit.key",
+        "ca.key",
+        "entry.key",
+        "node.key",
+        "signing.key",
+    }
+    for path in (home.folder / "keys").iterdir():
+        assert b"PRIVATE" not in path.read_bytes()
+        assert b"seed" not in path.read_bytes()
+    for wrong in (None, lambda _: b"another passphrase"):
+        with pytest.raises(KeyFileError, match="passphrase"):
+            _ = MemberHome(home.folder, wrong).signer
+        with pytest.raises(KeyFileError, match="passphrase"):
+            MemberHome(home.folder, wrong).node_tls()
+    closed = MemberHome(home.folder, lambda _: PHRASE)
+    assert (closed.signer.public, closed.node_tls().key) == (before, leaf)
+    own = OwnEntry(closed, clock=world.clock)
+    own.begin_signing_key()
+    own.begin_ca()
+    assert all(is_closed(path) for path in (home.folder / "keys").glob("*.key"))
+    closed.keys.open()
+    assert MemberHome(home.folder).signer.public == before
+
+
+@pytest.mark.usefixtures("_cheap_passphrases")
+def test_services_take_the_passphrase_from_the_environment(home: MemberHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = home.signer.public
+    MemberHome(home.folder, lambda _: PHRASE).keys.close(PHRASE)
+    write_private(tmp_path / "vidfed-passphrase", PHRASE + b"\n")
+    with monkeypatch.context() as patch:
+        patch.setenv("VIDFED_PASSPHRASE_FILE", str(tmp_path / "vidfed-passphrase"))
+        assert MemberHome(home.folder).signer.public == before
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert MemberHome(home.folder).signer.public == before
+
+
 def test_a_retired_key_signs_nothing_that_counts(world: World, home: MemberHome) -> None:
-    own, old = OwnEntry(home, clock=world.clock), home.signer
+    own, old = OwnEntry(home, clock=world.clock), home.signer.public
     kit = issue_kit(home, world.base / "kit", gateway="127.0.0.1:1", clock=world.clock)
     own.begin_signing_key()
     published(world, home)
     world.clock.now_ms += OVERLAP_MS + DAY_MS
     own.finish_signing_key()
     member = published(world, home).member("fr")
-    assert old.public in member.retired_keys
+    assert old in member.retired_keys
     with pytest.raises(CredentialError, match="no signature by the expected key"):
         verify_credential(kit.credential, federation="test", member="fr", member_keys=member.signing_keys, now_ms=world.clock())
 
@@ -158,7 +257,7 @@ def test_a_closed_key_opens_with_its_passphrase_only(tmp_path: Path, monkeypatch
     assert SigningKey.load(tmp_path / "a.key", lambda _: PHRASE).public == key.public
     with pytest.raises(KeyFileError, match="another passphrase"):
         SigningKey.load(tmp_path / "a.key", lambda _: PHRASE + b"!")
-    with pytest.raises(KeyFileError, match="none is at hand"):
+    with pytest.raises(KeyFileError, match="VIDFED_PASSPHRASE_FILE"):
         SigningKey.load(tmp_path / "a.key")
 
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from vidfed.security.clock import Clock, as_text, system_clock
 from vidfed.security.directory import member_request
 from vidfed.security.errors import HomeError
-from vidfed.security.files import write_private, write_whole
+from vidfed.security.files import write_whole
 from vidfed.security.keys import SigningKey
-from vidfed.security.tls import LEAF_LIFE, TlsIdentity, leaf_expires_ms, make_ca, make_node_leaf
+from vidfed.security.tls import LEAF_LIFE, leaf_expires_ms, make_ca, make_node_leaf
 from vidfed.security.trust.entry import Entry
 from vidfed.security.trust.form import TIMESTAMP_LIFE
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from vidfed.security.directory import Member
     from vidfed.security.home import MemberHome
+    from vidfed.security.keys import Signer
 
 _log = logging.getLogger(__name__)
 OVERLAP_MS = int(TIMESTAMP_LIFE.total_seconds() * 1000)
@@ -36,8 +37,6 @@ class OwnEntry:
     def __init__(self, home: MemberHome, *, clock: Clock = system_clock) -> None:
         self._home = home
         self._clock = clock
-        self._next_signing = home.folder / "keys/signing-next.key"
-        self._next_ca = home.folder / "keys/ca-next.key"
 
     def present(self) -> Entry:
         """Return the newest version.
@@ -64,48 +63,82 @@ class OwnEntry:
 
     def begin_signing_key(self) -> Entry:
         """Make a new signing key and list it beside the present one, which signs on."""
-        if self._next_signing.exists():
-            raise HomeError(f"{self._next_signing}: a rotation has begun already; finish it")
-        new = SigningKey.generate()
-        new.save(self._next_signing)
-        present = self.present()
+        present, new = self.present(), self._begin("signing")
         return self._write(replace(present.member, signing_keys=(*present.member.signing_keys, new.public)), present.revoked)
 
     def finish_signing_key(self) -> Entry:
-        """Go over to the new signing key; the old one is listed as retired and its secret half is gone.
+        """Go over to the new signing key; the old one is listed as retired and its secret half is gone. Interrupted, it can be repeated.
 
         Raises:
             HomeError: no rotation has begun, or others may not have seen the new key yet.
         """
-        self._check_overlap("signing", self._next_signing.exists())
         present = self.present()
-        new, old = SigningKey.load(self._next_signing), self._home.signer.public
-        self._next_signing.replace(self._home.folder / "keys/signing.key")
-        self._home.forget_keys()
-        member = replace(present.member, signing_keys=(new.public,), retired_keys=(*present.member.retired_keys, old))
-        return self._write(member, present.revoked)
+        self._finish("signing", interrupted=len(present.member.signing_keys) > 1)
+        new = self._home.signer.public
+        retired = (*present.member.retired_keys, *(key for key in present.member.signing_keys if key != new))
+        return self._write(replace(present.member, signing_keys=(new,), retired_keys=retired), present.revoked)
+
+    def begin_audit_key(self) -> Entry:
+        """Make a new audit key and list it beside the present one, which signs on."""
+        present, new = self.present(), self._begin("audit")
+        return self._write(replace(present.member, audit_keys=(*present.member.audit_keys, new.public)), present.revoked)
+
+    def finish_audit_key(self) -> Entry:
+        """Go over to the new audit key; the old ones stay listed, for the checkpoints they signed. Interrupted, it can be repeated.
+
+        Raises:
+            HomeError: no rotation has begun, or others may not have seen the new key yet.
+        """
+        present = self.present()
+        self._finish("audit", interrupted=self._home.audit_signer.public != present.member.audit_keys[0])
+        new = self._home.audit_signer.public
+        keys = (new, *(key for key in present.member.audit_keys if key != new))
+        return self._write(replace(present.member, audit_keys=keys), present.revoked)
+
+    def replace_entry_key(self) -> Entry:
+        """Make a new entry key and sign the entry with it: a request, which the administrators must sign like that of a newcomer."""
+        self._home.keys.save("entry", SigningKey.generate())
+        present = self.present()
+        return self._write(present.member, present.revoked)
 
     def begin_ca(self) -> Entry:
         """Make a new certification authority and list it beside the present one, which goes on."""
-        if self._next_ca.exists():
-            raise HomeError(f"{self._next_ca}: a rotation has begun already; finish it")
+        self._check_none_begun("ca")
         new = make_ca(self._home.federation, self._home.member)
-        write_whole(self._home.folder / "tls/ca-next.crt", new.certificate)
-        write_private(self._next_ca, new.key)
+        self._home.keys.save_tls(_next("ca"), new)
         present = self.present()
         return self._write(replace(present.member, tls_ca=present.member.tls_ca + new.certificate), present.revoked)
 
     def finish_ca(self) -> Entry:
         """Go over to the new certification authority. Investigators' kits made under the old one must be renewed before."""
-        self._check_overlap("certification authority", self._next_ca.exists())
-        folder = self._home.folder
-        new = TlsIdentity(self._next_ca.read_bytes(), (folder / "tls/ca-next.crt").read_bytes())
-        write_node_tls(self._home, make_node_leaf(new, self._home.federation, self._home.member))
-        (folder / "tls/ca-next.crt").replace(folder / "tls/ca.crt")
-        self._next_ca.replace(folder / "keys/ca.key")
-        self._home.forget_keys()
+        home = self._home
+        self._check_overlap("certification authority", home.keys.path(_next("ca")).exists())
+        new = home.keys.tls(_next("ca"))
+        home.keys.save_tls("node", make_node_leaf(new, home.federation, home.member))
+        home.keys.save_tls("ca", new)
         present = self.present()
-        return self._write(replace(present.member, tls_ca=new.certificate), present.revoked)
+        entry = self._write(replace(present.member, tls_ca=new.certificate), present.revoked)
+        home.keys.path(_next("ca")).unlink()
+        (home.folder / f"tls/{_next('ca')}.crt").unlink()
+        return entry
+
+    def _begin(self, name: str) -> SigningKey:
+        self._check_none_begun(name)
+        new = SigningKey.generate()
+        self._home.keys.save(_next(name), new)
+        return new
+
+    def _finish(self, name: str, *, interrupted: bool) -> None:
+        """Put the new key in the place of the present one, unless a `finish` that was interrupted has done that."""
+        following = self._home.keys.path(_next(name))
+        if following.exists() or not interrupted:
+            self._check_overlap(f"{name} key", following.exists())
+            following.replace(self._home.keys.path(name))
+
+    def _check_none_begun(self, name: str) -> None:
+        path = self._home.keys.path(_next(name))
+        if path.exists():
+            raise HomeError(f"{path}: a rotation has begun already; finish it")
 
     def _check_overlap(self, what: str, begun: bool) -> None:
         if not begun:
@@ -116,7 +149,9 @@ class OwnEntry:
 
     def _write(self, member: Member, revoked: Mapping[str, int]) -> Entry:
         home = self._home
-        held = [home.signer, *([SigningKey.load(self._next_signing)] if self._next_signing.exists() else [])]
+        held: list[Signer] = [home.signer]
+        if home.keys.path(_next("signing")).exists():
+            held.append(home.keys.load(_next("signing")))
         signers = [key for key in held if key.public in member.signing_keys]
         envelope = member_request(member, *signers, home.audit_signer)
         entry = Entry.make(home.federation, envelope, revoked, home.entry_signer, self.present().version + 1, self._clock())
@@ -124,10 +159,9 @@ class OwnEntry:
         return entry
 
 
-def write_node_tls(home: MemberHome, leaf: TlsIdentity) -> None:
-    """Put a new certificate and key where the running services take them from."""
-    write_whole(home.folder / "tls/node.crt", leaf.certificate)
-    write_private(home.folder / "keys/node.key", leaf.key)
+def _next(name: str) -> str:
+    """Return the name of the key that will follow the one of this name."""
+    return f"{name}-next"
 
 
 def renew_leaf(home: MemberHome, now_ms: int) -> bool:
@@ -138,6 +172,6 @@ def renew_leaf(home: MemberHome, now_ms: int) -> bool:
     """
     if leaf_expires_ms(home.node_tls().certificate) - now_ms > LEAF_LIFE.total_seconds() * 1000 / 3:
         return False
-    write_node_tls(home, make_node_leaf(home.ca, home.federation, home.member))
+    home.keys.save_tls("node", make_node_leaf(home.ca, home.federation, home.member))
     _log.info("renewed the node's certificate")
     return True

@@ -1,0 +1,20 @@
+"""What a process that holds keys asks of the kernel."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import resource
+
+_PR_SET_DUMPABLE = 4  # prctl(2)
+
+
+def keep_memory_private() -> None:
+    """Have no core file written and no other process of this user look into this one's memory (ptrace, /proc/PID/mem).
+
+    As far as Python allows: what root does, what is swapped out, and copies that the interpreter leaves in freed memory are out of reach.
+    Systems without prctl(2) get the first half.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

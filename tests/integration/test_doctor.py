@@ -1,0 +1,106 @@
+"""`vidfed node doctor` on a real member: well while all is well, and each thing that breaks is named with what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner
+
+from vidfed.node.cli import node
+from vidfed.node.doctor import examine
+from vidfed.security.home import MemberHome
+from vidfed.synthetic.local import LocalFederation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from tests.conftest import Ran
+
+
+@pytest.fixture(scope="module")
+def federation(tmp_path_factory: pytest.TempPathFactory, vidfed: Callable[..., Ran]) -> Iterator[LocalFederation]:
+    base = tmp_path_factory.mktemp("doctor")
+
+    def run(arguments: Sequence[str]) -> None:
+        ran = vidfed(*arguments)
+        assert ran.status == 0, ran.err
+
+    with LocalFederation(base, run) as made:
+        made.create({"nl": "Unit NL", "fr": "Unit FR"})
+        (base / "hashes.csv").write_text("md5,series\n" + "5d" * 16 + ",Tulip\n")
+        run(["node", "import", str(base / "hashes.csv"), "--home", str(made.places["nl"].folder)])
+        made.issue_kit("nl", base / "kit")
+        made.start("nl")
+        yield made
+
+
+@pytest.fixture
+def home(federation: LocalFederation) -> Path:
+    return federation.places["nl"].folder
+
+
+def found(home: Path) -> dict[str, tuple[str, str]]:
+    """Each point with how it stands and what is said."""
+    return {each.point: (each.state.value, each.said) for each in examine(MemberHome(home)).findings}
+
+
+def test_a_node_that_is_well_passes_and_a_peer_that_is_not_there_is_a_warning(home: Path) -> None:
+    said: dict[str, Any] = {point: state for point, (state, _) in found(home).items()}
+    assert said.pop("node fr") == said.pop("gateway") == "warning"
+    assert set(said.values()) == {"ok"}, said
+    assert said.keys() > {"node nl", "records", "index", "policy", "audit log", "kits", "directory age", "clock", "ca", "state"}
+
+
+def test_the_command_prints_the_same_and_ends_with_its_status(home: Path) -> None:
+    well = CliRunner().invoke(node, ["doctor", "--home", str(home), "--json"])
+    assert well.exit_code == 0
+    document = json.loads(well.stdout)
+    assert (document["schema"], document["passed"], document["member"]) == ("vidfed.node-doctor/1", True, "nl")
+    key = home / "keys/signing.key"
+    key.chmod(0o644)
+    try:
+        ill = CliRunner().invoke(node, ["doctor", "--home", str(home)])
+    finally:
+        key.chmod(0o600)
+    assert ill.exit_code == 1
+    assert f"failed   permissions   {key} is open to others: chmod go= {key}" in ill.stdout
+    assert ill.stdout.splitlines()[-1].startswith("NOT PASSED")
+
+
+def test_a_wrong_policy_fails_and_an_empty_one_or_a_typo_is_a_warning(home: Path) -> None:
+    path = home / "policy.toml"
+    right = path.read_text()
+    try:
+        for text, state, said in (
+            (right.replace("purposes", "porpoises"), "failed", "has no setting 'porpoises'"),
+            ("", "warning", "nobody is answered"),
+            (right + '\nwithheld_series = ["Tulpi"]\n', "warning", "no record is of the series 'tulpi'"),
+        ):
+            path.write_text(text)
+            stands, sentence = found(home)["policy"]
+            assert stands == state
+            assert said in sentence
+    finally:
+        path.write_text(right)
+
+
+def test_a_damaged_file_and_a_log_that_was_truncated_are_named(home: Path, federation: LocalFederation, tmp_path: Path) -> None:
+    federation.stop("nl")
+    shutil.copytree(home, tmp_path / "nl")
+    replay = tmp_path / "nl/state/replay.db"
+    replay.write_bytes(b"no database" * 1_000)
+    with contextlib.closing(sqlite3.connect(tmp_path / "nl/state/audit.db")) as database, database:
+        database.execute("DELETE FROM entries WHERE position > 0")
+    said = found(tmp_path / "nl")
+    federation.start("nl")
+    assert said["state"][0] == said["audit log"][0] == "failed"
+    assert str(replay) in said["state"][1]
+    assert "vidfed audit verify" in said["audit log"][1]
+    assert said["node"] == ("warning", f"does not run: vidfed node serve --home {tmp_path / 'nl'}")
+    assert said["node nl"][0] == "failed"
