@@ -372,3 +372,14 @@ async def test_a_setting_that_makes_no_sense_is_named(federation: SocketFederati
     write_private(home.config_path, "\n".join(lines).encode())
     with pytest.raises(HomeError, match=rf"\[gateway\] {name} must be above 0"):
         read_gateway_section(type(home)(home.folder))
+
+
+async def test_gateway_and_node_of_one_member_do_not_make_each_other_read_the_directory_again(federation: SocketFederation) -> None:
+    """Both keep it in the member's folder: if writing what is there already counted as news, every lookup would read all of it."""
+    gateway, node = (federation.homes["nl"].directory_source() for _ in range(2))
+    first, other = gateway.current(), node.current()
+    assert (gateway.current() is first, node.current() is other) == (True, True)
+    federation.move("fr", NOWHERE)
+    assert (gateway.current().version, node.current().version) == (first.version + 1, first.version + 1)
+    first, other = gateway.current(), node.current()
+    assert (gateway.current() is first, node.current() is other) == (True, True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from vidfed.federation.breaker import BreakerState
@@ -94,8 +94,8 @@ def read_status(home: MemberHome) -> GatewayStatus:
     path = home.state_file(_STATUS_FILE)
     address = serving_address(home.state_file(SERVING_FILE))
     try:
-        fields = json.loads(path.read_bytes())
-        return GatewayStatus(home.member, address, fields["written_ms"], fields["lookups"] if address else 0, tuple(fields["nodes"]))
+        said = json.loads(path.read_bytes())
+        return GatewayStatus(home.member, address, said["written_ms"], said["lookups"] if address else 0, tuple(said["nodes"]))
     except FileNotFoundError:
         raise HomeError(f"{path}: no gateway has run here yet; start one with `vidfed gateway serve`") from None
     except (ValueError, KeyError, TypeError):
@@ -103,4 +103,5 @@ def read_status(home: MemberHome) -> GatewayStatus:
 
 
 def _node_fields(node: NodeState) -> dict[str, Any]:
-    return asdict(node) | {"breaker": node.breaker.value, "retry_in_s": round(node.retry_in_s, 1), "usual_ms": round(node.usual_ms, 1)}
+    shown = {field.name: getattr(node, field.name) for field in fields(node)}  # `asdict` copies deeply: a millisecond for each of 194
+    return shown | {"breaker": node.breaker.value, "retry_in_s": round(node.retry_in_s, 1), "usual_ms": round(node.usual_ms, 1)}

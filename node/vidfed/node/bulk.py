@@ -27,6 +27,7 @@ from vidfed.node.matching import (
     DEFAULTS,
     DIGESTS,
     Row,
+    Spoken,
     empty_columns,
     fetch_known,
     known_digests,
@@ -45,7 +46,6 @@ MAX_REPEATS = 100  # unrelated items of one import that may share one perceptual
 _BY_SOURCE = "taken back by its source"
 _ID, _VERSION, _REFERENCE, _EDITED = AT["id"], AT["version"], AT["reference"], AT["edited"]
 _CHANGED, _LIKENESS, _RETRACTED, _REASON = AT["changed_ms"], AT["likeness"], AT["retracted_ms"], AT["retraction_reason"]
-_MAX_SHAPES = 500  # statements kept; a file has some dozens of combinations of fields
 
 
 @dataclass(slots=True)
@@ -125,6 +125,7 @@ class Intake:
         table = schema.records
         (last_id, last_version) = connection.execute(sa.select(sa.func.max(table.c.id), sa.func.max(table.c.version))).one()
         self._known_before = last_id or 0
+        self._spoken = None if self._known_before else Spoken()
         self._next_id = itertools.count(self._known_before + 1)
         self._next_version = itertools.count((last_version or 0) + 1)
         self._references = _references()
@@ -134,7 +135,6 @@ class Intake:
         self._empty: dict[str, object] = empty_columns()
         self._empty |= {name: to_column(value) for name, value in (defaults or {}).items()}
         self._empty |= {"import_id": self._import_id, "created_ms": now_ms, "changed_ms": now_ms}
-        self._constants: dict[tuple[str, ...], dict[str, object]] = {}
         mark = database.marks(1)
         self._update = f"UPDATE records SET {', '.join(f'{name} = {mark}' for name in COLUMNS)} WHERE id = {mark}"  # noqa: S608 - our own column names
 
@@ -149,15 +149,17 @@ class Intake:
         self._fillers.drop(entries)
         fresh: list[Entry] = []
         others: list[Entry] = []
-        spoken_of = known_digests(self._database, self._connection, entries)
+        # A store that was empty knows what this import has spoken of; others have to be asked.
+        spoken_of = known_digests(self._database, self._connection, entries) if self._known_before else set()
         for entry in entries:
             codes = entry.codes
             digests = [codes[name] for name in DIGESTS if name in codes]
-            if digests and spoken_of.isdisjoint(digests) and not entry.retracts and "source_id" not in entry.values:
+            may_be_known = not spoken_of.isdisjoint(digests) if self._spoken is None else self._spoken.add(digests)
+            spoken_of.update(digests)
+            if digests and not may_be_known and not entry.retracts and "source_id" not in entry.values:
                 fresh.append(entry)
             else:
                 others.append(entry)
-            spoken_of.update(digests)
         self._insert(fresh)
         if others:
             self._merge_all(others)
@@ -188,29 +190,23 @@ class Intake:
 
     def _insert(self, entries: Sequence[Entry]) -> None:
         """Write new records. Those with the same fields share a statement without the columns that stay empty: binding a NULL is dear."""
-        groups: dict[tuple[str, ...], list[tuple[object, ...]]] = {}
+        groups: dict[tuple[str, ...], tuple[dict[str, object], list[tuple[object, ...]]]] = {}
         for entry in entries:
             codes, values = entry.codes, entry.values
             reference = values.pop("reference", None) or next(self._references)
             shape = (*codes, *values)
-            constants = self._constants.get(shape) or self._learn(shape)
+            group = groups.get(shape)
+            if group is None:
+                common = {name: value for name, value in self._empty.items() if value is not None and name not in values}
+                group = groups[shape] = (common, [])
+            numbers = (next(self._next_id), next(self._next_version), reference)
             # To SQLite's driver a bytearray is at hand, while bytes are first offered to its adapters.
-            codes_and_values = (*map(bytearray, codes.values()), *map(to_column, values.values()))
-            row = (*codes_and_values, next(self._next_id), next(self._next_version), reference, *constants.values())
-            groups.setdefault(shape, []).append(row)
-        for shape, rows in groups.items():
-            self._insert_rows((*shape, "id", "version", "reference", *self._constants[shape]), rows)
+            group[1].append((*map(bytearray, codes.values()), *map(to_column, values.values()), *numbers, *group[0].values()))
+        for shape, (common, rows) in groups.items():
+            self._insert_rows((*shape, "id", "version", "reference", *common), rows)
         self.report.new += len(entries)
         if self._import_id is not None:
             self._fillers.count(entries)
-
-    def _learn(self, shape: tuple[str, ...]) -> dict[str, object]:
-        """Return the columns that all new records with these fields have in common, and remember them."""
-        if len(self._constants) >= _MAX_SHAPES:
-            self._constants.clear()
-        constants = {name: value for name, value in self._empty.items() if value is not None and name not in shape}
-        self._constants[shape] = constants
-        return constants
 
     def _insert_rows(self, names: Sequence[str], rows: Sequence[tuple[object, ...]]) -> None:
         statement = f"INSERT INTO records ({', '.join(names)}) VALUES ({self._database.marks(len(names))})"  # noqa: S608 - our own column names

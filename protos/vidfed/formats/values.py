@@ -43,6 +43,7 @@ _DATE_MS = re.compile(r"/Date\((-?\d{1,15})(?:[+-]\d{4})?\)/")
 _BAD_OFFSET = re.compile(r"[+-]\d{1,2}:\d{2}Z$")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]+")
 MAX_INT64 = 2**63 - 1
+_LAST_MS = 253_402_300_799_999  # of the year 9999
 
 
 def algorithm_name(text: str) -> str | None:
@@ -168,11 +169,16 @@ def moment_ms(value: object) -> int:
     A time without a zone is taken as UTC.
 
     Raises:
-        ValueError: none of them.
+        ValueError: none of them, or not from 1970 to 9999.
     """
     said = text(value)
-    if found := _DATE_MS.fullmatch(said):
-        return int(found[1])
+    ms = int(found[1]) if (found := _DATE_MS.fullmatch(said)) else _iso_ms(said)
+    if not 0 <= ms <= _LAST_MS:
+        raise ValueError(f"{said!r:.40} is not from 1970 to 9999")
+    return ms
+
+
+def _iso_ms(said: str) -> int:
     said = _BAD_OFFSET.sub(lambda match: f"{match[0][0]}{match[0][1:-1].zfill(5)}", said)
     try:
         moment = datetime.fromisoformat(said)

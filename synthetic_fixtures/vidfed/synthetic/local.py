@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import selectors
 import socket
 import subprocess
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 FEDERATION = "demo"
 _START_S = 60.0  # a slow machine under load; a process that fails says so at once
 _STOP_S = 20.0
+_PORTS = (20_000, 32_768)  # below those that the system gives to outgoing connections, which could take one before its server does
 _VIDFED = (sys.executable, "-m", "vidfed.cli")
 
 
@@ -178,5 +180,6 @@ def free_ports(count: int) -> list[int]:
 def _held_ports(stack: contextlib.ExitStack) -> Iterator[int]:
     while True:
         listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
-        yield listener.getsockname()[1]
+        with contextlib.suppress(OSError):  # somebody listens there: try another
+            listener.bind(("127.0.0.1", random.randrange(*_PORTS)))  # noqa: S311 - any will do
+            yield listener.getsockname()[1]

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from vidfed.formats.recognise import open_hash_file
+from vidfed.formats.values import field_text, field_value, moment_ms
 from vidfed.index import Algorithm
 from vidfed.node.exports import write_csv, write_vics
 from vidfed.node.imports import ImportOptions, ImportReport, import_files
 from vidfed.node.life import Wanted, kept_records, retract
 from vidfed.node.store import RecordStore
-from vidfed.wire.values import Ternary
+from vidfed.wire.values import MAX_TEXT, Ternary
 
 from .make import NOW, code, record
 from .test_store import full_record
@@ -201,3 +202,30 @@ def test_a_large_file_is_read_by_a_process_of_its_own_with_the_same_result(
     with pytest.raises(Exception, match=r"file0: line 2, column 1: the file ends"):
         take_in(store, tmp_path, '{"value": [\n')
     assert store.state().records == 12_000
+
+
+@pytest.mark.parametrize(
+    ("said", "ms"),
+    [
+        ("2023-06-07", 1_686_096_000_000),
+        ("2023-06-07T02:31:49.8300Z", 1_686_105_109_830),
+        ("2023-06-07T02:31:49+1:00Z", 1_686_101_509_000),
+        ("/Date(1686105109830)/", 1_686_105_109_830),
+        ("0227-01-01", None),
+        ("/Date(999999999999999)/", None),
+        ("yesterday", None),
+    ],
+)
+def test_dates_are_read_in_every_form_seen_and_no_others(said: str, ms: int | None) -> None:
+    if ms is None:
+        with pytest.raises(ValueError, match=r"is no date or time|is not from 1970 to 9999"):
+            moment_ms(said)
+    else:
+        assert moment_ms(said) == ms
+        assert field_value("review_ms", field_text("review_ms", ms)) == ms
+
+
+def test_no_text_of_a_file_is_longer_than_a_record_can_hold(store: RecordStore, tmp_path: Path) -> None:
+    take_in(store, tmp_path, "MD5;Image ID;Is distributed;Series name\n" + f"{code(Algorithm.MD5, 1).hex()};{'7' * 900};y;{'a ' * 600}\n")
+    (held,) = store.records([1]).values()
+    assert (len(held.case_reference), len(held.series)) == (MAX_TEXT, MAX_TEXT - 1), "cut, and no space at the end"

@@ -214,10 +214,13 @@ def _claim(mirror: Mirror, field: str) -> int:
 
 
 def keep_files(folder: Path, files: dict[str, bytes]) -> None:
-    """Write a complete set of files to `folder` as it is published; the timestamp, which points to the rest, last. Others are removed."""
+    """Write a complete set of files to `folder` as it is published; the timestamp, which points to the rest, last. Others are removed.
+
+    What is there already is left alone: a new time of the timestamp file would make other processes of this member read everything again.
+    """
     for path, content in sorted(files.items(), key=lambda entry: entry[0] == TIMESTAMP_NAME):
         place = folder / path
-        if path == TIMESTAMP_NAME or not place.exists() or place.read_bytes() != content:
+        if not place.exists() or place.read_bytes() != content:
             write_whole(place, content)
     for place in folder.rglob("*.json"):
         if str(place.relative_to(folder)) not in files:
