@@ -123,6 +123,44 @@ def test_imports_policy_trust_and_readings_are_logged(world: World) -> None:
     assert {entry["event"] for entry in shown} >= {"records-added", "policy-changed", "trust-changed", "oversight-appointed", "log-read"}
 
 
+def test_what_the_operator_does_is_logged(world: World) -> None:
+    home = ("--home", world.base / "fr")
+    kit = world.vidfed("trust", "issue-investigator", world.base / "kit-fr", *home, "--gateway", "localhost:1", "--no-passphrase")
+    assert kit.status == 0, kit.err
+    serial = world.vidfed("trust", "investigators", *home, "--json").json()["kits"][-1]["serial"]
+    for command in (
+        ("node", "records", "list"),
+        ("node", "backup", world.base / "backup"),
+        ("node", "rotate", "certificate"),
+        ("trust", "revoke-investigator", serial),
+    ):
+        ran = world.vidfed(*command, *home)
+        assert ran.status == 0, ran.err
+    shown = world.audit("show", "fr", "--as", world.base / "dpo-fr", "--json", "--last", "1000").json()["entries"]
+    done = {(entry["event"], entry["operation"]) for entry in shown if entry["outcome"] != "BEGUN"}
+    assert done >= {
+        ("kit-issued", "alteration"),
+        ("kit-revoked", "alteration"),
+        ("entry-changed", "alteration"),
+        ("records-read", "consultation"),
+        ("records-backed-up", "consultation"),
+    }
+
+
+def test_an_appointment_taken_back_opens_nothing_and_the_attempt_is_logged(world: World) -> None:
+    folder = world.base / "dpo-gone"
+    world.audit("appoint", "fr", folder, "--name", "Former DPO", "--days", "3")
+    assert world.audit("show", "fr", "--as", folder).status == 0
+    assert world.audit("revoke", "fr", "Former DPO").status == 0
+    refused = world.audit("show", "fr", "--as", folder)
+    assert (refused.status, refused.out) == (1, "")
+    assert "was revoked" in refused.err
+    listed = {one["name"]: one["state"] for one in world.audit("appointments", "fr", "--json").json()["appointments"]}
+    assert (listed["Former DPO"], listed["DPO fr"]) == ("revoked", "holds")
+    last = world.audit("show", "fr", "--as", world.base / "dpo-fr", "--json", "--last", "1").json()["entries"][0]
+    assert (last["event"], last["pseudonym"], last["outcome"]) == ("log-read", "Former DPO", "REFUSED")
+
+
 def test_without_an_appointment_nothing_is_shown(world: World) -> None:
     for command in ("show", "stats"):
         assert world.audit(command, "fr", "--as", world.base / "dpo-nl").status == 1
@@ -131,6 +169,8 @@ def test_without_an_appointment_nothing_is_shown(world: World) -> None:
 
 def test_a_report_and_the_sum_of_two(world: World) -> None:
     time = ("--from", "2020-01-01", "--to", "2100-01-01", "--draft")
+    ran = world.audit("report", "nl", *time[:-1], "--out", world.base / "x", "--as", world.base / "dpo-nl")
+    assert (ran.status, "whole months" in ran.err) == (2, True)
     for member in ("nl", "fr"):
         out = ("--out", world.base / f"{member}.report", "--html", world.base / f"{member}.html")
         ran = world.audit("report", member, *time, *out, "--as", world.base / f"dpo-{member}")

@@ -37,7 +37,8 @@ def back_up(location: Path | str, target: Path, on_progress: Callable[[int, int]
     try:
         os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         if isinstance(location, str):
-            _run("pg_dump", "--format=custom", f"--file={partial}", f"--dbname={_plain(location)}")
+            # Not the audit log beside the records: putting records back must not put the log back to what it was then.
+            _run("pg_dump", "--format=custom", "--exclude-schema=vidfed_audit", f"--file={partial}", f"--dbname={_plain(location)}")
             _run("pg_restore", "--list", str(partial))
         else:
             _copy_sqlite(location, partial, on_progress)

@@ -199,14 +199,16 @@ def export(file: Path, home: Path, format_name: str | None, tag: str, in_scale: 
 def backup(file: Path, home: Path) -> None:
     """Write a consistent copy of the records to FILE, while the node serves. It is verified before it gets its name.
 
-    The copy holds every hash: keep it as safe as the store. Keys and configuration are not in it.
+    The copy holds every hash: keep it as safe as the store. Keys, configuration and the audit log are not in it.
     """
     from vidfed.node.backup import back_up
     from vidfed.node.config import store_location
+    from vidfed.security.audit import Event, Operation
+    from vidfed.security.audit.member import logged
     from vidfed.security.home import MemberHome
 
     member_home = MemberHome(home)
-    with progress() as bar:
+    with logged(member_home, Operation.CONSULTATION, Event.RECORDS_BACKED_UP), progress() as bar:
         task = bar.add_task("copying", total=None)
         back_up(store_location(member_home), file, lambda done, total: bar.update(task, completed=done, total=total))
     click.echo(f"{file}: {file.stat().st_size} bytes, verified")
@@ -222,13 +224,16 @@ def restore(file: Path, home: Path) -> None:
     """
     from vidfed.node.backup import restore as put_back
     from vidfed.node.config import store_location
+    from vidfed.security.audit import Event, Operation
+    from vidfed.security.audit.member import logged
     from vidfed.security.home import MemberHome
     from vidfed.security.presence import serving_address
 
     member_home = MemberHome(home)
     if address := serving_address(member_home.state_file("serving")):
         raise click.ClickException(f"the node serves on {address}: stop it first")
-    put_back(store_location(member_home), file, member_home.folder / "index")
+    with logged(member_home, Operation.ALTERATION, Event.RECORDS_RESTORED):
+        put_back(store_location(member_home), file, member_home.folder / "index")
     click.echo(f"restored from {file}; the index is rebuilt when the node starts")
 
 

@@ -69,16 +69,21 @@ def due(home: Path, within_days: int, after: int, limit: int, as_json: bool) -> 
 @JSON
 @HOME
 def show(reference: str, home: Path, hashes: bool, as_json: bool) -> None:
-    """Show one record by its public reference."""
+    """Show one record by its public reference. The audit log says who looked at it."""
     from contextlib import closing
 
     from vidfed.node.config import store_location
+    from vidfed.node.journal import Operation, log_operation
     from vidfed.node.life import kept_record
     from vidfed.node.store import RecordStore
+    from vidfed.security.clock import system_clock
     from vidfed.security.home import MemberHome
 
-    with closing(RecordStore(store_location(MemberHome(home)))) as store:
-        _print_one(kept_record(store, reference), hashes=hashes, as_json=as_json)
+    member_home = MemberHome(home)
+    with closing(RecordStore(store_location(member_home))) as store:
+        kept = kept_record(store, reference)
+    log_operation(member_home, Operation.CONSULTATION, "READ", records=1, reference=reference, now_ms=system_clock())
+    _print_one(kept, hashes=hashes, as_json=as_json)
 
 
 @records.command(cls=COMMAND)
@@ -191,15 +196,18 @@ def _print_page(home: Path, wanted: Any, *, after: int, limit: int, as_json: boo
     from rich.text import Text
 
     from vidfed.node.config import store_location
+    from vidfed.node.journal import Operation, log_operation
     from vidfed.node.life import kept_records
     from vidfed.node.store import RecordStore
-    from vidfed.security.clock import as_text
+    from vidfed.security.clock import as_text, system_clock
     from vidfed.security.home import MemberHome
 
-    with closing(RecordStore(store_location(MemberHome(home)))) as store:
+    member_home = MemberHome(home)
+    with closing(RecordStore(store_location(member_home))) as store:
         page = list(itertools.islice(kept_records(store, wanted, after=after), limit + 1))
     more = len(page) > limit
     page = page[:limit]
+    log_operation(member_home, Operation.CONSULTATION, "READ", records=len(page), now_ms=system_clock())
     if as_json:
         print_json({"schema": "vidfed.records/1", "records": [_fields(kept, hashes=False) for kept in page], "more": more})
         return

@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 @click.option("--endpoint", help="Another host:port under which the others reach this node.")
 def request(home: Path, endpoint: str | None) -> None:
     """Make member.json anew: to join again, to live longer, or with another name, contact or endpoint."""
+    from vidfed.security.audit import Event, Operation
+    from vidfed.security.audit.member import logged
     from vidfed.security.home import MemberHome
     from vidfed.security.trust.own import OwnEntry
 
     member_home = MemberHome(home)
-    made = OwnEntry(member_home).renew(endpoint=endpoint)
+    with logged(member_home, Operation.ALTERATION, Event.ENTRY_CHANGED, what="renewed") as done:
+        made = OwnEntry(member_home).renew(endpoint=endpoint)
+        done["version"] = made.version
     note(f"Made version {made.version} of {member_home.entry_path}; words: {made.words}")
     note("Next: hand it to whoever has the online key: vidfed trust accept FOLDER member.json")
     note("  (who is not a member, or no longer, needs the administrators: vidfed trust propose add-member)")
@@ -41,18 +45,23 @@ def rotate(what: str, finish: bool, home: Path) -> None:
     The node's certificate is renewed at once and needs no publishing: the member's CA stands behind it. A new entry key takes a ceremony
     of the administrators, because the entry key is what they know this member by.
     """
+    from vidfed.security.audit import Event, Operation
+    from vidfed.security.audit.member import logged
     from vidfed.security.home import MemberHome
     from vidfed.security.tls import make_node_leaf
     from vidfed.security.trust.own import OwnEntry
 
     member_home = MemberHome(home)
     if what == "certificate":
-        member_home.keys.save_tls("node", make_node_leaf(member_home.ca, member_home.federation, member_home.member))
+        with logged(member_home, Operation.ALTERATION, Event.ENTRY_CHANGED, what=what):
+            member_home.keys.save_tls("node", make_node_leaf(member_home.ca, member_home.federation, member_home.member))
         note("Made a new certificate; running services use it from the next connection on.")
         return
     own = OwnEntry(member_home)
     if what == "entry-key":
-        made = own.replace_entry_key()
+        with logged(member_home, Operation.ALTERATION, Event.ENTRY_CHANGED, what=what) as done:
+            made = own.replace_entry_key()
+            done["version"] = made.version
         note(f"Made version {made.version} of {member_home.entry_path}, signed with a new entry key; words: {made.words}")
         note("Next: the administrators: vidfed trust propose add-member FOLDER member.json --standing member")
         return
@@ -61,7 +70,9 @@ def rotate(what: str, finish: bool, home: Path) -> None:
         "audit-key": (own.begin_audit_key, own.finish_audit_key),
         "ca": (own.begin_ca, own.finish_ca),
     }
-    made = steps[what][finish]()
+    with logged(member_home, Operation.ALTERATION, Event.ENTRY_CHANGED, what=f"{what} {'finished' if finish else 'begun'}") as done:
+        made = steps[what][finish]()
+        done["version"] = made.version
     note(f"Made version {made.version} of {member_home.entry_path}.")
     note(f"Next: whoever has the online key: vidfed trust accept FOLDER {member_home.entry_path}")
     if not finish:

@@ -101,6 +101,8 @@ def investigators(home: Path, as_json: bool) -> None:
 @_HOME
 def revoke_investigator(serial: str, home: Path) -> None:
     """Revoke the kit with this SERIAL: publish member.json, and no member answers it any more."""
+    from vidfed.security.audit import Event, Operation
+    from vidfed.security.audit.member import logged
     from vidfed.security.home import MemberHome
     from vidfed.security.kit import issued_kits
     from vidfed.security.trust.own import OwnEntry
@@ -108,7 +110,8 @@ def revoke_investigator(serial: str, home: Path) -> None:
     member_home = MemberHome(home)
     if serial not in {kit.serial for kit in issued_kits(member_home)}:
         raise click.ClickException(f"no kit of serial {serial} was issued here; `vidfed trust investigators` lists them")
-    made = OwnEntry(member_home).revoke(serial)
+    with logged(member_home, Operation.ALTERATION, Event.KIT_REVOKED, serial=serial):
+        made = OwnEntry(member_home).revoke(serial)
     note(f"Made version {made.version} of {member_home.entry_path}. It takes effect when it is published:")
     note(f"  vidfed node submit --to MEMBER --home {home}, or hand it to whoever has the online key")
 

@@ -70,11 +70,16 @@ class Event(Enum):
     RECORDS_RETRACTED = "records-retracted"
     RECORDS_ERASED = "records-erased"
     RECORDS_EXPORTED = "records-exported"
+    RECORDS_READ = "records-read"  # an own operator looked at records
+    RECORDS_BACKED_UP = "records-backed-up"
+    RECORDS_RESTORED = "records-restored"
     POLICY_CHANGED = "policy-changed"
     TRUST_CHANGED = "trust-changed"
     OVERSIGHT_APPOINTED = "oversight-appointed"
     OVERSIGHT_REVOKED = "oversight-revoked"
     KIT_ISSUED = "kit-issued"
+    KIT_REVOKED = "kit-revoked"
+    ENTRY_CHANGED = "entry-changed"  # this member's own entry in the list of members: renewed, or a key of it rotated
     LOG_READ = "log-read"
     LOG_EXPORTED = "log-exported"
     LOG_ERASED = "log-erased"  # single entries' bodies
