@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _WRITES = "vidfed_writes"
 _WRITER_CACHE_KIB = 160 * 1024  # pages a long import keeps; beyond it SQLite spills to the WAL, so memory stays bounded
+_READER_CACHE_KIB = 8 * 1024  # for each connection: the upper pages of the indexes; the system's cache has the rest, once for all
 _WAL_KEPT_BYTES = 64 * 1024 * 1024  # what is left of a long import's WAL file after its checkpoint
 _BUSY_TIMEOUT_S = 30  # how long a short change waits for another writer
 _POSTGRESQL_MINIMUM = 15
@@ -112,7 +113,7 @@ class Database:
             StoreError: the database fails; nothing was changed.
         """
         try:
-            with self.engine.connect() as plain:
+            with self.engine.connect() as plain, self._large_cache(plain):
                 connection = plain.execution_options(**{_WRITES: True})
                 if self.is_sqlite:  # what is edited or erased is overwritten, not only unlinked
                     connection.exec_driver_sql("PRAGMA secure_delete=ON")
@@ -126,6 +127,19 @@ class Database:
                         _mark_history(connection)
         except sa.exc.SQLAlchemyError as error:
             raise StoreError(f"{self.name}: {_cause(error)}; nothing was changed") from None
+
+    @contextlib.contextmanager
+    def _large_cache(self, connection: sa.Connection) -> Iterator[None]:
+        """Let a connection keep more pages in memory while it writes, and give them back when it goes back to reading."""
+        if not self.is_sqlite:
+            yield
+            return
+        driver = connection.connection
+        driver.cursor().execute(f"PRAGMA cache_size=-{_WRITER_CACHE_KIB}")
+        try:
+            yield
+        finally:
+            driver.cursor().execute(f"PRAGMA cache_size=-{_READER_CACHE_KIB}")
 
     @property
     def driver_error(self) -> type[Exception]:
@@ -183,7 +197,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 -
         "journal_mode=WAL",
         "synchronous=FULL",
         "foreign_keys=ON",
-        f"cache_size=-{_WRITER_CACHE_KIB}",
+        f"cache_size=-{_READER_CACHE_KIB}",
         f"journal_size_limit={_WAL_KEPT_BYTES}",
     ):
         cursor.execute(f"PRAGMA {pragma}")
