@@ -120,6 +120,12 @@ def test_every_checkpoint_survives_being_written_and_read(size: int, root: bytes
     assert Checkpoint.parse(signed.text) == signed
 
 
+def test_a_note_that_cannot_be_utf_8_is_refused() -> None:
+    """A JSON file can hold half a character."""
+    with pytest.raises(CheckpointError, match="UTF-8"):
+        Checkpoint.parse("vidfed/\ud800\n0\nx\n\n\u2014 a b\n")
+
+
 def test_a_signature_line_that_is_not_canonical_base64_is_refused() -> None:
     line = PLAIN.signed_by(KEY).signatures[0].line.rstrip("\n")
     assert NoteSignature.parse(line).line == line + "\n"

@@ -103,7 +103,11 @@ class Checkpoint:
         Raises:
             CheckpointError: not of the specified form, or with extension lines, which this log never writes.
         """
-        if len(text.encode()) > MAX_NOTE_BYTES:
+        try:
+            size_bytes = len(text.encode())
+        except UnicodeEncodeError:
+            raise CheckpointError("checkpoint that is not valid UTF-8") from None
+        if size_bytes > MAX_NOTE_BYTES:
             raise CheckpointError(f"checkpoint of more than {MAX_NOTE_BYTES} bytes")
         if any(ord(character) < ord(" ") and character != "\n" for character in text):
             raise CheckpointError("checkpoint with control characters")

@@ -56,7 +56,7 @@ TABLES = {
     "asked_by_purpose": "Own questions, by purpose",
     "received_by_member": "Replies received, by answering member",
     "received_by_outcome": "Replies received, by what they say",
-    "per_day": "Questions received, by day",
+    "per_month": "Questions received, by month",
     "operations": "Entries, by operation",
     "changes": "Changes, corrections, erasures and readings",
 }
@@ -225,7 +225,7 @@ def _count(entry: dict[str, Any], gathered: _Gathered) -> None:
         totals["received"] += 1
         totals["hashes"] += _number(details, "hashes")
         tables["answered_by_outcome"][entry["outcome"]] += 1
-        tables["per_day"][as_text(entry["time_ms"])[:10]] += 1
+        tables["per_month"][as_text(entry["time_ms"])[:7]] += 1
         if entry["outcome"] != "ANSWERED":
             totals["refused"] += 1
             return

@@ -20,7 +20,8 @@ _BAR = 380
 _WIDTH = _LABEL + _BAR + 110
 _HOW = (
     f"Counts are told as ranges of five, counts below {MIN_COUNT} as 1\u20134, so that no number points to a single case. "
-    "Totals are rounded by themselves and need not be the sums of what stands below."
+    "Totals are rounded by themselves and need not be the sums of what stands below. "
+    "In the bars, dark is the least and light the most it can be."
 )
 _DRAFT = (
     '<p class="draft">DRAFT, not for publication: it does not cover whole months that are over. '
