@@ -227,7 +227,7 @@ def test_the_protocol_of_an_accession_passes_on_a_sound_node(desk: Desk, vidfed:
 def test_the_protocol_names_a_node_that_is_not_reached(without_br: Desk, vidfed: Callable[..., Ran]) -> None:
     ran = vidfed("node", "check", "--home", without_br.federation.places["nl"].folder)
     assert ran.status == 1
-    assert "FAIL  node br" in ran.out
+    assert "failed   node br" in ran.out
     assert ran.out.endswith("NOT PASSED\n")
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -58,6 +59,7 @@ _WATCH_S = 1.0
 HEALTH_SERVICES = ("", "vidfed.v1.NodeService")
 _MAX_CALLS = 1_000  # at once, beyond what the gate lets wait: gRPC itself turns away the rest, unread
 _NO_NODE = (grpc.StatusCode.UNAUTHENTICATED, "not a member's node")
+_SWITCH_S = 0.0005  # the event loop must not wait Python's 5 ms for a worker thread to hand the interpreter over
 _log = logging.getLogger(__name__)
 
 
@@ -203,6 +205,7 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None], share: Share 
         ServeError: the address cannot be used.
         SecurityError, NodeError, HashError: keys, directory, store or index cannot be used.
     """
+    sys.setswitchinterval(_SWITCH_S)
     first = share is None or share.first
     audit_section = read_audit_section(home)
     peers = PeerMirrors(home.member, home.node_tls)
