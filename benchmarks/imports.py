@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from importlib.metadata import version
 from pathlib import Path
 
@@ -105,8 +105,9 @@ def index_only(entries: int, folder: Path) -> dict[str, float]:
     from vidfed.index import Algorithm, HashIndex  # noqa: PLC0415
 
     random_codes = np.random.default_rng(1)
-    for algorithm in (Algorithm.PDQ, Algorithm.PHOTODNA):
-        with HashIndex.open(folder / algorithm.value, algorithm) as index:
+    with ExitStack() as stack:  # all of them stay open, as in a node
+        for algorithm in (Algorithm.PDQ, Algorithm.PHOTODNA):
+            index = stack.enter_context(HashIndex.open(folder / algorithm.value, algorithm))
             for start in range(0, entries, 20_000):
                 count = min(20_000, entries - start)
                 codes = random_codes.integers(0, 256, (count, algorithm.code_bytes), dtype=np.uint8)
