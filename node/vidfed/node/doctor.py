@@ -133,7 +133,8 @@ class _Doctor(Checks):
         if isinstance(location, Path) and not location.exists():
             return "not begun: it begins with the first import, lookup or answer"
         with contextlib.closing(open_storage(self._home)) as storage:
-            size, latest = storage.size(), storage.latest_checkpoint()
+            latest = storage.latest_checkpoint()
+            size = storage.size()  # afterwards: a running node may add entries and sign them in between
             if latest is None:
                 raise WarnedError(f"{size} entries and no checkpoint yet: it is signed when the node runs")
             signed_ms, note = latest
