@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -17,6 +18,28 @@ if TYPE_CHECKING:
 
 _SAY_EVERY_S = 60.0  # how often long work says how far it is where there is no terminal
 HELP = {"help_option_names": ["-h", "--help"]}
+
+HOME = click.option(
+    "--home",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(),
+    envvar="VIDFED_HOME",
+    show_default="the current folder, or $VIDFED_HOME",
+    help="The member's folder, made by `vidfed node init`.",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+
+
+def kit_option(*names: str, what: str) -> Callable[[Callable[..., object]], Callable[..., object]]:
+    """Return an option that names an investigator's kit."""
+    return click.option(
+        *names,
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path.home() / ".vidfed/kit",
+        envvar="VIDFED_KIT",
+        show_default="~/.vidfed/kit, or $VIDFED_KIT",
+        help=what,
+    )
 
 
 class Command(click.Command):

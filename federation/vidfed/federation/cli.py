@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vidfed.cli.terminal import HELP, console, note, print_json, progress, reporting
+from vidfed.cli.terminal import HELP, HOME, console, kit_option, note, print_json, progress, reporting
 from vidfed.federation.errors import FederationError, GatewayRefusedError
 from vidfed.formats.entries import FormatError
 from vidfed.index.errors import HashError
@@ -58,14 +58,7 @@ REFUSED = 4
 @click.option(
     "--deadline-s", default=20.0, show_default=True, type=click.FloatRange(0.1, 600), help="How long to wait for the slowest node."
 )
-@click.option(
-    "--kit",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path.home() / ".vidfed/kit",
-    envvar="VIDFED_KIT",
-    show_default="~/.vidfed/kit, or $VIDFED_KIT",
-    help="Your investigator's kit.",
-)
+@kit_option("--kit", what="Your investigator's kit.")
 @click.option("--keep/--no-keep", default=True, show_default=True, help="Let the gateway collect and keep late answers for --resume.")
 @click.option("--resume", metavar="ID", help="Fetch what was collected of an earlier lookup, late answers included, instead of asking.")
 @click.option(
@@ -223,18 +216,8 @@ def gateway() -> None:
     """Run the gateway that a member's own investigators ask through."""
 
 
-_HOME = click.option(
-    "--home",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path(),
-    envvar="VIDFED_HOME",
-    show_default="the current folder, or $VIDFED_HOME",
-    help="The member's folder, made by `vidfed node init`.",
-)
-
-
 @gateway.command(cls=_COMMAND)
-@_HOME
+@HOME
 def serve(home: Path) -> None:
     """Take the lookups of this member's investigators until SIGTERM or Ctrl-C."""
     import asyncio
@@ -257,7 +240,7 @@ def serve(home: Path) -> None:
 
 
 @gateway.command(cls=_COMMAND)
-@_HOME
+@HOME
 @click.option("--json", "as_json", is_flag=True, help="Print the state as JSON (schema vidfed.gateway-status/1).")
 def status(home: Path, as_json: bool) -> None:
     """Show how the other members' nodes do, as this gateway has found them, and which are left alone for a while.

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vidfed.cli.terminal import note, print_json, reporting
+from vidfed.cli.terminal import HOME, JSON, kit_option, note, print_json, reporting
 from vidfed.federation.errors import FederationError
-from vidfed.security.audit.cli import HOME, audit
+from vidfed.security.audit.cli import audit
 from vidfed.security.errors import ReceiptError, SecurityError
 from vidfed.wire.errors import WireError
 
@@ -25,14 +25,13 @@ if TYPE_CHECKING:
 __all__ = ["audit"]
 
 _COMMAND = reporting(FederationError, SecurityError, WireError)
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 
 
 @audit.command(cls=_COMMAND)
 @click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--ask", is_flag=True, help="Ask the other members now which states of this log they cosigned.")
 @HOME
-@_JSON
+@JSON
 def verify(file: Path | None, ask: bool, home: Path, as_json: bool) -> None:
     """Check the whole log of a member, or with FILE an export or a signed report of one. Exit status 1 if anything is wrong.
 
@@ -154,7 +153,7 @@ async def _ask_witnesses(home: MemberHome) -> tuple[list[KnownCheckpoint], list[
 
 @audit.command(cls=_COMMAND)
 @HOME
-@_JSON
+@JSON
 def witnesses(home: Path, as_json: bool) -> None:
     """Show who cosigned which state of this log and when, what this member cosigned of others, and evidence of forks.
 
@@ -195,14 +194,7 @@ def witnesses(home: Path, as_json: bool) -> None:
 
 @audit.command("check-receipt", cls=_COMMAND)
 @click.argument("receipts", nargs=-1, type=click.Path(path_type=Path, dir_okay=False))
-@click.option(
-    "--kit",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path.home() / ".vidfed/kit",
-    envvar="VIDFED_KIT",
-    show_default="~/.vidfed/kit, or $VIDFED_KIT",
-    help="Your investigator's kit, through whose gateway the nodes are asked.",
-)
+@kit_option("--kit", what="Your investigator's kit, through whose gateway the nodes are asked.")
 def check_receipt(receipts: tuple[Path, ...], kit: Path) -> None:
     """Ask the nodes to prove that the answers of RECEIPTS are in their logs; without any, of all in the kit.
 

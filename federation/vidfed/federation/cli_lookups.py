@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from vidfed.cli.terminal import HELP, console, print_json, reporting
+from vidfed.cli.terminal import HELP, console, kit_option, print_json, reporting
 from vidfed.federation.errors import FederationError
 from vidfed.security.errors import SecurityError
 from vidfed.wire.errors import WireError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
     from typing import TypeVar
 
     from vidfed.federation.client import FederationClient, KeptState
@@ -23,14 +23,7 @@ if TYPE_CHECKING:
     Value = TypeVar("Value")
 
 _COMMAND = reporting(FederationError, SecurityError, WireError)
-_KIT = click.option(
-    "--kit",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path.home() / ".vidfed/kit",
-    envvar="VIDFED_KIT",
-    show_default="~/.vidfed/kit, or $VIDFED_KIT",
-    help="Your investigator's kit.",
-)
+_KIT = kit_option("--kit", what="Your investigator's kit.")
 
 
 @click.group(context_settings=HELP)

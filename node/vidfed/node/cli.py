@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from vidfed.cli.terminal import HELP, note, print_json, progress
+from vidfed.cli.terminal import HELP, HOME, JSON, note, print_json, progress
 from vidfed.node.cli_files import backup, export, import_, migrate, restore, scales
-from vidfed.node.cli_options import COMMAND, HOME, JSON, described, said
+from vidfed.node.cli_options import COMMAND, described, said
 from vidfed.node.cli_policy import policy
 from vidfed.node.cli_records import records
 from vidfed.node.cli_trust import check, doctor, passphrase, request, rotate, submit
@@ -182,7 +182,7 @@ def serve(home: Path, worker: int | None, listen: str | None) -> None:
 
 @node.command(cls=COMMAND)
 @HOME
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@JSON
 def status(home: Path, as_json: bool) -> None:
     """Show what the node holds, how current its index is, what it trusts, and whether it runs."""
     from vidfed.node.status import read_status

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vidfed.cli.terminal import file_progress, note, print_json, progress
-from vidfed.node.cli_options import COMMAND, HOME, JSON, described, said
+from vidfed.cli.terminal import HOME, JSON, file_progress, note, print_json, progress
+from vidfed.node.cli_options import COMMAND, described, said
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

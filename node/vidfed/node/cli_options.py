@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,15 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 COMMAND = reporting(NodeError, SecurityError, HashError, WireError, FormatError)
-HOME = click.option(
-    "--home",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path(),
-    envvar="VIDFED_HOME",
-    show_default="the current folder, or $VIDFED_HOME",
-    help="The member's folder, made by `vidfed node init`.",
-)
-JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 _TERNARY = click.Choice(["yes", "no", "unknown"])
 
 DESCRIPTION = {

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vidfed.cli.terminal import HELP, note, print_json
-from vidfed.node.cli_options import COMMAND, HOME, JSON
+from vidfed.cli.terminal import HELP, HOME, JSON, note, print_json
+from vidfed.node.cli_options import COMMAND
 
 if TYPE_CHECKING:
     from vidfed.security.home import MemberHome

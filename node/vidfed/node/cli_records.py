@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vidfed.cli.terminal import HELP, console, note, print_json
-from vidfed.node.cli_options import COMMAND, DESCRIPTION, HOME, JSON, described, said
+from vidfed.cli.terminal import HELP, HOME, JSON, console, note, print_json
+from vidfed.node.cli_options import COMMAND, DESCRIPTION, described, said
 
 if TYPE_CHECKING:
     from pathlib import Path

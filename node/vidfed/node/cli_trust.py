@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vidfed.cli.terminal import note, print_json
-from vidfed.node.cli_options import COMMAND, HOME, JSON
+from vidfed.cli.terminal import HOME, JSON, note, print_json
+from vidfed.node.cli_options import COMMAND
 from vidfed.security.cli_common import passphrase_from, passphrase_options
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from vidfed.cli.terminal import HELP, note, print_json
+from vidfed.cli.terminal import HELP, JSON, note, print_json
 from vidfed.security.cli_ceremony import make_in_token, print_published, public_key, say_next, sign_and_publish, signer
-from vidfed.security.cli_common import COMMAND, FILE, JSON, passphrase_from, passphrase_options
+from vidfed.security.cli_common import COMMAND, FILE, passphrase_from, passphrase_options
 from vidfed.security.cli_kits import investigators, issue_investigator, revoke_investigator
 from vidfed.security.cli_propose import propose
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 COMMAND = reporting(SecurityError)
 FILE = click.Path(path_type=Path, dir_okay=False)
-JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 
 
 def passphrase_options(function: Callable[..., None]) -> Callable[..., None]:

@@ -6,23 +6,14 @@ from pathlib import Path
 
 import click
 
-from vidfed.cli.terminal import HELP, note, print_json
-from vidfed.security.cli_common import COMMAND, FILE, JSON, passphrase_from, passphrase_options
+from vidfed.cli.terminal import HELP, HOME, JSON, kit_option, note, print_json
+from vidfed.security.cli_common import COMMAND, FILE, passphrase_from, passphrase_options
 from vidfed.security.documents import ROLES
-
-_HOME = click.option(
-    "--home",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path(),
-    envvar="VIDFED_HOME",
-    show_default="the current folder, or $VIDFED_HOME",
-    help="The member's folder.",
-)
 
 
 @click.command("issue-investigator", cls=COMMAND)
 @click.argument("kit", type=click.Path(path_type=Path))
-@_HOME
+@HOME
 @click.option("--gateway", required=True, help="host:port of this member's gateway.")
 @click.option("--pseudonym", help="The only name other members will see; the same again to renew.  [default: a random one]")
 @click.option(
@@ -69,7 +60,7 @@ def issue_investigator(
 
 
 @click.command(cls=COMMAND)
-@_HOME
+@HOME
 @JSON
 def investigators(home: Path, as_json: bool) -> None:
     """List the kits this member has issued: serial, pseudonym, until when, whether revoked."""
@@ -98,7 +89,7 @@ def investigators(home: Path, as_json: bool) -> None:
 
 @click.command("revoke-investigator", cls=COMMAND)
 @click.argument("serial")
-@_HOME
+@HOME
 def revoke_investigator(serial: str, home: Path) -> None:
     """Revoke the kit with this SERIAL: publish member.json, and no member answers it any more."""
     from vidfed.security.audit import Event, Operation
@@ -118,15 +109,7 @@ def revoke_investigator(serial: str, home: Path) -> None:
 
 @click.command(cls=COMMAND, context_settings=HELP)
 @click.argument("kit", type=FILE)
-@click.option(
-    "--to",
-    "folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path.home() / ".vidfed/kit",
-    envvar="VIDFED_KIT",
-    show_default="~/.vidfed/kit, or $VIDFED_KIT",
-    help="Where to install it.",
-)
+@kit_option("--to", "folder", what="Where to install it.")
 @passphrase_options
 def enrol(kit: Path, folder: Path, passphrase_file: Path | None, passphrase_fd: int | None) -> None:
     """Install KIT, the file your unit gave you, readable by you alone."""

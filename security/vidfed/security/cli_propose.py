@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vidfed.cli.terminal import HELP, note
+from vidfed.cli.terminal import HELP, JSON, note
 from vidfed.security.cli_ceremony import public_key, sign_and_publish
-from vidfed.security.cli_common import COMMAND, FILE, JSON, passphrase_from, passphrase_options
+from vidfed.security.cli_common import COMMAND, FILE, passphrase_from, passphrase_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable

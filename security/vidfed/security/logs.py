@@ -83,4 +83,7 @@ def log_to_stderr(formatter: logging.Formatter | None = None, level: str = "info
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
     logging.basicConfig(level=level.upper(), handlers=[handler])
-    logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells which build of itself it loads
+    # What these say below a warning is of no use to an operator: which build of itself faiss loads, and which of the administrators
+    # have not signed a root that enough others have.
+    for talkative in ("faiss", "tuf", "securesystemslib"):
+        logging.getLogger(talkative).setLevel(logging.WARNING)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vidfed.cli.terminal import HELP, console, note, print_json, reporting
+from vidfed.cli.terminal import HELP, HOME, JSON, console, note, print_json, reporting
 from vidfed.security.errors import SecurityError
 
 if TYPE_CHECKING:
@@ -16,14 +16,6 @@ if TYPE_CHECKING:
     from vidfed.security.home import MemberHome
 
 COMMAND = reporting(SecurityError)
-HOME = click.option(
-    "--home",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path(),
-    envvar="VIDFED_HOME",
-    show_default="the current folder, or $VIDFED_HOME",
-    help="The member's folder.",
-)
 _AS = click.option(
     "--as",
     "appointment",
@@ -32,7 +24,6 @@ _AS = click.option(
     envvar="VIDFED_OVERSIGHT",
     help="Your appointment's folder, or $VIDFED_OVERSIGHT. That you read is logged first.",
 )
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 _DAY = click.DateTime(["%Y-%m-%d"])
 _FROM = click.option("--from", "from_", type=_DAY, help="First day, UTC.  [default: the log's first]")
 _TO = click.option("--to", type=_DAY, help="Day after the last one, UTC.  [default: until now]")
@@ -69,7 +60,7 @@ def appoint(folder: Path, name: str, days: int, home: Path) -> None:
 
 @audit.command(cls=COMMAND)
 @HOME
-@_JSON
+@JSON
 def appointments(home: Path, as_json: bool) -> None:
     """List who may read, and who might: name, serial, from when, until when, whether it holds."""
     from contextlib import closing
@@ -135,7 +126,7 @@ def prove(position: int, home: Path) -> None:
 @click.option("--last", default=20, show_default=True, type=click.IntRange(1, 10_000), help="How many of the newest entries.")
 @_AS
 @HOME
-@_JSON
+@JSON
 def show(positions: tuple[int, ...], last: int, appointment: Path, home: Path, as_json: bool) -> None:
     """Show entries: those at POSITIONS, or the newest."""
     from contextlib import closing
@@ -203,7 +194,7 @@ def export(file: Path, from_: Any, to: Any, appointment: Path, home: Path) -> No
 @audit.command(cls=COMMAND)
 @click.argument("one", type=click.Path(path_type=Path, dir_okay=False))
 @click.argument("other", type=click.Path(path_type=Path, dir_okay=False))
-@_JSON
+@JSON
 def compare(one: Path, other: Path, as_json: bool) -> None:
     """Compare the exports of two members: what one logged and the other did not, or otherwise. Exit status 1 if they differ."""
     from vidfed.security.audit.compare import compare as compare_exports
@@ -232,7 +223,7 @@ def compare(one: Path, other: Path, as_json: bool) -> None:
 @_TO
 @_AS
 @HOME
-@_JSON
+@JSON
 def stats(from_: Any, to: Any, appointment: Path, home: Path, as_json: bool) -> None:  # noqa: ANN401 - click gives datetimes
     """Count entries by member, purpose and outcome, without case data. Counts are told as ranges of five."""
     from vidfed.security.audit.report import TABLES, TOTALS, range_text
