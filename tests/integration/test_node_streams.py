@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
+from tests.integration.conftest import KNOWN, UNKNOWN
 from vidfed.index import Algorithm, Hash
 from vidfed.node.catalogue import Catalogue
 from vidfed.node.gate import Bounds
-from vidfed.node.records import Record
 from vidfed.synthetic.memory import MemoryFederation, MemoryNode, call_of
 from vidfed.synthetic.sockets import ServedNode, serve_node
 from vidfed.wire.channels import SERVER_OPTIONS
@@ -25,8 +25,7 @@ from vidfed.wire.stream import AnswerOrder
 from vidfed.wire.values import ANSWER_TYPE, MAX_CODES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
+    from collections.abc import AsyncIterator
 
     from vidfed.security.envelope import Envelope
     from vidfed.synthetic.memory import MemoryInvestigator
@@ -35,34 +34,7 @@ if TYPE_CHECKING:
     from vidfed.v1.services_pb2 import LookupCall
     from vidfed.wire.values import LookupAnswer
 
-KNOWN = Hash(Algorithm.SHA256, bytes(range(32)))
-UNKNOWN = Hash(Algorithm.SHA256, bytes(32))
 PATIENCE_S = 30
-
-
-@pytest.fixture
-def federation() -> MemoryFederation:
-    made = MemoryFederation()
-    made.add("nl", "fr")
-    return made
-
-
-@pytest.fixture
-def asker(federation: MemoryFederation) -> MemoryInvestigator:
-    return federation.investigator("nl")
-
-
-@pytest.fixture
-def node(federation: MemoryFederation, tmp_path: Path) -> Iterator[MemoryNode]:
-    with MemoryNode(federation, "fr", tmp_path) as made:
-        made.hold(Record({KNOWN.algorithm: KNOWN.code}))
-        yield made
-
-
-@pytest.fixture
-async def served(node: MemoryNode) -> AsyncIterator[ServedNode]:
-    async with serve_node(node) as serving:
-        yield serving
 
 
 def read(served: ServedNode, message: EnvelopeMessage) -> tuple[LookupAnswer, Envelope]:

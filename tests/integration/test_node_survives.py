@@ -13,13 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.integration.conftest import KNOWN_NEAR as KNOWN
 from vidfed.index import Algorithm, Hash
-from vidfed.node.records import Record
 from vidfed.security.clock import DAY_MS, MINUTE_MS
 from vidfed.security.envelope import Envelope
 from vidfed.security.tls import make_node_leaf
-from vidfed.synthetic.memory import FEDERATION, MemoryFederation, MemoryNode, call_of, columns_of, full_disk
-from vidfed.synthetic.sockets import ServedNode, serve_node
+from vidfed.synthetic.memory import FEDERATION, MemoryFederation, call_of, columns_of, full_disk
 from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
 from vidfed.wire.envelope import from_message, to_message
 from vidfed.wire.errors import Status
@@ -27,40 +26,15 @@ from vidfed.wire.lookup import read_answer, write_request
 from vidfed.wire.values import ANSWER_TYPE, REQUEST_TYPE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from vidfed.synthetic.memory import MemoryInvestigator
+    from vidfed.synthetic.sockets import ServedNode
     from vidfed.v1.services_pb2 import LookupCall
     from vidfed.wire.values import LookupAnswer
 
-KNOWN = Hash(Algorithm.PDQ, bytes(range(32)))
 PATIENCE_S = 30
-
-
-@pytest.fixture
-def federation() -> MemoryFederation:
-    made = MemoryFederation()
-    made.add("nl", "fr")
-    return made
-
-
-@pytest.fixture
-def asker(federation: MemoryFederation) -> MemoryInvestigator:
-    return federation.investigator("nl")
-
-
-@pytest.fixture
-def node(federation: MemoryFederation, tmp_path: Path) -> Iterator[MemoryNode]:
-    with MemoryNode(federation, "fr", tmp_path) as made:
-        made.hold(Record({KNOWN.algorithm: KNOWN.code}))
-        yield made
-
-
-@pytest.fixture
-async def served(node: MemoryNode) -> AsyncIterator[ServedNode]:
-    async with serve_node(node) as serving:
-        yield serving
 
 
 def question(federation: MemoryFederation, asker: MemoryInvestigator, /, **header: object) -> LookupCall:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.node.conftest import KNOWN, UNKNOWN
 from vidfed.index import Algorithm, Hash
 from vidfed.node.pipeline import UnknownPeerError
 from vidfed.node.policy import Limits, Policy
@@ -31,32 +32,9 @@ from vidfed.wire.lookup import read_answer, write_request
 from vidfed.wire.values import ANSWER_TYPE, MAX_CODES, MAX_TEXT, REQUEST_TYPE, LookupAnswer, LookupRequest, Purpose
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from vidfed.synthetic.memory import MemoryInvestigator
-
-KNOWN = Hash(Algorithm.SHA256, bytes(range(32)))
-UNKNOWN = Hash(Algorithm.SHA256, bytes(32))
-
-
-@pytest.fixture
-def federation() -> MemoryFederation:
-    made = MemoryFederation()
-    made.add("nl", "fr", "br")
-    return made
-
-
-@pytest.fixture
-def asker(federation: MemoryFederation) -> MemoryInvestigator:
-    return federation.investigator("nl")
-
-
-@pytest.fixture
-def node(federation: MemoryFederation, tmp_path: Path) -> Iterator[MemoryNode]:
-    with MemoryNode(federation, "fr", tmp_path) as made:
-        made.hold(Record({KNOWN.algorithm: KNOWN.code}, series="S"))
-        yield made
 
 
 def told(node: MemoryNode, call: LookupCall, peer: str = "nl") -> LookupAnswer:

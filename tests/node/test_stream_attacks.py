@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.node.conftest import KNOWN, UNKNOWN
 from vidfed.federation.verify import verify_answer
-from vidfed.index import Algorithm, Hash
 from vidfed.node.pipeline import UnknownPeerError
 from vidfed.node.policy import Limits
 from vidfed.node.records import Record
@@ -27,32 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
     from pathlib import Path
 
+    from vidfed.index import Hash
     from vidfed.synthetic.memory import MemoryInvestigator
     from vidfed.v1.services_pb2 import LookupCall
     from vidfed.wire.values import LookupAnswer, LookupRequest
 
-KNOWN = Hash(Algorithm.SHA256, bytes(range(32)))
-UNKNOWN = Hash(Algorithm.SHA256, bytes(32))
 PARTS = ([KNOWN], [UNKNOWN], [UNKNOWN, KNOWN], [KNOWN])
-
-
-@pytest.fixture
-def federation() -> MemoryFederation:
-    made = MemoryFederation()
-    made.add("nl", "fr", "br")
-    return made
-
-
-@pytest.fixture
-def asker(federation: MemoryFederation) -> MemoryInvestigator:
-    return federation.investigator("nl")
-
-
-@pytest.fixture
-def node(federation: MemoryFederation, tmp_path: Path) -> Iterator[MemoryNode]:
-    with MemoryNode(federation, "fr", tmp_path) as made:
-        made.hold(Record({KNOWN.algorithm: KNOWN.code}, series="S"))
-        yield made
 
 
 class Call:

@@ -1,0 +1,48 @@
+"""One member's node over a real socket, in a federation in memory that really signs: what the tests of a single node share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from vidfed.index import Algorithm, Hash
+from vidfed.node.records import Record
+from vidfed.synthetic.memory import MemoryFederation, MemoryNode
+from vidfed.synthetic.sockets import ServedNode, serve_node
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from vidfed.synthetic.memory import MemoryInvestigator
+
+KNOWN = Hash(Algorithm.SHA256, bytes(range(32)))
+KNOWN_NEAR = Hash(Algorithm.PDQ, bytes(range(32)))
+UNKNOWN = Hash(Algorithm.SHA256, bytes(32))
+
+
+@pytest.fixture
+def federation() -> MemoryFederation:
+    made = MemoryFederation()
+    made.add("nl", "fr")
+    return made
+
+
+@pytest.fixture
+def asker(federation: MemoryFederation) -> MemoryInvestigator:
+    return federation.investigator("nl")
+
+
+@pytest.fixture
+def node(federation: MemoryFederation, tmp_path: Path) -> Iterator[MemoryNode]:
+    """The node of fr, which knows one picture."""
+    with MemoryNode(federation, "fr", tmp_path) as made:
+        made.hold(Record({known.algorithm: known.code for known in (KNOWN, KNOWN_NEAR)}))
+        yield made
+
+
+@pytest.fixture
+async def served(node: MemoryNode) -> AsyncIterator[ServedNode]:
+    async with serve_node(node) as serving:
+        yield serving
