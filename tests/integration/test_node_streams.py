@@ -166,7 +166,7 @@ async def test_a_node_with_too_much_waiting_says_busy_signed_and_answers_the_oth
 
     monkeypatch.setattr(Catalogue, "search", slowly)
     calls = [call_of(asker.credential, federation.sign(federation.request(asker, [KNOWN]), asker)) for _ in range(8)]
-    async with serve_node(node, bounds=Bounds(running=1, waiting_of_member=2)) as served, served.asked_by("nl") as stub:
+    async with serve_node(node, bounds=Bounds(groups=1, group=1, waiting_of_member=2)) as served, served.asked_by("nl") as stub:
         asked = [asyncio.create_task(_ask(stub, call)) for call in calls]
         await asyncio.to_thread(searching.wait, PATIENCE_S)
         busy, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from vidfed.index import Algorithm, Hash, HashIndex, IndexLockedError
-from vidfed.node.catalogue import Catalogue
+from vidfed.node.catalogue import Catalogue, Wanted
 from vidfed.node.errors import IndexBehindError, IndexBrokenError
 from vidfed.node.records import Record
 from vidfed.node.store import RecordStore
@@ -55,7 +56,8 @@ def catalogue(store: RecordStore, tmp_path: Path) -> Iterator[Catalogue]:
 
 
 def find(catalogue: Catalogue, *hashes: Hash, cap: int = 20, patience_s: float = 5.0, distance: int | None = None) -> Found:
-    return catalogue.search(columns_of(hashes, distance), max_hits_per_item=cap, patience_s=patience_s)
+    (found,) = catalogue.search([Wanted(columns_of(hashes, distance), cap)], patience_s=patience_s)
+    return found
 
 
 def test_an_empty_store_answers_that_it_has_nothing(catalogue: Catalogue) -> None:
@@ -94,13 +96,35 @@ def test_of_more_records_than_are_told_the_nearest_are_kept_and_the_rest_announc
     assert find(catalogue, PDQ, cap=6).truncated_items == ()
 
 
+def test_questions_searched_together_get_what_each_gets_alone(catalogue: Catalogue, store: RecordStore) -> None:
+    near = [Record({Algorithm.PDQ: flipped(PDQ.code, bit), Algorithm.SHA256: bytes([bit]) * 32}, series=str(bit)) for bit in range(6)]
+    store.upsert([*near, Record({Algorithm.SHA256: SHA.code}, series="sha")], now_ms=NOW)
+    other = Hash(Algorithm.PDQ, flipped(PDQ.code, *range(200)))
+    wanted = [
+        Wanted(columns_of([PDQ, SHA]), 3),
+        Wanted(columns_of([other, PDQ, other]), 20, visible=lambda record: record.series != "1"),
+        Wanted(columns_of([SHA, other]), 20),
+        Wanted(columns_of([other, PDQ], 0), 20),
+        Wanted(columns_of([other]), 20),
+        Wanted(columns_of([PDQ]), 20, told=lambda match: replace(match, distance=31, slack=30)),
+    ]
+    together = catalogue.search(wanted, patience_s=5.0)
+    alone = [found for each in wanted for found in catalogue.search([each], patience_s=5.0)]
+    assert [(found.records, found.hits, found.truncated_items) for found in together] == [
+        (found.records, found.hits, found.truncated_items) for found in alone
+    ]
+    assert [found.state.searched for found in together] == [found.state.searched for found in alone]
+    assert [len(found.hits) for found in together] == [4, 5, 1, 0, 0, 6]
+    assert together[0].truncated_items == (0,)
+
+
 def test_an_exact_match_comes_before_any_near_one(catalogue: Catalogue, store: RecordStore) -> None:
     both = Record({Algorithm.PDQ: flipped(PDQ.code, *range(20)), Algorithm.SHA256: SHA.code}, series="exact")
     store.upsert([Record({Algorithm.PDQ: PDQ.code}, series="near"), both], now_ms=NOW)
     columns = columns_of([PDQ, SHA])
     for column in columns:
         column.items[:] = 0
-    found = catalogue.search(columns, max_hits_per_item=1, patience_s=5.0)
+    (found,) = catalogue.search([Wanted(columns, 1)], patience_s=5.0)
     assert [found.records[hit.record].series for hit in found.hits] == ["exact"]
 
 

@@ -6,36 +6,58 @@ import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from vidfed.node.gate import Bounds, BusyError, Gate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Coroutine, Iterator, Sequence
 
-BOUNDS = Bounds(running=1, waiting=4, waiting_of_member=3, streams=3, streams_of_member=2)
+BOUNDS = Bounds(groups=1, group=1, chunks=1, waiting=4, waiting_of_member=3, streams=3, streams_of_member=2)
+SIZE = 1_000
 
 
 class Desk:
-    """A gate with one thread, which is held up until `free` is set; then all work is done in the order it was let through."""
+    """A gate that is held up until `free` is set; then all work is done in the order it was let through."""
 
     def __init__(self, threads: ThreadPoolExecutor) -> None:
-        self.gate = Gate(threads, BOUNDS)
+        self.threads = threads
+        self.gate = self.gate_with(BOUNDS)
         self.free = threading.Event()
         self.done: list[str] = []
-        self.tasks: list[asyncio.Task[None]] = []
+        self.groups: list[Sequence[str]] = []
+        self.tasks: list[asyncio.Task[str]] = []
 
-    async def ask(self, *names: str, patient: bool = False) -> None:
-        """Bring work, named by its member and a number, and let the gate see it."""
+    def gate_with(self, bounds: Bounds) -> Gate[str, str]:
+        """Make a gate that answers "nl0" with "NL0"."""
+        return Gate(self.threads, self._answer, bounds)
+
+    async def ask(self, *names: str, size_bytes: int = SIZE) -> None:
+        """Bring lookups, named by their member and a number, and let the gate see them."""
         for name in names:
-            self.tasks.append(asyncio.create_task(self.gate.run(name[:2], self._work, name, patient=patient)))
-            await asyncio.sleep(0)
+            await self._bring(self.gate.ask(name[:2], name, size_bytes))
 
-    def _work(self, name: str) -> None:
+    async def chunk(self, *names: str) -> None:
+        """Bring chunks of streams, named likewise."""
+        for name in names:
+            await self._bring(self.gate.run(name[:2], self._work, name))
+
+    async def _bring(self, work: Coroutine[Any, Any, str]) -> None:
+        self.tasks.append(asyncio.create_task(work))
+        await asyncio.sleep(0)
+
+    def _answer(self, names: Sequence[str]) -> Sequence[str]:
+        self.free.wait()
+        self.groups.append(names)
+        self.done += names
+        return [name.upper() for name in names]
+
+    def _work(self, name: str) -> str:
         self.free.wait()
         self.done.append(name)
+        return name.upper()
 
     async def outcome(self) -> list[str]:
         """Let everything run; return what was sent away, as positions in the order it came."""
@@ -43,11 +65,54 @@ class Desk:
         ended = await asyncio.gather(*self.tasks, return_exceptions=True)
         return [str(place) for place, end in enumerate(ended) if isinstance(end, BusyError)]
 
+    def idle(self) -> bool:
+        """Tell whether the gate holds nothing any more."""
+        return self.gate.waiting == self.gate.running == 0
+
 
 @pytest.fixture
 def desk() -> Iterator[Desk]:
-    with ThreadPoolExecutor(1) as threads:
+    with ThreadPoolExecutor(2) as threads:
         yield Desk(threads)
+
+
+async def test_lookups_that_wait_are_answered_together_each_with_its_own_answer(desk: Desk) -> None:
+    desk.gate = desk.gate_with(replace(BOUNDS, group=3))
+    await desk.ask("nl0", "nl1", "fr0", "nl2", "br0")
+    assert await desk.outcome() == []
+    assert desk.groups == [["nl0"], ["nl1", "fr0", "br0"], ["nl2"]]
+    assert [task.result() for task in desk.tasks] == ["NL0", "NL1", "FR0", "NL2", "BR0"]
+    assert desk.idle()
+
+
+async def test_large_lookups_are_answered_alone(desk: Desk) -> None:
+    desk.gate = desk.gate_with(replace(BOUNDS, group=9, group_bytes=3 * SIZE))
+    await desk.ask("nl0")
+    await desk.ask("nl1", size_bytes=4 * SIZE)
+    await desk.ask("fr0", "fr1")
+    await desk.ask("br0", size_bytes=2 * SIZE)
+    assert await desk.outcome() == []
+    assert desk.groups == [["nl0"], ["nl1"], ["fr0", "br0"], ["fr1"]]
+
+
+async def test_several_groups_are_answered_at_the_same_time(desk: Desk) -> None:
+    desk.gate = desk.gate_with(replace(BOUNDS, groups=2))
+    await desk.ask("nl0", "nl1", "nl2")
+    assert (desk.gate.running, desk.gate.waiting) == (2, 1)
+    assert await desk.outcome() == []
+
+
+async def test_a_group_that_fails_fails_alone_and_gives_its_thread_back(desk: Desk) -> None:
+    def fail(names: Sequence[str]) -> Sequence[str]:
+        if "nl0" in names:
+            raise ZeroDivisionError
+        return names
+
+    gate: Gate[str, str] = Gate(desk.threads, fail, BOUNDS)
+    failed, answered = await asyncio.gather(gate.ask("nl", "nl0", SIZE), gate.ask("nl", "nl1", SIZE), return_exceptions=True)
+    assert isinstance(failed, ZeroDivisionError)
+    assert answered == "nl1"
+    assert gate.running == gate.waiting == 0
 
 
 async def test_members_are_served_in_turn_however_much_one_of_them_asks(desk: Desk) -> None:
@@ -75,20 +140,26 @@ async def test_where_nobody_has_more_waiting_the_one_that_comes_is_sent_away(des
 
 
 async def test_who_waited_too_long_is_told_so(desk: Desk) -> None:
-    desk.gate = Gate(desk.gate._threads, replace(BOUNDS, wait_s=0.0))
+    desk.gate = desk.gate_with(replace(BOUNDS, wait_s=0.0))
     await desk.ask("nl0", "nl1")
-    await desk.ask("fr0", patient=True)
     await asyncio.wait(desk.tasks[1:2])
     assert await desk.outcome() == ["1"]
-    assert desk.done == ["nl0", "fr0"]
-    assert desk.gate.waiting == desk.gate.running == 0
+    assert desk.done == ["nl0"]
+    assert desk.idle()
 
 
 async def test_chunks_of_streams_wait_however_many_there_are(desk: Desk) -> None:
-    await desk.ask(*(f"nl{number}" for number in range(9)), patient=True)
-    await desk.ask("fr0")
+    await desk.chunk(*(f"nl{number}" for number in range(9)), "fr0")
     assert await desk.outcome() == []
     assert desk.done.index("fr0") == 2
+    assert desk.idle()
+
+
+async def test_lookups_do_not_wait_for_chunks(desk: Desk) -> None:
+    await desk.chunk("nl0", "nl1")
+    await desk.ask("fr0")
+    assert (desk.gate.running, desk.gate.waiting) == (2, 1)
+    assert await desk.outcome() == []
 
 
 async def test_who_goes_away_while_waiting_leaves_no_hole(desk: Desk) -> None:
@@ -97,7 +168,7 @@ async def test_who_goes_away_while_waiting_leaves_no_hole(desk: Desk) -> None:
     desk.tasks[3].cancel()
     await desk.outcome()
     assert desk.done == ["nl0", "nl2"]
-    assert desk.gate.waiting == desk.gate.running == 0
+    assert desk.idle()
 
 
 async def test_work_that_fails_gives_its_thread_back(desk: Desk) -> None:
@@ -107,7 +178,7 @@ async def test_work_that_fails_gives_its_thread_back(desk: Desk) -> None:
     for _ in range(3):
         with pytest.raises(ZeroDivisionError):
             await desk.gate.run("nl", fail)
-    assert desk.gate.running == 0
+    assert desk.idle()
 
 
 async def test_streams_are_bounded_for_each_member_and_for_all(desk: Desk) -> None:
@@ -121,10 +192,20 @@ async def test_streams_are_bounded_for_each_member_and_for_all(desk: Desk) -> No
 
 
 async def test_a_turn_given_and_cancelled_at_the_same_moment_is_passed_on(desk: Desk) -> None:
-    await desk.ask("nl0", "nl1", "fr0")
+    await desk.chunk("nl0", "nl1", "fr0")
     desk.free.set()
     await desk.tasks[0]  # its end gave the turn to nl1, which has not run yet
     desk.tasks[1].cancel()
     await asyncio.gather(*desk.tasks, return_exceptions=True)
     assert "fr0" in desk.done
     assert desk.gate.running == 0
+
+
+async def test_who_goes_away_while_it_is_answered_spoils_nothing(desk: Desk) -> None:
+    desk.gate = desk.gate_with(replace(BOUNDS, group=2))
+    await desk.ask("nl0", "nl1", "fr0")
+    desk.tasks[0].cancel()
+    await desk.outcome()
+    assert desk.done == ["nl0", "nl1", "fr0"]
+    assert [task.result() for task in desk.tasks[1:]] == ["NL1", "FR0"]
+    assert desk.idle()

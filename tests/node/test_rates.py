@@ -10,7 +10,7 @@ import pytest
 
 from vidfed.node.errors import BudgetsError, RateLimitedError
 from vidfed.node.policy import Limits
-from vidfed.node.rates import Budgets, Lane
+from vidfed.node.rates import Budgets, Charge, Lane
 from vidfed.security.clock import DAY_MS, MINUTE_MS
 from vidfed.synthetic.memory import full_disk
 
@@ -39,7 +39,15 @@ def budgets(tmp_path: Path) -> Iterator[Budgets]:
 def spend(
     budgets: Budgets, hashes: int = 1, *, lookups: int = 1, at: int = NOW, member: str = "nl", rule: str = "one", urgent: bool = False
 ) -> Lane:
-    return budgets.spend(member, rule, LIMITS, lookups=lookups, hashes=hashes, now_ms=at, urgent=urgent)
+    return spent(budgets, Charge(member, rule, LIMITS, lookups, hashes, urgent), at)
+
+
+def spent(budgets: Budgets, charge: Charge, at: int = NOW) -> Lane:
+    """Spend one charge; raise why it is refused."""
+    (lane,) = budgets.spend([charge], at)
+    if isinstance(lane, RateLimitedError):
+        raise lane
+    return lane
 
 
 def test_a_member_s_minute_is_its_own_and_ends(budgets: Budgets) -> None:
@@ -73,6 +81,21 @@ def test_a_question_larger_than_what_is_left_spends_nothing(budgets: Budgets) ->
     spend(budgets, 10)
 
 
+def test_of_charges_that_come_together_each_is_paid_whole_or_not_at_all(budgets: Budgets) -> None:
+    sizes = (6, 5, 4, 1)
+    lanes = budgets.spend([Charge("nl", "one", LIMITS, lookups=1, hashes=size) for size in sizes], NOW)
+    assert [lane if isinstance(lane, Lane) else str(lane) for lane in lanes] == [
+        Lane.ORDINARY,
+        "more than 10 hashes in a minute; again in 60 s",
+        Lane.ORDINARY,
+        "more than 10 hashes in a minute; again in 60 s",
+    ]
+    assert spend(budgets, 10, member="fr") is Lane.ORDINARY
+    assert spend(budgets, 10, at=NOW + MINUTE_MS) is Lane.ORDINARY
+    with pytest.raises(RateLimitedError, match="more than 25 hashes in a day"):
+        spend(budgets, 6, at=NOW + 2 * MINUTE_MS)
+
+
 def test_a_life_at_risk_is_answered_although_the_ordinary_budget_is_spent(budgets: Budgets) -> None:
     assert spend(budgets, 10, urgent=True) is Lane.ORDINARY
     assert spend(budgets, 2, urgent=True) is Lane.URGENT
@@ -86,7 +109,7 @@ def test_a_life_at_risk_is_answered_although_the_ordinary_budget_is_spent(budget
 def test_without_an_urgent_budget_the_ordinary_one_is_all_there_is(budgets: Budgets) -> None:
     none = Limits(hashes_per_minute=1, urgent_lookups_per_day=0)
     with pytest.raises(RateLimitedError, match="more than 1 hashes in a minute"):
-        budgets.spend("nl", "one", none, lookups=1, hashes=2, now_ms=NOW, urgent=True)
+        spent(budgets, Charge("nl", "one", none, lookups=1, hashes=2, urgent=True))
 
 
 def test_a_restart_forgives_nothing(budgets: Budgets, tmp_path: Path) -> None:
@@ -100,17 +123,13 @@ def test_a_restart_forgives_nothing(budgets: Budgets, tmp_path: Path) -> None:
 
 SPENDER = """
 import sys, pathlib
-from vidfed.node.errors import RateLimitedError
 from vidfed.node.policy import Limits
-from vidfed.node.rates import Budgets
+from vidfed.node.rates import Budgets, Charge, Lane
 budgets, granted = Budgets(pathlib.Path(sys.argv[1])), 0
 sys.stdin.readline()
-try:
-    while True:
-        budgets.spend("nl", "one", Limits(hashes_per_minute=100), lookups=1, hashes=1, now_ms=int(sys.argv[2]))
-        granted += 1
-except RateLimitedError:
-    print(granted)
+while budgets.spend([Charge("nl", "one", Limits(hashes_per_minute=100), lookups=1, hashes=1)], int(sys.argv[2])) == [Lane.ORDINARY]:
+    granted += 1
+print(granted)
 """
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from vidfed.security import replay
 from vidfed.security.errors import ReplayError, ReplayMemoryError, TimeWindowError
-from vidfed.security.replay import WINDOW_MS, ReplayMemory, check_time_window
+from vidfed.security.replay import WINDOW_MS, Message, ReplayMemory, check_time_window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,50 +32,67 @@ def memory(tmp_path: Path) -> Iterator[ReplayMemory]:
     made.close()
 
 
+def record(memory: ReplayMemory, issuer: str, message_id: bytes, issued_ms: int, now_ms: int) -> None:
+    """Record one message; raise why it is refused."""
+    (refusal,) = memory.record([Message(issuer, message_id, issued_ms)], now_ms)
+    if refusal is not None:
+        raise refusal
+
+
 def test_a_new_message_is_accepted_once(memory: ReplayMemory) -> None:
-    memory.record("nl", ID, NOW, NOW)
+    record(memory, "nl", ID, NOW, NOW)
     with pytest.raises(ReplayError, match="seen before"):
-        memory.record("nl", ID, NOW, NOW)
+        record(memory, "nl", ID, NOW, NOW)
+
+
+def test_of_messages_that_come_together_each_is_judged_by_itself(memory: ReplayMemory) -> None:
+    first, second, third = (Message("nl", bytes([number]) * 16, NOW) for number in range(3))
+    assert memory.record([first], NOW) == [None]
+    once, again, twice, new = memory.record([second, first, second, third], NOW)
+    assert (once, new) == (None, None)
+    assert isinstance(again, ReplayError)
+    assert isinstance(twice, ReplayError)
+    assert all(isinstance(refusal, ReplayError) for refusal in memory.record([second, third], NOW))
 
 
 def test_the_same_id_of_another_member_is_another_message(memory: ReplayMemory) -> None:
-    memory.record("nl", ID, NOW, NOW)
-    memory.record("fr", ID, NOW, NOW)
+    record(memory, "nl", ID, NOW, NOW)
+    record(memory, "fr", ID, NOW, NOW)
 
 
 def test_a_replay_with_another_issue_time_is_still_a_replay(memory: ReplayMemory) -> None:
-    memory.record("nl", ID, NOW, NOW)
+    record(memory, "nl", ID, NOW, NOW)
     with pytest.raises(ReplayError):
-        memory.record("nl", ID, NOW + 1, NOW)
+        record(memory, "nl", ID, NOW + 1, NOW)
 
 
 def test_replay_after_restart(tmp_path: Path) -> None:
     before = ReplayMemory(tmp_path / "replay.db")
-    before.record("nl", ID, NOW, NOW)
+    record(before, "nl", ID, NOW, NOW)
     before.close()
     after = ReplayMemory(tmp_path / "replay.db")
     with pytest.raises(ReplayError):
-        after.record("nl", ID, NOW, NOW)
+        record(after, "nl", ID, NOW, NOW)
     after.close()
 
 
 def test_replay_after_a_crash(tmp_path: Path) -> None:
     child = os.fork()  # no thread runs in this test; the child ends without closing anything
     if child == 0:
-        ReplayMemory(tmp_path / "replay.db").record("nl", ID, NOW, NOW)
+        record(ReplayMemory(tmp_path / "replay.db"), "nl", ID, NOW, NOW)
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
     after = ReplayMemory(tmp_path / "replay.db")
     with pytest.raises(ReplayError):
-        after.record("nl", ID, NOW, NOW)
+        record(after, "nl", ID, NOW, NOW)
     after.close()
 
 
 def test_replay_at_another_worker(memory: ReplayMemory, tmp_path: Path) -> None:
     other = ReplayMemory(tmp_path / "replay.db")
-    memory.record("nl", ID, NOW, NOW)
+    record(memory, "nl", ID, NOW, NOW)
     with pytest.raises(ReplayError):
-        other.record("nl", ID, NOW, NOW)
+        record(other, "nl", ID, NOW, NOW)
     other.close()
 
 
@@ -84,7 +101,7 @@ def test_of_many_who_bring_the_same_message_at_once_one_succeeds(memory: ReplayM
 
     def bring(number: int) -> bool:
         try:
-            (memory, other)[number % 2].record("nl", ID, NOW, NOW)
+            record((memory, other)[number % 2], "nl", ID, NOW, NOW)
         except ReplayError:
             return False
         return True
@@ -96,16 +113,16 @@ def test_of_many_who_bring_the_same_message_at_once_one_succeeds(memory: ReplayM
 
 def test_a_message_is_remembered_for_as_long_as_it_could_pass_the_window(memory: ReplayMemory) -> None:
     ahead = NOW + WINDOW_MS  # issued by a clock that is ahead: acceptable from now on, and for two windows
-    memory.record("nl", ID, ahead, NOW)
+    record(memory, "nl", ID, ahead, NOW)
     last = ahead + WINDOW_MS
     check_time_window(ahead, last + 1, last)
     with pytest.raises(ReplayError):
-        memory.record("nl", ID, ahead, last)
+        record(memory, "nl", ID, ahead, last)
 
 
 def test_the_memory_forgets_what_is_too_old_to_pass_anyway(memory: ReplayMemory, tmp_path: Path) -> None:
-    memory.record("nl", ID, NOW, NOW)
-    memory.record("nl", bytes(16), NOW + 3 * WINDOW_MS, NOW + 3 * WINDOW_MS)
+    record(memory, "nl", ID, NOW, NOW)
+    record(memory, "nl", bytes(16), NOW + 3 * WINDOW_MS, NOW + 3 * WINDOW_MS)
     with sqlite3.connect(tmp_path / "replay.db") as database:
         assert database.execute("SELECT count(*) FROM seen").fetchone() == (1,)
     database.close()
@@ -115,25 +132,25 @@ def test_replay_cache_flooded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(replay, "MAX_MESSAGES_PER_ISSUER", 3)
     memory = ReplayMemory(tmp_path / "replay.db")
     for number in range(3):
-        memory.record("nl", bytes([number]) * 16, NOW + number * WINDOW_MS // 2, NOW)
+        record(memory, "nl", bytes([number]) * 16, NOW + number * WINDOW_MS // 2, NOW)
     with pytest.raises(ReplayMemoryError, match="too many"):
-        memory.record("nl", b"\xff" * 16, NOW, NOW)
-    memory.record("fr", b"\xff" * 16, NOW, NOW)  # nobody else suffers
+        record(memory, "nl", b"\xff" * 16, NOW, NOW)
+    record(memory, "fr", b"\xff" * 16, NOW, NOW)  # nobody else suffers
     later = NOW + 4 * WINDOW_MS
-    memory.record("nl", b"\xff" * 16, later, later)
+    record(memory, "nl", b"\xff" * 16, later, later)
     memory.close()
 
 
 def test_clock_jumps_far_ahead_and_back(memory: ReplayMemory, tmp_path: Path) -> None:
     """Under the clock that was ahead the old message is forgotten, but not that it could have been."""
-    memory.record("nl", ID, NOW, NOW)
+    record(memory, "nl", ID, NOW, NOW)
     ahead = NOW + 60 * WINDOW_MS
-    memory.record("nl", bytes(16), ahead, ahead)
+    record(memory, "nl", bytes(16), ahead, ahead)
     other = ReplayMemory(tmp_path / "replay.db")
     for each in (memory, other):
         with pytest.raises(ReplayMemoryError, match="clock was ahead"):
-            each.record("nl", ID, NOW, NOW)
-    other.record("nl", b"\xff" * 16, ahead, ahead)
+            record(each, "nl", ID, NOW, NOW)
+    record(other, "nl", b"\xff" * 16, ahead, ahead)
     other.close()
 
 
@@ -144,15 +161,15 @@ def test_after_a_restart_of_the_machine_what_may_have_been_lost_is_refused(tmp_p
     monkeypatch.setattr(replay, "_BOOT_ID", tmp_path / "boot")
     memory = ReplayMemory(path, clock=lambda: NOW)
     with pytest.raises(ReplayMemoryError, match="restarted"):
-        memory.record("nl", ID, NOW + WINDOW_MS - 1, NOW)
-    memory.record("nl", ID, NOW + WINDOW_MS, NOW)
+        record(memory, "nl", ID, NOW + WINDOW_MS - 1, NOW)
+    record(memory, "nl", ID, NOW + WINDOW_MS, NOW)
     memory.close()
 
 
 def test_a_restart_of_the_node_alone_loses_nothing(tmp_path: Path) -> None:
     ReplayMemory(tmp_path / "replay.db", clock=lambda: NOW).close()
     memory = ReplayMemory(tmp_path / "replay.db", clock=lambda: NOW)
-    memory.record("nl", ID, NOW - WINDOW_MS, NOW)
+    record(memory, "nl", ID, NOW - WINDOW_MS, NOW)
     memory.close()
 
 
@@ -166,13 +183,13 @@ def test_whatever_the_clock_does_no_message_is_taken_twice(tmp_path: Path, steps
         now += jump * WINDOW_MS
         message = (number, now + skew)
         with contextlib.suppress(ReplayError):
-            memory.record("nl", bytes([number]) * 16, message[1], now)
+            record(memory, "nl", bytes([number]) * 16, message[1], now)
             assert message not in taken
             taken.add(message)
         for issued in {issued for same, issued in taken if same == number}:  # each of them again, while it could pass the window
             if abs(issued - now) <= WINDOW_MS:
                 with pytest.raises(ReplayError):
-                    memory.record("nl", bytes([number]) * 16, issued, now)
+                    record(memory, "nl", bytes([number]) * 16, issued, now)
     memory.close()
 
 
@@ -181,13 +198,13 @@ def test_a_memory_that_cannot_be_written_refuses(memory: ReplayMemory, tmp_path:
         database.execute("DROP TABLE seen")
     database.close()
     with pytest.raises(ReplayMemoryError, match="replay memory"):
-        memory.record("nl", ID, NOW, NOW)
+        record(memory, "nl", ID, NOW, NOW)
 
 
 def test_a_closed_memory_refuses(memory: ReplayMemory) -> None:
     memory.close()
     with pytest.raises(ReplayError):
-        memory.record("nl", ID, NOW, NOW)
+        record(memory, "nl", ID, NOW, NOW)
 
 
 def test_a_damaged_memory_is_an_error_of_ours_that_names_the_file(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ rebuilt is told by a file beside it that only grows, so that a search that ran m
 
 from __future__ import annotations
 
+import bisect
 import contextlib
+import itertools
 import logging
 import threading
 import time
@@ -24,8 +26,10 @@ from vidfed.node.store import PERCEPTUAL
 from vidfed.wire.values import RECORD_BANDS, Hit, IndexState, Match, Searched
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from vidfed.node.records import Record
     from vidfed.node.store import Changes, Reading, RecordStore
@@ -38,7 +42,30 @@ _NEAR_POLL_S = 0.01  # how soon another process notices that the keeping one has
 _RENEWALS = "renewals"  # grows by a byte whenever an index is emptied
 _NO_RECORD = 0  # rows are numbered from 1
 _COUNTING_SHARE = 100  # counting all records may take one part of so many of the follower's time
+_Matches = dict[int, dict[int, list[Match]]]  # by item and record id
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One question to be searched.
+
+    Attributes:
+        columns: what is asked, checked.
+        max_hits_per_item: of more, the nearest are kept and the item is named in `Found.truncated_items`.
+        visible: says of each record whether the asker may know of it; one that it may not is as if it did not exist.
+        told: gives what the asker may know of a match; records are ordered by that.
+    """
+
+    columns: Sequence[HashColumn]
+    max_hits_per_item: int
+    visible: Callable[[Record], bool] = lambda _record: True
+    told: Callable[[Match], Match] = lambda match: match
+
+    @property
+    def searched(self) -> tuple[Searched, ...]:
+        """What the answer says about how it was searched."""
+        return tuple(Searched(column.algorithm, column.max_distance) for column in self.columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,22 +165,11 @@ class Catalogue:
         version, _ = self._store.version()
         self._wait_until(version, 0.0)
 
-    def search(
-        self,
-        columns: Sequence[HashColumn],
-        *,
-        max_hits_per_item: int,
-        patience_s: float = 2.0,
-        visible: Callable[[Record], bool] = lambda _record: True,
-        told: Callable[[Match], Match] = lambda match: match,
-    ) -> Found:
-        """Find every record within each column's distance.
+    def search(self, wanted: Sequence[Wanted], *, patience_s: float = 2.0) -> list[Found]:
+        """Find for each question every record within each of its columns' distances, all in one state of the store.
 
         Args:
-            columns: what is asked, checked.
-            max_hits_per_item: of more, the nearest are kept and the item is named in `truncated_items`.
-            visible: says of each record whether the asker may know of it; one that it may not is as if it did not exist.
-            told: gives what the asker may know of a match; records are ordered by that.
+            wanted: the questions.
             patience_s: how long to wait for the indexes to catch up with the store.
 
         Raises:
@@ -165,38 +181,42 @@ class Catalogue:
         with self._store.reading() as store:
             version, changed_ms = store.version()
             self._wait_until(version, patience_s)
-            matches: dict[int, dict[int, list[Match]]] = {}
-            for column in columns:
-                for item, record_id, match in self._search_column(column, store):
-                    matches.setdefault(item, {}).setdefault(record_id, []).append(match)
+            matches: list[_Matches] = [{} for _ in wanted]
+            for together in _same_searches(wanted):
+                self._search_columns(together, store, matches)
             self._check_not_renewed(renewals, version)
             # Asked even for no record at all: what is withheld must not show by a question that took one reading more.
-            matched = store.records(sorted({record_id for found in matches.values() for record_id in found}) or [_NO_RECORD])
-        records = {record_id: record for record_id, record in matched.items() if visible(record)}
-        hits, truncated = _rank(matches, records, told, max_hits_per_item)
-        order = {record_id: position for position, record_id in enumerate(dict.fromkeys(record_id for _, record_id, _ in hits))}
-        searched = tuple(Searched(column.algorithm, column.max_distance) for column in columns)
-        state = IndexState(version, changed_ms, self._clock(), searched, self._band)
-        return Found(
-            state,
-            tuple(records[record_id] for record_id in order),
-            tuple(Hit(item, order[record_id], tuple(found)) for item, record_id, found in hits),
-            tuple(truncated),
-        )
+            ids = {record_id for found in matches for by_id in found.values() for record_id in by_id}
+            matched = store.records(sorted(ids) or [_NO_RECORD])
+        current_ms = self._clock()
+        return [
+            _found(question, found, matched, IndexState(version, changed_ms, current_ms, question.searched, self._band))
+            for question, found in zip(wanted, matches, strict=True)
+        ]
 
-    def _search_column(self, column: HashColumn, store: Reading) -> list[tuple[int, int, Match]]:
-        algorithm = column.algorithm
-        items = column.items.tolist()
+    def _search_columns(self, together: Sequence[tuple[int, HashColumn]], store: Reading, matches: Sequence[_Matches]) -> None:
+        """Search columns of one algorithm and distance, each of the question with this number, and add what they match."""
+        columns = [column for _, column in together]
+        algorithm = columns[0].algorithm
+        codes = columns[0].codes if len(columns) == 1 else np.concatenate([column.codes for column in columns])
+        starts = list(itertools.accumulate((len(column.items) for column in columns), initial=0))
+        for position, record_id, distance in self._search_codes(algorithm, codes, columns[0].max_distance, store):
+            place = bisect.bisect_right(starts, position) - 1
+            number, column = together[place]
+            own = position - starts[place]
+            found = matches[number].setdefault(int(column.items[own]), {})
+            found.setdefault(record_id, []).append(Match(algorithm, distance, own))
+
+    def _search_codes(
+        self, algorithm: Algorithm, codes: NDArray[np.uint8], max_distance: int, store: Reading
+    ) -> Iterable[tuple[int, int, int]]:
+        """Return (code's position, record's id, distance) for all that is near enough."""
         if algorithm.is_digest:
-            codes = [code.tobytes() for code in column.codes]
-            found = store.find(algorithm, codes)
-            return [
-                (items[position], record_id, Match(algorithm, 0, position))
-                for position, code in enumerate(codes)
-                for record_id in found.get(code, ())
-            ]
+            digests = [code.tobytes() for code in codes]
+            known = store.find(algorithm, digests)
+            return [(position, record_id, 0) for position, code in enumerate(digests) for record_id in known.get(code, ())] if known else ()
         try:
-            result = self._indexes[algorithm].range_search(column.codes, column.max_distance)
+            result = self._indexes[algorithm].range_search(codes, max_distance)
         except IndexCorruptError as error:
             self._mark(algorithm).touch()
             self._wake.set()
@@ -204,12 +224,9 @@ class Catalogue:
         except (HashError, OSError, RuntimeError) as error:
             raise IndexBrokenError(f"{algorithm.label}: {error}") from error
         if not result.labels.size:
-            return []
-        positions = np.repeat(np.arange(len(items)), np.diff(result.limits)).tolist()
-        return [
-            (items[position], label, Match(algorithm, distance, position))
-            for position, label, distance in zip(positions, result.labels.tolist(), result.distances.tolist(), strict=True)
-        ]
+            return ()
+        positions = np.repeat(np.arange(len(codes)), np.diff(result.limits))
+        return zip(positions.tolist(), result.labels.tolist(), result.distances.tolist(), strict=True)
 
     def _check_not_renewed(self, renewals: int, version: int) -> None:
         """An index that was emptied, here or by the keeping process, may have been searched while it was empty."""
@@ -354,19 +371,31 @@ def _apply(index: HashIndex, algorithm: Algorithm, changes: Changes) -> None:
     index.remove(ids[~present])
 
 
-def _rank(
-    matches: Mapping[int, Mapping[int, list[Match]]], records: Mapping[int, Record], told: Callable[[Match], Match], cap: int
-) -> tuple[list[tuple[int, int, list[Match]]], list[int]]:
-    """Order each item's records by nearness (exact first), keep `cap` of them, and name the items that had more."""
-    hits: list[tuple[int, int, list[Match]]] = []
+def _same_searches(wanted: Sequence[Wanted]) -> Iterable[list[tuple[int, HashColumn]]]:
+    """Put together what can be searched together: columns of one algorithm and distance, each with its question's number."""
+    together: dict[tuple[Algorithm, int], list[tuple[int, HashColumn]]] = {}
+    for number, question in enumerate(wanted):
+        for column in question.columns:
+            together.setdefault((column.algorithm, column.max_distance), []).append((number, column))
+    return together.values()
+
+
+def _found(question: Wanted, matches: _Matches, matched: Mapping[int, Record], state: IndexState) -> Found:
+    """Order each item's records by nearness (exact first), keep as many as the question may be told, and name the items that had more."""
+    records = {record_id: matched[record_id] for by_id in matches.values() for record_id in by_id if record_id in matched}
+    records = {record_id: record for record_id, record in records.items() if question.visible(record)}
+    order: dict[int, int] = {}
+    hits: list[Hit] = []
     truncated: list[int] = []
     for item in sorted(matches):
-        known = [(record_id, [told(match) for match in found]) for record_id, found in matches[item].items() if record_id in records]
+        by_id = matches[item]
+        known = [(record_id, [question.told(match) for match in found]) for record_id, found in by_id.items() if record_id in records]
         known.sort(key=lambda entry: (min(_nearness(match) for match in entry[1]), entry[0]))
-        if len(known) > cap:
+        if len(known) > question.max_hits_per_item:
             truncated.append(item)
-        hits += [(item, record_id, sorted(found, key=_nearness)) for record_id, found in known[:cap]]
-    return hits, truncated
+        for record_id, found in known[: question.max_hits_per_item]:
+            hits.append(Hit(item, order.setdefault(record_id, len(order)), tuple(sorted(found, key=_nearness))))
+    return Found(state, tuple(records[record_id] for record_id in order), tuple(hits), tuple(truncated))
 
 
 def _nearness(match: Match) -> tuple[bool, float]:

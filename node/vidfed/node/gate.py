@@ -1,23 +1,28 @@
 """How much a node takes on at once: a bounded number of lookups running and waiting, in turn between members.
 
-Whoever has much to ask waits behind its own questions, not others behind it: free threads go to the members in turn. When too many
-wait, it is the member with the most waiting whose newest question is sent away, with a signed BUSY.
+Lookups that wait are answered several at a time, by one thread in one go: what waits for a disk or a lock is then waited for once. Whoever
+has much to ask waits behind its own questions, not others behind it: places go to the members in turn. When too many wait, it is the member
+with the most waiting whose newest question is sent away, with a signed BUSY.
+
+Chunks of streams have threads of their own, each chunk one at a time, the members' in turn too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections import OrderedDict, deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Executor
 
+Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
 Result = TypeVar("Result")
-_Lane = tuple[str, bool]  # a member's single lookups, or (True) its streams' chunks
 
 
 class BusyError(Exception):
@@ -29,7 +34,10 @@ class Bounds:
     """How much is taken on.
 
     Attributes:
-        running: lookups at the same time, each in a thread; signatures, database and search all let go of the interpreter's lock.
+        groups: of lookups answered at the same time, each in a thread: one computes while another waits for the disk or a signature.
+        group: lookups answered together at most; beyond it nothing is saved any more, and the first of them waits for the last.
+        group_bytes: of their messages together; a larger one is answered alone, because many hashes take long to search.
+        chunks: of streams worked on at the same time, each in a thread; signatures, database and search let go of the interpreter's lock.
         waiting: single lookups that wait for a thread, of all members; each holds a message of at most 1 MiB, mostly of some KiB.
         waiting_of_member: of them, of one member.
         wait_s: how long one waits at most: whoever asked is told in time to ask again, before its own patience and signature end.
@@ -37,45 +45,90 @@ class Bounds:
         streams_of_member: of them, of one member.
     """
 
-    running: int = 4
+    groups: int = 2
+    group: int = 16
+    group_bytes: int = 64 * 1024
+    chunks: int = 4
     waiting: int = 512
     waiting_of_member: int = 256
     wait_s: float = 5.0
     streams: int = 32
     streams_of_member: int = 8
 
+    @property
+    def threads(self) -> int:
+        """How many threads all of it takes."""
+        return self.groups + self.chunks
 
-class Gate:
-    """Lets work through to the threads. For one event loop."""
 
-    def __init__(self, threads: Executor, bounds: Bounds | None = None) -> None:
+@dataclass(slots=True, eq=False)
+class _Waiting(Generic[Asked, Answer]):
+    """A lookup that waits, and where its answer goes."""
+
+    asked: Asked
+    size_bytes: int
+    answer: asyncio.Future[Answer]
+    patience: asyncio.TimerHandle | None = None
+
+
+class Gate(Generic[Asked, Answer]):
+    """Lets lookups and chunks through to the threads. For one event loop."""
+
+    def __init__(
+        self, threads: Executor, answer_together: Callable[[Sequence[Asked]], Sequence[Answer]], bounds: Bounds | None = None
+    ) -> None:
+        """Take the threads, of which there must be `Bounds.threads`, and what answers lookups in one of them, each in its place."""
         self._threads = threads
+        self._answer_together = answer_together
         self._bounds = bounds or Bounds()
-        self._queues: OrderedDict[_Lane, deque[asyncio.Future[None]]] = OrderedDict()
+        self._lookups: OrderedDict[str, deque[_Waiting[Asked, Answer]]] = OrderedDict()
+        self._chunks: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         self._streams: dict[str, int] = {}
+        self._groups_running = self._chunks_running = 0
         self.running = 0
 
     @property
     def waiting(self) -> int:
-        """How many pieces of work wait for a thread."""
-        return sum(map(len, self._queues.values()))
+        """How many lookups and chunks wait for a thread."""
+        return sum(map(len, self._lookups.values())) + sum(map(len, self._chunks.values()))
 
-    async def run(self, member: str, work: Callable[..., Result], /, *arguments: object, patient: bool = False) -> Result:
-        """Run blocking work for a member in a thread, when it is that member's turn.
+    async def ask(self, member: str, asked: Asked, size_bytes: int) -> Answer:
+        """Have a member's single lookup answered, when it is that member's turn.
 
         Args:
-            member: for whom.
-            work: with its arguments.
-            arguments: of the work.
-            patient: it is bounded otherwise, as a stream's chunks are, and never sent away.
+            member: who asks.
+            asked: what `answer_together` takes.
+            size_bytes: of the message.
 
         Raises:
-            BusyError: too much is waiting; the work was not begun.
+            BusyError: too much is waiting; nothing was begun.
         """
-        await self._turn((member, patient))
+        loop = asyncio.get_running_loop()
+        entry: _Waiting[Asked, Answer] = _Waiting(asked, size_bytes, loop.create_future())
+        at_once = self._groups_running < self._bounds.groups and not self._lookups
+        if not at_once:
+            self._make_room(member)
+            entry.patience = loop.call_later(self._bounds.wait_s, self._send_away, member, entry)
+        self._lookups.setdefault(member, deque()).append(entry)
+        if at_once:
+            self._start_groups()
+        try:
+            return await entry.answer
+        except asyncio.CancelledError:
+            self._leave(member, entry)
+            raise
+
+    async def run(self, member: str, work: Callable[..., Result], /, *arguments: object) -> Result:
+        """Run blocking work for a chunk of a member's stream in a thread, when it is that member's turn.
+
+        It is never sent away: streams are bounded by their number and by how many chunks each may have here.
+        """
+        await self._turn(member)
+        self.running += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
         finally:
+            self.running -= 1
             self._pass_on()
 
     @contextlib.contextmanager
@@ -96,66 +149,109 @@ class Gate:
             if not self._streams[member]:
                 del self._streams[member]
 
-    async def _turn(self, lane: _Lane) -> None:
-        if self.running < self._bounds.running and not self._queues:
-            self.running += 1
-            return
-        member, patient = lane
-        if not patient:
-            self._make_room(member)
-        turn = asyncio.get_running_loop().create_future()
-        self._queues.setdefault(lane, deque()).append(turn)
-        try:
-            async with asyncio.timeout(None if patient else self._bounds.wait_s):
-                await turn
-        except TimeoutError:
-            if not _given(turn):  # else it came at the very end
-                self._leave(lane, turn)
-                raise BusyError from None
-        except asyncio.CancelledError:
-            if _given(turn):
-                self._pass_on()
-            else:
-                self._leave(lane, turn)
-            raise
+    # --- lookups ---
 
     def _make_room(self, member: str) -> None:
-        """Let a member's single lookup wait, if need be in the place of another's that has more waiting."""
-        queues = {lane[0]: queue for lane, queue in self._queues.items() if not lane[1]}
-        own = len(queues.get(member, ()))
+        """Let a member's lookup wait, if need be in the place of another's that has more waiting."""
+        own = len(self._lookups.get(member, ()))
         if own >= self._bounds.waiting_of_member:
             raise BusyError
-        if sum(map(len, queues.values())) < self._bounds.waiting:
+        if sum(map(len, self._lookups.values())) < self._bounds.waiting:
             return
-        longest = max(queues, key=lambda other: len(queues[other]))
-        if len(queues[longest]) <= own + 1:
+        longest = max(self._lookups, key=lambda other: len(self._lookups[other]))
+        if len(self._lookups[longest]) <= own + 1:
             raise BusyError
-        newest = queues[longest][-1]
-        self._leave((longest, False), newest)
-        if not newest.done():
-            newest.set_exception(BusyError())
+        self._send_away(longest, self._lookups[longest][-1])
 
-    def _leave(self, lane: _Lane, turn: asyncio.Future[None]) -> None:
-        queue = self._queues.get(lane)
+    def _send_away(self, member: str, entry: _Waiting[Asked, Answer]) -> None:
+        self._leave(member, entry)
+        if not entry.answer.done():
+            entry.answer.set_exception(BusyError())
+
+    def _leave(self, member: str, entry: _Waiting[Asked, Answer]) -> None:
+        """Take a lookup out of the queue, if it is still in it."""
+        if entry.patience is not None:
+            entry.patience.cancel()
+        queue = self._lookups.get(member)
+        if queue is not None and entry in queue:
+            queue.remove(entry)
+            if not queue:
+                del self._lookups[member]
+
+    def _start_groups(self) -> None:
+        """Give what waits to the threads that are free."""
+        while self._lookups and self._groups_running < self._bounds.groups:
+            group = self._next_group()
+            self._groups_running += 1
+            self.running += len(group)
+            done = asyncio.get_running_loop().run_in_executor(self._threads, self._answer_together, [entry.asked for entry in group])
+            done.add_done_callback(functools.partial(self._hand_out, group))
+
+    def _next_group(self) -> list[_Waiting[Asked, Answer]]:
+        """Take what is answered together out of the queues, from the members in turn."""
+        group: list[_Waiting[Asked, Answer]] = []
+        size_bytes = 0
+        while self._lookups and len(group) < self._bounds.group:
+            member, queue = next(iter(self._lookups.items()))
+            if group and size_bytes + queue[0].size_bytes > self._bounds.group_bytes:
+                break
+            entry = queue.popleft()
+            if queue:
+                self._lookups.move_to_end(member)
+            else:
+                del self._lookups[member]
+            if entry.patience is not None:
+                entry.patience.cancel()
+            size_bytes += entry.size_bytes
+            group.append(entry)
+        return group
+
+    def _hand_out(self, group: Sequence[_Waiting[Asked, Answer]], answered: asyncio.Future[Sequence[Answer]]) -> None:
+        self._groups_running -= 1
+        self.running -= len(group)
+        error = answered.exception()
+        for place, entry in enumerate(group):
+            if entry.answer.done():  # whoever asked has gone
+                continue
+            if error is not None:
+                entry.answer.set_exception(error)
+            else:
+                entry.answer.set_result(answered.result()[place])
+        self._start_groups()
+
+    # --- chunks ---
+
+    async def _turn(self, member: str) -> None:
+        if self._chunks_running < self._bounds.chunks and not self._chunks:
+            self._chunks_running += 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._chunks.setdefault(member, deque()).append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # it came at the same moment
+                self._pass_on()
+            else:
+                self._forget(member, turn)
+            raise
+
+    def _forget(self, member: str, turn: asyncio.Future[None]) -> None:
+        queue = self._chunks.get(member)
         if queue is not None and turn in queue:
             queue.remove(turn)
             if not queue:
-                del self._queues[lane]
+                del self._chunks[member]
 
     def _pass_on(self) -> None:
-        """Give the thread that became free to the lane whose turn it is, or to nobody."""
-        self.running -= 1
-        while self._queues:
-            lane, queue = self._queues.popitem(last=False)
+        """Give the thread that became free to the member whose turn it is, or to nobody."""
+        self._chunks_running -= 1
+        while self._chunks:
+            member, queue = self._chunks.popitem(last=False)
             turn = queue.popleft()
             if queue:
-                self._queues[lane] = queue  # behind all others
+                self._chunks[member] = queue  # behind all others
             if not turn.done():
-                self.running += 1
+                self._chunks_running += 1
                 turn.set_result(None)
                 return
-
-
-def _given(turn: asyncio.Future[None]) -> bool:
-    """Tell whether a turn was given, and neither given up nor taken back."""
-    return turn.done() and not turn.cancelled() and turn.exception() is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -25,7 +25,9 @@ hashes = Counter("vidfed_node_hashes", "Hashes asked about in lookups that were 
 hits = Counter("vidfed_node_hits", "Hits told, by member.", ["member"])
 urgent = Counter("vidfed_node_urgent_lookups", "Answered lookups with a life at risk, by the budget that paid.", ["budget"])
 unknown_callers = Counter("vidfed_node_unknown_callers", "Calls by somebody who is no member's node.")
-_stage_seconds = Histogram("vidfed_node_stage_seconds", "Time a lookup takes, by stage.", ["stage"], buckets=_SECONDS)
+_stage_seconds = Histogram(
+    "vidfed_node_stage_seconds", "Time that the lookups answered together take, by stage.", ["stage"], buckets=_SECONDS
+)
 admit_seconds, search_seconds, audit_seconds, sign_seconds = (_stage_seconds.labels(name) for name in ("admit", "search", "audit", "sign"))
 _running = Gauge("vidfed_node_running", "Lookups being worked on.", multiprocess_mode="livesum")
 _waiting = Gauge("vidfed_node_waiting", "Lookups waiting for a thread.", multiprocess_mode="livesum")
@@ -39,7 +41,7 @@ _policy_taken = Gauge(
 )
 
 
-def observe(catalogue: Catalogue, gate: Gate, policy_taken_ms: int) -> None:
+def observe(catalogue: Catalogue, gate: Gate[Any, Any], policy_taken_ms: int) -> None:
     """Take down what changes by itself; called every second or so."""
     have, want = catalogue.progress()
     _index_version.set(have)

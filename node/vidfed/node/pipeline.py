@@ -1,4 +1,4 @@
-"""What a node does with a question, step by step. Reads top to bottom; each step either passes or refuses with a status.
+"""What a node does with questions, step by step. Reads top to bottom; each step either passes or refuses with a status.
 
  1. size and form of the call
  2. the TLS peer is a node of a member of the trust directory, by that member's own CA
@@ -16,21 +16,25 @@
 12. sign the answer
 
 Every outcome from step 3 on is a signed answer, bound to the question by the digest of its signed bytes.
+
+Questions that wait together are taken through the steps together. Each is judged by itself; what has to wait for a disk, a lock or a
+database (6, 9, 10, 11) is done once for all of them.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
+import functools
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vidfed.index import DistanceError
 from vidfed.node import metrics
+from vidfed.node.catalogue import Wanted
 from vidfed.node.errors import BudgetsError, IndexBehindError, IndexBrokenError, RateLimitedError, StoreError
 from vidfed.node.policy import Asker
-from vidfed.security.audit import AuditEntry, AuditLog, Event, LogPosition, Operation
+from vidfed.node.question import Question, RefusalError, deciding
+from vidfed.node.rates import Charge
 from vidfed.security.credentials import Credential, verify_credential
 from vidfed.security.envelope import Envelope
 from vidfed.security.errors import (
@@ -39,12 +43,11 @@ from vidfed.security.errors import (
     DirectoryError,
     EnvelopeError,
     PeerError,
-    ReplayError,
     ReplayMemoryError,
     SignatureError,
     TimeWindowError,
 )
-from vidfed.security.replay import ReplayMemory, check_time_window
+from vidfed.security.replay import Message, ReplayMemory, check_time_window
 from vidfed.security.tls import NODE_ROLE, claimed_peer, verify_peer
 from vidfed.wire.envelope import read_call
 from vidfed.wire.errors import MalformedError, SequenceError, Status, TooLargeError, VersionError
@@ -64,17 +67,17 @@ from vidfed.wire.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
     from vidfed.node.catalogue import Catalogue, Found
     from vidfed.node.policy import PolicySource, Rule
-    from vidfed.node.rates import Budgets, Lane
+    from vidfed.node.rates import Budgets
+    from vidfed.security.audit import AuditLog
     from vidfed.security.clock import Clock
     from vidfed.security.directory import Directory, DirectorySource, Member
     from vidfed.security.keys import Signer
     from vidfed.v1.services_pb2 import LookupCall
     from vidfed.wire.stream import ChunkOrder
-    from vidfed.wire.values import HashColumn, RequestHeader
 
 _log = logging.getLogger(__name__)
 _FOUND_BYTES = MAX_MESSAGE_BYTES - 80 * 1024  # room for the header and the log's receipt with its cosigned checkpoint
@@ -84,46 +87,27 @@ class UnknownPeerError(Exception):
     """The caller is no member's node; it is owed no answer."""
 
 
-class _RefusalError(Exception):
-    """A step refuses. `detail` goes to the asker, `reason` to the operator's log only."""
-
-    def __init__(self, status: Status, detail: str, reason: str = "") -> None:
-        super().__init__(reason or detail)
-        self.status = status
-        self.detail = detail
-
-
-@dataclass(slots=True, eq=False)
-class Question:
-    """What is known about a question so far, and what becomes of it.
+class Call(NamedTuple):
+    """A question as it came.
 
     Attributes:
-        member: whose node asks.
-        digest: of its signed bytes.
-        started_ms: when it came.
-        method: which call it came by.
-        sequence, last: its place among the answers of its call; a refusal before the question's own place is known is the last answer.
-        status, detail: how it is disposed of.
-        request, credential: once they are known to hold.
-        rule, columns, lane: by which rule, about what of it, and from which budget it may be answered.
-        found, written: what a search gave, and the same as it goes into the answer.
+        message: as received.
+        leaf_pem: the caller's TLS certificate.
+        order: where it is a stream's, what is expected next in it; then chunks are admitted one after the other.
     """
 
-    member: str
-    digest: bytes
-    started_ms: int
-    method: str
-    sequence: int = 0
-    last: bool = True
-    status: Status = Status.ANSWERED
-    detail: str = ""
-    request: LookupRequest | None = None
-    credential: Credential | None = None
-    rule: Rule | None = None
-    columns: tuple[HashColumn, ...] = ()
-    lane: Lane | None = None
-    found: Found | None = None
-    written: bytes = b""
+    message: LookupCall
+    leaf_pem: bytes
+    order: ChunkOrder | None = None
+
+
+class _Heard(NamedTuple):
+    """What steps 1 to 5 know to hold: who asks, by which directory, and what."""
+
+    directory: Directory
+    peer: Member
+    credential: Credential
+    request: LookupRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,16 +128,13 @@ class LookupPipeline:
     audit: AuditLog
     clock: Clock
 
-    def answer(self, call: LookupCall, leaf_pem: bytes) -> Envelope:
-        """Return the signed answer to a call from the holder of this TLS certificate.
-
-        Raises:
-            UnknownPeerError: the caller is no member's node.
-            PeerError: the certificate names nobody.
-        """
-        question = self.admit(call, leaf_pem)
-        self.search(question)
-        return self.conclude(question)
+    def answer(self, calls: Sequence[Call]) -> list[Envelope | None]:
+        """Return the signed answer to each call; None where the caller is no member's node and is owed none."""
+        questions = self.admit(calls)
+        known = [question for question in questions if question is not None]
+        self.search(known)
+        answers = iter(self.conclude(known))
+        return [None if question is None else next(answers) for question in questions]
 
     def caller(self, leaf_pem: bytes) -> str:
         """Return the member whose node holds this TLS certificate. Cheap; what bounds for each member go by before anything else is done.
@@ -179,62 +160,89 @@ class LookupPipeline:
     def busy(self, call: LookupCall, member: str, method: str) -> Envelope:
         """Return the signed refusal to look at a call at all; it is not logged, because nothing was looked at."""
         question = Question(member, _digest_of(call), self.clock(), method, status=Status.BUSY)
-        _count(question)
-        return Envelope(ANSWER_TYPE, write_answer_header(self._header(question, b""))).signed_by(self.signer)
+        question.count()
+        return Envelope(ANSWER_TYPE, write_answer_header(self._header(question))).signed_by(self.signer)
 
-    def admit(self, call: LookupCall, leaf_pem: bytes, order: ChunkOrder | None = None) -> Question:
-        """Do steps 1 to 9, and return the question, admitted or refused.
-
-        Args:
-            call: as received.
-            leaf_pem: the caller's TLS certificate.
-            order: where the call is a stream's, what is expected next in it; then chunks are admitted one after the other.
-
-        Raises:
-            UnknownPeerError: the caller is no member's node.
-            PeerError: the certificate names nobody.
-        """
-        digest = _digest_of(call)
-        method, due = (LOOKUP_METHOD, 0) if order is None else (STREAM_METHOD, order.due)
-        try:
-            directory = self.directory_source.current()
-        except DirectoryError as error:
-            _log.error("%s; not answering", error)
-            claimed = claimed_peer(leaf_pem)[1].member
-            return Question(claimed, digest, self.clock(), method, due, status=Status.DIRECTORY_UNAVAILABLE)
-        peer = self._peer(directory, leaf_pem)
-        question = Question(peer.id, digest, self.clock(), method, due)
-        with metrics.admit_seconds.time(), _deciding(question):
+    def admit(self, calls: Sequence[Call]) -> list[Question | None]:
+        """Do steps 1 to 9, and return the questions, each admitted or refused; None where the caller is no member's node."""
+        with metrics.admit_seconds.time():
             try:
-                credential_envelope, request_envelope = read_call(call)  # step 1
-            except MalformedError as error:
-                raise _RefusalError(_status_of(error), str(error)) from None
-            self._admit(directory, peer, credential_envelope, request_envelope, question, order)  # steps 3 to 9
-        return question
+                directory = self.directory_source.current()
+            except DirectoryError as error:
+                _log.error("%s; not answering", error)
+                return [self._without_directory(call) for call in calls]
+            now_ms = self.clock()
+            questions = [self._arrived(directory, call, now_ms) for call in calls]
+            heard: list[tuple[Question, _Heard]] = []
+            for question, call in zip(questions, calls, strict=True):
+                if question is not None:
+                    with deciding(question):
+                        heard.append((question, self._hear(directory, call, question, now_ms)))  # steps 1, 3 to 6
+            self._count_once([(question, each.request) for question, each in heard], now_ms)  # step 6
+            for question, each in heard:
+                if not question.refused:
+                    with deciding(question):
+                        self._judge(question, each)  # steps 7 and 8
+            self._spend([(question, each.request) for question, each in heard], now_ms)  # step 9
+        return questions
 
-    def search(self, question: Question) -> None:
-        """Do step 10, unless the question is refused already."""
-        if question.status is Status.ANSWERED and question.rule is not None:
-            with metrics.search_seconds.time(), _deciding(question):
-                question.found, question.written = self._search(question.rule, question)
+    def search(self, questions: Sequence[Question]) -> None:
+        """Do step 10 for those that are not refused already."""
+        admitted = [(question, question.rule) for question in questions if not question.refused and question.rule is not None]
+        if not admitted:
+            return
+        with metrics.search_seconds.time(), deciding(*(question for question, _ in admitted)):
+            try:
+                found = self._search(admitted)
+            except RefusalError:
+                raise
+            except Exception:
+                if len(admitted) == 1:
+                    raise
+                for question, _ in admitted:  # whichever of them it was, the others must not suffer
+                    self.search([question])
+                return
+            for (question, rule), each in zip(admitted, found, strict=True):
+                with deciding(question):
+                    question.found, question.written = _fitted(rule, each)
 
-    def conclude(self, question: Question, previous_digest: bytes = b"") -> Envelope:
-        """Do steps 11 and 12, and return the signed answer. `previous_digest` is that of the answer before it in its stream."""
-        header = self._header(question, previous_digest)
-        core = write_answer_header(header) + question.written
+    def conclude(self, questions: Sequence[Question]) -> list[Envelope]:
+        """Do steps 11 and 12, and return the signed answers."""
+        if not questions:
+            return []
+        headers = [self._header(question) for question in questions]
+        cores = [write_answer_header(header) + question.written for header, question in zip(headers, questions, strict=True)]
+        entries = [question.entry(header, core) for question, header, core in zip(questions, headers, cores, strict=True)]
         try:
             with metrics.audit_seconds.time():
-                logged = self._log(question, header, core)
+                logged = self.audit.append_many(entries)
             newest = self.audit.latest_checkpoint or self.audit.checkpoint()
         except AuditError as error:
             _log.error("%s; not answering", error)
-            question.status, question.detail, question.found = Status.AUDIT_UNAVAILABLE, "", None
-            payload = write_answer_header(self._header(question, previous_digest))
+            for question in questions:
+                question.status, question.detail, question.found = Status.AUDIT_UNAVAILABLE, "", None
+            payloads = [write_answer_header(self._header(question)) for question in questions]
         else:
-            payload = with_receipt(core, LogReceipt(logged.position, logged.commitment, newest.text))
-        _count(question)
+            payloads = [
+                with_receipt(core, LogReceipt(at.position, at.commitment, newest.text)) for core, at in zip(cores, logged, strict=True)
+            ]
+        for question in questions:
+            question.count()
         with metrics.sign_seconds.time():
-            return Envelope(ANSWER_TYPE, payload).signed_by(self.signer)
+            return [Envelope(ANSWER_TYPE, payload).signed_by(self.signer) for payload in payloads]
+
+    def _without_directory(self, call: Call) -> Question | None:
+        try:
+            claimed = claimed_peer(call.leaf_pem)[1].member
+        except PeerError:
+            return None
+        return _question(call, claimed, self.clock(), Status.DIRECTORY_UNAVAILABLE)
+
+    def _arrived(self, directory: Directory, call: Call, now_ms: int) -> Question | None:
+        try:
+            return _question(call, self._peer(directory, call.leaf_pem).id, now_ms)
+        except UnknownPeerError:
+            return None
 
     def _peer(self, directory: Directory, leaf_pem: bytes) -> Member:
         """Step 2."""
@@ -250,21 +258,18 @@ class LookupPipeline:
             raise UnknownPeerError("not a node")
         return directory.member(peer.member)
 
-    def _admit(
-        self,
-        directory: Directory,
-        peer: Member,
-        credential_envelope: Envelope,
-        request_envelope: Envelope,
-        question: Question,
-        order: ChunkOrder | None,
-    ) -> None:
-        now_ms = self.clock()
+    def _hear(self, directory: Directory, call: Call, question: Question, now_ms: int) -> _Heard:
+        peer = directory.member(question.member)
+        # Step 1.
+        try:
+            credential_envelope, request_envelope = read_call(call.message)
+        except MalformedError as error:
+            raise RefusalError(_status_of(error), str(error)) from None
         # Step 3. The member's keys are those of the TLS peer: an envelope of another issuer cannot pass.
         try:
             payload = request_envelope.verify(REQUEST_TYPE, peer.signing_keys)
         except EnvelopeError as error:
-            raise _RefusalError(Status.VERSION_UNSUPPORTED, str(error)) from None
+            raise RefusalError(Status.VERSION_UNSUPPORTED, str(error)) from None
         except SignatureError:
             # Perhaps a key so new that only a newer directory names it.
             if self.directory_source.refresh_for(peer.id):
@@ -273,7 +278,7 @@ class LookupPipeline:
             try:
                 payload = request_envelope.verify(REQUEST_TYPE, peer.signing_keys)
             except SignatureError:
-                raise _RefusalError(Status.BAD_SIGNATURE, "the asking member's signature is missing or does not hold") from None
+                raise RefusalError(Status.BAD_SIGNATURE, "the asking member's signature is missing or does not hold") from None
         # Step 4.
         try:
             credential = verify_credential(
@@ -284,105 +289,112 @@ class LookupPipeline:
                 now_ms=now_ms,
                 revoked=peer.revoked,
             )
-        except CredentialError as error:
-            raise _RefusalError(Status.BAD_CREDENTIAL, str(error)) from None
-        try:
             request_envelope.verify(REQUEST_TYPE, [credential.key])
+        except CredentialError as error:
+            raise RefusalError(Status.BAD_CREDENTIAL, str(error)) from None
         except SignatureError:
-            raise _RefusalError(Status.BAD_SIGNATURE, "the investigator's signature is missing or does not hold") from None
+            raise RefusalError(Status.BAD_SIGNATURE, "the investigator's signature is missing or does not hold") from None
         question.credential = credential
         # Step 5.
         try:
-            request = read_request(payload)
+            question.request = request = read_request(payload)
         except MalformedError as error:
-            raise _RefusalError(_status_of(error), str(error)) from None
+            raise RefusalError(_status_of(error), str(error)) from None
         except VersionError as error:
-            raise _RefusalError(Status.VERSION_UNSUPPORTED, str(error)) from None
-        question.request = request
+            raise RefusalError(Status.VERSION_UNSUPPORTED, str(error)) from None
         self._check_header(request, peer, credential, question.method)
-        _take_place(question, order)
-        # Step 6.
-        self._count_once(request.header, peer, now_ms)
-        # Step 7.
-        purpose = _stated_purpose(request)
-        # Step 8.
-        self._check_quarantine(directory, peer, purpose)
-        policy, asker = self.policy.current(), Asker(peer.id, frozenset(credential.roles), purpose)
-        rule = policy.decide(asker)
-        if rule is None:
-            raise _RefusalError(Status.NOT_PERMITTED, "", policy.refusal(asker))
+        _take_place(question, request, call.order)
+        # Step 6, its first half.
         try:
-            for column in request.columns:
-                column.algorithm.check_distance(column.max_distance)
-        except DistanceError as error:
-            raise _RefusalError(Status.NOT_PERMITTED, str(error)) from None
-        question.rule, question.columns = rule, rule.limit(request.columns)
-        if not question.columns:
-            raise _RefusalError(Status.NOT_PERMITTED, "none of these hash algorithms", f"rule {rule.name} allows none of the algorithms")
-        # Step 9.
-        question.lane = self._spend(rule, peer, request, now_ms)
-
-    def _spend(self, rule: Rule, peer: Member, request: LookupRequest, now_ms: int) -> Lane:
-        lookups = 1 if request.stream is None or request.stream.number == 0 else 0
-        urgent = request.header.urgency is Urgency.LIFE_AT_RISK
-        try:
-            return self.budgets.spend(
-                peer.id, rule.name, rule.limits, lookups=lookups, hashes=request.hash_count, now_ms=now_ms, urgent=urgent
-            )
-        except RateLimitedError as error:
-            raise _RefusalError(Status.RATE_LIMITED, str(error)) from None
-        except BudgetsError as error:
-            _log.error("%s; not answering", error)
-            raise _RefusalError(Status.INTERNAL_ERROR, "", str(error)) from None
-
-    def _count_once(self, header: RequestHeader, peer: Member, now_ms: int) -> None:
-        try:
-            check_time_window(header.issued_ms, header.expires_ms, now_ms)
-            self.replay.record(peer.id, header.message_id, header.issued_ms, now_ms)
+            check_time_window(request.header.issued_ms, request.header.expires_ms, now_ms)
         except TimeWindowError as error:
-            raise _RefusalError(Status.OUTSIDE_TIME_WINDOW, str(error)) from None
-        except ReplayMemoryError as error:
-            _log.error("%s; not answering", error)
-            raise _RefusalError(Status.INTERNAL_ERROR, "", str(error)) from None
-        except ReplayError as error:
-            raise _RefusalError(Status.REPLAYED, "this message cannot be accepted again", str(error)) from None
+            raise RefusalError(Status.OUTSIDE_TIME_WINDOW, str(error)) from None
+        return _Heard(directory, peer, credential, request)
 
     def _check_header(self, request: LookupRequest, peer: Member, credential: Credential, method: str) -> None:
         header = request.header
         if header.federation != self.federation:
-            raise _RefusalError(Status.WRONG_FEDERATION, f"this node belongs to federation {self.federation}")
+            raise RefusalError(Status.WRONG_FEDERATION, f"this node belongs to federation {self.federation}")
         if header.issuer != peer.id:
-            raise _RefusalError(Status.BAD_SIGNATURE, "the request names another issuer than the member that signed it")
+            raise RefusalError(Status.BAD_SIGNATURE, "the request names another issuer than the member that signed it")
         if header.pseudonym != credential.pseudonym:
-            raise _RefusalError(Status.BAD_CREDENTIAL, "the request names another person than the credential")
+            raise RefusalError(Status.BAD_CREDENTIAL, "the request names another person than the credential")
         if header.method != method or (request.stream is None) != (method == LOOKUP_METHOD):
-            raise _RefusalError(Status.WRONG_METHOD, f"signed for {header.method!r}")
+            raise RefusalError(Status.WRONG_METHOD, f"signed for {header.method!r}")
         if self.member not in header.audience:
-            raise _RefusalError(Status.WRONG_AUDIENCE, f"the request is not addressed to {self.member}")
+            raise RefusalError(Status.WRONG_AUDIENCE, f"the request is not addressed to {self.member}")
 
-    def _check_quarantine(self, directory: Directory, peer: Member, purpose: Purpose) -> None:
-        own = directory.members.get(self.member)
+    def _count_once(self, asked: Sequence[tuple[Question, LookupRequest]], now_ms: int) -> None:
+        """Step 6, its second half."""
+        if not asked:
+            return
+        messages = [Message(question.member, request.header.message_id, request.header.issued_ms) for question, request in asked]
+        with deciding(*(question for question, _ in asked)):
+            try:
+                refusals = self.replay.record(messages, now_ms)
+            except ReplayMemoryError as error:
+                _log.error("%s; not answering", error)
+                raise RefusalError(Status.INTERNAL_ERROR, "", str(error)) from None
+            for (question, _), refusal in zip(asked, refusals, strict=True):
+                if isinstance(refusal, ReplayMemoryError):
+                    _log.error("%s; not answering", refusal)
+                    question.refuse(RefusalError(Status.INTERNAL_ERROR, "", str(refusal)))
+                elif refusal is not None:
+                    question.refuse(RefusalError(Status.REPLAYED, "this message cannot be accepted again", str(refusal)))
+
+    def _judge(self, question: Question, heard: _Heard) -> None:
+        request, peer = heard.request, heard.peer
+        # Step 7.
+        purpose = _stated_purpose(request)
+        # Step 8.
+        own = heard.directory.members.get(self.member)
         if purpose is not Purpose.SELF_TEST and (peer.quarantined or own is None or own.quarantined):
-            raise _RefusalError(Status.NOT_PERMITTED, "", f"{peer.id} or this member is in quarantine, where only a self-test is answered")
-
-    def _search(self, rule: Rule, question: Question) -> tuple[Found, bytes]:
-        cap = rule.max_hits_per_item
+            raise RefusalError(Status.NOT_PERMITTED, "", f"{peer.id} or this member is in quarantine, where only a self-test is answered")
+        policy, asker = self.policy.current(), Asker(peer.id, frozenset(heard.credential.roles), purpose)
+        rule = policy.decide(asker)
+        if rule is None:
+            raise RefusalError(Status.NOT_PERMITTED, "", policy.refusal(asker))
         try:
-            found = self.catalogue.search(
-                question.columns, max_hits_per_item=cap, visible=lambda record: rule.tells(question.member, record), told=rule.tell
-            )
-        except IndexBehindError as error:
-            raise _RefusalError(Status.STALE_INDEX, "", str(error)) from None
-        except (IndexBrokenError, StoreError) as error:
-            raise _RefusalError(Status.INDEX_UNAVAILABLE, "", str(error)) from None
-        while len(written := _written(found)) > _FOUND_BYTES:
-            cap //= 2
-            if not cap:
-                raise _RefusalError(Status.TOO_LARGE, "the answer does not fit into one message")
-            found = found.nearest(cap)
-        return found, written
+            for column in request.columns:
+                column.algorithm.check_distance(column.max_distance)
+        except DistanceError as error:
+            raise RefusalError(Status.NOT_PERMITTED, str(error)) from None
+        question.columns = rule.limit(request.columns)
+        if not question.columns:
+            raise RefusalError(Status.NOT_PERMITTED, "none of these hash algorithms", f"rule {rule.name} allows none of the algorithms")
+        question.rule = rule
 
-    def _header(self, question: Question, previous_digest: bytes) -> AnswerHeader:
+    def _spend(self, asked: Sequence[tuple[Question, LookupRequest]], now_ms: int) -> None:
+        """Step 9."""
+        paying = [(question, request, question.rule) for question, request in asked if not question.refused and question.rule is not None]
+        if not paying:
+            return
+        with deciding(*(question for question, _, _ in paying)):
+            charges = [_charge(question.member, rule, request) for question, request, rule in paying]
+            try:
+                lanes = self.budgets.spend(charges, now_ms)
+            except BudgetsError as error:
+                _log.error("%s; not answering", error)
+                raise RefusalError(Status.INTERNAL_ERROR, "", str(error)) from None
+            for (question, _, _), lane in zip(paying, lanes, strict=True):
+                if isinstance(lane, RateLimitedError):
+                    question.refuse(RefusalError(Status.RATE_LIMITED, str(lane)))
+                else:
+                    question.lane = lane
+
+    def _search(self, admitted: Sequence[tuple[Question, Rule]]) -> list[Found]:
+        wanted = [
+            Wanted(question.columns, rule.max_hits_per_item, functools.partial(rule.tells, question.member), rule.tell)
+            for question, rule in admitted
+        ]
+        try:
+            return self.catalogue.search(wanted)
+        except IndexBehindError as error:
+            raise RefusalError(Status.STALE_INDEX, "", str(error)) from None
+        except (IndexBrokenError, StoreError) as error:
+            raise RefusalError(Status.INDEX_UNAVAILABLE, "", str(error)) from None
+
+    def _header(self, question: Question) -> AnswerHeader:
         return AnswerHeader(
             federation=self.federation,
             issuer=self.member,
@@ -392,90 +404,32 @@ class LookupPipeline:
             answered_ms=self.clock(),
             sequence=question.sequence,
             last=question.last,
-            previous_digest=previous_digest,
+            previous_digest=question.previous_digest,
             status=question.status,
             detail=question.detail[:MAX_TEXT],  # it may quote the question, and a longer text would make the answer unreadable
             index=question.found.state if question.found else None,
         )
 
-    def _log(self, question: Question, header: AnswerHeader, core: bytes) -> LogPosition:
-        found, request = question.found, question.request
-        stated = request.header if request else None
-        details: dict[str, int | str] = {
-            "items": request.item_count if request else 0,
-            "hashes": request.hash_count if request else 0,
-            "hits": len(found.hits) if found else 0,
-            "took_ms": max(0, header.answered_ms - question.started_ms),
-        }
-        if request is not None and request.stream is not None:
-            details |= {"stream": request.stream.stream_id.hex(), "chunk": request.stream.number}
-        if stated is not None and stated.urgency is not Urgency.ROUTINE:
-            details |= {"urgency": stated.urgency.code, "budget": question.lane.value if question.lane else ""}
-        return self.audit.append(
-            AuditEntry(
-                time_ms=header.answered_ms,
-                operation=Operation.DISCLOSURE if found and found.hits else Operation.CONSULTATION,
-                event=Event.LOOKUP_ANSWERED,
-                member=question.member,
-                pseudonym=question.credential.pseudonym if question.credential else "",
-                purpose=stated.purpose.code if stated and stated.purpose else "",
-                legal_basis=stated.legal_basis if stated else "",
-                offence_type=stated.offence_type if stated else "",
-                case_reference=stated.case_reference if stated else "",
-                request_digest=question.digest,
-                answer_digest=hashlib.sha256(core).digest(),
-                outcome=header.status.name,
-                records=tuple(record.reference for record in found.records) if found else (),
-                details=details,
-            )
-        )
 
-
-@contextlib.contextmanager
-def _deciding(question: Question) -> Iterator[None]:
-    """Write down what becomes of the question where a step refuses it, or fails."""
-    try:
-        yield
-    except _RefusalError as refusal:
-        _log.warning("refused %s from %s: %s", refusal.status.name, question.member, refusal)
-        question.status, question.detail = refusal.status, refusal.detail
-    except Exception:  # noqa: BLE001 - a defect must end in a signed refusal, never in silence
-        _log.exception("defect while answering %s", question.member)
-        question.status, question.detail = Status.INTERNAL_ERROR, ""
-
-
-def _take_place(question: Question, order: ChunkOrder | None) -> None:
-    """Step 5 for a chunk: it must be the next one of its stream. From here on a refusal is one answer among others and ends nothing."""
-    stream = question.request.stream if question.request else None
-    if order is None or stream is None:
-        return
-    try:
-        order.accept(stream, question.digest)
-    except SequenceError as error:
-        raise _RefusalError(Status.OUT_OF_SEQUENCE, str(error)) from None
-    question.sequence, question.last = stream.number, stream.last
+def _question(call: Call, member: str, now_ms: int, status: Status = Status.ANSWERED) -> Question:
+    method, due = (LOOKUP_METHOD, 0) if call.order is None else (STREAM_METHOD, call.order.due)
+    return Question(member, _digest_of(call.message), now_ms, method, due, status=status)
 
 
 def _digest_of(call: LookupCall) -> bytes:
     return Envelope(call.request.payload_type, call.request.payload).digest
 
 
-def _written(found: Found) -> bytes:
-    return write_found((record.view() for record in found.records), found.hits, found.truncated_items)
-
-
-def _status_of(error: MalformedError) -> Status:
-    return Status.TOO_LARGE if isinstance(error, TooLargeError) else Status.MALFORMED
-
-
-def _count(question: Question) -> None:
-    metrics.lookups.labels(question.status.name).inc()
-    if question.request is None or question.found is None:
+def _take_place(question: Question, request: LookupRequest, order: ChunkOrder | None) -> None:
+    """Step 5 for a chunk: it must be the next one of its stream. From here on a refusal is one answer among others and ends nothing."""
+    stream = request.stream
+    if order is None or stream is None:
         return
-    metrics.hashes.labels(question.member).inc(question.request.hash_count)
-    metrics.hits.labels(question.member).inc(len(question.found.hits))
-    if question.lane is not None and question.request.header.urgency is not Urgency.ROUTINE:
-        metrics.urgent.labels(question.lane.value).inc()
+    try:
+        order.accept(stream, question.digest)
+    except SequenceError as error:
+        raise RefusalError(Status.OUT_OF_SEQUENCE, str(error)) from None
+    question.sequence, question.last = stream.number, stream.last
 
 
 def _stated_purpose(request: LookupRequest) -> Purpose:
@@ -490,5 +444,26 @@ def _stated_purpose(request: LookupRequest) -> Purpose:
     if header.purpose is None:
         missing.insert(0, "purpose")
     if header.purpose is None or missing:
-        raise _RefusalError(Status.JUSTIFICATION_MISSING, f"not stated: {', '.join(missing)}")
+        raise RefusalError(Status.JUSTIFICATION_MISSING, f"not stated: {', '.join(missing)}")
     return header.purpose
+
+
+def _charge(member: str, rule: Rule, request: LookupRequest) -> Charge:
+    lookups = 1 if request.stream is None or request.stream.number == 0 else 0
+    urgent = request.header.urgency is Urgency.LIFE_AT_RISK
+    return Charge(member, rule.name, rule.limits, lookups, request.hash_count, urgent)
+
+
+def _fitted(rule: Rule, found: Found) -> tuple[Found, bytes]:
+    """Return what was found, and as it goes into the answer, with as many records for each item as fit into one message."""
+    cap = rule.max_hits_per_item
+    while len(written := write_found((record.view() for record in found.records), found.hits, found.truncated_items)) > _FOUND_BYTES:
+        cap //= 2
+        if not cap:
+            raise RefusalError(Status.TOO_LARGE, "the answer does not fit into one message")
+        found = found.nearest(cap)
+    return found, written
+
+
+def _status_of(error: MalformedError) -> Status:
+    return Status.TOO_LARGE if isinstance(error, TooLargeError) else Status.MALFORMED

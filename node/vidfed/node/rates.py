@@ -1,6 +1,6 @@
 """What each member has spent of its budgets: one SQLite file that all processes of a node share and a restart finds again.
 
-One short transaction for each lookup or chunk, none for a hash. What cannot be counted is not answered.
+One short transaction for the lookups that are answered together, or a chunk. What cannot be counted is not answered.
 """
 
 from __future__ import annotations
@@ -8,12 +8,13 @@ from __future__ import annotations
 import sqlite3
 import threading
 from enum import Enum, unique
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vidfed.node.errors import BudgetsError, RateLimitedError
 from vidfed.security.clock import DAY_MS, MINUTE_MS, SECOND_MS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from vidfed.node.policy import Limits
@@ -27,6 +28,26 @@ class Lane(Enum):
 
     ORDINARY = "ordinary"
     URGENT = "urgent"
+
+
+class Charge(NamedTuple):
+    """What one lookup or chunk spends.
+
+    Attributes:
+        member: who asks.
+        rule: name of the policy's rule; each has its own budget.
+        limits: of that rule.
+        lookups: 1, or 0 for a further chunk of a stream that was counted.
+        hashes: how many are asked about.
+        urgent: a life is at risk: where the ordinary budget is spent, the urgent one pays.
+    """
+
+    member: str
+    rule: str
+    limits: Limits
+    lookups: int
+    hashes: int
+    urgent: bool = False
 
 
 class Budgets:
@@ -51,70 +72,91 @@ class Budgets:
         except sqlite3.Error as error:
             raise BudgetsError(f"{path}: {error}") from None
 
-    def spend(self, member: str, rule: str, limits: Limits, *, lookups: int, hashes: int, now_ms: int, urgent: bool = False) -> Lane:
-        """Count lookups and hashes, durably against a killed process, if the budget has room for all of them; otherwise count nothing.
+    def spend(self, charges: Sequence[Charge], now_ms: int) -> list[Lane | RateLimitedError]:
+        """Count each of these charges whole, or not at all where its budget has no room; durably against a killed process.
 
-        Args:
-            member: who asks.
-            rule: name of the policy's rule; each has its own budget.
-            limits: of that rule.
-            lookups: 1, or 0 for a further chunk of a stream that was counted.
-            hashes: how many are asked about.
-            now_ms: the time.
-            urgent: a life is at risk: where the ordinary budget is spent, the urgent one pays.
+        Returns:
+            For each which budget paid, or why none did: which limit it is and when to come again.
 
         Raises:
-            RateLimitedError: there is no room; the message says which limit and when to come again.
-            BudgetsError: it cannot be counted.
+            BudgetsError: it cannot be counted; nothing was.
         """
         with self._lock:
             try:
                 self._database.execute("BEGIN IMMEDIATE")
                 try:
-                    lane = self._spend(member, rule, limits, (lookups, hashes), now_ms, urgent=urgent)
+                    ledger = _Ledger(self._database, now_ms)
+                    lanes = [ledger.take(charge) for charge in charges]
+                    ledger.save()
                     self._database.execute("COMMIT")
                 except BaseException:
-                    self._database.execute("ROLLBACK")
+                    if self._database.in_transaction:
+                        self._database.execute("ROLLBACK")
                     raise
             except sqlite3.Error as error:
                 raise BudgetsError(f"rate budgets: {error}") from error
-            return lane
+            return lanes
 
     def close(self) -> None:
         """Close the file."""
         with self._lock:
             self._database.close()
 
-    def _spend(self, member: str, rule: str, limits: Limits, wanted: tuple[int, int], now_ms: int, *, urgent: bool) -> Lane:
-        ordinary = {
-            "minute": (limits.lookups_per_minute, limits.hashes_per_minute),
-            "day": (limits.lookups_per_day, limits.hashes_per_day),
-        }
-        try:
-            self._charge(member, rule, Lane.ORDINARY, ordinary, wanted, now_ms)
-        except RateLimitedError:
-            if not urgent or not limits.urgent_lookups_per_day:
-                raise
-            kept = {"day": (limits.urgent_lookups_per_day, limits.urgent_hashes_per_day)}
-            self._charge(member, rule, Lane.URGENT, kept, wanted, now_ms)
-            return Lane.URGENT
-        return Lane.ORDINARY
 
-    def _charge(
-        self, member: str, rule: str, lane: Lane, allowed: dict[str, tuple[int, int]], wanted: tuple[int, int], now_ms: int
-    ) -> None:
-        found = self._database.execute(
-            "SELECT span, start_ms, lookups, hashes FROM spent WHERE member = ? AND rule = ? AND lane = ?", (member, rule, lane.value)
+class _Ledger:
+    """What is spent, read once for each member and rule, and written once. For one transaction."""
+
+    def __init__(self, database: sqlite3.Connection, now_ms: int) -> None:
+        self._database = database
+        self._now_ms = now_ms
+        self._starts_ms = {span: now_ms - now_ms % length_ms for span, length_ms in _SPAN_MS.items()}
+        self._spent: dict[tuple[str, str], dict[tuple[str, str], tuple[int, int]]] = {}
+        self._changed: dict[tuple[str, str, str, str], tuple[int, int]] = {}
+
+    def take(self, charge: Charge) -> Lane | RateLimitedError:
+        limits = charge.limits
+        ordinary = (
+            ("minute", limits.lookups_per_minute, limits.hashes_per_minute),
+            ("day", limits.lookups_per_day, limits.hashes_per_day),
         )
-        spent = {(span, start_ms): (lookups, hashes) for span, start_ms, lookups, hashes in found}
-        rows = []
-        for span, limits in allowed.items():
-            start_ms = now_ms - now_ms % _SPAN_MS[span]
-            before = spent.get((span, start_ms), (0, 0))
-            for name, limit, so_far, more in zip(("lookups", "hashes"), limits, before, wanted, strict=True):
-                if more and so_far + more > limit:
-                    wait_s = -(-(start_ms + _SPAN_MS[span] - now_ms) // SECOND_MS)
+        if (refusal := self._take(charge, Lane.ORDINARY, ordinary)) is None:
+            return Lane.ORDINARY
+        if not charge.urgent or not limits.urgent_lookups_per_day:
+            return refusal
+        kept = (("day", limits.urgent_lookups_per_day, limits.urgent_hashes_per_day),)
+        return self._take(charge, Lane.URGENT, kept) or Lane.URGENT
+
+    def save(self) -> None:
+        if not self._changed:
+            return
+        rows = [(*key[:3], key[3], self._starts_ms[key[3]], *spent) for key, spent in self._changed.items()]
+        marks = ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * len(rows))
+        self._database.execute(f"INSERT OR REPLACE INTO spent VALUES {marks}", [value for row in rows for value in row])  # noqa: S608 - marks
+
+    def _take(self, charge: Charge, lane: Lane, allowed: tuple[tuple[str, int, int], ...]) -> RateLimitedError | None:
+        spent = self._spent_of(charge.member, charge.rule)
+        after = {}
+        for span, most_lookups, most_hashes in allowed:
+            lookups, hashes = spent.get((lane.value, span), (0, 0))
+            after[span] = lookups + charge.lookups, hashes + charge.hashes
+            for name, limit, more, reached in (
+                ("lookups", most_lookups, charge.lookups, after[span][0]),
+                ("hashes", most_hashes, charge.hashes, after[span][1]),
+            ):
+                if more and reached > limit:
+                    wait_s = -(-(self._starts_ms[span] + _SPAN_MS[span] - self._now_ms) // SECOND_MS)
                     which = "urgent " if lane is Lane.URGENT else ""
-                    raise RateLimitedError(f"more than {limit} {which}{name} in a {span}; again in {wait_s} s")
-            rows.append((member, rule, lane.value, span, start_ms, before[0] + wanted[0], before[1] + wanted[1]))
-        self._database.executemany("INSERT OR REPLACE INTO spent VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+                    return RateLimitedError(f"more than {limit} {which}{name} in a {span}; again in {wait_s} s")
+        for span, reached_both in after.items():
+            spent[lane.value, span] = self._changed[charge.member, charge.rule, lane.value, span] = reached_both
+        return None
+
+    def _spent_of(self, member: str, rule: str) -> dict[tuple[str, str], tuple[int, int]]:
+        if (member, rule) not in self._spent:
+            rows = self._database.execute(
+                "SELECT lane, span, start_ms, lookups, hashes FROM spent WHERE member = ? AND rule = ?", (member, rule)
+            )
+            self._spent[member, rule] = {
+                (lane, span): (lookups, hashes) for lane, span, start_ms, lookups, hashes in rows if start_ms == self._starts_ms[span]
+            }
+        return self._spent[member, rule]

@@ -21,7 +21,7 @@ from vidfed.node.audit_service import AuditDesk, AuditServicer
 from vidfed.node.catalogue import Catalogue
 from vidfed.node.config import NodeSection, store_location
 from vidfed.node.gate import Bounds, BusyError, Gate
-from vidfed.node.pipeline import LookupPipeline, UnknownPeerError
+from vidfed.node.pipeline import Call, LookupPipeline, UnknownPeerError
 from vidfed.node.policy_file import POLICY_FILE, PolicyFile
 from vidfed.node.rates import Budgets
 from vidfed.node.store import RecordStore
@@ -49,11 +49,14 @@ if TYPE_CHECKING:
 
     from vidfed.security.audit import AuditLog
     from vidfed.security.directory import DirectorySource
+    from vidfed.security.envelope import Envelope as SignedEnvelope
     from vidfed.security.home import MemberHome
     from vidfed.security.trust.client import TufDirectory
     from vidfed.security.trust.federation import FederationFolder
     from vidfed.v1.envelope_pb2 import Envelope
     from vidfed.v1.services_pb2 import LookupCall
+
+    NodeGate = Gate[Call, SignedEnvelope | None]
 
 _WATCH_S = 1.0
 HEALTH_SERVICES = ("", "vidfed.v1.NodeService")
@@ -66,7 +69,7 @@ _log = logging.getLogger(__name__)
 class NodeServicer(rpc.NodeServiceServicer):
     """Hands each call to the pipeline in a worker thread, through the gate; the event loop stays free."""
 
-    def __init__(self, pipeline: LookupPipeline, gate: Gate) -> None:
+    def __init__(self, pipeline: LookupPipeline, gate: NodeGate) -> None:
         self._pipeline = pipeline
         self._gate = gate
         self._stopping = asyncio.Event()
@@ -80,11 +83,13 @@ class NodeServicer(rpc.NodeServiceServicer):
         leaf_pem = _leaf_of(context)
         try:
             member = self._pipeline.caller(leaf_pem)
-            answer = await self._gate.run(member, self._pipeline.answer, request, leaf_pem)
+            answer = await self._gate.ask(member, Call(request, leaf_pem), len(request.request.payload))
         except (UnknownPeerError, PeerError):
-            await context.abort(*_NO_NODE)
+            answer = None
         except BusyError:
             answer = self._pipeline.busy(request, member, LOOKUP_METHOD)
+        if answer is None:
+            await context.abort(*_NO_NODE)
         return wire_envelope.to_message(answer)
 
     async def LookupStream(  # noqa: N802 - the name in the .proto
@@ -95,7 +100,7 @@ class NodeServicer(rpc.NodeServiceServicer):
         try:
             member = self._pipeline.caller(leaf_pem)
             with self._gate.stream(member):
-                run = functools.partial(self._gate.run, member, patient=True)
+                run = functools.partial(self._gate.run, member)
                 answers = answer_chunks(self._pipeline, request_iterator, leaf_pem, run, self._stopping)
                 async with contextlib.aclosing(answers):
                     async for answer in answers:
@@ -166,7 +171,7 @@ def open_pipeline(home: MemberHome, directory_source: DirectorySource, audit: Au
         )
 
 
-async def _watch(pipeline: LookupPipeline, gate: Gate, health: health_aio.HealthServicer) -> None:
+async def _watch(pipeline: LookupPipeline, gate: NodeGate, health: health_aio.HealthServicer) -> None:
     """Take a changed policy over also when nobody asks, take down what changes by itself, and say whether lookups can be answered."""
     while True:
         await asyncio.to_thread(pipeline.policy.current)
@@ -227,10 +232,10 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None], share: Share 
         witness = stack.enter_context(contextlib.closing(open_witness(home)))
         pipeline = stack.enter_context(open_pipeline(home, directory_source, audit, keeper=first))
         bounds = Bounds()
-        workers = stack.enter_context(ThreadPoolExecutor(bounds.running, thread_name_prefix="lookup"))
+        workers = stack.enter_context(ThreadPoolExecutor(bounds.threads, thread_name_prefix="lookup"))
         options = dict(SERVER_OPTIONS) | {"grpc.so_reuseport": int(share is not None)}
         server = grpc.aio.server(options=list(options.items()), maximum_concurrent_rpcs=_MAX_CALLS)
-        gate = Gate(workers, bounds)
+        gate: NodeGate = Gate(workers, pipeline.answer, bounds)
         servicer, health = NodeServicer(pipeline, gate), health_aio.HealthServicer()
         health_rpc.add_HealthServicer_to_server(health, server)  # behind the same mutual TLS as everything else
         rpc.add_NodeServiceServicer_to_server(servicer, server)

@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from vidfed.node.pipeline import Call, UnknownPeerError
 from vidfed.wire.stream import ChunkOrder
 from vidfed.wire.values import MAX_UNANSWERED_CHUNKS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
-    from vidfed.node.pipeline import LookupPipeline, Question
+    from vidfed.node.pipeline import LookupPipeline
+    from vidfed.node.question import Question
     from vidfed.security.envelope import Envelope
     from vidfed.v1.services_pb2 import LookupCall
 
@@ -48,7 +50,7 @@ async def answer_chunks(
         stopping: set when the node stops: what was read is answered, and no more is read.
 
     Raises:
-        UnknownPeerError, PeerError: the caller is no member's node, or no longer.
+        UnknownPeerError: the caller is no member's node, or no longer.
         SequenceError: the chunks ended before the last one.
         StoppingError: the node stops.
     """
@@ -65,8 +67,10 @@ async def answer_chunks(
                 if chunk is None:
                     order.finish()
                     return
-                question = await run(pipeline.admit, chunk, leaf_pem, order)
-                admitted.put_nowait((question, asyncio.ensure_future(run(pipeline.search, question))))
+                (question,) = await run(pipeline.admit, [Call(chunk, leaf_pem, order)])
+                if question is None:
+                    raise UnknownPeerError
+                admitted.put_nowait((question, asyncio.ensure_future(run(pipeline.search, [question]))))
                 if question.last:
                     return
         finally:
@@ -79,7 +83,8 @@ async def answer_chunks(
         while (entry := await admitted.get()) is not None:
             question, searched = entry
             await searched
-            answer = await run(pipeline.conclude, question, previous_digest)
+            question.previous_digest = previous_digest
+            (answer,) = await run(pipeline.conclude, [question])
             previous_digest = answer.digest
             yield answer
             room.release()

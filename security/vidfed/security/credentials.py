@@ -83,8 +83,8 @@ class Credential:
 
 
 @functools.lru_cache(maxsize=4096)  # a person asks again and again: a credential's signature is verified once, its validity always
-def _verified(envelope: Envelope, member_keys: tuple[PublicKey, ...]) -> bytes:
-    return envelope.verify(CREDENTIAL_TYPE, member_keys)
+def _verified(envelope: Envelope, member_keys: tuple[PublicKey, ...]) -> Credential:
+    return Credential.read(envelope.verify(CREDENTIAL_TYPE, member_keys))
 
 
 def verify_credential(
@@ -102,10 +102,9 @@ def verify_credential(
         CredentialError: it does not hold; the message says why.
     """
     try:
-        payload = _verified(envelope, member_keys)
+        credential = _verified(envelope, member_keys)
     except (EnvelopeError, SignatureError) as error:
         raise CredentialError(f"credential: {error}") from None
-    credential = Credential.read(payload)
     if (credential.federation, credential.member) != (federation, member):
         raise CredentialError("credential of another member or federation")
     if credential.serial in revoked:

@@ -66,8 +66,10 @@ class Envelope:
         if len(self.signatures) > MAX_SIGNATURES:
             raise EnvelopeError(f"{len(self.signatures)} signatures, at most {MAX_SIGNATURES} are read")
         message = self.signed_bytes
-        if any(key.holds(message, signature.value) for key in keys for signature in self.signatures):
-            return self.payload
+        for key in keys:
+            hint = key.key_id  # decides nothing but which signature is tried first
+            if any(key.holds(message, signature.value) for signature in sorted(self.signatures, key=lambda each: each.key_id != hint)):
+                return self.payload
         raise SignatureError("no signature by the expected key")
 
     def to_json(self) -> bytes:

@@ -15,16 +15,20 @@ from __future__ import annotations
 import sqlite3
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from vidfed.security.clock import MINUTE_MS, Clock, as_text, system_clock
 from vidfed.security.errors import ReplayError, ReplayMemoryError, TimeWindowError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 WINDOW_MS = MINUTE_MS  # clocks of national units are kept by NTP; a minute forgives a bad one and bounds the memory
 MESSAGE_ID_BYTES = 16
 MAX_MESSAGES_PER_ISSUER = 1_000_000  # in one window: far above any rate limit; bounds the disk one member can use (about 60 MB)
 _BUSY_S = 5.0  # how long to wait for another process that is just recording; it takes microseconds
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-# One statement records a message and keeps the rules: fewer steps under Python's lock, and no process can come in between.
+# One statement records a message and keeps the rules: fewer steps under Python's lock.
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS memory (
     one INTEGER PRIMARY KEY CHECK (one = 1), knows_from_ms INTEGER NOT NULL, boot TEXT NOT NULL, most INTEGER NOT NULL
@@ -54,6 +58,14 @@ def check_time_window(issued_ms: int, expires_ms: int, now_ms: int) -> None:
         raise TimeWindowError(f"issued at {as_text(issued_ms)}, more than {WINDOW_MS // 1000} s ago: too old, or compare the clocks")
     if expires_ms <= now_ms:
         raise TimeWindowError(f"expired at {as_text(expires_ms)}")
+
+
+class Message(NamedTuple):
+    """What is remembered of a message: who issued it, its 16-byte id, when it was issued in ms since the epoch."""
+
+    issuer: str
+    message_id: bytes
+    issued_ms: int
 
 
 class ReplayMemory:
@@ -86,28 +98,43 @@ class ReplayMemory:
         except (sqlite3.Error, OSError) as error:
             raise ReplayMemoryError(f"{path}: {error}") from None
 
-    def record(self, issuer: str, message_id: bytes, issued_ms: int, now_ms: int) -> None:
-        """Remember a message if it is new. It outlives this process once this returns.
+    def record(self, messages: Sequence[Message], now_ms: int) -> list[ReplayError | None]:
+        """Remember those messages that are new, in one transaction. They outlive this process once this returns.
+
+        Returns:
+            For each message None, or why it must not be acted on: it was seen before, it cannot be known whether it was, or its issuer's
+            share of the memory is full.
 
         Raises:
-            ReplayError: it was seen before.
-            ReplayMemoryError: it cannot be known whether it was, the issuer's share of the memory is full, or the memory cannot be
-                written (fails closed).
+            ReplayMemoryError: the memory cannot be written: none of them was recorded, none may be acted on.
         """
         with self._lock:
             try:
                 if now_ms // WINDOW_MS > self._tidied_slot:
                     self._tidy(now_ms)
-                self._database.execute("INSERT INTO seen VALUES (?, ?, ?)", (issuer, message_id, issued_ms))
-            except sqlite3.IntegrityError as error:
-                raise self._refusal(str(error), issued_ms) from None
+                self._database.execute("BEGIN IMMEDIATE")
+                try:
+                    refusals = [self._insert(message) for message in messages]
+                    self._database.execute("COMMIT")
+                except BaseException:
+                    if self._database.in_transaction:  # some failures end it by themselves
+                        self._database.execute("ROLLBACK")
+                    raise
             except sqlite3.Error as error:
                 raise ReplayMemoryError(f"replay memory: {error}") from error
+            return refusals
 
     def close(self) -> None:
         """Close the file."""
         with self._lock:
             self._database.close()
+
+    def _insert(self, message: Message) -> ReplayError | None:
+        try:
+            self._database.execute("INSERT INTO seen VALUES (?, ?, ?)", message)
+        except sqlite3.IntegrityError as error:  # undoes this statement alone
+            return self._refusal(str(error), message.issued_ms)
+        return None
 
     def _tidy(self, now_ms: int) -> None:
         """Forget what could not pass the window any more, and note that it is forgotten before it is."""

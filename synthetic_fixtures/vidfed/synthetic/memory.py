@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from vidfed.node.catalogue import Catalogue
-from vidfed.node.pipeline import LookupPipeline
+from vidfed.node.pipeline import Call, LookupPipeline, UnknownPeerError
 from vidfed.node.policy import Policy, Rule
 from vidfed.node.rates import Budgets
 from vidfed.node.store import RecordStore
@@ -327,7 +327,18 @@ class MemoryNode:
 
     def ask(self, call: LookupCall, peer: str) -> Envelope:
         """Return the signed answer to a call that arrives over a connection of this member's node."""
-        return self.pipeline.answer(call, self.federation.members[peer].tls.certificate)
+        return self.ask_as(self.federation.members[peer].tls.certificate, call)
+
+    def ask_as(self, leaf_pem: bytes, call: LookupCall) -> Envelope:
+        """Return the signed answer to a call over a connection with this certificate.
+
+        Raises:
+            UnknownPeerError: it is no member's node's, and is owed no answer.
+        """
+        (answer,) = self.pipeline.answer([Call(call, leaf_pem)])
+        if answer is None:
+            raise UnknownPeerError
+        return answer
 
     def stream(self, chunks: AsyncIterator[LookupCall], peer: str, stopping: asyncio.Event | None = None) -> AsyncGenerator[Envelope, None]:
         """Return the signed answers to a stream that arrives over a connection of this member's node."""

@@ -159,7 +159,7 @@ class SimulatedNode(NodeServicer):
     """One member's true node, at a distance, that may misbehave."""
 
     def __init__(self, node: MemoryNode, site: Site, credentials: grpc.ServerCredentials, shared: _Shared) -> None:
-        super().__init__(node.pipeline, Gate(shared.workers))
+        super().__init__(node.pipeline, Gate(shared.workers, node.pipeline.answer))
         self.behaviour = Behaviour.HONEST
         self._member = node.member.id
         self._site = site

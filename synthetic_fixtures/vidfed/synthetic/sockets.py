@@ -237,8 +237,8 @@ async def serve_node(node: MemoryNode, *, drain_s: float | None = None, bounds: 
     """Serve a node as `vidfed node serve` does, on a free loopback port; leaving stops it and lets running calls finish for `drain_s`."""
     server = grpc.aio.server(options=SERVER_OPTIONS)
     bounds = bounds or Bounds()
-    with ThreadPoolExecutor(bounds.running) as threads:
-        servicer = NodeServicer(node.pipeline, Gate(threads, bounds))
+    with ThreadPoolExecutor(bounds.threads) as threads:
+        servicer = NodeServicer(node.pipeline, Gate(threads, node.pipeline.answer, bounds))
         rpc.add_NodeServiceServicer_to_server(servicer, server)
         port = server.add_secure_port(f"{_HOST}:0", server_credentials(lambda: node.member.tls, node.federation))
         await server.start()

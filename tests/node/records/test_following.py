@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vidfed.index import Algorithm
-from vidfed.node.catalogue import Catalogue
+from vidfed.node.catalogue import Catalogue, Wanted
 from vidfed.node.life import erase
 from vidfed.node.store import RecordStore
 from vidfed.wire.values import HashColumn
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def search(catalogue: Catalogue, seed: int, member: str = "fr") -> Found:
     codes = np.frombuffer(code(Algorithm.PDQ, seed), dtype=np.uint8).reshape(1, -1)
     column = HashColumn(Algorithm.PDQ, codes, np.zeros(1, np.uint32), 31)
-    return catalogue.search([column], max_hits_per_item=1, visible=lambda known: known.visible_to(member))
+    (found,) = catalogue.search([Wanted([column], 1, visible=lambda known: known.visible_to(member))])
+    return found
 
 
 def test_two_nodes_on_one_store_both_find_what_either_took_in_and_lose_what_either_erased(location: Path | str, tmp_path: Path) -> None:
