@@ -15,7 +15,7 @@ from vidfed.node.gate import Bounds, BusyError, Gate
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Sequence
 
-BOUNDS = Bounds(groups=1, group=1, chunks=1, waiting=4, waiting_of_member=3, streams=3, streams_of_member=2)
+BOUNDS = Bounds(groups=1, group=1, apart_s=60.0, chunks=1, waiting=4, waiting_of_member=3, streams=3, streams_of_member=2)
 SIZE = 1_000
 
 
@@ -96,10 +96,26 @@ async def test_large_lookups_are_answered_alone(desk: Desk) -> None:
 
 
 async def test_several_groups_are_answered_at_the_same_time(desk: Desk) -> None:
-    desk.gate = desk.gate_with(replace(BOUNDS, groups=2))
+    desk.gate = desk.gate_with(replace(BOUNDS, groups=2, apart_s=0.0))
     await desk.ask("nl0", "nl1", "nl2")
     assert (desk.gate.running, desk.gate.waiting) == (2, 1)
     assert await desk.outcome() == []
+
+
+async def test_nobody_waits_long_behind_a_group_that_is_held_up(desk: Desk) -> None:
+    held = threading.Event()
+
+    def answer(names: Sequence[str]) -> Sequence[str]:
+        if "nl0" in names:
+            held.wait()
+        return [name.upper() for name in names]
+
+    gate: Gate[str, str] = Gate(desk.threads, answer, replace(BOUNDS, groups=2, apart_s=0.001))
+    slow = asyncio.create_task(gate.ask("nl", "nl0", SIZE))
+    await asyncio.sleep(0)
+    assert await gate.ask("fr", "fr0", SIZE) == "FR0"
+    held.set()
+    assert await slow == "NL0"
 
 
 async def test_a_group_that_fails_fails_alone_and_gives_its_thread_back(desk: Desk) -> None:
@@ -132,6 +148,16 @@ async def test_enumeration_by_one_member_starves_nobody(desk: Desk) -> None:
     await desk.ask("nl0", "nl1", "nl2", "nl3", "fr0", "br0")
     assert await desk.outcome() == ["3"]
     assert desk.done == ["nl0", "nl1", "fr0", "br0", "nl2"]
+
+
+async def test_what_waits_is_bounded_in_bytes_too(desk: Desk) -> None:
+    desk.gate = desk.gate_with(replace(BOUNDS, waiting_bytes=3 * SIZE))
+    await desk.ask("nl0", "nl1", "nl2", "nl3")
+    await desk.ask("fr0", size_bytes=2 * SIZE)  # in the place of two of nl's
+    await desk.ask("br0", size_bytes=4 * SIZE)  # never fits
+    assert await desk.outcome() == ["2", "3", "5"]
+    assert desk.done == ["nl0", "nl1", "fr0"]
+    assert desk.idle()
 
 
 async def test_where_nobody_has_more_waiting_the_one_that_comes_is_sent_away(desk: Desk) -> None:

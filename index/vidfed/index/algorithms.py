@@ -54,6 +54,8 @@ class Algorithm(Enum):
     WHASH = "whash"
     PHOTODNA = "photodna"
 
+    __hash__ = object.__hash__  # there is one of each; Enum's own hashes the name, in Python, tens of times for each lookup
+
     @property
     def code_bytes(self) -> int:
         """Length of one code, in bytes."""

@@ -106,6 +106,22 @@ class Database:
             raise StoreError(f"{self.name}: {_cause(error)}") from None
 
     @contextlib.contextmanager
+    def driver(self) -> Iterator[sa.PoolProxiedConnection]:
+        """Give the driver's own connection for reading: for lookups, where everything above it takes longer than the answer.
+
+        Raises:
+            StoreError: there is no connection. What the driver raises later is a `driver_error`.
+        """
+        try:
+            connection = self.engine.raw_connection()
+        except (sa.exc.SQLAlchemyError, self.driver_error) as error:
+            raise StoreError(f"{self.name}: {_cause(error)}") from None
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    @contextlib.contextmanager
     def writing(self, *, tables_exist: bool = True) -> Iterator[sa.Connection]:
         """Give the only writing connection; its transaction is committed at the end, and rolled back by any exception.
 

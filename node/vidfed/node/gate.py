@@ -34,23 +34,28 @@ class Bounds:
     """How much is taken on.
 
     Attributes:
-        groups: of lookups answered at the same time, each in a thread: one computes while another waits for the disk or a signature.
+        groups: of lookups answered at the same time, each in a thread.
+        apart_s: how long a group has run before another one joins it. Mostly it is done by then, and two at a time would only take the
+            interpreter's lock from each other; but nobody waits long behind a slow disk or a large search.
         group: lookups answered together at most; beyond it nothing is saved any more, and the first of them waits for the last.
         group_bytes: of their messages together; a larger one is answered alone, because many hashes take long to search.
         chunks: of streams worked on at the same time, each in a thread; signatures, database and search let go of the interpreter's lock.
-        waiting: single lookups that wait for a thread, of all members; each holds a message of at most 1 MiB, mostly of some KiB.
+        waiting: single lookups that wait for a thread, of all members.
         waiting_of_member: of them, of one member.
+        waiting_bytes: of their messages; each has some KiB mostly, and 1 MiB at most.
         wait_s: how long one waits at most: whoever asked is told in time to ask again, before its own patience and signature end.
         streams: at the same time; each holds at most 4 chunks of at most 1 MiB.
         streams_of_member: of them, of one member.
     """
 
-    groups: int = 2
+    groups: int = 4
+    apart_s: float = 0.005
     group: int = 16
     group_bytes: int = 64 * 1024
     chunks: int = 4
-    waiting: int = 512
-    waiting_of_member: int = 256
+    waiting: int = 1_024
+    waiting_of_member: int = 512
+    waiting_bytes: int = 128 * 1024 * 1024
     wait_s: float = 5.0
     streams: int = 32
     streams_of_member: int = 8
@@ -84,7 +89,10 @@ class Gate(Generic[Asked, Answer]):
         self._lookups: OrderedDict[str, deque[_Waiting[Asked, Answer]]] = OrderedDict()
         self._chunks: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         self._streams: dict[str, int] = {}
+        self._waiting_bytes = 0
         self._groups_running = self._chunks_running = 0
+        self._next_start_s = 0.0  # when another group may be started beside those that run, by the loop's clock
+        self._next_start: asyncio.TimerHandle | None = None
         self.running = 0
 
     @property
@@ -105,13 +113,12 @@ class Gate(Generic[Asked, Answer]):
         """
         loop = asyncio.get_running_loop()
         entry: _Waiting[Asked, Answer] = _Waiting(asked, size_bytes, loop.create_future())
-        at_once = self._groups_running < self._bounds.groups and not self._lookups
-        if not at_once:
-            self._make_room(member)
+        if self._groups_running:  # else it is begun at once
+            self._make_room(member, size_bytes)
             entry.patience = loop.call_later(self._bounds.wait_s, self._send_away, member, entry)
         self._lookups.setdefault(member, deque()).append(entry)
-        if at_once:
-            self._start_groups()
+        self._waiting_bytes += size_bytes
+        self._start_groups()
         try:
             return await entry.answer
         except asyncio.CancelledError:
@@ -151,17 +158,18 @@ class Gate(Generic[Asked, Answer]):
 
     # --- lookups ---
 
-    def _make_room(self, member: str) -> None:
-        """Let a member's lookup wait, if need be in the place of another's that has more waiting."""
+    def _make_room(self, member: str, size_bytes: int) -> None:
+        """Let a member's lookup wait, if need be in the place of others' whose member has more waiting."""
         own = len(self._lookups.get(member, ()))
         if own >= self._bounds.waiting_of_member:
             raise BusyError
-        if sum(map(len, self._lookups.values())) < self._bounds.waiting:
-            return
-        longest = max(self._lookups, key=lambda other: len(self._lookups[other]))
-        if len(self._lookups[longest]) <= own + 1:
-            raise BusyError
-        self._send_away(longest, self._lookups[longest][-1])
+        while (
+            sum(map(len, self._lookups.values())) >= self._bounds.waiting or self._waiting_bytes + size_bytes > self._bounds.waiting_bytes
+        ):
+            longest = max(self._lookups, key=lambda other: len(self._lookups[other]), default=member)
+            if longest == member or len(self._lookups[longest]) <= own + 1:
+                raise BusyError
+            self._send_away(longest, self._lookups[longest][-1])
 
     def _send_away(self, member: str, entry: _Waiting[Asked, Answer]) -> None:
         self._leave(member, entry)
@@ -175,17 +183,29 @@ class Gate(Generic[Asked, Answer]):
         queue = self._lookups.get(member)
         if queue is not None and entry in queue:
             queue.remove(entry)
+            self._waiting_bytes -= entry.size_bytes
             if not queue:
                 del self._lookups[member]
 
     def _start_groups(self) -> None:
-        """Give what waits to the threads that are free."""
+        """Give what waits to the threads, as far as it is time."""
+        loop = asyncio.get_running_loop()
         while self._lookups and self._groups_running < self._bounds.groups:
+            now_s = loop.time()
+            if self._groups_running and now_s < self._next_start_s:
+                if self._next_start is None:
+                    self._next_start = loop.call_at(self._next_start_s, self._start_late)
+                return
+            self._next_start_s = now_s + self._bounds.apart_s
             group = self._next_group()
             self._groups_running += 1
             self.running += len(group)
-            done = asyncio.get_running_loop().run_in_executor(self._threads, self._answer_together, [entry.asked for entry in group])
+            done = loop.run_in_executor(self._threads, self._answer_together, [entry.asked for entry in group])
             done.add_done_callback(functools.partial(self._hand_out, group))
+
+    def _start_late(self) -> None:
+        self._next_start = None
+        self._start_groups()
 
     def _next_group(self) -> list[_Waiting[Asked, Answer]]:
         """Take what is answered together out of the queues, from the members in turn."""
@@ -203,6 +223,7 @@ class Gate(Generic[Asked, Answer]):
             if entry.patience is not None:
                 entry.patience.cancel()
             size_bytes += entry.size_bytes
+            self._waiting_bytes -= entry.size_bytes
             group.append(entry)
         return group
 

@@ -151,7 +151,11 @@ class Rule:
     def limit(self, columns: Iterable[HashColumn]) -> tuple[HashColumn, ...]:
         """Return what of a question is searched: other algorithms are left out, larger distances cut."""
         reached = ((column, self.reach(column.algorithm, column.max_distance)) for column in columns)
-        return tuple(replace(column, max_distance=distance) for column, distance in reached if distance is not None)
+        return tuple(
+            column if distance == column.max_distance else replace(column, max_distance=distance)
+            for column, distance in reached
+            if distance is not None
+        )
 
     def tell(self, match: Match) -> Match:
         """Return what is told of a match: its distance, or the upper edge of its band and how wide the band is."""

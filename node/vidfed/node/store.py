@@ -143,7 +143,7 @@ class RecordStore:
         Raises:
             StoreError: it cannot be read.
         """
-        with self.database.reading() as connection:
+        with self.database.driver() as connection:
             yield Reading(self.database, connection)
 
     def find(self, algorithm: Algorithm, codes: Sequence[bytes]) -> dict[bytes, list[int]]:
@@ -160,7 +160,7 @@ class RecordStore:
 class Reading:
     """One state of the store. Statements go straight to the driver: composing them anew took longer than answering them."""
 
-    def __init__(self, database: Database, connection: sa.Connection) -> None:
+    def __init__(self, database: Database, connection: sa.PoolProxiedConnection) -> None:
         self._database = database
         self._connection = connection
 
@@ -188,7 +188,7 @@ class Reading:
         return found
 
     def _rows(self, statement: str, values: tuple[Any, ...] = ()) -> list[Any]:
-        cursor = self._connection.connection.cursor()
+        cursor = self._connection.cursor()
         try:
             cursor.execute(statement, values)
             return list(cursor.fetchall())

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from google.protobuf.message import DecodeError, Message
-from google.protobuf.unknown_fields import UnknownFieldSet
 
 from vidfed.index import Algorithm
 from vidfed.v1 import audit_pb2 as audit_pb
@@ -374,13 +373,11 @@ def _parse(payload: bytes, message: AnyMessage) -> AnyMessage:
 
 
 def _refuse_unknown_fields(message: Message) -> None:
-    if len(UnknownFieldSet(message)):
+    """Refuse a message that is smaller without the fields this version does not know, wherever in it they are."""
+    size = message.ByteSize()
+    message.DiscardUnknownFields()
+    if message.ByteSize() != size:
         raise VersionError(f"{type(message).__name__} has a field that this version does not know")
-    for field, value in message.ListFields():
-        if field.message_type is None:
-            continue
-        for part in value if field.is_repeated else (value,):
-            _refuse_unknown_fields(part)
 
 
 def _check_texts(texts: tuple[str, ...]) -> None:
