@@ -1,4 +1,7 @@
-"""The federation's attacks against a federation in memory that really signs. Over sockets: test_lying_peers, test_fanout, test_streams."""
+"""The federation's attacks against a federation in memory that really signs.
+
+Over sockets: test_lying_peers, test_newer_directory, test_fanout, test_streams.
+"""
 
 from __future__ import annotations
 
