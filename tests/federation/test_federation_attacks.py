@@ -1,4 +1,7 @@
-"""The federation's attacks against a federation in memory that really signs. Over sockets: test_lying_peers, test_fanout, test_streams."""
+"""The federation's attacks against a federation in memory that really signs.
+
+Over sockets: test_lying_peers, test_newer_directory, test_fanout, test_streams.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from vidfed.federation.fanout import Asking, Nodes, failure
 from vidfed.federation.judging import Said
 from vidfed.federation.outcome import LookupResult, Outcome
 from vidfed.federation.question import Item, split
+from vidfed.federation.receipt_store import RECEIPTS_FILE, ReceiptStore
 from vidfed.index import Algorithm, Hash
 from vidfed.node.pipeline import UnknownPeerError
 from vidfed.synthetic.memory import MemoryFederation, MemoryInvestigator, MemoryNode, answer_to, call_of, sign_answer
@@ -50,9 +54,10 @@ class Question:
 
     async def judged(self, folder: Path, replies: Sequence[pb.NodeReply]) -> LookupResult:
         """Return what an investigator concludes from these replies of a gateway."""
-        async with Said(PART, self.request, self.envelope.digest, self.federation.directory(), folder, self.federation.clock) as said:
-            for reply in replies:
-                said.take(reply)
+        with ReceiptStore(folder / RECEIPTS_FILE) as receipts:
+            async with Said(PART, self.request, self.envelope.digest, self.federation.directory(), receipts, self.federation.clock) as said:
+                for reply in replies:
+                    said.take(reply)
         return said.result()
 
 

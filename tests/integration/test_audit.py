@@ -87,6 +87,19 @@ def test_every_answer_leaves_a_receipt_that_the_nodes_bear_out(world: World) -> 
     assert "of nl says the same" in ran.out
 
 
+def test_a_single_receipt_is_handed_on_as_a_file_that_anybody_checks(world: World, tmp_path: Path) -> None:
+    names = [line.split()[1].rstrip(":") for line in world.vidfed("audit", "check-receipt", "--kit", world.kit).out.splitlines()]
+    of_fr = next(name for name in names if name.endswith("-fr"))
+    ran = world.vidfed("audit", "export-receipts", of_fr, "--to", tmp_path / "handed-on", "--kit", world.kit)
+    assert (ran.status, ran.out) == (0, f"Wrote 1 receipts to {tmp_path / 'handed-on'}.\n")
+    world.federation.issue_kit("nl", tmp_path / "kit-of-another")
+    ran = world.vidfed("audit", "check-receipt", tmp_path / f"handed-on/{of_fr}.json", "--kit", tmp_path / "kit-of-another")
+    assert ran.out.startswith(f"proven     {of_fr}: entry "), ran.err
+    ran = world.vidfed("audit", "export-receipts", "of-nobody", "--to", tmp_path / "none", "--kit", world.kit)
+    assert (ran.status, ran.out) == (1, "")
+    assert "no receipt 'of-nobody'" in ran.err
+
+
 def test_each_has_the_others_log_cosigned(world: World) -> None:
     ran = world.audit("witnesses", "nl", "--json")
     assert ran.status == 0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,21 +15,37 @@ from vidfed.federation.errors import GatewayRefusedError
 from vidfed.federation.items import items_of_hashes
 from vidfed.federation.outcome import Outcome
 from vidfed.federation.question import Justification
+from vidfed.federation.settings import GatewaySection
 from vidfed.index import Algorithm, Hash
+from vidfed.node.gate import Gate
+from vidfed.node.server import NodeServicer
+from vidfed.security.clock import system_clock
+from vidfed.security.tls import NODE_ROLE
+from vidfed.security.trust.client import TufDirectory
+from vidfed.security.trust.entry import Entry
+from vidfed.security.trust.mirrors import FolderMirror
+from vidfed.security.trust.own import OwnEntry
 from vidfed.synthetic.behind import BehindDirectory
 from vidfed.synthetic.memory import MemoryFederation, MemoryNode
-from vidfed.synthetic.sockets import SocketFederation
+from vidfed.synthetic.simulated import HomeFederation
+from vidfed.synthetic.sockets import ScriptedNode, SocketFederation
+from vidfed.v1 import services_pb2_grpc as rpc
+from vidfed.v1 import trust_pb2_grpc as trust_rpc
 from vidfed.v1.services_pb2 import LookupCall
 from vidfed.wire.envelope import to_message
 from vidfed.wire.errors import Status
 from vidfed.wire.lookup import read_answer
+from vidfed.wire.trust import PeerMirrors, TrustServicer
 from vidfed.wire.values import Purpose
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from vidfed.federation.outcome import NodeOutcome
+    import grpc
+
+    from vidfed.federation.outcome import LookupResult, NodeOutcome
+    from vidfed.security.kit import Kit
 
 WHY = Justification(Purpose.IDENTIFICATION, "test law", "T-1")
 ITEMS = items_of_hashes(["sha256:" + "00" * 32])
@@ -94,3 +113,95 @@ def test_a_node_that_does_not_know_the_asking_member_s_key_asks_for_a_newer_dire
         answer = read_answer(node.ask(call, "nl").payload)
     assert answer.header.status is (Status.ANSWERED if reachable else Status.BAD_SIGNATURE)
     assert behind.asked == ["nl"]
+
+
+class Behind:
+    """The true node of fr, over its own socket, that follows a copy of the directory and asks other members' nodes for a newer one."""
+
+    def __init__(self, federation: SocketFederation) -> None:
+        self.federation = federation
+        self.copy = federation.folder / "copy"
+        self.follow()
+        home = federation.homes["fr"]
+        self.peers = PeerMirrors("fr", home.node_tls)
+        mirror = FolderMirror(self.copy)
+        self.source = TufDirectory(federation.folder / "behind", federation.administrators.anchor, [mirror], ask=self.peers)
+
+    def follow(self) -> None:
+        """Copy what is published now."""
+        shutil.copytree(self.federation.administrators.published, self.copy, dirs_exist_ok=True)
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Answer lookups at an address that everybody knows of, this copy too."""
+        everybody = HomeFederation(list(self.federation.homes.values()))
+        with (
+            MemoryNode(everybody, "fr", self.federation.folder / "node-of-fr") as node,
+            ThreadPoolExecutor() as threads,
+            contextlib.closing(self.peers),
+        ):
+            pipeline = replace(node.pipeline, directory_source=self.source)
+            servicer = NodeServicer(pipeline, Gate(threads, pipeline.answer))
+            address = await self.federation.serve("fr", lambda server: rpc.add_NodeServiceServicer_to_server(servicer, server), self.source)
+            self.federation.move("fr", address)
+            yield
+
+
+async def tell_the_newest(federation: SocketFederation) -> None:
+    """Start a node of nl that hands out the newest directory, as every node does."""
+    source = federation.homes["nl"].directory_source()
+    source.ready()
+    trust = TrustServicer(source, lambda peer: peer.role == NODE_ROLE, system_clock)
+
+    def register(server: grpc.aio.Server) -> None:
+        rpc.add_NodeServiceServicer_to_server(ScriptedNode(federation.honest("nl")), server)
+        trust_rpc.add_TrustServiceServicer_to_server(trust, server)
+
+    federation.move("nl", await federation.serve("nl", register))
+
+
+async def ask(kit: Kit) -> LookupResult:
+    async with FederationClient(kit) as client:
+        await client.refresh_directory()
+        return await client.ask(ITEMS, WHY)
+
+
+def outcomes(result: LookupResult) -> dict[str, Outcome]:
+    return {node.member: node.outcome for node in result.nodes}
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["told a newer one", "told nothing"])
+async def test_node_with_an_older_directory_and_an_asker_s_new_key(federation: SocketFederation, told: bool) -> None:
+    """It asks another member's node for a newer directory and answers; told nothing it refuses, which is no 'no hit'."""
+    if told:
+        await tell_the_newest(federation)
+    node = Behind(federation)
+    async with node.serving():
+        node.follow()
+        older = node.source.current().version
+        home = federation.homes["nl"]
+        federation.administrators.folder.accept(OwnEntry(home).begin_signing_key())
+        home.keys.path("signing-next").replace(home.keys.path("signing"))  # in haste: the others had no day to hear of it
+        result = await ask(await federation.start_gateway("nl"))
+        assert outcomes(result) == {"fr": Outcome.NO_MATCH if told else Outcome.REFUSED, "nl": Outcome.NO_MATCH}
+        assert result.complete is told
+        assert [node.code for node in result.unanswered] == ([] if told else [Status.BAD_SIGNATURE.name])
+        assert (node.source.current().version > older) is told
+
+
+async def test_node_with_an_older_directory_and_an_asker_it_does_not_know(federation: SocketFederation) -> None:
+    """It does not speak with a stranger, and so is unreachable, until its directory names the member."""
+    node = Behind(federation)
+    async with node.serving():
+        federation.administrators.remove("nl")
+        node.follow()
+        assert "nl" not in node.source.current().members
+        OwnEntry(federation.homes["nl"]).renew()
+        federation.administrators.admit(Entry.load(federation.homes["nl"].entry_path))
+        section = GatewaySection("127.0.0.1:0", connect_attempts=1)
+        kit = await federation.start_gateway("nl", federation.gateway("nl", section=section))
+        result = await ask(kit)
+        assert outcomes(result) == {"fr": Outcome.UNREACHABLE, "nl": Outcome.NO_MATCH}
+        assert not result.complete
+        node.follow()
+        assert outcomes(await ask(kit)) == {"fr": Outcome.NO_MATCH, "nl": Outcome.NO_MATCH}

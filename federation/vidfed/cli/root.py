@@ -27,6 +27,7 @@ _COMMANDS = {
     "hash": _Entry("vidfed.index.cli", "hash_command", "Investigators", "Show the digests and perceptual hashes of pictures."),
     "node": _Entry("vidfed.node.cli", "node", "National units", "Set up, fill and run a member's node."),
     "gateway": _Entry("vidfed.federation.cli", "gateway", "National units", "Run the gateway that a member's investigators ask through."),
+    "serve": _Entry("vidfed.unit.cli", "serve", "National units", "Run node and gateway of a small unit in one process."),
     "trust": _Entry("vidfed.security.cli", "trust", "Administrators", "Say who is a member; hand out investigators' kits."),
     "audit": _Entry("vidfed.federation.cli_audit", "audit", "Oversight", "Prove what was asked, answered and changed."),
     "demo": _Entry("vidfed.synthetic.cli", "demo", "Anyone", "Run a federation of three on this machine, on synthetic pictures."),

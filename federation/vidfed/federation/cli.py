@@ -222,21 +222,15 @@ def serve(home: Path) -> None:
     """Take the lookups of this member's investigators until SIGTERM or Ctrl-C."""
     import asyncio
 
+    from vidfed.federation.gateway import serve as serve_gateway
+    from vidfed.federation.metrics import serving_gateway_metrics
     from vidfed.security.home import MemberHome
     from vidfed.security.logs import start_logging
-    from vidfed.wire.counting import counting_in
 
     member_home = MemberHome(home)
     start_logging(member_home, "gateway")
-    with counting_in(member_home.state_file("metrics"), "gateway"):
-        from vidfed.federation.gateway import serve as serve_gateway
-        from vidfed.federation.metrics import GatewayCollector
-        from vidfed.federation.settings import read_gateway_section
-        from vidfed.wire.metrics import serving_metrics
-
-        collector = GatewayCollector(member_home, member_home.directory_source())
-        with serving_metrics(read_gateway_section(member_home).metrics_listen, collector):
-            asyncio.run(serve_gateway(member_home, lambda address: click.echo(f"gateway of {member_home.member} listens on {address}")))
+    with serving_gateway_metrics(member_home):
+        asyncio.run(serve_gateway(member_home, lambda address: click.echo(f"gateway of {member_home.member} listens on {address}")))
 
 
 @gateway.command(cls=_COMMAND)

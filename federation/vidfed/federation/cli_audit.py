@@ -14,8 +14,9 @@ from vidfed.security.errors import ReceiptError, SecurityError
 from vidfed.wire.errors import WireError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
+    from vidfed.federation.receipt_store import ReceiptStore
     from vidfed.federation.receipts import Receipt
     from vidfed.security.audit.export import ExportReport
     from vidfed.security.audit.verify import KnownCheckpoint, VerifyReport
@@ -193,43 +194,70 @@ def witnesses(home: Path, as_json: bool) -> None:
 
 
 @audit.command("check-receipt", cls=_COMMAND)
-@click.argument("receipts", nargs=-1, type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path, dir_okay=False))
 @kit_option("--kit", what="Your investigator's kit, through whose gateway the nodes are asked.")
-def check_receipt(receipts: tuple[Path, ...], kit: Path) -> None:
-    """Ask the nodes to prove that the answers of RECEIPTS are in their logs; without any, of all in the kit.
+def check_receipt(files: tuple[Path, ...], kit: Path) -> None:
+    """Ask the nodes to prove that the answers of receipts are in their logs: of FILES, from `export-receipts`, or of all in the kit.
 
     Exit status: 0 all proven, 1 a node does not stand by an answer it signed, 3 some node could not be asked.
     """
     import asyncio
+    from itertools import chain
 
-    from vidfed.federation.receipts import Receipt, receipts_in
+    from vidfed.federation.receipts import Receipt
     from vidfed.security.kit import Kit
 
     opened = Kit(kit)
-    paths = receipts or receipts_in(kit / "receipts")
-    if not paths:
-        raise click.ClickException(f"{kit / 'receipts'}: no receipts yet; every answered lookup leaves one")
-    raise SystemExit(asyncio.run(_check(opened, [(path, Receipt.load(path)) for path in paths])))
+    with _receipts_of(kit) as store:
+        receipts = iter([Receipt.load(path) for path in files]) if files else store.all()
+        first = next(receipts, None)
+        if first is None:
+            raise click.ClickException(f"{store.path}: no receipts yet; every answered lookup leaves one")
+        raise SystemExit(asyncio.run(_check(opened, chain([first], receipts))))
 
 
-async def _check(kit: Kit, receipts: Sequence[tuple[Path, Receipt]]) -> int:
+async def _check(kit: Kit, receipts: Iterable[Receipt]) -> int:
     from vidfed.federation.client import FederationClient
     from vidfed.federation.errors import GatewayError
 
     caught = unasked = 0
     async with FederationClient(kit) as client:
-        for path, receipt in receipts:
+        for receipt in receipts:
             try:
                 checked = await client.fetch_proof(receipt)
             except ReceiptError as error:
                 caught += 1
-                click.echo(f"CAUGHT     {path.name}: {error}")
+                click.echo(f"CAUGHT     {receipt.name}: {error}")
             except GatewayError as error:
                 unasked += 1
-                click.echo(f"not asked  {path.name}: {error}")
+                click.echo(f"not asked  {receipt.name}: {error}")
             else:
                 words = "says the same" if checked.opened else "is there; its content was dropped"
-                click.echo(f"proven     {path.name}: entry {checked.position} of {receipt.member} {words}")
+                click.echo(f"proven     {receipt.name}: entry {checked.position} of {receipt.member} {words}")
     if caught:
         note("Keep these receipts: each is the node's own signature over an entry that it cannot show.")
+        note("As files, for others to check: vidfed audit export-receipts NAME... --to FOLDER")
     return 1 if caught else 3 if unasked else 0
+
+
+@audit.command("export-receipts", cls=_COMMAND)
+@click.argument("names", nargs=-1)
+@click.option("--to", "folder", required=True, type=click.Path(path_type=Path, file_okay=False), help="Where the files go.")
+@kit_option("--kit", what="Your investigator's kit.")
+def export_receipts(names: tuple[str, ...], folder: Path, kit: Path) -> None:
+    """Write receipts as files, a file each, which anybody's `check-receipt` takes: those of NAMES, as it says them, or all in the kit."""
+    from vidfed.security.kit import Kit
+
+    count = 0
+    with _receipts_of(Kit(kit).folder) as store:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for receipt in map(store.named, names) if names else store.all():
+            receipt.save(folder)
+            count += 1
+    click.echo(f"Wrote {count} receipts to {folder}.")
+
+
+def _receipts_of(kit: Path) -> ReceiptStore:
+    from vidfed.federation.receipt_store import RECEIPTS_FILE, ReceiptStore
+
+    return ReceiptStore(kit / RECEIPTS_FILE)

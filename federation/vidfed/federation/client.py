@@ -21,6 +21,7 @@ from vidfed.federation.links import GatewayLink, NotInLogError
 from vidfed.federation.outcome import LookupResult, merge
 from vidfed.federation.own_lookups import OwnLookups
 from vidfed.federation.question import split
+from vidfed.federation.receipt_store import RECEIPTS_FILE, ReceiptStore
 from vidfed.federation.receipts import Checked, Receipt, check_proof
 from vidfed.security.clock import SECOND_MS, system_clock
 from vidfed.security.envelope import Envelope
@@ -85,7 +86,7 @@ class FederationClient:
         self._clock = clock
         self._source = kit.directory_source(clock, self._mirrors)
         self._own = OwnLookups(kit.folder / "lookups")
-        self._receipts = kit.folder / "receipts"
+        self._receipts = ReceiptStore(kit.folder / RECEIPTS_FILE)
         self.link: Link = link or GatewayLink(kit, self._source.last_known_or_fail())
 
     async def __aenter__(self) -> Self:
@@ -93,6 +94,7 @@ class FederationClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self.link.close()
+        self._receipts.close()
 
     async def refresh_directory(self) -> Directory:
         """Take what the gateway holds if it is newer and holds; return the directory to use.
@@ -291,7 +293,7 @@ class FederationClient:
         def compose(part: P) -> LookupRequest:
             return self._request(part, justification, audience, directory, CHUNK_LIFE_S, STREAM_METHOD)
 
-        stream = PartStream(self._kit, directory, audience, self._clock, compose, on_node)
+        stream = PartStream(self._kit, directory, audience, self._receipts, self._clock, compose, on_node)
         await stream.run(self.link, parts)
         return stream.left
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -17,6 +16,7 @@ from vidfed.federation.errors import AnswerError, GatewayError
 from vidfed.federation.judging import judged_failure
 from vidfed.federation.outcome import NodeOutcome, Outcome, outcome_of_answer
 from vidfed.federation.question import Part
+from vidfed.federation.receipt_store import Keeping
 from vidfed.federation.receipts import Receipt
 from vidfed.federation.verify import verify_answer
 from vidfed.v1 import services_pb2 as pb
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
     from vidfed.federation.links import Link
+    from vidfed.federation.receipt_store import ReceiptStore
     from vidfed.security.clock import Clock
     from vidfed.security.directory import Directory
     from vidfed.security.kit import Kit
     from vidfed.wire.values import LookupRequest
 
-_log = logging.getLogger(__name__)
 SILENCE_S = 120.0  # a gateway that owes answers and says nothing for so long is given up; it speaks of every node far sooner
 _REMEMBERED = 2 * MAX_UNANSWERED_CHUNKS  # answers of each member, to know one that is repeated
 
@@ -59,6 +59,7 @@ class PartStream(Generic[P]):
         kit: Kit,
         directory: Directory,
         audience: Iterable[str],
+        receipts: ReceiptStore,
         clock: Clock,
         compose: Callable[[P], LookupRequest],
         on_node: Callable[[P, NodeOutcome], None],
@@ -69,6 +70,7 @@ class PartStream(Generic[P]):
             kit: of the investigator.
             directory: the investigator's own.
             audience: the members asked.
+            receipts: where answers that hold are kept.
             clock: gives the time.
             compose: makes the request about a part, complete but for its place in the stream.
             on_node: called with each verified answer, in the order of parts for each member.
@@ -83,7 +85,7 @@ class PartStream(Generic[P]):
         self._pending: deque[_Asked[P]] = deque()
         self._room = asyncio.Semaphore(MAX_UNANSWERED_CHUNKS)
         self._accepted: dict[str, deque[bytes]] = {member: deque(maxlen=_REMEMBERED) for member in self._audience}
-        self._saving: set[asyncio.Task[object]] = set()
+        self._keeping = Keeping(receipts)
         self._trouble: Exception | None = None
         self.left: dict[str, NodeOutcome] = {}
         """Members that are not asked any more in this stream, and why."""
@@ -95,7 +97,11 @@ class PartStream(Generic[P]):
             GatewayError, GatewayRefusedError: the gateway fails, refuses, or says nothing any more.
         """
         try:
-            async with asyncio.timeout(None) as self._limit, contextlib.aclosing(link.stream(self._chunks(parts))) as replies:
+            async with (
+                self._keeping,
+                asyncio.timeout(None) as self._limit,
+                contextlib.aclosing(link.stream(self._chunks(parts))) as replies,
+            ):
                 async for reply in replies:
                     self._take(reply)
                     self._expect()
@@ -104,10 +110,6 @@ class PartStream(Generic[P]):
         except GatewayError:
             if self._trouble is None:
                 raise
-        finally:
-            for saved in await asyncio.gather(*self._saving, return_exceptions=True):
-                if isinstance(saved, OSError):  # what the nodes said is worth more than the proof that they said it
-                    _log.warning("a receipt could not be kept: %s", saved)
         if self._trouble is not None:
             raise self._trouble
         for asked in self._pending:
@@ -166,17 +168,12 @@ class PartStream(Generic[P]):
             self._settle(asked, member)
             columns = {column.algorithm: column.max_distance for column in asked.part.columns}
             header = asked.request.header
-            self._save(Receipt(header.federation, member, header.issued_ms, header.case_reference, envelope))
+            self._keeping.add(Receipt(header.federation, member, header.issued_ms, header.case_reference, envelope))
             columns = {column.algorithm: column.max_distance for column in asked.part.columns}
             self._on_node(asked.part, outcome_of_answer(member, answer, asked.part.items, columns))
             return
         if due:
             self._leave(NodeOutcome(member, Outcome.BAD_SIGNATURE, f"the answer {problem}; it was not believed"))
-
-    def _save(self, receipt: Receipt) -> None:
-        task = asyncio.create_task(asyncio.to_thread(receipt.save, self._kit.folder / "receipts"))
-        self._saving.add(task)
-        task.add_done_callback(self._saving.discard)
 
     def _leave(self, outcome: NodeOutcome) -> None:
         self.left[outcome.member] = outcome

@@ -1,4 +1,4 @@
-"""A member's gateway on the network: gRPC over mutual TLS before the desk that does the work, and the life of the serving process."""
+"""A member's gateway on the network: gRPC over mutual TLS before the desk that does the work."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ from vidfed.federation.fanout import Nodes
 from vidfed.federation.gateway_status import SERVING_FILE, keep_status
 from vidfed.federation.kept import KeptLookups
 from vidfed.federation.settings import read_gateway_section
-from vidfed.security.audit.member import Checkpointer, open_log, read_audit_section
 from vidfed.security.clock import SECOND_MS, system_clock
 from vidfed.security.errors import AuditError, SecurityError
 from vidfed.security.presence import announced
-from vidfed.security.trust.own import renew_leaf
 from vidfed.v1 import audit_pb2 as audit_pb
 from vidfed.v1 import services_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.v1 import trust_pb2_grpc as trust_rpc
-from vidfed.wire.channels import SERVER_OPTIONS, run_until_signal, server_credentials
+from vidfed.wire.channels import SERVER_OPTIONS, server_credentials
 from vidfed.wire.errors import WireError
-from vidfed.wire.trust import PeerMirrors, TrustServicer
+from vidfed.wire.serving import Service, open_shared, run_until_signal
+from vidfed.wire.trust import TrustServicer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from vidfed.federation.settings import GatewaySection
     from vidfed.security.clock import Clock
     from vidfed.security.home import MemberHome
+    from vidfed.wire.serving import Shared
 
 _log = logging.getLogger(__name__)
 COLLECTING_KEY = "vidfed-collecting-until-ms"
@@ -157,6 +157,40 @@ def open_kept(home: MemberHome, section: GatewaySection, clock: Clock = system_c
     return KeptLookups(home.state_file(_KEPT_FILE), max_bytes=section.keep_max_mib * 2**20, keep_ms=keep_ms, clock=clock)
 
 
+@contextlib.asynccontextmanager
+async def gateway_service(shared: Shared, on_ready: Callable[[str], None]) -> AsyncIterator[Service]:
+    """Open a member's gateway, ready to be run, and close it in the end.
+
+    Args:
+        shared: what the process's services share.
+        on_ready: called with `host:port` once lookups are taken.
+
+    Raises:
+        KeptError: the file of kept lookups cannot be opened.
+        SecurityError: configuration, keys or directory cannot be used.
+    """
+    home, source = shared.home, shared.source
+    section = read_gateway_section(home)
+    with contextlib.ExitStack() as stack:
+        kept = stack.enter_context(contextlib.closing(open_kept(home, section)))
+        desk = GatewayDesk(home, section, source, Nodes(home.node_tls, section), Bookkeeping(shared.audit, home.member), kept)
+        server = grpc.aio.server(options=SERVER_OPTIONS)
+        rpc.add_GatewayServiceServicer_to_server(GatewayServicer(desk), server)
+        trust_rpc.add_TrustServiceServicer_to_server(TrustServicer(source, lambda peer: peer.member == home.member, system_clock), server)
+
+        def announce(address: str) -> None:
+            stack.enter_context(announced(home.state_file(SERVING_FILE), address))
+            on_ready(address)
+
+        status = asyncio.create_task(keep_status(home, desk.nodes, lambda: desk.running))
+        try:
+            yield Service(server, section.listen, server_credentials(home.node_tls, source), announce)
+        finally:
+            status.cancel()
+            await asyncio.gather(status, return_exceptions=True)
+            await desk.close()
+
+
 async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
     """Serve a member's gateway until SIGTERM or SIGINT, then let running lookups finish.
 
@@ -169,31 +203,6 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
         KeptError: the file of kept lookups cannot be opened.
         SecurityError: keys or directory cannot be used.
     """
-    section = read_gateway_section(home)
-    peers = PeerMirrors(home.member, home.node_tls)
-    source = home.directory_source(ask=peers)
-    source.ready()
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(contextlib.closing(peers))
-        audit = stack.enter_context(contextlib.closing(open_log(home)))
-        stack.enter_context(Checkpointer(audit, read_audit_section(home).checkpoint_every_s))
-        kept = stack.enter_context(contextlib.closing(open_kept(home, section)))
-        desk = GatewayDesk(home, section, source, Nodes(home.node_tls, section), Bookkeeping(audit, home.member), kept)
-        if home.refresh_s:
-            stack.enter_context(source.refreshing(home.refresh_s, first=lambda: renew_leaf(home, system_clock())))
-        server = grpc.aio.server(options=SERVER_OPTIONS)
-        rpc.add_GatewayServiceServicer_to_server(GatewayServicer(desk), server)
-        trust_rpc.add_TrustServiceServicer_to_server(TrustServicer(source, lambda peer: peer.member == home.member, system_clock), server)
-
-        def announce(address: str) -> None:
-            stack.enter_context(announced(home.state_file(SERVING_FILE), address))
-            on_ready(address)
-
-        status = asyncio.create_task(keep_status(home, desk.nodes, lambda: desk.running))
-        try:
-            await run_until_signal(server, section.listen, server_credentials(home.node_tls, source), announce)
-        finally:
-            status.cancel()
-            await asyncio.gather(status, return_exceptions=True)
-            await desk.close()
-        _log.info("stopped")
+    with open_shared(home) as shared:
+        async with gateway_service(shared, on_ready) as service:
+            await run_until_signal(service)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from typing import TYPE_CHECKING, Self
 
 from vidfed.federation.errors import AnswerError
 from vidfed.federation.outcome import LookupResult, NodeOutcome, Outcome, outcome_of_answer
+from vidfed.federation.receipt_store import Keeping
 from vidfed.federation.receipts import Receipt
 from vidfed.federation.verify import verify_answer
 from vidfed.security.errors import UnknownMemberError
@@ -17,15 +16,14 @@ from vidfed.wire.values import FailureKind
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
     from vidfed.federation.question import Part
+    from vidfed.federation.receipt_store import ReceiptStore
     from vidfed.security.clock import Clock
     from vidfed.security.directory import Directory
     from vidfed.v1 import services_pb2 as pb
     from vidfed.wire.values import LookupRequest
 
-_log = logging.getLogger(__name__)
 _FAILURES = {
     FailureKind.UNREACHABLE.value: Outcome.UNREACHABLE,
     FailureKind.TIMEOUT.value: Outcome.TIMEOUT,
@@ -48,7 +46,7 @@ class Said:
         request: LookupRequest,
         digest: bytes,
         directory: Directory,
-        receipts: Path,
+        receipts: ReceiptStore,
         clock: Clock,
         on_node: Callable[[NodeOutcome], None] = lambda _: None,
     ) -> None:
@@ -59,7 +57,7 @@ class Said:
             request: how it was asked.
             digest: SHA-256 of the request's signed bytes.
             directory: the asker's own.
-            receipts: folder for the answers that hold.
+            receipts: where answers that hold are kept.
             clock: the asker's.
             on_node: called with each judgement; twice for a node that is believed only with a newer directory.
         """
@@ -68,19 +66,16 @@ class Said:
         self._request = request
         self._digest = digest
         self._directory = directory
-        self._receipts = receipts
+        self._keeping = Keeping(receipts)
         self._clock = clock
         self._on_node = on_node
-        self._saving: list[asyncio.Task[object]] = []
         self._disbelieved: dict[str, pb.NodeReply] = {}
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for saved in await asyncio.gather(*self._saving, return_exceptions=True):
-            if isinstance(saved, OSError):  # what the nodes said is worth more than the proof that they said it
-                _log.warning("a receipt could not be kept: %s", saved)
+        await self._keeping.__aexit__()
 
     def take(self, reply: pb.NodeReply) -> None:
         """Judge a reply of a member that was asked and has not been heard yet; any other changes nothing."""
@@ -131,8 +126,7 @@ class Said:
         except (AnswerError, WireError) as error:
             return NodeOutcome(reply.member, Outcome.BAD_SIGNATURE, f"the answer {error}; it was not believed")
         header = self._request.header
-        receipt = Receipt(header.federation, reply.member, header.issued_ms, header.case_reference, envelope)
-        self._saving.append(asyncio.create_task(asyncio.to_thread(receipt.save, self._receipts)))
+        self._keeping.add(Receipt(header.federation, reply.member, header.issued_ms, header.case_reference, envelope))
         return outcome_of_answer(
             reply.member, answer, self._part.items, {column.algorithm: column.max_distance for column in self._part.columns}
         )

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from vidfed.federation.gateway_status import read_status
-from vidfed.wire.metrics import MemberCollector
+from vidfed.federation.settings import read_gateway_section
+from vidfed.wire.metrics import MemberCollector, serving_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from vidfed.security.home import MemberHome
 
 _OPEN = "open"
 # name of the metric: field of a node's state, what it says, whether it only grows, what one unit of the field is
@@ -21,6 +25,11 @@ _OF_NODES = {
     "vidfed_gateway_waiting": ("waiting", "Lookups waiting for their turn at this member's node.", False, 1.0),
     "vidfed_gateway_usual_seconds": ("usual_ms", "How long this member's node usually takes.", False, 0.001),
 }
+
+
+def serving_gateway_metrics(home: MemberHome) -> AbstractContextManager[str]:
+    """Answer Prometheus about a gateway while inside; see `serving_metrics`."""
+    return serving_metrics(read_gateway_section(home).metrics_listen, GatewayCollector(home, home.directory_source()))
 
 
 class GatewayCollector(MemberCollector):

@@ -7,7 +7,6 @@ signature over a position and a commitment that its log does not have.
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING
 from vidfed.security.audit.entries import commit, read_body
 from vidfed.security.audit.merkle import leaf_hash, verify_consistency, verify_inclusion
 from vidfed.security.audit.notes import Checkpoint, log_origin
-from vidfed.security.clock import DAY_MS, as_text
 from vidfed.security.documents import read_document
 from vidfed.security.envelope import Envelope
 from vidfed.security.errors import AuditDamagedError, CheckpointError, EnvelopeError, ProofError, ReceiptError, SignatureError
@@ -31,8 +29,6 @@ if TYPE_CHECKING:
     from vidfed.security.directory import Directory
     from vidfed.v1.audit_pb2 import GetProofResponse
 
-RECEIPT_DAYS = 365
-"""How long a kit keeps receipts; after as long a time a node may have dropped what its entry says, unless it set another."""
 RECEIPT_KIND = "vidfed-receipt/1"
 _FORM = {"kind": str, "federation": str, "member": str, "asked_ms": int, "case": str, "answer": str}
 
@@ -54,8 +50,18 @@ class Receipt:
     case_reference: str
     answer: Envelope
 
+    @property
+    def name(self) -> str:
+        """What people and files call it: when it was asked, which answer, whose. Names sort by time."""
+        return f"{self.name_begins(self.asked_ms)}-{self.answer.digest.hex()[:12]}-{self.member}"
+
+    @staticmethod
+    def name_begins(asked_ms: int) -> str:
+        """Return how the names of receipts of this time begin."""
+        return f"{asked_ms:013}"
+
     def save(self, folder: Path) -> Path:
-        """Write the receipt, mode 0600, into its day's folder, and return its path. The first of a day drops those that are too old."""
+        """Write the receipt into a folder as a file of its own, mode 0600, for somebody else to check, and return its path."""
         fields = {
             "kind": RECEIPT_KIND,
             "federation": self.federation,
@@ -64,11 +70,7 @@ class Receipt:
             "case": self.case_reference,
             "answer": base64.b64encode(self.answer.to_json()).decode(),
         }
-        day = folder / as_text(self.asked_ms)[:10]
-        if not day.exists():
-            day.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _drop_before(folder, as_text(self.asked_ms - RECEIPT_DAYS * DAY_MS)[:10])
-        path = day / f"{self.asked_ms}-{self.answer.digest.hex()[:12]}-{self.member}.json"
+        path = folder / f"{self.name}.json"
         write_private(path, json.dumps(fields, indent=1, ensure_ascii=False).encode() + b"\n")
         return path
 
@@ -107,21 +109,6 @@ class Receipt:
         except (EnvelopeError, SignatureError, WireError, CheckpointError) as error:
             raise ReceiptError(f"the receipt is not {self.member}'s: {error}") from None
         return answer.log, checkpoint, answer.header.request_digest, answer_digest(payload)
-
-
-def receipts_in(folder: Path) -> tuple[Path, ...]:
-    """Return the paths of all receipts in a kit's folder of receipts, oldest first."""
-    return tuple(sorted(folder.glob("????-??-??/*.json")))
-
-
-def _drop_before(folder: Path, first_day: str) -> None:
-    for path in receipts_in(folder):
-        if path.parent.name < first_day:
-            path.unlink(missing_ok=True)
-    for day in folder.glob("????-??-??"):
-        if day.name < first_day:
-            with contextlib.suppress(OSError):  # something else is in it, or another lookup was faster
-                day.rmdir()
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,11 +165,9 @@ def serve(home: Path, worker: int | None, listen: str | None) -> None:
         asyncio.run(serve_node(member_home, say, Share(worker, listen or section.listen)))
         return
     with counting_in(member_home.state_file("metrics"), "node"):
-        from vidfed.node.metrics import NodeCollector
-        from vidfed.wire.metrics import serving_metrics
+        from vidfed.node.metrics import serving_node_metrics
 
-        collector = NodeCollector(member_home, member_home.directory_source())
-        with serving_metrics(section.metrics_listen, collector):
+        with serving_node_metrics(member_home):
             if count > 1:
                 from vidfed.node.workers import serve_with_workers
 

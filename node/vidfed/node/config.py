@@ -19,7 +19,7 @@ class NodeSection:
 
     Attributes:
         listen: where other members' gateways connect, as `host:port`.
-        workers: processes that answer lookups; 0 for as many as there are processors.
+        workers: processes that answer lookups; 0 for as many as there are processors; `vidfed serve` wants 1.
         metrics_listen: where Prometheus reads, as `host:port` over plain HTTP, so of this machine only; empty: nowhere.
     """
 
@@ -75,7 +75,8 @@ refresh_s = 300.0
 # Where other members' gateways connect: host:port.
 listen = {listen}
 # Processes that answer lookups, each with a few threads of its own and about 200 MB; 0: as many as there are processors. One keeps up with
-# some hundred lookups a second. Connections, not lookups, are spread over them: more help when several members ask at once.
+# some hundred lookups a second. Connections, not lookups, are spread over them: more help when several members ask at once. `vidfed serve`,
+# node and gateway in one process, wants 1.
 workers = 1
 # Where Prometheus reads what the node measures, without a password, so on this machine only. Empty: nowhere.
 metrics_listen = {metrics_listen}

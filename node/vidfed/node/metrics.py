@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
+from vidfed.node.config import NodeSection
 from vidfed.node.errors import NodeError
 from vidfed.node.policy_file import POLICY_FILE, read_policy
 from vidfed.security.errors import SecurityError
-from vidfed.wire.metrics import MemberCollector
+from vidfed.wire.metrics import Counted, MemberCollector, serving_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from vidfed.node.catalogue import Catalogue
     from vidfed.node.gate import Gate
+    from vidfed.security.home import MemberHome
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
@@ -50,6 +53,11 @@ def observe(catalogue: Catalogue, gate: Gate[Any, Any], policy_taken_ms: int) ->
     _running.set(gate.running)
     _waiting.set(gate.waiting)
     _policy_taken.set(policy_taken_ms / 1000)
+
+
+def serving_node_metrics(home: MemberHome) -> AbstractContextManager[str]:
+    """Answer Prometheus about a node while inside; see `serving_metrics`. Inside `counting_in`."""
+    return serving_metrics(home.section("node", NodeSection).metrics_listen, Counted(), NodeCollector(home, home.directory_source()))
 
 
 class NodeCollector(MemberCollector):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import gc
-import logging
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,20 +27,19 @@ from vidfed.node.store import RecordStore
 from vidfed.node.streams import StoppingError, answer_chunks
 from vidfed.node.witnessing import Witnessing
 from vidfed.security.audit.changes import Seen
-from vidfed.security.audit.member import Checkpointer, open_log, open_witness, read_audit_section
+from vidfed.security.audit.member import open_witness, read_audit_section
 from vidfed.security.clock import system_clock
 from vidfed.security.errors import PeerError
 from vidfed.security.presence import announced
 from vidfed.security.replay import ReplayMemory
 from vidfed.security.tls import NODE_ROLE
-from vidfed.security.trust.client import REFRESH_S
-from vidfed.security.trust.own import renew_leaf
 from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.v1 import trust_pb2_grpc as trust_rpc
 from vidfed.wire import envelope as wire_envelope
-from vidfed.wire.channels import SERVER_OPTIONS, run_until_signal, server_credentials
+from vidfed.wire.channels import SERVER_OPTIONS, server_credentials
 from vidfed.wire.errors import SequenceError
-from vidfed.wire.trust import PeerMirrors, TrustServicer
+from vidfed.wire.serving import Service, open_shared, run_until_signal
+from vidfed.wire.trust import TrustServicer
 from vidfed.wire.values import LOOKUP_METHOD, STREAM_METHOD
 
 if TYPE_CHECKING:
@@ -52,10 +49,9 @@ if TYPE_CHECKING:
     from vidfed.security.directory import DirectorySource
     from vidfed.security.envelope import Envelope as SignedEnvelope
     from vidfed.security.home import MemberHome
-    from vidfed.security.trust.client import TufDirectory
-    from vidfed.security.trust.federation import FederationFolder
     from vidfed.v1.envelope_pb2 import Envelope
     from vidfed.v1.services_pb2 import LookupCall
+    from vidfed.wire.serving import Shared
 
     NodeGate = Gate[Call, SignedEnvelope | None]
 
@@ -64,8 +60,6 @@ HEALTH_SERVICES = ("", "vidfed.v1.NodeService")
 _MAX_CALLS = 2_000  # at once, beyond what the gate lets wait: gRPC itself turns away the rest, unread
 _NO_NODE = (grpc.StatusCode.UNAUTHENTICATED, "not a member's node")
 _SWITCH_S = 0.0005  # the event loop must not wait Python's 5 ms for a worker thread to hand the interpreter over
-_GARBAGE = 20_000  # new objects, a few MB, before Python looks for cycles among them; its 700 are the leavings of one lookup
-_log = logging.getLogger(__name__)
 
 
 class NodeServicer(rpc.NodeServiceServicer):
@@ -184,27 +178,57 @@ async def _watch(pipeline: LookupPipeline, gate: NodeGate, health: health_aio.He
         await asyncio.sleep(_WATCH_S)
 
 
-@contextlib.contextmanager
-def _kept_fresh(home: MemberHome, directory_source: TufDirectory, publisher: FederationFolder | None) -> Iterator[None]:
-    """Renew what runs out while the block runs: the own certificate, the directory, its timestamp if published here."""
+@contextlib.asynccontextmanager
+async def node_service(shared: Shared, on_ready: Callable[[str], None], share: Share | None = None) -> AsyncIterator[Service]:
+    """Open a member's node, ready to be run, and close it in the end.
 
-    def renew() -> None:
-        renew_leaf(home, system_clock())
-        if publisher is not None:
-            publisher.renew_timestamp()
+    Args:
+        shared: what the process's services share.
+        on_ready: called with `host:port` once lookups are answered.
+        share: this process's part of a node in several processes; all of it if None.
 
-    if home.refresh_s or publisher:
-        with directory_source.refreshing(home.refresh_s or REFRESH_S, first=renew):
-            yield
-    else:
-        yield
+    Raises:
+        SecurityError, NodeError, HashError: keys, store or index cannot be used.
+    """
+    sys.setswitchinterval(_SWITCH_S)
+    first = share is None or share.first
+    home, directory_source, audit = shared.home, shared.source, shared.audit
+    with contextlib.ExitStack() as stack:
+        seen = Seen(home.state_file("seen.json"), home.member, audit, system_clock)
+        if first:
+            seen.trust(directory_source)
+        audit.checkpoint()  # so that the first answer can carry one
+        witness = stack.enter_context(contextlib.closing(open_witness(home)))
+        pipeline = stack.enter_context(open_pipeline(home, directory_source, audit, keeper=first))
+        bounds = Bounds()
+        workers = stack.enter_context(ThreadPoolExecutor(bounds.threads, thread_name_prefix="lookup"))
+        options = dict(SERVER_OPTIONS) | {"grpc.so_reuseport": int(share is not None)}
+        server = grpc.aio.server(options=list(options.items()), maximum_concurrent_rpcs=_MAX_CALLS)
+        gate: NodeGate = Gate(workers, pipeline.answer, bounds)
+        servicer, health = NodeServicer(pipeline, gate), health_aio.HealthServicer()
+        health_rpc.add_HealthServicer_to_server(health, server)  # behind the same mutual TLS as everything else
+        rpc.add_NodeServiceServicer_to_server(servicer, server)
+        trust = TrustServicer(directory_source, lambda peer: peer.role == NODE_ROLE, system_clock, shared.publisher)
+        trust_rpc.add_TrustServiceServicer_to_server(trust, server)
+        rpc.add_AuditServiceServicer_to_server(AuditServicer(AuditDesk(audit, witness, directory_source), workers), server)
+        credentials = server_credentials(home.node_tls, directory_source)
 
+        def announce(address: str) -> None:
+            if share is None:
+                stack.enter_context(announced(home.state_file("serving"), address))
+            on_ready(address)
 
-def _spare_the_collector() -> None:
-    """What is open now stays until the end: it need not be looked through for garbage again and again while lookups are answered."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_GARBAGE)
+        rounds = Witnessing(home.member, audit, witness, directory_source, home.node_tls, seen)
+        beside = [asyncio.create_task(_watch(pipeline, gate, health))]
+        if first:
+            beside.append(asyncio.create_task(rounds.run(read_audit_section(home).witness_every_s)))
+        try:
+            listen = share.listen if share else home.section("node", NodeSection).listen
+            yield Service(server, listen, credentials, announce, servicer.stop)
+        finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
 
 
 async def serve(home: MemberHome, on_ready: Callable[[str], None], share: Share | None = None) -> None:
@@ -219,55 +243,6 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None], share: Share 
         ServeError: the address cannot be used.
         SecurityError, NodeError, HashError: keys, directory, store or index cannot be used.
     """
-    sys.setswitchinterval(_SWITCH_S)
-    first = share is None or share.first
-    audit_section = read_audit_section(home)
-    peers = PeerMirrors(home.member, home.node_tls)
-    directory_source = home.directory_source(ask=peers)
-    publisher = home.publisher()
-    if publisher is not None and first:
-        publisher.renew_timestamp()
-    directory_source.ready()  # better no node than one that can only refuse
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(contextlib.closing(peers))
-        if first:
-            stack.enter_context(_kept_fresh(home, directory_source, publisher))
-        audit = stack.enter_context(contextlib.closing(open_log(home)))
-        seen = Seen(home.state_file("seen.json"), home.member, audit, system_clock)
-        if first:
-            seen.trust(directory_source)
-        audit.checkpoint()  # so that the first answer can carry one
-        stack.enter_context(Checkpointer(audit, audit_section.checkpoint_every_s))
-        witness = stack.enter_context(contextlib.closing(open_witness(home)))
-        pipeline = stack.enter_context(open_pipeline(home, directory_source, audit, keeper=first))
-        bounds = Bounds()
-        workers = stack.enter_context(ThreadPoolExecutor(bounds.threads, thread_name_prefix="lookup"))
-        options = dict(SERVER_OPTIONS) | {"grpc.so_reuseport": int(share is not None)}
-        server = grpc.aio.server(options=list(options.items()), maximum_concurrent_rpcs=_MAX_CALLS)
-        gate: NodeGate = Gate(workers, pipeline.answer, bounds)
-        servicer, health = NodeServicer(pipeline, gate), health_aio.HealthServicer()
-        health_rpc.add_HealthServicer_to_server(health, server)  # behind the same mutual TLS as everything else
-        rpc.add_NodeServiceServicer_to_server(servicer, server)
-        trust = TrustServicer(directory_source, lambda peer: peer.role == NODE_ROLE, system_clock, publisher)
-        trust_rpc.add_TrustServiceServicer_to_server(trust, server)
-        rpc.add_AuditServiceServicer_to_server(AuditServicer(AuditDesk(audit, witness, directory_source), workers), server)
-        credentials = server_credentials(home.node_tls, directory_source)
-
-        def announce(address: str) -> None:
-            _spare_the_collector()
-            if share is None:
-                stack.enter_context(announced(home.state_file("serving"), address))
-            on_ready(address)
-
-        rounds = Witnessing(home.member, audit, witness, directory_source, home.node_tls, seen)
-        beside = [asyncio.create_task(_watch(pipeline, gate, health))]
-        if first:
-            beside.append(asyncio.create_task(rounds.run(audit_section.witness_every_s)))
-        try:
-            listen = share.listen if share else home.section("node", NodeSection).listen
-            await run_until_signal(server, listen, credentials, announce, on_stop=servicer.stop)
-        finally:
-            for task in beside:
-                task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
-        _log.info("stopped")
+    with open_shared(home, home.publisher(), keeper=share is None or share.first) as shared:
+        async with node_service(shared, on_ready, share) as service:
+            await run_until_signal(service)

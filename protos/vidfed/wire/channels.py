@@ -1,18 +1,15 @@
-"""gRPC over the federation's TLS: what both ends of every connection share, and the life of a serving process."""
+"""gRPC over the federation's TLS: what both ends of every connection share."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import signal
 from typing import TYPE_CHECKING
 
 import grpc
 
 from vidfed.security.errors import SecurityError
 from vidfed.security.tls import TlsIdentity, check_identity, node_server_name
-from vidfed.wire.errors import ServeError
-from vidfed.wire.values import DRAIN_S, MAX_MESSAGE_BYTES
+from vidfed.wire.values import MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,31 +97,3 @@ def _channel_terms(own_tls: TlsIdentity, directory: Directory, member: Member) -
     credentials = grpc.ssl_channel_credentials(member.tls_ca, own_tls.key, own_tls.certificate)
     name = node_server_name(directory.federation, member.id)
     return credentials, [*_CLIENT_OPTIONS, ("grpc.ssl_target_name_override", name)]
-
-
-async def run_until_signal(
-    server: grpc.aio.Server,
-    listen: str,
-    credentials: grpc.ServerCredentials,
-    on_ready: Callable[[str], None],
-    on_stop: Callable[[], None] = lambda: None,
-) -> None:
-    """Bind, start, call `on_ready` with `host:port`, wait for SIGTERM or SIGINT, call `on_stop`, let running calls finish.
-
-    Raises:
-        ServeError: the address cannot be used.
-    """
-    try:
-        port = server.add_secure_port(listen, credentials)
-    except RuntimeError:
-        raise ServeError(f"cannot listen on {listen}: the address is in use, or not one of this machine") from None
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await server.start()
-    on_ready(f"{listen.rpartition(':')[0]}:{port}")
-    await stop.wait()
-    _log.info("stopping: nothing new is accepted; what is running has %.0f s", DRAIN_S)
-    on_stop()
-    await server.stop(DRAIN_S)

@@ -1,6 +1,6 @@
 """What a running service counts and measures, and the listener from which Prometheus reads it. No name of a person, no case, no hash.
 
-Import it only inside `counting.counting_in`: prometheus_client looks at the environment when it is loaded.
+A service that counts imports it only inside `counting.counting_in`: prometheus_client looks at the environment when it is loaded.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def serving_metrics(listen: str, *collectors: Collector) -> Iterator[str]:
 
     Args:
         listen: where; anything but this machine's own loopback is said in the log, for everybody who reaches it can read.
-        collectors: what is measured at the moment it is read, beside what was counted.
+        collectors: what is shown.
 
     Raises:
         ServeError: the address is none.
@@ -54,7 +54,10 @@ def serving_metrics(listen: str, *collectors: Collector) -> Iterator[str]:
     if host not in _LOOPBACK:
         _log.warning("metrics are readable by whoever reaches %s: there is no password", listen)
     try:
-        server, thread = start_http_server(int(port), host, registry(*collectors))
+        registry = CollectorRegistry()
+        for collector in collectors:
+            registry.register(collector)
+        server, thread = start_http_server(int(port), host, registry)
     except OSError as error:
         # Nobody goes unanswered because nobody can watch.
         _log.error("no metrics: cannot listen on %s: %s; set metrics_listen to a free address", listen, error.strerror)
@@ -68,29 +71,23 @@ def serving_metrics(listen: str, *collectors: Collector) -> Iterator[str]:
         thread.join()
 
 
-def registry(*collectors: Collector) -> CollectorRegistry:
-    """Return everything that all processes counted, and these collectors."""
-    made = CollectorRegistry()
-    if FOLDER_VARIABLE in os.environ:
-        made.register(_Forgetting(Path(os.environ[FOLDER_VARIABLE])))
-        multiprocess.MultiProcessCollector(made)  # type: ignore[no-untyped-call]  # it has no annotations
-    for collector in collectors:
-        made.register(collector)
-    return made
+class Counted(Collector):
+    """What all processes of a service counted, in the folder of `counting.counting_in`.
 
+    Before it is read it drops the present values of processes that have ended. What they counted stays.
+    """
 
-class _Forgetting(Collector):
-    """Gives nothing: before the others are read it drops the present values of processes that have ended. What they counted stays."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self) -> None:
+        self._folder = Path(os.environ[FOLDER_VARIABLE])
+        self._counted = multiprocess.MultiProcessCollector(None)  # type: ignore[no-untyped-call]  # it has no annotations
 
     def collect(self) -> Iterator[Metric]:
+        """Yield all of it."""
         for path in self._folder.glob("gauge_live*.db"):
             pid = path.stem.rpartition("_")[2]
             if not runs(pid):
                 multiprocess.mark_process_dead(int(pid))  # type: ignore[no-untyped-call]  # it has no annotations
-        yield from ()
+        yield from self._counted.collect()  # type: ignore[no-untyped-call]
 
 
 class MemberCollector(Collector):

@@ -62,7 +62,7 @@ def start_logging(home: MemberHome, service: str) -> None:
 
     Args:
         home: the member's folder.
-        service: "node" or "gateway".
+        service: "node", "gateway", or "unit" for both in one process.
 
     Raises:
         HomeError: a setting is unknown.

@@ -22,6 +22,7 @@ _START_S = 60.0  # a slow machine under load; a process that fails says so at on
 _STOP_S = 20.0
 _PORTS = (20_000, 32_768)  # below those that the system gives to outgoing connections, which could take one before its server does
 _VIDFED = (sys.executable, "-m", "vidfed.cli")
+_SERVE = {"node": ("node", "serve"), "gateway": ("gateway", "serve"), "unit": ("serve",)}
 
 
 @dataclass(slots=True)
@@ -109,7 +110,7 @@ class LocalFederation:
         self.run(["trust", "issue-investigator", str(folder), *home, "--no-passphrase"])
 
     def start(self, *members: str, service: str = "node") -> None:
-        """Start these members' nodes (or gateways) and wait until they answer.
+        """Start these members' nodes (or gateways; "unit": both in one process) and wait until they answer.
 
         Raises:
             RuntimeError: one ended before it answered; the message holds what it said.
@@ -117,7 +118,7 @@ class LocalFederation:
         started = {}
         for member in members:
             log = self.places[member].folder / f"{service}.log"
-            command = [*_VIDFED, service, "serve", "--home", str(self.places[member].folder)]
+            command = [*_VIDFED, *_SERVE[service], "--home", str(self.places[member].folder)]
             with log.open("ab") as errors:
                 started[member] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors)  # noqa: S603 - our own command
             self._processes[member, service] = started[member]

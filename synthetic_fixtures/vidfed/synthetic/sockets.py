@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vidfed.security.audit import AuditLog
+    from vidfed.security.directory import DirectorySource
     from vidfed.security.keys import Signer
     from vidfed.security.trust.client import TufDirectory
     from vidfed.synthetic.memory import MemoryNode
@@ -129,12 +130,12 @@ class SocketFederation:
         """Publish a directory in which this member's node is elsewhere."""
         self.administrators.folder.accept(OwnEntry(self.homes[member]).renew(endpoint=endpoint))
 
-    async def serve(self, member: str, register: Callable[[grpc.aio.Server], None]) -> str:
-        """Start a server with this member's certificate and return its address."""
+    async def serve(self, member: str, register: Callable[[grpc.aio.Server], None], directory_source: DirectorySource | None = None) -> str:
+        """Start a server with this member's certificate, for whom this directory (by default the true one) names; return its address."""
         home = self.homes[member]
         server = grpc.aio.server(options=SERVER_OPTIONS)
         register(server)
-        port = server.add_secure_port(f"{_HOST}:0", server_credentials(home.node_tls, home.directory_source()))
+        port = server.add_secure_port(f"{_HOST}:0", server_credentials(home.node_tls, directory_source or home.directory_source()))
         await server.start()
         self._stack.push_async_callback(server.stop, None)
         return f"{_HOST}:{port}"

@@ -1,0 +1,51 @@
+"""`vidfed serve`. Thin: parse, call, print."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from vidfed.cli.terminal import HELP, HOME, reporting
+from vidfed.federation.errors import FederationError
+from vidfed.index.errors import HashError
+from vidfed.node.errors import NodeError
+from vidfed.security.errors import SecurityError
+from vidfed.wire.errors import WireError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_COMMAND = reporting(FederationError, NodeError, SecurityError, HashError, WireError)
+
+
+@click.command(cls=_COMMAND, context_settings=HELP)
+@HOME
+def serve(home: Path) -> None:
+    """Run node and gateway of a small unit in one process until SIGTERM or Ctrl-C.
+
+    The same as `vidfed node serve` and `vidfed gateway serve` beside each other, with the same settings, for less memory. [node] workers
+    must be 1.
+    """
+    import asyncio
+
+    from vidfed.security.home import MemberHome
+    from vidfed.security.logs import start_logging
+    from vidfed.wire.counting import counting_in
+
+    member_home = MemberHome(home)
+    member = member_home.member
+    start_logging(member_home, "unit")
+    with counting_in(member_home.state_file("metrics"), "node"):
+        from vidfed.federation.metrics import serving_gateway_metrics
+        from vidfed.node.metrics import serving_node_metrics
+        from vidfed.unit.serving import serve as serve_both
+
+        with serving_node_metrics(member_home), serving_gateway_metrics(member_home):
+            asyncio.run(
+                serve_both(
+                    member_home,
+                    lambda address: click.echo(f"node {member} answers on {address}"),
+                    lambda address: click.echo(f"gateway of {member} listens on {address}"),
+                )
+            )
