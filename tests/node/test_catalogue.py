@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vidfed.index import Algorithm, Hash, HashIndex, IndexLockedError
+from vidfed.index import Algorithm, Hash, HashIndex, IndexLockedError, IndexStorageError, hash_index
+from vidfed.index.merging import Sizes
 from vidfed.node.catalogue import Catalogue, Wanted
 from vidfed.node.errors import IndexBehindError, IndexBrokenError
 from vidfed.node.records import Record
@@ -257,3 +258,39 @@ def test_many_searches_at_once_agree(catalogue: Catalogue, store: RecordStore) -
     for thread in threads:
         thread.join()
     assert counts == [1] * 8
+
+
+def test_what_is_merged_is_merged_for_other_processes_too(store: RecordStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = Sizes(first_seal_rows=8, seal_rows=8, merged_together=2)
+    monkeypatch.setattr(hash_index, "Sizes", lambda: tiny)
+    catalogue = Catalogue(store, tmp_path / "index", clock)
+    for part in range(4):
+        store.upsert([Record({Algorithm.PDQ: bytes([part, bit]) * 16}) for bit in range(8)], now_ms=NOW + part)
+        catalogue.catch_up()
+    index = catalogue._indexes[Algorithm.PDQ]
+    index.settle()
+    with HashIndex.open(tmp_path / "index/pdq", Algorithm.PDQ, read_only=True) as other:
+        assert other.stats().segments > index.stats().segments == 1
+        catalogue.catch_up()
+        assert other.stats().segments == 1
+        assert other.source_version == index.source_version == store.version()[0]
+    catalogue.close()
+
+
+def test_merged_parts_that_cannot_be_written_stop_no_lookup(
+    catalogue: Catalogue, store: RecordStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.upsert([Record({Algorithm.PDQ: PDQ.code})], now_ms=NOW)
+    assert len(find(catalogue, PDQ).hits) == 1
+
+    def refuse(_index: HashIndex, source_version: int | None = None, source_mark: str | None = None) -> None:
+        assert (source_version, source_mark) == (None, None)
+        raise IndexStorageError("no space left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(HashIndex, "flush", refuse)
+        catalogue.catch_up()
+        catalogue.catch_up()
+    assert len(find(catalogue, PDQ).hits) == 1
+    assert caplog.text.count("its merged parts cannot be written") <= len(catalogue._indexes)
+    assert "no space left" in caplog.text

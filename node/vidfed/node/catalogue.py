@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vidfed.index import Algorithm, HashError, HashIndex, IndexCorruptError
+from vidfed.index import Algorithm, HashError, HashIndex, IndexCorruptError, IndexStorageError
 from vidfed.node.errors import IndexBehindError, IndexBrokenError, NodeError
 from vidfed.node.store import PERCEPTUAL
 from vidfed.wire.values import RECORD_BANDS, Hit, IndexState, Match, Searched
@@ -41,6 +41,7 @@ _POLL_S = 0.25  # how soon an idle node notices changes by another process; a lo
 _NEAR_POLL_S = 0.01  # how soon another process notices that the keeping one has applied what a lookup waits for
 _RENEWALS = "renewals"  # grows by a byte whenever an index is emptied
 _NO_RECORD = 0  # rows are numbered from 1
+_STORAGE_RETRY_S = 60.0  # after the disk refused something that can wait
 _COUNTING_SHARE = 100  # counting all records may take one part of so many of the follower's time
 _Matches = dict[int, dict[int, list[Match]]]  # by item and record id
 _log = logging.getLogger(__name__)
@@ -125,6 +126,7 @@ class Catalogue:
         self.records = 0  # when they were last counted
         self._counted = -1  # the change at which the records were counted
         self._count_after_s = 0.0
+        self._merged_after_s = 0.0
         self._wake = threading.Event()
         self._stopping = False
         self._follower = threading.Thread(target=self._follow_forever, name="index-follower", daemon=True)
@@ -278,6 +280,7 @@ class Catalogue:
             if not changes.versions:
                 self._count()
                 self._report(broken=None)
+                self._keep_merged()
                 return False
             reached = changes.versions[-1]
             for algorithm, index in self._indexes.items():
@@ -303,6 +306,17 @@ class Catalogue:
         self._band = max(band for band in RECORD_BANDS if band <= self.records)
         finished_s = time.monotonic()
         self._count_after_s = finished_s + _COUNTING_SHARE * (finished_s - started_s)
+
+    def _keep_merged(self) -> None:
+        """Write down what was merged since the last change: other processes and the next start would search the many parts of before."""
+        if time.monotonic() < self._merged_after_s:
+            return
+        for algorithm, index in self._indexes.items():
+            try:
+                index.flush()
+            except IndexStorageError as error:  # what was flushed before holds, so lookups go on
+                _log.warning("%s index: its merged parts cannot be written: %s", algorithm.label, error)
+                self._merged_after_s = time.monotonic() + _STORAGE_RETRY_S
 
     def _report(self, *, broken: str | None) -> None:
         with self._moved:
