@@ -67,6 +67,7 @@ if TYPE_CHECKING:
 STREAMS = 2
 AT_ONCE = 16
 CONNECTIONS = 8
+_QUIET_S = 2.0
 _POLICY = """\
 [[rule]]
 name = "measured"
@@ -120,6 +121,17 @@ class Measured:
                     break
                 await asyncio.sleep(0.5)
         say(f"the node answers, {time.perf_counter() - started:.0f} s")
+        await self._until_merged()
+        say(f"its index is merged, {time.perf_counter() - started:.0f} s")
+
+    async def _until_merged(self) -> None:
+        """Wait until the index has had the same segments for a while: merging in the background would slow both sides down."""
+        with HashIndex.open(self.folder / "index" / Algorithm.PDQ.value, Algorithm.PDQ, read_only=True) as index:
+            seen, since = index.stats().segments, time.monotonic()
+            while time.monotonic() - since < _QUIET_S:
+                await asyncio.sleep(0.1)
+                if index.stats().segments != seen:
+                    seen, since = index.stats().segments, time.monotonic()
 
     @contextlib.asynccontextmanager
     async def connections(self, count: int) -> AsyncIterator[list[rpc.NodeServiceAsyncStub]]:

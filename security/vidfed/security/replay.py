@@ -28,7 +28,7 @@ MESSAGE_ID_BYTES = 16
 MAX_MESSAGES_PER_ISSUER = 1_000_000  # in one window: far above any rate limit; bounds the disk one member can use (about 60 MB)
 _BUSY_S = 5.0  # how long to wait for another process that is just recording; it takes microseconds
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-# One statement records a message and keeps the rules: fewer steps under Python's lock.
+# One statement records messages and keeps the rules: fewer steps under Python's lock.
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS memory (
     one INTEGER PRIMARY KEY CHECK (one = 1), knows_from_ms INTEGER NOT NULL, boot TEXT NOT NULL, most INTEGER NOT NULL
@@ -99,7 +99,7 @@ class ReplayMemory:
             raise ReplayMemoryError(f"{path}: {error}") from None
 
     def record(self, messages: Sequence[Message], now_ms: int) -> list[ReplayError | None]:
-        """Remember those messages that are new, in one transaction. They outlive this process once this returns.
+        """Remember those messages that are new, all in one step. They outlive this process once this returns.
 
         Returns:
             For each message None, or why it must not be acted on: it was seen before, it cannot be known whether it was, or its issuer's
@@ -112,22 +112,31 @@ class ReplayMemory:
             try:
                 if now_ms // WINDOW_MS > self._tidied_slot:
                     self._tidy(now_ms)
-                self._database.execute("BEGIN IMMEDIATE")
+                marks = ", ".join(["(?, ?, ?)"] * len(messages))
+                values = [value for message in messages for value in message]
                 try:
-                    refusals = [self._insert(message) for message in messages]
-                    self._database.execute("COMMIT")
-                except BaseException:
-                    if self._database.in_transaction:  # some failures end it by themselves
-                        self._database.execute("ROLLBACK")
-                    raise
+                    self._database.execute(f"INSERT INTO seen VALUES {marks}", values)  # noqa: S608 - marks
+                except sqlite3.IntegrityError:  # one of them at least, and none was recorded
+                    return self._record_each(messages)
             except sqlite3.Error as error:
                 raise ReplayMemoryError(f"replay memory: {error}") from error
-            return refusals
+            return [None] * len(messages)
 
     def close(self) -> None:
         """Close the file."""
         with self._lock:
             self._database.close()
+
+    def _record_each(self, messages: Sequence[Message]) -> list[ReplayError | None]:
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            refusals = [self._insert(message) for message in messages]
+            self._database.execute("COMMIT")
+        except BaseException:
+            if self._database.in_transaction:  # some failures end it by themselves
+                self._database.execute("ROLLBACK")
+            raise
+        return refusals
 
     def _insert(self, message: Message) -> ReplayError | None:
         try:

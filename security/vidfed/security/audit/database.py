@@ -23,6 +23,7 @@ BUSY_S = 10.0  # how long to wait for another process of this member that is jus
 _RETRY_S = 0.0005  # SQLite's own waiting grows to 0.1 s between two looks, which loses the turn to others again and again
 _WAL_PAGES = 10_000  # 40 MB of journal before it is copied into the file: copying each page once for many commits
 _MAX_ROWS = 256  # in one statement, of 6 values each; SQLite takes 32,766
+_FEW_ROWS = 48  # less than that at once, whatever the number: what lookups that are answered together write
 
 
 class Transaction(Protocol):
@@ -217,12 +218,15 @@ class _SqliteTransaction:
         return self._writer.execute(query, values).fetchall()
 
     def insert(self, table: str, rows: Sequence[tuple[object, ...]]) -> None:
-        # By statements of 256, 128, ... rows. Python lets go of its lock for every single step of SQLite, and waits for it again while
-        # other threads compute: with one row a step, as `executemany` does, a busy process spends more time on that than on writing.
+        # By statements of 256, 128, 64 rows, and one for the rest. Python lets go of its lock for every single step of SQLite, and waits for
+        # it again while other threads compute: with one row a step, as `executemany` does, a busy process spends more time on that than on
+        # writing. Prepared statements are kept, so there may not be too many different ones.
         start, height = 0, _MAX_ROWS
         while start < len(rows):
-            while height > len(rows) - start:
+            left = len(rows) - start
+            while height > left > _FEW_ROWS:
                 height //= 2
+            height = min(height, left)
             marks = ", ".join(["(" + ", ".join("?" * len(rows[0])) + ")"] * height)
             values = [value for row in rows[start : start + height] for value in row]
             self._writer.execute(f"INSERT INTO {table} VALUES {marks}", values)  # noqa: S608 - our own table, question marks
