@@ -41,10 +41,10 @@ def leaf(world: World, member: str) -> TlsIdentity:
 async def serving(world: World, source: TufDirectory, *, publishes: bool = False) -> AsyncIterator[str]:
     """Serve nl's directory; give `host:port`."""
     server = grpc.aio.server(options=SERVER_OPTIONS)
-    publisher = world.folder if publishes else None
+    publisher, own = world.folder if publishes else None, leaf(world, "nl")
     servicer = TrustServicer(source, lambda peer: peer.role == NODE_ROLE, world.clock, publisher)
     rpc.add_TrustServiceServicer_to_server(servicer, server)
-    port = server.add_secure_port("127.0.0.1:0", server_credentials(lambda: leaf(world, "nl"), source))
+    port = server.add_secure_port("127.0.0.1:0", server_credentials(lambda: own, source))
     await server.start()
     try:
         yield f"127.0.0.1:{port}"
@@ -191,6 +191,23 @@ def test_broken_certificate_roll_in(world: World, broken: str, caplog: pytest.Lo
     assert "ALARM: TLS keeps its old certificate" in caplog.text
     offered.append(other)
     assert snapshots.latest()[0] == other
+
+
+def test_grpc_is_given_a_certificate_only_when_it_is_another_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is given replaces what other threads may be using: tests/integration/test_connection_flood.py."""
+    made: list[Callable[[], object]] = []
+    monkeypatch.setattr(grpc, "dynamic_ssl_server_credentials", lambda _first, fetch, **_: made.append(fetch))
+    own, mirror = [leaf(world, "nl")], world.mirror()
+    server_credentials(lambda: own[-1], world.source(mirror))
+    (fetch,) = made
+    assert [fetch(), fetch()] == [None, None]
+    own.append(leaf(world, "nl"))
+    assert isinstance(fetch(), grpc.ServerCertificateConfiguration)
+    assert fetch() is None
+    world.add("br")
+    mirror.now_gives(world.published_files())
+    assert isinstance(fetch(), grpc.ServerCertificateConfiguration)
+    assert fetch() is None
 
 
 def test_a_server_does_not_start_with_a_broken_certificate(world: World) -> None:

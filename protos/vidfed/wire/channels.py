@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING
 
 import grpc
@@ -28,6 +29,7 @@ SERVER_OPTIONS = (
     ("grpc.max_connection_age_grace_ms", 30_000),
     ("grpc.max_concurrent_streams", 200),
 )
+_REPLACING_S = 0.25  # far longer than a handshake takes to be begun
 _CLIENT_OPTIONS = (
     *_COMMON,
     ("grpc.enable_retries", 0),  # a lookup is signed for one use; the layer above decides what is safe to repeat
@@ -75,12 +77,27 @@ def server_credentials(own_tls: Callable[[], TlsIdentity], directory_source: Dir
         SecurityError: there is no valid directory, key or certificate to start with.
     """
     snapshots = TlsSnapshots(own_tls, directory_source)
+    shown = snapshots.latest()
 
-    def fetch() -> grpc.ServerCertificateConfiguration:
-        identity, roots = snapshots.latest()
-        return grpc.ssl_server_certificate_configuration([(identity.key, identity.certificate)], roots)
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        """Return what is new, None if nothing is; called by gRPC before each handshake, under its lock."""
+        nonlocal shown
+        latest = snapshots.latest()
+        if latest == shown:
+            return None
+        # What is replaced is freed, and gRPC's lock does not cover the moment in which another thread begins a handshake with it: the
+        # process would crash, at the will of whoever opens connections (grpc/grpc#36693). Nobody comes past the lock while this waits.
+        time.sleep(_REPLACING_S)
+        shown = latest
+        return _certificate_configuration(latest)
 
-    return grpc.dynamic_ssl_server_credentials(fetch(), fetch, require_client_authentication=True)
+    first = _certificate_configuration(shown)
+    return grpc.dynamic_ssl_server_credentials(first, fetch, require_client_authentication=True)  # type: ignore[arg-type]  # None: no change
+
+
+def _certificate_configuration(shown: tuple[TlsIdentity, bytes]) -> grpc.ServerCertificateConfiguration:
+    identity, roots = shown
+    return grpc.ssl_server_certificate_configuration([(identity.key, identity.certificate)], roots)
 
 
 def open_channel(address: str, own_tls: TlsIdentity, directory: Directory, member: Member) -> grpc.aio.Channel:
