@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import ssl
 import threading
@@ -485,3 +486,27 @@ async def test_tls_1_3_is_what_is_spoken(federation: SocketFederation) -> None:
     _, writer = await asyncio.open_connection(host, int(port), ssl=context, server_hostname="node.fr.sockets.vidfed")
     assert writer.get_extra_info("ssl_object").version() == "TLSv1.3"
     writer.close()
+
+
+async def test_something_else_that_speaks_tls_at_a_node_s_address_is_unreachable_and_told_nothing(federation: SocketFederation) -> None:
+    """It shows the node's own certificate but speaks no HTTP/2: gRPC's "missing selected ALPN property"."""
+    home, heard = federation.homes["fr"], bytearray()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(home.folder / "tls/node.crt", home.folder / "keys/node.key")
+    dialled = 0
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal dialled
+        dialled += 1
+        with contextlib.suppress(OSError):
+            heard.extend(await reader.read())
+        writer.close()
+
+    async with await asyncio.start_server(listen, "127.0.0.1", 0, ssl=context) as server:
+        host, port = server.sockets[0].getsockname()
+        federation.move("fr", f"{host}:{port}")
+        result = await look_up(await federation.start_gateway("nl"))
+    assert outcomes(result) == {"fr": Outcome.UNREACHABLE, "nl": Outcome.NO_MATCH}
+    assert not result.complete
+    assert dialled > 1  # connecting may be tried again: nothing was sent
+    assert heard == b""
