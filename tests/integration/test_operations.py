@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
+import socket
+import ssl
 import time
 import urllib.request
 from pathlib import Path
@@ -134,6 +137,26 @@ def test_neither_hashes_nor_case_data_are_in_any_log(operated: Operated) -> None
         said = operated.log(service)
         assert said
         assert [secret for secret in secrets if secret.lower() in said.lower()] == []
+
+
+def call_with_server_name(address: str, name: bytes) -> None:
+    """Begin a TLS handshake that asks for a server of this name, as anybody can who reaches the port."""
+    greeting, place = ssl.MemoryBIO(), b"a" * len(name)
+    context = ssl.create_default_context()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), greeting, server_hostname=place.decode()).do_handshake()
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(greeting.read().replace(place, name))
+        connection.recv(1)
+
+
+def test_a_stranger_writes_nothing_into_a_log(operated: Operated) -> None:
+    place = operated.federation.places["nl"]
+    for service, address in (("node", place.node_address), ("gateway", place.gateway_address)):
+        call_with_server_name(address, b'x\n{"level":"info","message":"all is well"}')
+        operated.look_up(KNOWN)
+        assert "all is well" not in operated.log(service)
 
 
 def test_the_log_is_one_json_object_a_line(operated: Operated) -> None:

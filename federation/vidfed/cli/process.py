@@ -1,12 +1,21 @@
-"""What a process that holds keys asks of the kernel."""
+"""What a process that holds keys asks of the kernel, and what it keeps a library from saying."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import resource
 
 _PR_SET_DUMPABLE = 4  # prctl(2)
+
+
+def keep_grpc_silent() -> None:
+    """Have gRPC write nothing to stderr by itself, unless GRPC_VERBOSITY asks for it. To be called before it is loaded.
+
+    It quotes what strangers send, line breaks and all: whoever reaches the port could write lines into a service's log.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 def keep_memory_private() -> None:

@@ -81,7 +81,8 @@ def root() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
-    from vidfed.cli.process import keep_memory_private
+    from vidfed.cli.process import keep_grpc_silent, keep_memory_private
 
     keep_memory_private()
+    keep_grpc_silent()
     root.main(args=arguments, prog_name="vidfed")

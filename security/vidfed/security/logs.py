@@ -1,6 +1,6 @@
 """What a running service says: one line an event on stderr, for people or as JSON for machines. Never a hash, never case data.
 
-Nothing filters the log: what must not be in it is not handed to it, and `tests/integration/test_logs.py` looks for it.
+Nothing filters the log: what must not be in it is not handed to it, and `tests/integration/test_operations.py` looks for it.
 """
 
 from __future__ import annotations
