@@ -86,6 +86,20 @@ def test_check_warns_of_a_series_that_no_record_is_of(home: MemberHome, tmp_path
     assert "withheld_series: no record is of the series 'tulpi'" in run(home, "check", draft).stderr
 
 
+def test_check_warns_of_a_rule_below_one_that_always_decides_before_it(home: MemberHome, tmp_path: Path) -> None:
+    assert "never decides" not in run(home, "check").stderr
+    draft = tmp_path / "draft.toml"
+    trainees, neighbours = POLICY.split("\n\n")
+    draft.write_text(f"{neighbours}\n{trainees}\n")
+    assert "rule trainees never decides: rule neighbours above it is for everybody" in run(home, "check", draft).stderr
+
+
+def test_a_draft_that_is_not_there_is_no_policy_without_rules(home: MemberHome, tmp_path: Path) -> None:
+    missing = tmp_path / "no-such-draft.toml"
+    assert "does not exist" in run(home, "check", missing, status=2).stderr
+    assert "does not exist" in run(home, "explain", "--member", "fr", "--record", "aa", "--policy", missing, status=2).stderr
+
+
 def test_explain_names_the_step_that_withholds(home: MemberHome) -> None:
     assert explained(home, "bb")["told"]
     assert explained(home, "aa")["failed"] == ["series"]

@@ -20,19 +20,19 @@ def policy() -> None:
 
 
 @policy.command(cls=COMMAND)
-@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @HOME
 @JSON
 def check(home: Path, file: Path | None, as_json: bool) -> None:
     """Read the policy, or FILE before it becomes the policy, and show its rules. Nothing is changed.
 
-    What cannot be understood is an error and ends with status 1. A withheld series or tag that no record has is a warning: a typo there
-    would withhold nothing.
+    What cannot be understood is an error and ends with status 1. A rule that never decides because an earlier one does is a warning, and
+    so is a withheld series or tag that no record has: a typo there would withhold nothing.
     """
     from contextlib import closing
 
     from vidfed.node.config import store_location
-    from vidfed.node.life import unknown_words
+    from vidfed.node.life import doubts
     from vidfed.node.policy_file import POLICY_FILE, read_policy
     from vidfed.node.store import RecordStore
     from vidfed.security.home import MemberHome
@@ -41,7 +41,7 @@ def check(home: Path, file: Path | None, as_json: bool) -> None:
     path = file or home / POLICY_FILE
     found = read_policy(path, _members(member_home))
     with closing(RecordStore(store_location(member_home))) as store:
-        warnings = [warning for rule in found.rules for warning in unknown_words(store, rule)]
+        warnings = list(doubts(store, found))
     if as_json:
         import json
 
@@ -61,7 +61,7 @@ def check(home: Path, file: Path | None, as_json: bool) -> None:
 @click.option("--role", "roles", multiple=True, help="A role of the person who would ask; may be repeated.")
 @click.option("--purpose", help="Why.  [default: each purpose in turn]")
 @click.option("--record", "reference", required=True, metavar="REFERENCE", help="The record's reference.")
-@click.option("--policy", "file", type=click.Path(path_type=Path, dir_okay=False), help="A file that is not the policy yet.")
+@click.option("--policy", "file", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="A file that is not the policy yet.")
 @HOME
 @JSON
 def explain(home: Path, member: str, roles: tuple[str, ...], purpose: str | None, reference: str, file: Path | None, as_json: bool) -> None:

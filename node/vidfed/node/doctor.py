@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from vidfed.node.check import Checks, FailedError, Report, WarnedError
 from vidfed.node.config import NodeSection, StoreSection, store_location
-from vidfed.node.life import unknown_words
+from vidfed.node.life import doubts
 from vidfed.node.policy_file import POLICY_FILE, read_policy
 from vidfed.node.status import read_status
 from vidfed.node.store import RecordStore
@@ -123,9 +123,9 @@ class _Doctor(Checks):
         if not policy.rules:
             raise WarnedError(f"nobody is answered: write a rule into {path}")
         with contextlib.closing(RecordStore(store_location(self._home))) as store:
-            doubts = [doubt for rule in policy.rules for doubt in unknown_words(store, rule)]
-        if doubts:
-            raise WarnedError(f"{'; '.join(doubts)}: a typo? vidfed node policy check")
+            said = list(doubts(store, policy))
+        if said:
+            raise WarnedError(f"{'; '.join(said)}: a mistake? vidfed node policy check")
         return f"{len(policy.rules)} rules for {', '.join(sorted(policy.members()))}"
 
     def _audit(self) -> str:

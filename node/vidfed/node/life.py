@@ -22,7 +22,7 @@ from vidfed.node.store import to_record
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from vidfed.node.policy import Rule
+    from vidfed.node.policy import Policy, Rule
     from vidfed.node.records import Record
     from vidfed.node.store import RecordStore
 
@@ -131,8 +131,20 @@ def kept_record(store: RecordStore, reference: str) -> Kept:
     return next(kept_records(store, Wanted(state="all"), after=number - 1))
 
 
-def unknown_words(store: RecordStore, rule: Rule) -> Iterator[str]:
-    """Yield for the operator what a rule names that no live record has: perhaps a typo.
+def doubts(store: RecordStore, policy: Policy) -> Iterator[str]:
+    """Yield for the operator what a policy says and perhaps does not mean: rules that never decide, words that no live record has.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    for rule, earlier in policy.overshadowed():
+        yield f"rule {rule.name} never decides: rule {earlier.name} above it is for everybody and everything it is for"
+    for rule in policy.rules:
+        yield from _unknown_words(store, rule)
+
+
+def _unknown_words(store: RecordStore, rule: Rule) -> Iterator[str]:
+    """Yield what a rule names that no live record has: perhaps a typo.
 
     Raises:
         StoreError: the store cannot be read.

@@ -135,6 +135,12 @@ class Rule:
         """Tell whether this rule is for the member."""
         return member in self.members or EVERY_MEMBER in self.members
 
+    def covers(self, other: Rule) -> bool:
+        """Tell whether this rule is for every asker that the other one is for."""
+        members = EVERY_MEMBER in self.members or other.members <= self.members
+        roles = not self.roles or (bool(other.roles) and other.roles <= self.roles)
+        return members and roles and other.purposes <= self.purposes
+
     def reach(self, algorithm: Algorithm, distance: int) -> int | None:
         """Return how far is searched by this algorithm if this distance is asked for; None: not at all.
 
@@ -208,6 +214,12 @@ class Policy:
         if all(rule.roles and not rule.roles & asker.roles for rule in named):
             return f"no rule answers a person of {asker.member} with the roles {_listed(asker.roles) or 'none'}"
         return f"purpose {asker.purpose.code} is not answered for {asker.member} by this node's policy"
+
+    def overshadowed(self) -> Iterator[tuple[Rule, Rule]]:
+        """Yield each rule that never decides, and the earlier one that always decides before it."""
+        for number, rule in enumerate(self.rules):
+            if earlier := next((other for other in self.rules[:number] if other.covers(rule)), None):
+                yield rule, earlier
 
     def members(self) -> frozenset[str]:
         """Return the ids of all members that some rule names, "*" included."""
