@@ -32,7 +32,8 @@ _HEAD = """\
 
 Everything a member's services can be told is in two files of its folder: `vidfed.toml`, read when a service starts, and `policy.toml`,
 taken over while the node runs ([policy.md](policy.md)). Units are in the names; paths are relative to the folder. An unknown section or
-setting, or a value of another type, is an error that names file, section and setting: `vidfed node doctor` shows it before a restart does.
+setting, or a value of another type or that makes no sense, is an error that names file, section and setting: `vidfed node doctor` (of
+`[gateway]`, `vidfed gateway status`) shows it before a restart does.
 """
 _TYPES = {str: "text", int: "whole number", float: "number", bool: "true or false", tuple[str, ...]: "list of texts"}
 

@@ -265,5 +265,13 @@ def test_a_revoked_kit_is_refused_as_soon_as_it_is_published(desk: Desk, vidfed:
 
 def test_a_second_node_in_the_same_folder_is_refused(desk: Desk, vidfed: Callable[..., Ran]) -> None:
     ran = vidfed("node", "serve", "--home", desk.federation.places["fr"].folder)
+    place = desk.federation.places["fr"]
     assert ran.status == 1
-    assert ran.err.count("Error:") == 1
+    assert ran.err == f"Error: a node of {place.folder} runs already, on {place.node_address}: a folder has one; stop that one first\n"
+
+
+def test_a_second_gateway_in_the_same_folder_is_refused(desk: Desk, vidfed: Callable[..., Ran]) -> None:
+    ran = vidfed("gateway", "serve", "--home", desk.federation.places["nl"].folder)
+    assert ran.status == 1
+    assert "runs already, on" in ran.err
+    assert len(ran.err.splitlines()) == 1

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -193,7 +194,12 @@ def _ended(descriptor: int) -> bool:
 
 
 def test_an_address_in_use_is_one_clear_line(node: Node, vidfed: Callable[..., Ran]) -> None:
-    ran = vidfed("node", "serve", "--home", node.local.places["fr"].folder)
+    place = node.local.places["fr"]
+    if node.local.runs("fr"):
+        assert node.local.stop("fr") == 0
+    host, _, port = place.node_address.rpartition(":")
+    with socket.create_server((host, int(port))):
+        ran = vidfed("node", "serve", "--home", place.folder)
     assert ran.status == 1
     assert ran.err.count("Error:") == 1
     assert "the address is in use" in ran.err

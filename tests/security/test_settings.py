@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vidfed.security.errors import HomeError
 from vidfed.security.home import config_text
-from vidfed.security.settings import read_section, read_settings
+from vidfed.security.settings import check_above_zero, check_listen, check_not_below_zero, read_section, read_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +25,12 @@ class Section:
     rate: float = 1.0
     on: bool = False
     members: tuple[str, ...] = ()
+    listen: str = "127.0.0.1:0"
+
+    def __post_init__(self) -> None:
+        check_above_zero(self, "rate")
+        check_not_below_zero(self, "count")
+        check_listen(self, "listen")
 
 
 def read(tmp_path: Path, text: str) -> Section:
@@ -52,6 +58,8 @@ def test_a_section_is_read_with_its_defaults(tmp_path: Path) -> None:
         ('[part]\nname = "x"\nmembers = [1]', r"vidfed\.toml: \[part\] members must be a list of texts"),
         ('[part]\nname = "x"\nrate = nan', r"vidfed\.toml: \[part\] rate must be a finite number"),
         ('[part]\nname = "x"\nrate = inf', r"vidfed\.toml: \[part\] rate must be a finite number"),
+        ('[part]\nname = "x"\ncount = -1', r"vidfed\.toml: \[part\] count must not be below 0"),
+        ('[part]\nname = "x"\nrate = 0', r"vidfed\.toml: \[part\] rate must be above 0"),
         ("part = 5", r"vidfed\.toml: part must be a section, written \[part\]"),
         ("[[part]]\nname = 'x'", r"vidfed\.toml: part must be a section, written \[part\]"),
         ("[part\n", r"vidfed\.toml: .*line 1"),
@@ -60,6 +68,17 @@ def test_a_section_is_read_with_its_defaults(tmp_path: Path) -> None:
 def test_what_is_wrong_is_named_with_file_and_setting(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(HomeError, match=said):
         read(tmp_path, text)
+
+
+@pytest.mark.parametrize("address", ["", "7443", "127.0.0.1", "127.0.0.1:", ":7443", "127.0.0.1:99999", "::1:7443", "host:-1", "a:1:2"])
+def test_what_is_no_address_is_named(tmp_path: Path, address: str) -> None:
+    with pytest.raises(HomeError, match=r"vidfed\.toml: \[part\] listen must be host:port"):
+        read(tmp_path, f'[part]\nname = "x"\nlisten = "{address}"')
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:7443", "node.nl.example:7443", "0.0.0.0:0", "[::]:7443", "[::1]:65535"])
+def test_an_address_is_host_and_port(tmp_path: Path, address: str) -> None:
+    assert read(tmp_path, f'[part]\nname = "x"\nlisten = "{address}"').listen == address
 
 
 def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:

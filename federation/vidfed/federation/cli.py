@@ -223,12 +223,15 @@ def serve(home: Path) -> None:
     import asyncio
 
     from vidfed.federation.gateway import serve as serve_gateway
+    from vidfed.federation.gateway_status import SERVING_FILE
     from vidfed.federation.metrics import serving_gateway_metrics
     from vidfed.security.home import MemberHome
     from vidfed.security.logs import start_logging
+    from vidfed.security.presence import check_alone
 
     member_home = MemberHome(home)
     start_logging(member_home, "gateway")
+    check_alone(member_home.state_file(SERVING_FILE), "gateway")
     with serving_gateway_metrics(member_home):
         asyncio.run(serve_gateway(member_home, lambda address: click.echo(f"gateway of {member_home.member} listens on {address}")))
 

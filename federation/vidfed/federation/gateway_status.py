@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from vidfed.federation.breaker import BreakerState
+from vidfed.federation.settings import read_gateway_section
 from vidfed.security.clock import system_clock
 from vidfed.security.errors import HomeError
 from vidfed.security.files import write_private
@@ -89,8 +90,9 @@ def read_status(home: MemberHome) -> GatewayStatus:
     """Read the gateway's state.
 
     Raises:
-        HomeError: the gateway has never run here.
+        HomeError: the gateway has never run here, or its settings make no sense.
     """
+    read_gateway_section(home)
     path = home.state_file(_STATUS_FILE)
     address = serving_address(home.state_file(SERVING_FILE))
     try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vidfed.federation.breaker import BreakerRules
-from vidfed.security.errors import HomeError
+from vidfed.security.settings import check_above_zero, check_listen
 
 if TYPE_CHECKING:
     from vidfed.security.home import MemberHome
@@ -51,6 +51,11 @@ class GatewaySection:
     keep_max_mib: int = 1024
     metrics_listen: str = ""
 
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        check_listen(self, "listen", *(["metrics_listen"] if self.metrics_listen else []))
+        check_above_zero(self, *(field.name for field in dataclasses.fields(self) if field.name not in {"listen", "metrics_listen"}))
+
     @property
     def breaker(self) -> BreakerRules:
         """The breakers' rules."""
@@ -63,9 +68,4 @@ def read_gateway_section(home: MemberHome) -> GatewaySection:
     Raises:
         HomeError: a value is missing or makes no sense.
     """
-    section = home.section("gateway", GatewaySection)
-    for field in dataclasses.fields(section):
-        value = getattr(section, field.name)
-        if not isinstance(value, str) and value <= 0:
-            raise HomeError(f"{home.config_path}: [gateway] {field.name} must be above 0")
-    return section
+    return home.section("gateway", GatewaySection)

@@ -146,6 +146,7 @@ def serve(home: Path, worker: int | None, listen: str | None) -> None:
     from vidfed.node.config import NodeSection
     from vidfed.security.home import MemberHome
     from vidfed.security.logs import start_logging
+    from vidfed.security.presence import check_alone
     from vidfed.wire.counting import counting_in
 
     member_home = MemberHome(home)
@@ -164,6 +165,7 @@ def serve(home: Path, worker: int | None, listen: str | None) -> None:
         stop_with_parent()
         asyncio.run(serve_node(member_home, say, Share(worker, listen or section.listen)))
         return
+    check_alone(member_home.state_file("serving"), "node")
     with counting_in(member_home.state_file("metrics"), "node"):
         from vidfed.node.metrics import serving_node_metrics
 

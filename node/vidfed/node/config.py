@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vidfed.security.home import config_text
+from vidfed.security.settings import check_listen, check_not_below_zero
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +28,11 @@ class NodeSection:
     workers: int = 1
     metrics_listen: str = ""
 
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        check_listen(self, "listen", *(["metrics_listen"] if self.metrics_listen else []))
+        check_not_below_zero(self, "workers")
+
 
 @dataclass(frozen=True, slots=True)
 class StoreSection:
@@ -41,6 +47,10 @@ class StoreSection:
     url: str = ""
     review_after_days: int = 0
     category_scales: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        check_not_below_zero(self, "review_after_days")
 
 
 def store_location(home: MemberHome) -> Path | str:

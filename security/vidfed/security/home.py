@@ -28,7 +28,7 @@ from vidfed.security.files import PRIVATE_MODE, write_whole
 from vidfed.security.keyring import Keyring
 from vidfed.security.keys import SigningKey
 from vidfed.security.passphrase import of_services
-from vidfed.security.settings import Section, read_section, read_settings
+from vidfed.security.settings import Section, check_not_below_zero, read_section, read_settings
 from vidfed.security.tls import make_ca, make_node_leaf
 from vidfed.security.trust.anchor import Anchor
 from vidfed.security.trust.client import REFRESH_S, TufDirectory
@@ -82,6 +82,10 @@ class TrustSection:
     directory_folder: str = ""
     publish_folder: str = ""
     refresh_s: float = REFRESH_S
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense: below 0, the others would be asked without a pause."""
+        check_not_below_zero(self, "refresh_s")
 
 
 class MemberHome:

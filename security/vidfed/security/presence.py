@@ -8,6 +8,8 @@ import json
 import os
 from typing import TYPE_CHECKING
 
+from vidfed.security.errors import HomeError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -24,6 +26,16 @@ def announced(path: Path, address: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def check_alone(path: Path, service: str) -> None:
+    """Return if no process serves that holds `path`.
+
+    Raises:
+        HomeError: one does.
+    """
+    if (address := serving_address(path)) is not None:
+        raise HomeError(f"a {service} of {path.parent.parent} runs already, on {address}: a folder has one; stop that one first")
 
 
 def serving_address(path: Path) -> str | None:

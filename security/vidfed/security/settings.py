@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import tomllib
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Section = TypeVar("Section")
+_LISTEN = re.compile(r"(\[[^\[\]]+\]|[^\[\]:]+):(?P<port>[0-9]{1,5})")
+_PORTS = 65_535
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -35,8 +38,10 @@ def read_settings(path: Path) -> dict[str, Any]:
 def read_section(settings: Mapping[str, Any], name: str, kind: type[Section], path: Path) -> Section:
     """Return section `[name]` as a `kind`: a dataclass whose fields are str, int, float, bool or tuple[str, ...].
 
+    What the types do not say, the dataclass checks when it is made, with a ValueError that begins with the setting's name.
+
     Raises:
-        HomeError: a setting is missing, unknown, or of another type; the message names file, section and setting.
+        HomeError: a setting is missing, unknown, or of another type, or makes no sense; the message names file, section and setting.
     """
     table = settings.get(name, {})
     if not isinstance(table, dict):
@@ -49,7 +54,33 @@ def read_section(settings: Mapping[str, Any], name: str, kind: type[Section], pa
     for setting, field in fields.items():
         if setting not in values and field.default is dataclasses.MISSING:
             raise HomeError(f"{path}: [{name}] lacks the setting {setting!r}")
-    return kind(**values)
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise HomeError(f"{path}: [{name}] {error}") from None
+
+
+def check_above_zero(section: object, *settings: str) -> None:
+    """Raise ValueError if one of a section's numbers is not above 0."""
+    for setting in settings:
+        if getattr(section, setting) <= 0:
+            raise ValueError(f"{setting} must be above 0")
+
+
+def check_not_below_zero(section: object, *settings: str) -> None:
+    """Raise ValueError if one of a section's numbers is below 0."""
+    for setting in settings:
+        if getattr(section, setting) < 0:
+            raise ValueError(f"{setting} must not be below 0")
+
+
+def check_listen(section: object, *settings: str) -> None:
+    """Raise ValueError if one of a section's texts is no `host:port`; whoever binds it would take another port without a word."""
+    for setting in settings:
+        address: str = getattr(section, setting)
+        parts = _LISTEN.fullmatch(address)
+        if parts is None or int(parts["port"]) > _PORTS:
+            raise ValueError(f"{setting} must be host:port, such as 0.0.0.0:7443 or [::]:7443, not {address!r}")
 
 
 def _value(value: object, hint: object, where: str) -> object:

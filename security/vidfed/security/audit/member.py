@@ -15,7 +15,8 @@ from vidfed.security.audit.notes import log_origin
 from vidfed.security.audit.storage import Storage
 from vidfed.security.audit.witness import Witness
 from vidfed.security.clock import SECOND_MS, Clock, system_clock
-from vidfed.security.errors import AuditError, HomeError
+from vidfed.security.errors import AuditError
+from vidfed.security.settings import check_above_zero
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +44,10 @@ class AuditSection:
     witness_every_s: float = 60.0
     retention_days: int = 365
 
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        check_above_zero(self, "checkpoint_every_s", "witness_every_s", "retention_days")
+
 
 def read_audit_section(home: MemberHome) -> AuditSection:
     """Return `[audit]`.
@@ -50,11 +55,7 @@ def read_audit_section(home: MemberHome) -> AuditSection:
     Raises:
         HomeError: a value makes no sense.
     """
-    section = home.section("audit", AuditSection)
-    for name in ("checkpoint_every_s", "witness_every_s", "retention_days"):
-        if getattr(section, name) <= 0:
-            raise HomeError(f"{home.config_path}: [audit] {name} must be above 0")
-    return section
+    return home.section("audit", AuditSection)
 
 
 def audit_location(home: MemberHome, file: str = _FILE) -> Path | str:
