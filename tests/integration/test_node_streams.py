@@ -153,6 +153,48 @@ async def test_more_streams_than_a_member_may_have_are_refused_signed(
         running.cancel()
 
 
+def one_call(federation: MemoryFederation, asker: MemoryInvestigator) -> LookupCall:
+    return call_of(asker.credential, federation.sign(federation.request(asker, [KNOWN]), asker))
+
+
+async def test_calls_that_one_member_holds_do_not_take_the_places_of_others(
+    node: MemoryNode, federation: MemoryFederation, asker: MemoryInvestigator
+) -> None:
+    of_fr = federation.investigator("fr")
+    (_, chunk), _ = federation.chunks(asker, [KNOWN], [KNOWN])
+    async with serve_node(node, bounds=Bounds(calls_of_member=1)) as served, served.asked_by("nl") as stub, served.asked_by("fr") as other:
+        held = stub.LookupStream(timeout=PATIENCE_S)
+        await held.write(call_of(asker.credential, chunk))
+        await held.read()
+        with pytest.raises(grpc.aio.AioRpcError) as crowded:
+            await stub.Lookup(one_call(federation, asker), timeout=PATIENCE_S)
+        assert crowded.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert read(served, await other.Lookup(one_call(federation, of_fr), timeout=PATIENCE_S))[0].hits
+        held.cancel()
+        while True:  # until the node knows
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                assert read(served, await stub.Lookup(one_call(federation, asker), timeout=PATIENCE_S))[0].hits
+                break
+
+
+async def test_a_stream_that_finds_no_place_and_says_nothing_is_ended(
+    node: MemoryNode, federation: MemoryFederation, asker: MemoryInvestigator, caplog: pytest.LogCaptureFixture
+) -> None:
+    (_, chunk), _ = federation.chunks(asker, [KNOWN], [KNOWN])
+    async with serve_node(node, bounds=Bounds(streams_of_member=1, wait_s=0.1)) as served, served.asked_by("nl") as stub:
+        held = stub.LookupStream(timeout=PATIENCE_S)
+        await held.write(call_of(asker.credential, chunk))
+        await held.read()
+        silent = stub.LookupStream(timeout=PATIENCE_S)
+        assert await silent.read() is grpc.aio.EOF
+        for _ in range(2):
+            late = stub.LookupStream(timeout=PATIENCE_S)
+            await late.write(call_of(asker.credential, chunk))
+            await late.read()
+        held.cancel()
+    assert caplog.text.count("refused BUSY to nl") == 1
+
+
 async def test_a_node_with_too_much_waiting_says_busy_signed_and_answers_the_others(
     node: MemoryNode, federation: MemoryFederation, asker: MemoryInvestigator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,7 +207,7 @@ async def test_a_node_with_too_much_waiting_says_busy_signed_and_answers_the_oth
         return search(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Catalogue, "search", slowly)
-    calls = [call_of(asker.credential, federation.sign(federation.request(asker, [KNOWN]), asker)) for _ in range(8)]
+    calls = [one_call(federation, asker) for _ in range(8)]
     async with serve_node(node, bounds=Bounds(groups=1, group=1, waiting_of_member=2)) as served, served.asked_by("nl") as stub:
         asked = [asyncio.create_task(_ask(stub, call)) for call in calls]
         await asyncio.to_thread(searching.wait, PATIENCE_S)

@@ -23,6 +23,7 @@ import vidfed.node.metrics  # noqa: F401 - its counters are then known to this p
 from vidfed.security.home import MemberHome
 from vidfed.security.tls import node_server_name
 from vidfed.synthetic.local import FEDERATION, LocalFederation
+from vidfed.wire.channels import blocking_channel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -205,6 +206,16 @@ def test_health_is_told_to_members_and_to_nobody_else(operated: Operated) -> Non
     ):
         with pytest.raises(grpc.RpcError):
             ask(stranger)
+
+
+def test_health_is_not_watched_since_a_call_that_never_ends_takes_another_s_place(operated: Operated) -> None:
+    home = operated.home
+    directory = home.directory_source().current()
+    with blocking_channel(operated.federation.places["nl"].node_address, home.node_tls(), directory, directory.member("nl")) as channel:
+        watched = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=20)
+        with pytest.raises(grpc.RpcError) as refused:
+            next(watched)
+    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_a_probe_learns_whether_the_node_answers(operated: Operated) -> None:

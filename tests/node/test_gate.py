@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vidfed.node.gate import Bounds, BusyError, Gate
+from vidfed.node.gate import Bounds, BusyError, CrowdedError, Gate
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Sequence
 
-BOUNDS = Bounds(groups=1, group=1, apart_s=60.0, chunks=1, waiting=4, waiting_of_member=3, streams=3, streams_of_member=2)
+BOUNDS = Bounds(
+    groups=1, group=1, apart_s=60.0, chunks=1, waiting=4, waiting_of_member=3, streams=3, streams_of_member=2, calls_of_member=2
+)
 SIZE = 1_000
 
 
@@ -235,3 +237,13 @@ async def test_who_goes_away_while_it_is_answered_spoils_nothing(desk: Desk) -> 
     assert desk.done == ["nl0", "nl1", "fr0"]
     assert [task.result() for task in desk.tasks[1:]] == ["NL1", "FR0"]
     assert desk.idle()
+
+
+async def test_a_member_that_holds_too_many_calls_leaves_room_for_others(desk: Desk) -> None:
+    for member in ("nl", "nl", "fr"):
+        desk.gate.enter(member)
+    with pytest.raises(CrowdedError):
+        desk.gate.enter("nl")
+    desk.gate.enter("fr")
+    desk.gate.leave("nl")
+    desk.gate.enter("nl")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -27,6 +27,10 @@ Result = TypeVar("Result")
 
 class BusyError(Exception):
     """Too much is waiting already."""
+
+
+class CrowdedError(Exception):
+    """One member holds so many calls that a further one is not even read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ class Bounds:
         wait_s: how long one waits at most: whoever asked is told in time to ask again, before its own patience and signature end.
         streams: at the same time; each holds at most 4 chunks of at most 1 MiB.
         streams_of_member: of them, of one member.
+        calls_of_member: of one member in whatever state, also those whose answer it does not take: no member can take all there is.
     """
 
     groups: int = 4
@@ -59,6 +64,7 @@ class Bounds:
     wait_s: float = 5.0
     streams: int = 32
     streams_of_member: int = 8
+    calls_of_member: int = 1_000
 
     @property
     def threads(self) -> int:
@@ -89,11 +95,33 @@ class Gate(Generic[Asked, Answer]):
         self._lookups: OrderedDict[str, deque[_Waiting[Asked, Answer]]] = OrderedDict()
         self._chunks: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         self._streams: dict[str, int] = {}
+        self._calls: Counter[str] = Counter()
         self._waiting_bytes = 0
         self._groups_running = self._chunks_running = 0
         self._next_start_s = 0.0  # when another group may be started beside those that run, by the loop's clock
         self._next_start: asyncio.TimerHandle | None = None
         self.running = 0
+
+    @property
+    def wait_s(self) -> float:
+        """How long a single lookup waits at most."""
+        return self._bounds.wait_s
+
+    def enter(self, member: str) -> None:
+        """Count a call of this member until `leave` is called for it.
+
+        Raises:
+            CrowdedError: it has too many.
+        """
+        if self._calls[member] >= self._bounds.calls_of_member:
+            raise CrowdedError
+        self._calls[member] += 1
+
+    def leave(self, member: str) -> None:
+        """End a call that has entered."""
+        self._calls[member] -= 1
+        if not self._calls[member]:
+            del self._calls[member]
 
     @property
     def waiting(self) -> int:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import grpc
+from grpc_health.v1 import health_pb2
 from grpc_health.v1 import health_pb2_grpc as health_rpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_health.v1.health_pb2 import HealthCheckResponse
@@ -19,7 +21,7 @@ from vidfed.node import metrics
 from vidfed.node.audit_service import AuditDesk, AuditServicer
 from vidfed.node.catalogue import Catalogue
 from vidfed.node.config import NodeSection, store_location
-from vidfed.node.gate import Bounds, BusyError, Gate
+from vidfed.node.gate import Bounds, BusyError, CrowdedError, Gate
 from vidfed.node.pipeline import Call, LookupPipeline, UnknownPeerError
 from vidfed.node.policy_file import POLICY_FILE, PolicyFile
 from vidfed.node.rates import Budgets
@@ -58,8 +60,11 @@ if TYPE_CHECKING:
 _WATCH_S = 1.0
 HEALTH_SERVICES = ("", "vidfed.v1.NodeService")
 _MAX_CALLS = 2_000  # at once, beyond what the gate lets wait: gRPC itself turns away the rest, unread
+_CROWDED = (grpc.StatusCode.RESOURCE_EXHAUSTED, "this member holds too many calls")
+_BUSY_LOG_S = 10.0
 _NO_NODE = (grpc.StatusCode.UNAUTHENTICATED, "not a member's node")
 _SWITCH_S = 0.0005  # the event loop must not wait Python's 5 ms for a worker thread to hand the interpreter over
+_log = logging.getLogger(__name__)
 
 
 class NodeServicer(rpc.NodeServiceServicer):
@@ -69,6 +74,7 @@ class NodeServicer(rpc.NodeServiceServicer):
         self._pipeline = pipeline
         self._gate = gate
         self._stopping = asyncio.Event()
+        self._silent_until_s: dict[str, float] = {}
 
     def stop(self) -> None:
         """Take no more chunks of running streams."""
@@ -78,12 +84,14 @@ class NodeServicer(rpc.NodeServiceServicer):
         """Answer one lookup."""
         leaf_pem = _leaf_of(context)
         try:
-            member = self._pipeline.caller(leaf_pem)
+            member = self._enter(leaf_pem, context)
             answer = await self._gate.ask(member, Call(request, leaf_pem), len(request.request.payload))
         except (UnknownPeerError, PeerError):
             answer = None
+        except CrowdedError:
+            await context.abort(*_CROWDED)
         except BusyError:
-            answer = self._pipeline.busy(request, member, LOOKUP_METHOD)
+            answer = self._busy(request, member, LOOKUP_METHOD)
         if answer is None:
             await context.abort(*_NO_NODE)
         return wire_envelope.to_message(answer)
@@ -94,7 +102,7 @@ class NodeServicer(rpc.NodeServiceServicer):
         """Answer a stream of lookups, chunk by chunk."""
         leaf_pem = _leaf_of(context)
         try:
-            member = self._pipeline.caller(leaf_pem)
+            member = self._enter(leaf_pem, context)
             with self._gate.stream(member):
                 run = functools.partial(self._gate.run, member)
                 answers = answer_chunks(self._pipeline, request_iterator, leaf_pem, run, self._stopping)
@@ -103,14 +111,44 @@ class NodeServicer(rpc.NodeServiceServicer):
                         yield wire_envelope.to_message(answer)
         except (UnknownPeerError, PeerError):
             await context.abort(*_NO_NODE)
+        except CrowdedError:
+            await context.abort(*_CROWDED)
         except BusyError:
-            async for first in request_iterator:
-                yield wire_envelope.to_message(self._pipeline.busy(first, member, STREAM_METHOD))
-                break
+            with contextlib.suppress(TimeoutError, StopAsyncIteration):
+                first = await asyncio.wait_for(anext(request_iterator), self._gate.wait_s)
+                yield wire_envelope.to_message(self._busy(first, member, STREAM_METHOD))
         except SequenceError as error:
             await context.abort(grpc.StatusCode.ABORTED, str(error))
         except StoppingError:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the node stops; go on in a new call at the first chunk without an answer")
+
+    def _enter(self, leaf_pem: bytes, context: grpc.aio.ServicerContext[LookupCall, Envelope]) -> str:
+        """Return whose call it is, and count it among that member's until it has ended, its answer taken or not."""
+        member = self._pipeline.caller(leaf_pem)
+        self._gate.enter(member)
+        context.add_done_callback(lambda _: self._gate.leave(member))  # type: ignore[arg-type]  # the stubs ask for a context class
+        return member
+
+    def _busy(self, call: LookupCall, member: str, method: str) -> SignedEnvelope:
+        """Return the signed refusal to look at a call. It is in the log now and then only: a flood of calls must not be one of lines."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s >= self._silent_until_s.get(member, 0.0):
+            self._silent_until_s[member] = now_s + _BUSY_LOG_S
+            _log.warning("refused BUSY to %s: too much waits, or too many streams; said once in %.0f s", member, _BUSY_LOG_S)
+        return self._pipeline.busy(call, member, method)
+
+
+class Health(health_aio.HealthServicer):  # type: ignore[misc]  # it has no annotations
+    """Tells how the node is to whoever asks, but not again and again of its own accord: a call that never ends takes another's place."""
+
+    async def Watch(  # noqa: N802 - the name in the .proto
+        self,
+        request: health_pb2.HealthCheckRequest,
+        context: grpc.aio.ServicerContext[health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse],
+    ) -> None:
+        """Refuse; gRPC's own clients then do without."""
+        del request
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "ask with Check")
 
 
 def _leaf_of(context: grpc.aio.ServicerContext[LookupCall, Envelope]) -> bytes:
@@ -205,7 +243,7 @@ async def node_service(shared: Shared, on_ready: Callable[[str], None], share: S
         options = dict(SERVER_OPTIONS) | {"grpc.so_reuseport": int(share is not None)}
         server = grpc.aio.server(options=list(options.items()), maximum_concurrent_rpcs=_MAX_CALLS)
         gate: NodeGate = Gate(workers, pipeline.answer, bounds)
-        servicer, health = NodeServicer(pipeline, gate), health_aio.HealthServicer()
+        servicer, health = NodeServicer(pipeline, gate), Health()
         health_rpc.add_HealthServicer_to_server(health, server)  # behind the same mutual TLS as everything else
         rpc.add_NodeServiceServicer_to_server(servicer, server)
         trust = TrustServicer(directory_source, lambda peer: peer.role == NODE_ROLE, system_clock, shared.publisher)
