@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.integration.conftest import KNOWN_NEAR as KNOWN
 from vidfed.index import Algorithm, Hash
+from vidfed.node.server import would_answer
 from vidfed.security.clock import DAY_MS, MINUTE_MS
 from vidfed.security.envelope import Envelope
 from vidfed.security.tls import make_node_leaf
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from vidfed.synthetic.memory import MemoryInvestigator
+    from vidfed.synthetic.memory import MemoryInvestigator, MemoryNode
     from vidfed.synthetic.sockets import ServedNode
     from vidfed.v1.services_pb2 import LookupCall
     from vidfed.wire.values import LookupAnswer
@@ -56,6 +57,15 @@ async def test_full_disk_and_room_again(served: ServedNode, federation: MemoryFe
     with full_disk():
         assert (await told(served, question(federation, asker))).header.status is not Status.ANSWERED
     assert (await told(served, question(federation, asker))).hits
+
+
+def test_a_node_without_room_on_its_disk_does_not_say_that_it_serves(
+    node: MemoryNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.catalogue.catch_up()
+    assert would_answer(node.pipeline, tmp_path)
+    monkeypatch.setattr("vidfed.node.server.ROOM_BYTES", 2**62)
+    assert not would_answer(node.pipeline, tmp_path)
 
 
 async def test_torn_index_file_is_rebuilt(

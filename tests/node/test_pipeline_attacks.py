@@ -476,6 +476,27 @@ def test_a_member_that_is_not_answered(federation: MemoryFederation, asker: Memo
         assert status(node, call_for(federation, asker)) is Status.NOT_PERMITTED
 
 
+@pytest.mark.parametrize("quarantined", ["nl", "fr"], ids=["the asker", "the node itself"])
+def test_in_quarantine_only_a_self_test_is_answered(
+    node: MemoryNode, federation: MemoryFederation, asker: MemoryInvestigator, quarantined: str
+) -> None:
+    node.policy.policy = Policy((replace(ANSWERING, purposes=frozenset(Purpose)),))
+    assert status(node, call_for(federation, asker)) is Status.ANSWERED
+    member = federation.members[quarantined]
+    federation.members[quarantined] = replace(member, entry=replace(member.entry, quarantined=True))
+    assert status(node, call_for(federation, asker)) is Status.NOT_PERMITTED
+    assert status(node, call_for(federation, asker, purpose=Purpose.SELF_TEST)) is Status.ANSWERED
+
+
+def test_a_node_whose_own_member_was_removed_answers_a_self_test_only(
+    node: MemoryNode, federation: MemoryFederation, asker: MemoryInvestigator
+) -> None:
+    node.policy.policy = Policy((replace(ANSWERING, purposes=frozenset(Purpose)),))
+    federation.remove("fr")
+    assert status(node, call_for(federation, asker, audience=("fr",))) is Status.NOT_PERMITTED
+    assert status(node, call_for(federation, asker, audience=("fr",), purpose=Purpose.SELF_TEST)) is Status.ANSWERED
+
+
 # --- who is at the other end ---
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.node.conftest import KNOWN, UNKNOWN
 from vidfed.federation.verify import verify_answer
 from vidfed.node.pipeline import UnknownPeerError
-from vidfed.node.policy import Limits
+from vidfed.node.policy import Limits, Policy
 from vidfed.node.records import Record
 from vidfed.node.streams import StoppingError
 from vidfed.security.envelope import Envelope
@@ -88,6 +88,17 @@ async def test_an_honest_stream_is_answered_chunk_by_chunk(call: Call, federatio
     assert [answer.header.sequence for answer in call.answers] == [0, 1, 2, 3]
     call.order.finish()
     assert call.node.logged() == 4
+
+
+async def test_a_stream_is_one_lookup_of_the_budget_and_each_call_that_goes_on_with_it_is_another(
+    node: MemoryNode, federation: MemoryFederation, asker: MemoryInvestigator
+) -> None:
+    """Whatever number its first chunk claims: else whoever begins every stream in its middle would never have asked."""
+    node.policy.policy = Policy((replace(ANSWERING, limits=Limits(lookups_per_minute=2)),))
+    assert await Call(node, asker).send(federation.chunks(asker, *PARTS)) == [Status.ANSWERED] * 4
+    chunks = federation.chunks(asker, *PARTS)
+    assert await Call(node, asker, first=2).send(chunks[2:]) == [Status.ANSWERED] * 2
+    assert await Call(node, asker, first=3).send(federation.chunks(asker, *PARTS)[3:]) == [Status.RATE_LIMITED]
 
 
 async def test_stream_truncated(call: Call, federation: MemoryFederation, asker: MemoryInvestigator) -> None:

@@ -256,7 +256,8 @@ class Catalogue:
                 while self._follow_once():
                     pass
             except (NodeError, HashError, OSError, RuntimeError, ValueError) as error:
-                _log.error("the search index cannot follow the record store: %s; lookups are refused until it can", error)
+                if self._broken is None:  # it is tried again several times a second
+                    _log.error("the search index cannot follow the record store: %s; lookups are refused until it can", error)
                 self._report(broken=str(error))
             self._wake.wait(_POLL_S if self._keeper or self._version >= self._target else _NEAR_POLL_S)
             self._wake.clear()

@@ -370,7 +370,7 @@ class LookupPipeline:
         if not paying:
             return
         with deciding(*(question for question, _, _ in paying)):
-            charges = [_charge(question.member, rule, request) for question, request, rule in paying]
+            charges = [_charge(question, rule, request) for question, request, rule in paying]
             try:
                 lanes = self.budgets.spend(charges, now_ms)
             except BudgetsError as error:
@@ -425,6 +425,7 @@ def _take_place(question: Question, request: LookupRequest, order: ChunkOrder | 
     stream = request.stream
     if order is None or stream is None:
         return
+    question.begins = order.begins
     try:
         order.accept(stream, question.digest)
     except SequenceError as error:
@@ -448,10 +449,9 @@ def _stated_purpose(request: LookupRequest) -> Purpose:
     return header.purpose
 
 
-def _charge(member: str, rule: Rule, request: LookupRequest) -> Charge:
-    lookups = 1 if request.stream is None or request.stream.number == 0 else 0
+def _charge(question: Question, rule: Rule, request: LookupRequest) -> Charge:
     urgent = request.header.urgency is Urgency.LIFE_AT_RISK
-    return Charge(member, rule.name, rule.limits, lookups, request.hash_count, urgent)
+    return Charge(question.member, rule.name, rule.limits, int(question.begins), request.hash_count, urgent)
 
 
 def _fitted(rule: Rule, found: Found) -> tuple[Found, bytes]:

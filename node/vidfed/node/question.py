@@ -44,6 +44,7 @@ class Question:
         started_ms: when it came.
         method: which call it came by.
         sequence, last: its place among the answers of its call; a refusal before the question's own place is known is the last answer.
+        begins: its call with this node begins with it: what the budget counts as a lookup, whatever number a chunk claims.
         previous_digest: of the answer before it in its call, known once that answer is signed.
         status, detail: how it is disposed of.
         request, credential: once they are known to hold.
@@ -57,6 +58,7 @@ class Question:
     method: str
     sequence: int = 0
     last: bool = True
+    begins: bool = True
     previous_digest: bytes = b""
     status: Status = Status.ANSWERED
     detail: str = ""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ from vidfed.wire.values import LOOKUP_METHOD, STREAM_METHOD
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
 
     from vidfed.security.audit import AuditLog
     from vidfed.security.directory import DirectorySource
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
 
 _WATCH_S = 1.0
 HEALTH_SERVICES = ("", "vidfed.v1.NodeService")
+ROOM_BYTES = 4 * 2**20  # on the disk; with less the log cannot be written, now or soon
 _MAX_CALLS = 2_000  # at once, beyond what the gate lets wait: gRPC itself turns away the rest, unread
 _CROWDED = (grpc.StatusCode.RESOURCE_EXHAUSTED, "this member holds too many calls")
 _BUSY_LOG_S = 10.0
@@ -205,12 +208,27 @@ def open_pipeline(home: MemberHome, directory_source: DirectorySource, audit: Au
         )
 
 
-async def _watch(pipeline: LookupPipeline, gate: NodeGate, health: health_aio.HealthServicer) -> None:
+def would_answer(pipeline: LookupPipeline, folder: Path) -> bool:
+    """Tell whether a lookup would be answered now: what it needs is there, and room to log it."""
+    return shutil.disk_usage(folder).free >= ROOM_BYTES and pipeline.can_answer()
+
+
+async def _watch(pipeline: LookupPipeline, gate: NodeGate, health: health_aio.HealthServicer, folder: Path) -> None:
     """Take a changed policy over also when nobody asks, take down what changes by itself, and say whether lookups can be answered."""
+    answered, answering = False, False
     while True:
-        await asyncio.to_thread(pipeline.policy.current)
-        metrics.observe(pipeline.catalogue, gate, pipeline.policy.taken_ms)
-        status = HealthCheckResponse.SERVING if await asyncio.to_thread(pipeline.can_answer) else HealthCheckResponse.NOT_SERVING
+        before = answering
+        try:
+            await asyncio.to_thread(pipeline.policy.current)
+            metrics.observe(pipeline.catalogue, gate, pipeline.policy.taken_ms)
+            answering = await asyncio.to_thread(would_answer, pipeline, folder)
+        except Exception:  # noqa: BLE001 - who asks for the node's health must not hear for ever what was true before a defect
+            _log.exception("defect while looking after the node")
+            answering = False
+        if answered and answering is not before:  # not while it starts: it catches up with the records then
+            _log.warning("lookups are answered again" if answering else "lookups are refused: vidfed node doctor says why")
+        answered = answered or answering
+        status = HealthCheckResponse.SERVING if answering else HealthCheckResponse.NOT_SERVING
         for service in HEALTH_SERVICES:
             await health.set(service, status)
         await asyncio.sleep(_WATCH_S)
@@ -257,7 +275,7 @@ async def node_service(shared: Shared, on_ready: Callable[[str], None], share: S
             on_ready(address)
 
         rounds = Witnessing(home.member, audit, witness, directory_source, home.node_tls, seen)
-        beside = [asyncio.create_task(_watch(pipeline, gate, health))]
+        beside = [asyncio.create_task(_watch(pipeline, gate, health, home.folder))]
         if first:
             beside.append(asyncio.create_task(rounds.run(read_audit_section(home).witness_every_s)))
         try:

@@ -80,6 +80,11 @@ class ChunkOrder:
         self._digest = b""
 
     @property
+    def begins(self) -> bool:
+        """True before the first chunk of the call."""
+        return self._before is None
+
+    @property
     def due(self) -> int:
         """Number of the chunk that comes next; 0 before the first."""
         return self._before.number + 1 if self._before else 0
