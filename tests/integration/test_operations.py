@@ -102,6 +102,7 @@ def test_a_lookup_is_counted_and_timed_by_stage(operated: Operated) -> None:
     assert found["vidfed_node_urgent_lookups_total"]["ordinary",] >= 1
     assert {stage for (stage,) in found["vidfed_node_stage_seconds_count"]} == {"admit", "search", "audit", "sign"}
     assert found["vidfed_node_index_version"] == found["vidfed_node_store_version"] == {(): 1.0}
+    assert 0 < time.time() - found["vidfed_node_records_changed_timestamp_seconds"][()] < 3_600
     assert found["vidfed_audit_entries"][()] >= 4
     assert found["vidfed_disk_free_bytes"][()] > 0
     assert found["vidfed_certificate_expires_timestamp_seconds"][()] > time.time()

@@ -124,6 +124,7 @@ class Catalogue:
         self._target = self._version
         self._band = 0
         self.records = 0  # when they were last counted
+        self.changed_ms = 0  # when the records last changed, as of the last `check`
         self._counted = -1  # the change at which the records were counted
         self._count_after_s = 0.0
         self._merged_after_s = 0.0
@@ -164,7 +165,7 @@ class Catalogue:
             IndexBehindError, IndexBrokenError: as `search`, without waiting.
             StoreError: the store cannot be read.
         """
-        version, _ = self._store.version()
+        version, self.changed_ms = self._store.version()
         self._wait_until(version, 0.0)
 
     def search(self, wanted: Sequence[Wanted], *, patience_s: float = 2.0) -> list[Found]:

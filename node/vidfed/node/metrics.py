@@ -39,6 +39,9 @@ _index_version = Gauge(
     "vidfed_node_index_version", "Change of the records that the search index has reached.", multiprocess_mode="mostrecent"
 )
 _store_version = Gauge("vidfed_node_store_version", "Last change of the records.", multiprocess_mode="mostrecent")
+_records_changed = Gauge(
+    "vidfed_node_records_changed_timestamp_seconds", "When the records last changed; 0: never.", multiprocess_mode="mostrecent"
+)
 _policy_taken = Gauge(
     "vidfed_node_policy_taken_timestamp_seconds", "When the policy in force was taken over.", multiprocess_mode="mostrecent"
 )
@@ -50,6 +53,7 @@ def observe(catalogue: Catalogue, gate: Gate[Any, Any], policy_taken_ms: int) ->
     _index_version.set(have)
     _store_version.set(want)
     _records.set(catalogue.records)
+    _records_changed.set(catalogue.changed_ms / 1000)
     _running.set(gate.running)
     _waiting.set(gate.waiting)
     _policy_taken.set(policy_taken_ms / 1000)
