@@ -247,3 +247,8 @@ async def test_a_member_that_holds_too_many_calls_leaves_room_for_others(desk: D
     desk.gate.enter("fr")
     desk.gate.leave("nl")
     desk.gate.enter("nl")
+
+
+async def test_a_member_with_too_much_waiting_is_told_so_also_while_there_is_room(desk: Desk) -> None:
+    await desk.ask("nl0", "nl1", "nl2", "nl3", "nl4")
+    assert await desk.outcome() == ["4"]

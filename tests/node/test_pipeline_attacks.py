@@ -19,6 +19,7 @@ from vidfed.node.pipeline import UnknownPeerError
 from vidfed.node.policy import Limits, Policy
 from vidfed.node.records import Record
 from vidfed.security.clock import DAY_MS, MINUTE_MS
+from vidfed.security.credentials import Credential
 from vidfed.security.envelope import Envelope, Signature
 from vidfed.security.keys import SigningKey
 from vidfed.security.replay import WINDOW_MS
@@ -279,6 +280,15 @@ def test_credential_from_outside_the_calendar(node: MemoryNode, federation: Memo
     assert status(node, with_credential(federation, asker, not_before_ms=2**70)) is Status.BAD_CREDENTIAL
 
 
+def test_credential_revoked(node: MemoryNode, federation: MemoryFederation, asker: MemoryInvestigator) -> None:
+    serial = Credential.read(asker.credential.payload).serial
+    nl = federation.members["nl"]
+    federation.members["nl"] = replace(nl, entry=replace(nl.entry, revoked=frozenset({serial})))
+    answer = told(node, call_for(federation, asker))
+    assert (answer.header.status, answer.header.detail) == (Status.BAD_CREDENTIAL, "credential revoked by its member")
+    assert status(node, call_for(federation, federation.investigator("nl", "inv-2"))) is Status.ANSWERED
+
+
 def test_credential_of_another_member(node: MemoryNode, federation: MemoryFederation, asker: MemoryInvestigator) -> None:
     assert status(node, with_credential(federation, asker, signed_by="br")) is Status.BAD_CREDENTIAL
     assert status(node, with_credential(federation, asker, member="br")) is Status.BAD_CREDENTIAL
@@ -361,7 +371,9 @@ def test_unknown_field_smuggled(node: MemoryNode, federation: MemoryFederation, 
         ({"legal_basis": ""}, "legal basis"),
         ({"legal_basis": "   "}, "legal basis"),
         ({"offence_type": ""}, "offence type"),
+        ({"offence_type": "  "}, "offence type"),
         ({"case_reference": ""}, "case reference"),
+        ({"case_reference": " "}, "case reference"),
         ({"purpose": None, "case_reference": ""}, "purpose, case reference"),
     ],
 )

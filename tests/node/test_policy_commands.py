@@ -13,8 +13,14 @@ from vidfed.index import Algorithm
 from vidfed.node.cli import node
 from vidfed.node.config import store_location
 from vidfed.node.life import retract
+from vidfed.node.metrics import NodeCollector
+from vidfed.node.policy_file import read_policy
 from vidfed.node.records import Record
+from vidfed.node.status import read_status
 from vidfed.node.store import RecordStore
+from vidfed.security.audit.changes import SEEN_FILE, Seen
+from vidfed.security.audit.member import open_log
+from vidfed.security.clock import system_clock
 from vidfed.synthetic.sockets import SocketFederation
 
 if TYPE_CHECKING:
@@ -92,6 +98,23 @@ def test_check_warns_of_a_rule_below_one_that_always_decides_before_it(home: Mem
     trainees, neighbours = POLICY.split("\n\n")
     draft.write_text(f"{neighbours}\n{trainees}\n")
     assert "rule trainees never decides: rule neighbours above it is for everybody" in run(home, "check", draft).stderr
+
+
+def test_a_member_that_has_left_the_directory_does_not_make_the_policy_in_force_wrong(tmp_path: Path) -> None:
+    """Whoever is removed, no other operator is alarmed as if by a mistake of their own; what is changed after that is read strictly."""
+    federation = SocketFederation(tmp_path, "nl", "fr")
+    home, path = federation.homes["nl"], federation.homes["nl"].folder / "policy.toml"
+    path.write_text(POLICY)
+    with closing(open_log(home)) as log:
+        Seen(home.state_file(SEEN_FILE), "nl", log, system_clock).policy(read_policy(path).to_json())
+    federation.administrators.remove("fr")
+    assert "Warning: fr is named and is not in the trust directory any more" in run(home, "check").stderr
+    assert read_status(home).policy == "2 rules for fr; not in the trust directory: fr"
+    right, *_ = NodeCollector(home, home.directory_source()).parts()["policy"]()
+    assert (right.name, right.samples[0].value) == ("vidfed_node_policy_right", 1)
+    path.write_text(POLICY.replace("Tulip", "Rose"))
+    assert "'fr' is not in the trust directory" in run(home, "check", status=1).stderr
+    assert read_status(home).policy.startswith("NOT USABLE")
 
 
 def test_a_draft_that_is_not_there_is_no_policy_without_rules(home: MemberHome, tmp_path: Path) -> None:

@@ -33,15 +33,18 @@ def check(home: Path, file: Path | None, as_json: bool) -> None:
 
     from vidfed.node.config import store_location
     from vidfed.node.life import doubts
-    from vidfed.node.policy_file import POLICY_FILE, read_policy
+    from vidfed.node.policy_file import POLICY_FILE, read_own_policy
     from vidfed.node.store import RecordStore
     from vidfed.security.home import MemberHome
 
     member_home = MemberHome(home)
     path = file or home / POLICY_FILE
-    found = read_policy(path, _members(member_home))
+    members = _members(member_home)
+    found = read_own_policy(member_home, members, path)
     with closing(RecordStore(store_location(member_home))) as store:
         warnings = list(doubts(store, found))
+    if members is not None:
+        warnings += [f"{stranger} is named and is not in the trust directory any more" for stranger in found.strangers(members)]
     if as_json:
         import json
 
@@ -72,7 +75,7 @@ def explain(home: Path, member: str, roles: tuple[str, ...], purpose: str | None
     from vidfed.node.explain import explain as explained
     from vidfed.node.life import kept_record
     from vidfed.node.policy import Asker
-    from vidfed.node.policy_file import POLICY_FILE, read_policy
+    from vidfed.node.policy_file import read_own_policy
     from vidfed.node.store import RecordStore
     from vidfed.security.documents import ROLES
     from vidfed.security.home import MemberHome
@@ -85,7 +88,7 @@ def explain(home: Path, member: str, roles: tuple[str, ...], purpose: str | None
         raise click.BadParameter(f"{unknown[0]!r} is unknown; known are {', '.join(ROLES)}", param_hint="--role")
     member_home = MemberHome(home)
     members = _members(member_home)
-    found = read_policy(file or home / POLICY_FILE, members)
+    found = read_own_policy(member_home, members, file)
     with closing(RecordStore(store_location(member_home))) as store:
         kept = kept_record(store, reference)
     askers = [Asker(member, frozenset(roles), each) for each in ([known[purpose]] if purpose else Purpose)]

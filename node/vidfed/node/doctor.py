@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from vidfed.node.check import Checks, FailedError, Report, WarnedError
 from vidfed.node.config import NodeSection, StoreSection, store_location
 from vidfed.node.life import doubts
-from vidfed.node.policy_file import POLICY_FILE, read_policy
+from vidfed.node.policy_file import POLICY_FILE, read_own_policy
 from vidfed.node.status import read_status
 from vidfed.node.store import RecordStore
 from vidfed.security.audit import Checkpoint
@@ -119,11 +119,14 @@ class _Doctor(Checks):
 
     def _policy(self) -> str:
         path = self._home.folder / POLICY_FILE
-        policy = read_policy(path, self._members())
+        members = self._members()
+        policy = read_own_policy(self._home, members)
         if not policy.rules:
             raise WarnedError(f"nobody is answered: write a rule into {path}")
         with contextlib.closing(RecordStore(store_location(self._home))) as store:
             said = list(doubts(store, policy))
+        if members is not None and (strangers := policy.strangers(members)):
+            said.append(f"names {', '.join(strangers)}, not in the trust directory any more")
         if said:
             raise WarnedError(f"{'; '.join(said)}: a mistake? vidfed node policy check")
         return f"{len(policy.rules)} rules for {', '.join(sorted(policy.members()))}"

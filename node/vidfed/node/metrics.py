@@ -9,7 +9,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from vidfed.node.config import NodeSection
 from vidfed.node.errors import NodeError
-from vidfed.node.policy_file import POLICY_FILE, read_policy
+from vidfed.node.policy_file import POLICY_FILE, read_own_policy
 from vidfed.security.errors import SecurityError
 from vidfed.wire.metrics import Counted, MemberCollector, serving_metrics
 
@@ -82,7 +82,7 @@ class NodeCollector(MemberCollector):
         except SecurityError:
             members = None
         try:
-            rules, right = len(read_policy(path, members).rules), 1
+            rules, right = len(read_own_policy(self._home, members).rules), 1
         except NodeError:
             rules, right = 0, 0
         changed_s = path.stat().st_mtime if path.exists() else 0.0

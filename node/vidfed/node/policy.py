@@ -225,6 +225,10 @@ class Policy:
         """Return the ids of all members that some rule names, "*" included."""
         return frozenset[str]().union(*(rule.members for rule in self.rules))
 
+    def strangers(self, members: Iterable[str]) -> list[str]:
+        """Return the ids that some rule names and that are not among these members."""
+        return sorted(self.members() - {EVERY_MEMBER} - set(members))
+
     def to_json(self) -> str:
         """Return the rules as JSON that is equal for equal policies, for the audit log and for comparing."""
         return json.dumps([_fields(rule) for rule in self.rules], sort_keys=True, ensure_ascii=False)

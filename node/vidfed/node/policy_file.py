@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from vidfed.index import Algorithm
 from vidfed.node.errors import PolicyError
 from vidfed.node.policy import EVERY_MEMBER, Category, Distances, Limits, Policy, Rule
+from vidfed.security.audit.changes import SEEN_FILE, was_policy
 from vidfed.security.clock import SECOND_MS, Clock, as_text, system_clock
 from vidfed.security.documents import ROLES
 from vidfed.security.errors import DirectoryError, SecurityError
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vidfed.security.directory import DirectorySource
+    from vidfed.security.home import MemberHome
 
 POLICY_FILE = "policy.toml"
 _SETTLED_MS = SECOND_MS  # a file changed more recently may still be being written; half a rule may allow more than a whole one
@@ -64,6 +66,20 @@ def read_policy(path: Path, members: Collection[str] | None = None) -> Policy:
             raise PolicyError(f"{path}: two rules are named {rule.name!r}")
         rules.append(rule)
     return Policy(tuple(rules))
+
+
+def read_own_policy(home: MemberHome, members: Collection[str] | None, path: Path | None = None) -> Policy:
+    """Read a member's policy, or another file in its place, as its node does when it starts.
+
+    A member named in it that has left the trust directory is no error where this very policy was taken over while it was still in it:
+    what others' removal changes must not look as if the operator had made a mistake.
+
+    Raises:
+        PolicyError: as `read_policy`.
+    """
+    path = path or home.folder / POLICY_FILE
+    policy = read_policy(path)
+    return policy if was_policy(home.state_file(SEEN_FILE), policy.to_json()) else read_policy(path, members)
 
 
 class _RuleReader:

@@ -29,7 +29,7 @@ from vidfed.node.rates import Budgets
 from vidfed.node.store import RecordStore
 from vidfed.node.streams import StoppingError, answer_chunks
 from vidfed.node.witnessing import Witnessing
-from vidfed.security.audit.changes import Seen
+from vidfed.security.audit.changes import SEEN_FILE, Seen
 from vidfed.security.audit.member import open_witness, read_audit_section
 from vidfed.security.clock import system_clock
 from vidfed.security.errors import PeerError
@@ -180,7 +180,7 @@ def open_pipeline(home: MemberHome, directory_source: DirectorySource, audit: Au
     Raises:
         SecurityError, NodeError, HashError: keys, policy, replay memory, store or index cannot be used.
     """
-    seen = Seen(home.state_file("seen.json"), home.member, audit, system_clock)
+    seen = Seen(home.state_file(SEEN_FILE), home.member, audit, system_clock)
     policy = PolicyFile(
         home.folder / POLICY_FILE,
         directory_source=directory_source,
@@ -250,7 +250,7 @@ async def node_service(shared: Shared, on_ready: Callable[[str], None], share: S
     first = share is None or share.first
     home, directory_source, audit = shared.home, shared.source, shared.audit
     with contextlib.ExitStack() as stack:
-        seen = Seen(home.state_file("seen.json"), home.member, audit, system_clock)
+        seen = Seen(home.state_file(SEEN_FILE), home.member, audit, system_clock)
         if first:
             seen.trust(directory_source)
         audit.checkpoint()  # so that the first answer can carry one

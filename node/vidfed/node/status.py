@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from vidfed.index import HashError, HashIndex
 from vidfed.node.config import NodeSection, store_location
 from vidfed.node.errors import PolicyError
-from vidfed.node.policy_file import POLICY_FILE, read_policy
+from vidfed.node.policy_file import POLICY_FILE, read_own_policy
 from vidfed.node.store import PERCEPTUAL, RecordStore
 from vidfed.security.clock import DAY_MS, as_text, system_clock
 from vidfed.security.errors import SecurityError
@@ -119,14 +119,15 @@ def read_status(home: MemberHome) -> NodeStatus:
 def _policy(home: MemberHome, members: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
     """Return what there is to say about the policy file, and whom it answers."""
     try:
-        policy = read_policy(home.folder / POLICY_FILE, members or None)
+        policy = read_own_policy(home, members or None)
     except PolicyError as error:
         return f"NOT USABLE: {error}; a node that runs keeps the one before it", ()
     if not policy.rules:
         return f"answers nobody: {POLICY_FILE} has no rule", ()
     named = tuple(sorted(policy.members()))
     count = len(policy.rules)
-    return f"{count} rule{'s' if count > 1 else ''} for {', '.join(named)}", named
+    gone = f"; not in the trust directory: {', '.join(strangers)}" if members and (strangers := policy.strangers(members)) else ""
+    return f"{count} rule{'s' if count > 1 else ''} for {', '.join(named)}{gone}", named
 
 
 def _index_version(folder: Path, store: RecordStore) -> int | None:

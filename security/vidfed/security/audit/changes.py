@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from vidfed.security.clock import Clock
     from vidfed.security.directory import DirectorySource
 
+SEEN_FILE = "seen.json"
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -41,7 +43,7 @@ class Seen:
 
     def was_policy(self, content: str) -> bool:
         """Tell whether this is the policy that was logged last."""
-        return self._read().get("policy") == _digest(content)
+        return was_policy(self.path, content)
 
     def trust(self, source: DirectorySource) -> None:
         """Log the trust directory if it is another than last time; one that cannot be used is not a change.
@@ -69,11 +71,20 @@ class Seen:
         write_private(self.path, json.dumps({**seen, what: digest}).encode())
 
     def _read(self) -> dict[str, str]:
-        try:
-            seen = json.loads(self.path.read_bytes())
-        except (OSError, ValueError):
-            return {}
-        return {str(what): str(digest) for what, digest in seen.items()} if isinstance(seen, dict) else {}
+        return _read(self.path)
+
+
+def was_policy(seen: Path, content: str) -> bool:
+    """Tell whether this is the policy that was logged last, by the file in which the node remembers what it saw."""
+    return _read(seen).get("policy") == _digest(content)
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        seen = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return {str(what): str(digest) for what, digest in seen.items()} if isinstance(seen, dict) else {}
 
 
 def _digest(content: str) -> str:
