@@ -59,6 +59,24 @@ async def test_full_disk_and_room_again(served: ServedNode, federation: MemoryFe
     assert (await told(served, question(federation, asker))).hits
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_defect_outside_the_pipeline_tells_the_caller_nothing_of_itself(
+    served: ServedNode, federation: MemoryFederation, asker: MemoryInvestigator, monkeypatch: pytest.MonkeyPatch, *, stream: bool
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("/srv/vidfed/keys")
+
+    monkeypatch.setattr(type(served.node.pipeline), "conclude", fail)
+    async with served.asked_by("nl") as stub:
+        call = stub.LookupStream(timeout=PATIENCE_S) if stream else None
+        if call is not None:
+            ((_, chunk),) = federation.chunks(asker, [KNOWN])
+            await call.write(call_of(asker.credential, chunk))
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await (call.read() if call is not None else stub.Lookup(question(federation, asker), timeout=PATIENCE_S))
+    assert (failed.value.code(), failed.value.details()) == (grpc.StatusCode.INTERNAL, "a defect of this node")
+
+
 def test_a_node_without_room_on_its_disk_does_not_say_that_it_serves(
     node: MemoryNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -144,3 +144,6 @@ class AuditServicer(rpc.AuditServiceServicer):
         except AuditError as error:
             _log.error("%s", error)
             await context.abort(grpc.StatusCode.NOT_FOUND, "the log cannot show that")
+        except Exception:  # noqa: BLE001 - gRPC would tell the caller what the exception says
+            _log.exception("defect while answering about the log")
+            await context.abort(grpc.StatusCode.INTERNAL, "a defect of this node")

@@ -64,6 +64,7 @@ HEALTH_SERVICES = ("", "vidfed.v1.NodeService")
 ROOM_BYTES = 4 * 2**20  # on the disk; with less the log cannot be written, now or soon
 _MAX_CALLS = 2_000  # at once, beyond what the gate lets wait: gRPC itself turns away the rest, unread
 _CROWDED = (grpc.StatusCode.RESOURCE_EXHAUSTED, "this member holds too many calls")
+_DEFECT = (grpc.StatusCode.INTERNAL, "a defect of this node")
 _BUSY_LOG_S = 10.0
 _NO_NODE = (grpc.StatusCode.UNAUTHENTICATED, "not a member's node")
 _SWITCH_S = 0.0005  # the event loop must not wait Python's 5 ms for a worker thread to hand the interpreter over
@@ -95,6 +96,9 @@ class NodeServicer(rpc.NodeServiceServicer):
             await context.abort(*_CROWDED)
         except BusyError:
             answer = self._busy(request, member, LOOKUP_METHOD)
+        except Exception:  # noqa: BLE001 - gRPC would tell the caller what the exception says
+            _log.exception("defect outside the pipeline")
+            await context.abort(*_DEFECT)
         if answer is None:
             await context.abort(*_NO_NODE)
         return wire_envelope.to_message(answer)
@@ -124,6 +128,9 @@ class NodeServicer(rpc.NodeServiceServicer):
             await context.abort(grpc.StatusCode.ABORTED, str(error))
         except StoppingError:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the node stops; go on in a new call at the first chunk without an answer")
+        except Exception:  # noqa: BLE001 - as above
+            _log.exception("defect outside the pipeline")
+            await context.abort(*_DEFECT)
 
     def _enter(self, leaf_pem: bytes, context: grpc.aio.ServicerContext[LookupCall, Envelope]) -> str:
         """Return whose call it is, and count it among that member's until it has ended, its answer taken or not."""
