@@ -270,6 +270,13 @@ def test_a_second_node_in_the_same_folder_is_refused(desk: Desk, vidfed: Callabl
     assert ran.err == f"Error: a node of {place.folder} runs already, on {place.node_address}: a folder has one; stop that one first\n"
 
 
+def test_one_process_for_both_is_refused_while_one_of_them_runs(desk: Desk, vidfed: Callable[..., Ran]) -> None:
+    ran = vidfed("serve", "--home", desk.federation.places["br"].folder)
+    assert ran.status == 1
+    assert "a node of" in ran.err
+    assert len(ran.err.splitlines()) == 1
+
+
 def test_a_second_gateway_in_the_same_folder_is_refused(desk: Desk, vidfed: Callable[..., Ran]) -> None:
     ran = vidfed("gateway", "serve", "--home", desk.federation.places["nl"].folder)
     assert ran.status == 1

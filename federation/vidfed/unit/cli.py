@@ -29,13 +29,17 @@ def serve(home: Path) -> None:
     """
     import asyncio
 
+    from vidfed.federation.gateway_status import SERVING_FILE
     from vidfed.security.home import MemberHome
     from vidfed.security.logs import start_logging
+    from vidfed.security.presence import check_alone
     from vidfed.wire.counting import counting_in
 
     member_home = MemberHome(home)
     member = member_home.member
     start_logging(member_home, "unit")
+    check_alone(member_home.state_file("serving"), "node")
+    check_alone(member_home.state_file(SERVING_FILE), "gateway")
     with counting_in(member_home.state_file("metrics"), "node"):
         from vidfed.federation.metrics import serving_gateway_metrics
         from vidfed.node.metrics import serving_node_metrics
