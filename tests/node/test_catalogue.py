@@ -6,11 +6,11 @@ import logging
 import shutil
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vidfed.index import Algorithm, Hash, HashIndex, IndexLockedError, IndexStorageError, hash_index
+from vidfed.index import Algorithm, Hash, HashIndex, IndexCorruptError, IndexLockedError, IndexStorageError, hash_index
 from vidfed.index.merging import Sizes
 from vidfed.node.catalogue import Catalogue, Wanted
 from vidfed.node.errors import IndexBehindError, IndexBrokenError
@@ -222,6 +222,45 @@ def test_a_store_put_back_by_hand_is_not_taken_for_the_one_the_index_followed(re
         found = reopened(put_back, tmp_path / "index", code).records
         assert [record.hashes[Algorithm.PDQ] for record in found] == [code] * (code in held)
     put_back.close()
+
+
+def test_an_index_found_damaged_by_a_search_is_emptied_before_the_eyes_of_all_and_filled_again(
+    store: RecordStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, renewals = Catalogue(store, tmp_path / "index", clock), tmp_path / "index/renewals"
+    store.upsert([Record({Algorithm.PDQ: PDQ.code})], now_ms=NOW)
+    made.catch_up()
+    assert find(made, PDQ).hits
+    before = renewals.stat().st_size if renewals.exists() else 0
+
+    def damaged(*_: object) -> None:
+        raise IndexCorruptError("segment: checksum does not match")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(HashIndex, "range_search", damaged)
+        with pytest.raises(IndexBrokenError, match="checksum"):
+            find(made, PDQ)
+    made.catch_up()
+    assert renewals.stat().st_size == before + 1
+    assert find(made, PDQ).hits
+    made.close()
+
+
+def test_a_search_during_which_any_process_emptied_an_index_is_not_believed(
+    catalogue: Catalogue, store: RecordStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.upsert([Record({Algorithm.PDQ: PDQ.code})], now_ms=NOW)
+    assert find(catalogue, PDQ).hits
+    search = HashIndex.range_search
+
+    def emptied_meanwhile(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - as it is
+        with (tmp_path / "index/renewals").open("ab") as file:
+            file.write(b".")
+        return search(*arguments, **options)
+
+    monkeypatch.setattr(HashIndex, "range_search", emptied_meanwhile)
+    with pytest.raises(IndexBehindError, match="renewed during the search"):
+        find(catalogue, PDQ)
 
 
 def test_two_processes_cannot_keep_one_index(catalogue: Catalogue, store: RecordStore, tmp_path: Path) -> None:
