@@ -218,9 +218,9 @@ class _SqliteTransaction:
         return self._writer.execute(query, values).fetchall()
 
     def insert(self, table: str, rows: Sequence[tuple[object, ...]]) -> None:
-        # By statements of 256, 128, 64 rows, and one for the rest. Python lets go of its lock for every single step of SQLite, and waits for
-        # it again while other threads compute: with one row a step, as `executemany` does, a busy process spends more time on that than on
-        # writing. Prepared statements are kept, so there may not be too many different ones.
+        # By statements of 256, 128, 64 rows, and one for the rest. Python lets go of its lock for every single step of SQLite, and waits
+        # for it again while other threads compute: with one row a step, as `executemany` does, a busy process spends more time on that
+        # than on writing. Prepared statements are kept, so there may not be too many different ones.
         start, height = 0, _MAX_ROWS
         while start < len(rows):
             left = len(rows) - start
