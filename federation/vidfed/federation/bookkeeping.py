@@ -6,8 +6,9 @@ The other end's log holds the same two digests, so that what one side deletes sh
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from vidfed.federation.batches import Batches
 from vidfed.security.audit import AuditEntry, AuditLog, Event, Operation
 from vidfed.security.clock import Clock, system_clock
 from vidfed.wire.errors import WireError
@@ -15,10 +16,20 @@ from vidfed.wire.lookup import answer_digest, read_answer
 from vidfed.wire.values import FailureKind
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vidfed.v1 import services_pb2 as pb
     from vidfed.wire.values import LookupRequest
 
 UNREADABLE = "UNREADABLE"
+_TOGETHER = 32  # replies in one commit
+
+
+class _Received(NamedTuple):
+    question: LookupRequest
+    digest: bytes
+    reply: pb.NodeReply
+    came_ms: int
 
 
 class Bookkeeping:
@@ -31,6 +42,7 @@ class Bookkeeping:
         self._log = log
         self._member = member
         self._clock = clock
+        self._replies = Batches(self._receive, _TOGETHER)
 
     async def asked(self, question: LookupRequest, digest: bytes) -> None:
         """Log a question before it goes out."""
@@ -54,28 +66,11 @@ class Bookkeeping:
 
     async def received(self, question: LookupRequest, digest: bytes, reply: pb.NodeReply) -> None:
         """Log one node's reply, or that there was none, before it is passed on. The reply is not judged here; the client does that."""
-        await asyncio.to_thread(self._receive, question, digest, reply)
+        await self._replies.add(_Received(question, digest, reply, self._clock()))
 
-    def _receive(self, question: LookupRequest, digest: bytes, reply: pb.NodeReply) -> None:
-        """Read and log one reply; an answer may be large, and reading it takes its time."""
-        header = question.header
-        now_ms = self._clock()
-        outcome, digest_back, records, position = _told(reply)
-        self._log.append(
-            AuditEntry(
-                time_ms=now_ms,
-                operation=Operation.COLLECTION if records else Operation.CONSULTATION,
-                event=Event.LOOKUP_RECEIVED,
-                member=reply.member,
-                pseudonym=header.pseudonym,
-                purpose=header.purpose.code if header.purpose else "",
-                request_digest=digest,
-                answer_digest=digest_back,
-                outcome=outcome,
-                records=records,
-                details={"took_ms": max(0, now_ms - header.issued_ms), "position": position},
-            )
-        )
+    def _receive(self, replies: Sequence[_Received]) -> None:
+        """Read and log replies; an answer may be large, and reading it takes its time."""
+        self._log.append_many([_entry(reply) for reply in replies])
 
     async def refused(self, pseudonym: str, digest: bytes, reason: str) -> None:
         """Log that an own investigator's question was refused."""
@@ -106,6 +101,24 @@ class Bookkeeping:
 
     async def _append(self, entry: AuditEntry) -> None:
         await asyncio.to_thread(self._log.append, entry)
+
+
+def _entry(received: _Received) -> AuditEntry:
+    header = received.question.header
+    outcome, digest_back, records, position = _told(received.reply)
+    return AuditEntry(
+        time_ms=received.came_ms,
+        operation=Operation.COLLECTION if records else Operation.CONSULTATION,
+        event=Event.LOOKUP_RECEIVED,
+        member=received.reply.member,
+        pseudonym=header.pseudonym,
+        purpose=header.purpose.code if header.purpose else "",
+        request_digest=received.digest,
+        answer_digest=digest_back,
+        outcome=outcome,
+        records=records,
+        details={"took_ms": max(0, received.came_ms - header.issued_ms), "position": position},
+    )
 
 
 def _told(reply: pb.NodeReply) -> tuple[str, bytes, tuple[str, ...], int]:

@@ -12,8 +12,9 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from vidfed.federation.batches import Batches
 from vidfed.federation.collecting import Collection
 from vidfed.federation.errors import BusyError, KeptError
 from vidfed.federation.fanout import Asking
@@ -31,7 +32,7 @@ from vidfed.wire.lookup import read_request
 from vidfed.wire.values import GATEWAY_GRACE_S, LOOKUP_METHOD, REQUEST_TYPE, STREAM_METHOD, Urgency
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 
     from vidfed.federation.bookkeeping import Bookkeeping
     from vidfed.federation.fanout import Nodes
@@ -46,6 +47,13 @@ if TYPE_CHECKING:
     from vidfed.wire.values import LookupRequest
 
 _log = logging.getLogger(__name__)
+_KEPT_TOGETHER = 32  # replies sealed by one thread before their callers go on
+
+
+class _ToKeep(NamedTuple):
+    lookup: bytes
+    reply: pb.NodeReply
+    key: bytes
 
 
 class GatewayDesk:
@@ -78,6 +86,7 @@ class GatewayDesk:
         self.nodes = nodes
         self._books = books
         self._kept = kept
+        self._keeping = Batches(self._keep, _KEPT_TOGETHER)
         self._clock = clock
         self._running: Counter[str] = Counter()
         self._late: set[asyncio.Task[None]] = set()
@@ -108,11 +117,12 @@ class GatewayDesk:
         with self._one_more(peer):
             envelope, question = await self._admit(call, peer, directory)  # 2 to 4, 6
             directory = self.source.current()  # admitting may have shown that there is a newer one
-            await self._books.asked(question, envelope.digest)  # 5
+            digest = envelope.digest
+            await self._books.asked(question, digest)  # 5
             # The caller's own deadline leaves time to hear which nodes did not answer; a call without one is not of our client.
             deadline_s = max(0.0, min(self._section.deadline_s, time_left_s - GATEWAY_GRACE_S))
             members = [directory.members[member] for member in dict.fromkeys(question.header.audience) if member in directory.members]
-            until_ms = await self._begin_to_keep(call.keep_for, envelope.digest, peer, len(members), deadline_s)
+            until_ms = await self._begin_to_keep(call.keep_for, digest, peer, len(members), deadline_s)
             if until_ms:
                 on_kept(until_ms)
             to_nodes = pb.LookupCall(credential=call.credential, request=wire_envelope.to_message(envelope))
@@ -120,9 +130,9 @@ class GatewayDesk:
             asking = Asking(to_nodes, directory, deadline_s, self._section.late_s if until_ms else 0.0, urgent)
 
             async def take(reply: pb.NodeReply) -> None:  # 7
-                await self._books.received(question, envelope.digest, reply)
+                await self._books.received(question, digest, reply)
                 if until_ms:
-                    await self._keep(envelope.digest, reply, call.keep_for)
+                    await self._keeping.add(_ToKeep(digest, reply, call.keep_for))
 
             collection = Collection(self.nodes, asking, members, take)
             try:
@@ -168,10 +178,11 @@ class GatewayDesk:
             if question.header.audience != (audience or question.header.audience):
                 raise PeerError("a chunk is to other members than those before it in its stream")
             audience = question.header.audience
-            await self._books.asked(question, envelope.digest)  # 5
+            digest = envelope.digest
+            await self._books.asked(question, digest)  # 5
             to_nodes = pb.LookupCall(credential=call.credential, request=wire_envelope.to_message(envelope))
             urgent = question.header.urgency is Urgency.LIFE_AT_RISK
-            yield Chunk(question, envelope.digest, Asking(to_nodes, directory, self._section.deadline_s, urgent=urgent))
+            yield Chunk(question, digest, Asking(to_nodes, directory, self._section.deadline_s, urgent=urgent))
 
     async def proof(self, request: pb.GetMemberProofRequest, leaf_pem: bytes) -> audit_pb.GetProofResponse:
         """Fetch a node's proof for an investigator of this member, who checks it.
@@ -243,15 +254,14 @@ class GatewayDesk:
             return 0
         return until_ms
 
-    async def _keep(self, lookup: bytes, reply: pb.NodeReply, key: bytes) -> None:
-        def sealed_and_kept(kept: KeptLookups) -> None:
-            kept.keep(lookup, reply.member, seal(reply.SerializeToString(), key), final=reply.WhichOneof("reply") == "answer")
-
-        try:
-            if self._kept is not None:
-                await asyncio.to_thread(sealed_and_kept, self._kept)
-        except KeptError as error:
-            _log.error("the reply of %s is not kept for later: %s", reply.member, error)
+    def _keep(self, replies: Sequence[_ToKeep]) -> None:
+        """Seal and keep replies. That one cannot be kept stops no lookup."""
+        for lookup, reply, key in replies:
+            try:
+                if self._kept is not None:
+                    self._kept.keep(lookup, reply.member, seal(reply.SerializeToString(), key), final=reply.WhichOneof("reply") == "answer")
+            except KeptError as error:
+                _log.error("the reply of %s is not kept for later: %s", reply.member, error)
 
     def _own_investigator(self, leaf_pem: bytes, directory: Directory) -> Peer:
         """Step 1."""
