@@ -35,23 +35,23 @@ class Collection:
         self._asking = asking
         self._take = take
         self._deadline_s = asyncio.get_running_loop().time() + asking.deadline_s
-        self._arrived: asyncio.Queue[pb.NodeReply | Exception] = asyncio.Queue()  # at most one for each member
+        self._arrived: asyncio.Queue[pb.NodeReply | Exception | None] = asyncio.Queue()  # one for each member; None: the deadline
         self._tasks = {member.id: asyncio.create_task(self._one(member)) for member in members}
 
     async def replies(self) -> AsyncIterator[pb.NodeReply]:
         """Yield one reply for each member, as they come; at the deadline, a timeout for each that has given none."""
         pending = set(self._tasks)
-        while pending:
-            left_s = self._deadline_s - asyncio.get_running_loop().time() if self._asking.late_s else None
-            try:
-                async with asyncio.timeout(left_s):
-                    arrived = await self._arrived.get()
-            except TimeoutError:
-                break
-            if isinstance(arrived, Exception):
-                raise arrived
-            pending.discard(arrived.member)
-            yield arrived
+        deadline = asyncio.get_running_loop().call_at(self._deadline_s, self._arrived.put_nowait, None)
+        if not self._asking.late_s:  # then each ends by itself
+            deadline.cancel()
+        try:
+            while pending and (arrived := await self._arrived.get()) is not None:
+                if isinstance(arrived, Exception):
+                    raise arrived
+                pending.discard(arrived.member)
+                yield arrived
+        finally:
+            deadline.cancel()
         late = "no answer within the deadline; what comes later is kept for you"
         timeouts = [failure(member, FailureKind.TIMEOUT, late) for member in sorted(pending)]
         await asyncio.gather(*map(self._take, timeouts))

@@ -39,6 +39,10 @@ class OwnTls:
         self._read_at_s = 0.0
         self._reading = asyncio.Lock()
 
+    def fresh(self) -> TlsIdentity | None:
+        """Return the identity if it was read a moment ago."""
+        return self._known if asyncio.get_running_loop().time() - self._read_at_s <= _REREAD_S else None
+
     async def current(self) -> TlsIdentity:
         """Return the identity; a renewed one within half a minute. One that cannot be read leaves the old one in use.
 
@@ -48,13 +52,13 @@ class OwnTls:
         async with self._reading:
             now_s = asyncio.get_running_loop().time()
             if self._known is None or now_s - self._read_at_s > _REREAD_S:
-                self._read_at_s = now_s
                 try:
                     self._known = await asyncio.to_thread(self._read)
                 except SecurityError as error:
                     if self._known is None:
                         raise
                     _log.error("TLS goes on with the old certificate: %s", error)
+                self._read_at_s = now_s  # after the key: `fresh` must not give the old one out for the new
             return self._known
 
 
@@ -76,6 +80,14 @@ class Connections:
         self._connecting: dict[str, asyncio.Task[grpc.aio.Channel]] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
+    def standing(self, member: Member) -> grpc.aio.Channel | None:
+        """Return a channel whose connection stands, None where that takes more than a look."""
+        tls = self._own_tls.fresh()
+        known = self._channels.get(member.id)
+        if tls is None or known is None or known[0] != (member.endpoint, member.tls_ca, tls.certificate):
+            return None
+        return known[1] if known[1].get_state(try_to_connect=True) is _States.READY else None
+
     async def ready(self, member: Member, directory: Directory) -> grpc.aio.Channel:
         """Return a channel whose connection stands. Lookups that want the same one wait for the same attempt.
 
@@ -85,9 +97,8 @@ class Connections:
         """
         tls = await self._own_tls.current()
         basis = (member.endpoint, member.tls_ca, tls.certificate)
-        known = self._channels.get(member.id)
-        if known is not None and known[0] == basis and known[1].get_state(try_to_connect=True) is _States.READY:
-            return known[1]
+        if (standing := self.standing(member)) is not None:
+            return standing
         connecting = self._connecting.get(member.id)
         if connecting is None or connecting.done():
             connecting = asyncio.create_task(self._connect(member, directory, tls, basis))

@@ -239,11 +239,12 @@ class Nodes:
     async def _ask_in_time(self, asking: Asking, member: Member, visit: _Visit, until_s: float) -> Envelope:
         """Pass the gates and ask once. Raises _Failed."""
         loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout_at(until_s):
-                await visit.take_slot()
-        except TimeoutError:
-            raise _Failed(FailureKind.TIMEOUT, "not asked: other lookups kept the node busy until the deadline", good=None) from None
+        if not visit.take_free_slot():
+            try:
+                async with asyncio.timeout_at(until_s):
+                    await visit.take_slot()
+            except TimeoutError:
+                raise _Failed(FailureKind.TIMEOUT, "not asked: other lookups kept the node busy until the deadline", good=None) from None
         channel = await self._connect(asking, member, until_s)
         for pause_s in _BUSY_PAUSES_S:
             answer = await self._send(asking, member, channel, until_s - loop.time() + asking.late_s)
@@ -257,6 +258,8 @@ class Nodes:
         return await self._send(asking, member, channel, until_s - loop.time() + asking.late_s)
 
     async def _connect(self, asking: Asking, member: Member, until_s: float) -> grpc.aio.Channel:
+        if (standing := self._connections.standing(member)) is not None:
+            return standing
         try:
             async with asyncio.timeout_at(until_s):
                 return await self._connections.ready(member, asking.directory)
@@ -293,6 +296,11 @@ class _Visit:
         self._node = node
         self._ticket: Ticket | None = ticket
         self._epoch: int | None = None
+
+    def take_free_slot(self) -> bool:
+        """Take a slot if that needs no waiting."""
+        self._epoch = self._node.slots.take_free()
+        return self._epoch is not None
 
     async def take_slot(self) -> None:
         """Wait for a slot. Raises TimeoutError if the visit ended in the very moment in which it was given."""

@@ -64,7 +64,8 @@ class GatewayServicer(rpc.GatewayServiceServicer):
             replies = self.desk.lookup(request, _leaf(context), float(context.time_remaining() or 0), tell)
             async with contextlib.aclosing(replies):
                 async for reply in replies:
-                    await asyncio.gather(*told)
+                    if told:
+                        await told.pop()
                     yield reply
 
     async def LookupStream(  # noqa: N802 - the name in the .proto

@@ -58,11 +58,17 @@ class Slots:
         """How many wait for a slot."""
         return sum(not waiter.done() for waiter in self._waiting)
 
+    def take_free(self) -> int | None:
+        """Return the epoch in which a slot was given at once, to be followed by `give_back`; None if there is none without waiting."""
+        if self.busy >= self.limit.allowed or self.waiting:
+            return None
+        self.busy += 1
+        return self.limit.epoch
+
     async def take(self) -> int:
         """Wait for a slot; return the epoch in which it was given. Must be followed by `give_back`."""
-        if self.busy < self.limit.allowed and not self.waiting:
-            self.busy += 1
-            return self.limit.epoch
+        if (epoch := self.take_free()) is not None:
+            return epoch
         waiter = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         try:
