@@ -210,7 +210,7 @@ def outcome_of_answer(member: str, answer: LookupAnswer, items: Sequence[Item], 
         said = " ".join(part for part in (header.detail and header.detail + ";", header.status.advice) if part)
         outcome = _OF_STATUS.get(header.status, Outcome.REFUSED)
         return NodeOutcome(member, outcome, f"{header.status.name}: {said}".rstrip(": "), header.index, code=header.status.name)
-    starts = _first_codes(items)
+    starts = _first_codes(items) if answer.hits else {}
     hits = tuple(
         FoundHit(
             hit.item,
@@ -234,12 +234,9 @@ def outcome_of_answer(member: str, answer: LookupAnswer, items: Sequence[Item], 
 def _searched_less(index: IndexState | None, asked: Mapping[Algorithm, int]) -> str:
     """Say what the node left out of the question; nothing if it searched all of it."""
     reached = {each.algorithm: each.max_distance for each in index.searched} if index else {}
-    missing = [algorithm.label for algorithm in Algorithm if algorithm in asked.keys() - reached.keys()]
-    nearer = [
-        f"{algorithm.label} only up to {reached[algorithm]} of {asked[algorithm]}"
-        for algorithm in Algorithm
-        if algorithm in reached.keys() & asked.keys() and reached[algorithm] < asked[algorithm]
-    ]
+    left_out = [algorithm for algorithm in Algorithm if algorithm in asked and reached.get(algorithm, -1) < asked[algorithm]]
+    missing = [algorithm.label for algorithm in left_out if algorithm not in reached]
+    nearer = [f"{each.label} only up to {reached[each]} of {asked[each]}" for each in left_out if each in reached]
     return "; ".join(([f"not searched: {', '.join(missing)}"] if missing else []) + nearer)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ _COSIGNATURE = 0x04
 _KEY_ID_BYTES = 4
 _TIME_BYTES = 8
 _MIN_LINES = 3
+_CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f]")  # all below the space but the end of a line
 _MARK = "\u2014 "  # em dash, space: starts a signature line
 
 
@@ -109,7 +111,7 @@ class Checkpoint:
             raise CheckpointError("checkpoint that is not valid UTF-8") from None
         if size_bytes > MAX_NOTE_BYTES:
             raise CheckpointError(f"checkpoint of more than {MAX_NOTE_BYTES} bytes")
-        if any(ord(character) < ord(" ") and character != "\n" for character in text):
+        if _CONTROLS.search(text):
             raise CheckpointError("checkpoint with control characters")
         body, blank, signed = text.rpartition("\n\n")
         lines = body.split("\n")
