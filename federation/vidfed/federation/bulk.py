@@ -335,13 +335,13 @@ def read_file(
 
 
 def read_pictures(
-    store: BulkStore, paths: Sequence[Path], *, any_quality: bool, stop: threading.Event, on_read: Callable[[], None]
+    store: BulkStore, paths: Iterable[Path], *, any_quality: bool, stop: threading.Event, on_read: Callable[[], None]
 ) -> None:
     """Hash pictures into the store, each with its eight PDQ orientations; those that did not change since they were taken are not hashed.
 
     Args:
         store: gets them.
-        paths: files, as `find_pictures` lists them.
+        paths: files, as `find_pictures` finds them; taken as they are needed.
         any_quality: also ask the perceptual hashes of pictures too plain for them.
         stop: set when it is to end.
         on_read: called after each.
@@ -375,7 +375,7 @@ def _stamp(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def picture_reader(store: BulkStore, paths: Sequence[Path], *, any_quality: bool) -> Reading:
+def picture_reader(store: BulkStore, paths: Iterable[Path], *, any_quality: bool) -> Reading:
     """Return the reading of pictures into the store."""
 
     def read(stop: threading.Event, on_read: Callable[[], None]) -> None:

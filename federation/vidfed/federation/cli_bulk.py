@@ -68,7 +68,7 @@ class Bulk:
             if paths:
                 from vidfed.index.hashing import find_pictures
 
-                reading = picture_reader(store, list(find_pictures(paths)), any_quality=any_quality)
+                reading = picture_reader(store, find_pictures(paths), any_quality=any_quality)
             status = self._run(store, reading, skipped=None, source=None)
             return status or (1 if store.failures() else 0)
 
