@@ -11,6 +11,10 @@ slowest node that answered honestly, distance included:
     first_hit_*_ms, complete_*_ms: from asking to the first verified hit, to the end of the lookup
     cpu_ms_per_lookup: of the gateway's process; client_cpu_ms_per_lookup: of the client, verifying and keeping receipts
     rss_growth_mb: of the gateway's process, from the first lookups to the last
+    steady: many lookups of all members one after the other. rss_growth_mb_per_100_lookups is a straight line through the gateway's resident
+        memory after each lookup of the second half; with the few lookups of --quick it says little
+    bulk: `vidfed lookup --csv` of so many different pictures (a SHA-256 and a PDQ each) and of four times as many, asking few members
+        through a gateway started for it. Peaks of resident memory, and by how much that of four times as many is higher
     members: the same for fewer members asked: time grows with the slowest node, not with the number
     misbehaving: the same while 5 and 20 % are slow, closed, deaf, hanging, or lie in four ways. `complete_breakers_closed_ms` is the first
         lookup, which waits for those that hang until its deadline; the others come when the breakers know them. `believed` counts answers
@@ -26,18 +30,21 @@ import json
 import math
 import os
 import platform
+import random
 import secrets
+import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
+from statistics import linear_regression, median
 from typing import TYPE_CHECKING, Any
 
 from vidfed.federation.client import FederationClient
 from vidfed.federation.question import Item, Justification, split
+from vidfed.index import Algorithm
 from vidfed.security.clock import system_clock
 from vidfed.security.envelope import Envelope
 from vidfed.synthetic.simulated import KNOWN, Behaviour, known_codes
@@ -64,12 +71,28 @@ SUBSETS = (12, 48)
 DEADLINE_S = 5.5  # long enough for the gateway to count silence as a failure
 STORM = 5  # lookups at the same time, after which the breakers know who keeps failing
 WHY = Justification(Purpose.IDENTIFICATION, "benchmark", "B-1")
+BULK_ASKED = 4  # members; one of them knows some of the pictures
+# Runs a command and tells its peak of resident memory in KiB: a process this small adds nothing to what the system counts for its child.
+PEAK_OF = (
+    "import resource, subprocess, sys; ended = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL);"
+    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(ended.returncode)"
+)
 PARTS: tuple[Part, ...] = tuple(
     itertools.chain.from_iterable(
         split([Item(f"known {number}", {algorithm: (code,) for algorithm, code in known_codes(number).items()})], {})
         for number in range(KNOWN)
     )
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much is measured: lookups of all members, of fewer members, one after the other for memory, and pictures in bulk."""
+
+    lookups: int
+    fewer: int
+    steady: int
+    pictures: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +117,14 @@ class Run:
     Attributes:
         lookups: through the gateway.
         bare: overhead in seconds of the same calls without a layer.
+        rss_bytes: of the gateway after each lookup.
         gateway_cpu_s, client_cpu_s: used by all of `lookups`.
         believed, lost: see the module.
     """
 
     lookups: list[Lookup] = field(default_factory=list)
     bare: list[float] = field(default_factory=list)
+    rss_bytes: list[int] = field(default_factory=list)
     gateway_cpu_s: float = 0.0
     client_cpu_s: float = 0.0
     believed: int = 0
@@ -137,6 +162,8 @@ class Bench:
         self._kit = kit
         self._client = client
         self._parts = itertools.cycle(PARTS)
+        self._home = simulation.federation.homes[kit.member]
+        self._directory = self._home.directory_source().current()
         self._channels: dict[str, grpc.aio.Channel] = {}
 
     async def measure(self, count: int, members: Sequence[str] = (), *, bare: bool = False) -> Run:
@@ -146,7 +173,9 @@ class Bench:
         for _ in range(count):
             before, before_s = self._simulation.gateway_usage(), time.process_time()
             run.lookups.append(await self._look_up(run, members, liars))
-            run.gateway_cpu_s += self._simulation.gateway_usage().cpu_s - before.cpu_s
+            after = self._simulation.gateway_usage()
+            run.gateway_cpu_s += after.cpu_s - before.cpu_s
+            run.rss_bytes.append(after.rss_bytes)
             run.client_cpu_s += time.process_time() - before_s
             if bare:
                 run.bare.append(await self._bare(members))
@@ -184,17 +213,15 @@ class Bench:
 
     async def _bare(self, members: Sequence[str]) -> float:
         """Make the same calls without a layer; return what came on top of the slowest honest node's own time, in seconds."""
-        home = self._simulation.federation.homes[self._kit.member]
-        directory = home.directory_source().current()
-        for member in directory.members.values():
+        for member in self._directory.members.values():
             if member.id not in self._channels:
-                self._channels[member.id] = open_channel(member.endpoint, home.node_tls(), directory, member)
+                self._channels[member.id] = open_channel(member.endpoint, self._home.node_tls(), self._directory, member)
                 await self._channels[member.id].channel_ready()
-        asked = list(members or directory.members)
+        asked = list(members or self._directory.members)
         began_s = time.perf_counter()
         request = Envelope(REQUEST_TYPE, write_request(self._request(next(self._parts), asked)))
         call = pb.LookupCall(
-            credential=to_message(self._kit.credential), request=to_message(request.signed_by(self._kit.signer, home.signer))
+            credential=to_message(self._kit.credential), request=to_message(request.signed_by(self._kit.signer, self._home.signer))
         )
         await asyncio.gather(*(rpc.NodeServiceStub(self._channels[member]).Lookup(call, timeout=DEADLINE_S) for member in asked))
         took_s = time.perf_counter() - began_s
@@ -237,39 +264,87 @@ def _ms(seconds: float) -> float:
 
 async def figures(folder: Path, *, quick: bool, members: int) -> dict[str, Any]:
     """Measure everything."""
-    count, fewer = (4, 2) if quick else (60, 20)
+    sizes = Sizes(4, 2, 6, 2_500) if quick else Sizes(60, 20, 400, 25_000)
     _say(f"making {members} members")
     async with Simulation(folder, members, processes=2) as simulation:
         kit = simulation.start_gateway()
         async with FederationClient(kit) as client:
             await client.refresh_directory()
             bench = Bench(simulation, kit, client)
-            return await _all(bench, simulation, count, fewer)
+            result = await _all(bench, simulation, sizes)
+        result["bulk"] = await _bulk(simulation, kit, folder, sizes.pictures)
+        return result
 
 
-async def _all(bench: Bench, simulation: Simulation, count: int, fewer: int) -> dict[str, Any]:
+async def _all(bench: Bench, simulation: Simulation, sizes: Sizes) -> dict[str, Any]:
     members = len(simulation.members)
     _say("connecting")
     await bench.measure(1, bare=True)
     before = simulation.gateway_usage()
-    _say(f"{count} lookups of all members")
-    honest = await bench.measure(count, bare=True)
+    _say(f"{sizes.lookups} lookups of all members, each followed by the same calls without a layer")
+    honest = await bench.measure(sizes.lookups, bare=True)
     result: dict[str, Any] = {"nodes": members, **honest.figures()}
     result["members"] = {str(members): _brief(honest)}
     for subset in (subset for subset in SUBSETS if subset < members):
-        _say(f"{fewer} lookups of {subset} members")
-        result["members"][str(subset)] = _brief(await bench.measure(fewer, simulation.members[:subset]))
+        _say(f"{sizes.fewer} lookups of {subset} members")
+        result["members"][str(subset)] = _brief(await bench.measure(sizes.fewer, simulation.members[:subset]))
     await bench.close()
+    _say(f"{sizes.steady} lookups of all members")
+    steady = await bench.measure(sizes.steady)
+    growth = slope(steady.rss_bytes[len(steady.rss_bytes) // 2 :])
+    result["steady"] = {**_brief(steady), "lookups": sizes.steady, "rss_growth_mb_per_100_lookups": round(100 * growth / 1e6, 2)}
     result["misbehaving"] = {}
     for share in SHARES:
-        _say(f"{share:.0%} misbehave: {STORM} lookups until the breakers know them, then {max(fewer, count // 2)}")
+        count = max(sizes.fewer, sizes.lookups // 2)
+        _say(f"{share:.0%} misbehave: {STORM} lookups until the breakers know them, then {count}")
         await simulation.behave(simulation.misbehaving(share))
         first_s = await bench.storm()
-        run = await bench.measure(max(fewer, count // 2))
+        run = await bench.measure(count)
         bad = sum(behaviour is not Behaviour.HONEST for behaviour in simulation.behaviours.values())
         result["misbehaving"][f"{share:.0%}"] = {"nodes": bad, "complete_breakers_closed_ms": _ms(first_s), **run.figures()}
     result["rss_growth_mb"] = round((simulation.gateway_usage().rss_bytes - before.rss_bytes) / 1e6, 1)
     return result
+
+
+async def _bulk(simulation: Simulation, kit: Kit, folder: Path, pictures: int) -> dict[str, float]:
+    await simulation.behave(dict.fromkeys(simulation.members, Behaviour.HONEST))
+    asked = (*simulation.knowing[:1], *(member for member in simulation.members if member not in simulation.knowing))[:BULK_ASKED]
+    peaks = []
+    for count in (pictures, 4 * pictures):
+        _say(f"{count} pictures in bulk")
+        simulation.restart_gateway()
+        began_s = time.perf_counter()
+        client_bytes = await asyncio.to_thread(_look_up_file, kit, folder / f"bulk-{count}", count, asked)
+        took_s = time.perf_counter() - began_s
+        peaks.append((client_bytes, simulation.gateway_usage().peak_rss_bytes))
+    figures: dict[str, float] = {"members": len(asked), "pictures": 4 * pictures, "pictures_per_s": round(4 * pictures / took_s)}
+    for name, few, many in zip(("client", "gateway"), *peaks, strict=True):
+        figures |= {f"{name}_peak_rss_mb": round(many / 1e6, 1), f"{name}_peak_rss_growth_mb": round((many - few) / 1e6, 1)}
+    return figures
+
+
+def _look_up_file(kit: Kit, folder: Path, count: int, asked: Sequence[str]) -> int:
+    """Look up a file of pictures, every fiftieth of them known to somebody; return the peak of the command's resident memory in bytes."""
+    folder.mkdir()
+    drawn = random.Random(count)
+    with (folder / "pictures.csv").open("w") as file:
+        file.write("sha256,pdq\n")
+        for number in range(count):
+            known = known_codes(number // 50 % KNOWN)
+            digest, near = (drawn.randbytes(32), drawn.randbytes(32)) if number % 50 else (drawn.randbytes(32), known[Algorithm.PDQ])
+            file.write(f"{digest.hex()},{near.hex()}\n")
+    command = [sys.executable, "-c", PEAK_OF, sys.executable, "-m", "vidfed.cli", "lookup", "--kit", str(kit.folder)]
+    command += ["--csv", str(folder / "pictures.csv"), "--out", str(folder / "out"), "--case", WHY.case_reference]
+    command += ["--purpose", WHY.purpose.code, "--legal-basis", WHY.legal_basis, *(f"--ask={member}" for member in asked)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise RuntimeError(f"the bulk lookup ended with {ended.returncode}: {ended.stderr[-2000:]}")
+    return int(ended.stdout) * 1024
+
+
+def slope(values: Sequence[float]) -> float:
+    """Return by how much the values grow from one to the next, by the straight line nearest to them."""
+    return linear_regression(range(len(values)), values).slope
 
 
 def _brief(run: Run) -> dict[str, float]:

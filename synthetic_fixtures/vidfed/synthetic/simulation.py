@@ -35,10 +35,11 @@ _MISBEHAVIOURS = tuple(behaviour for behaviour in Behaviour if behaviour is not 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a process has used so far: CPU time, and memory resident now."""
+    """What a process has used so far: CPU time, and memory resident now and at its peak."""
 
     cpu_s: float
     rss_bytes: int
+    peak_rss_bytes: int
 
 
 class Simulation:
@@ -105,6 +106,11 @@ class Simulation:
         self._local.start(asker, service="gateway")
         return self.federation.kit(asker, self._gateway_address)
 
+    def restart_gateway(self) -> None:
+        """Stop the gateway in an orderly way and start it again, at the same address."""
+        self._local.stop(self.members[0], service="gateway")
+        self._local.start(self.members[0], service="gateway")
+
     def gateway_usage(self) -> Usage:
         """Return what the gateway's process has used so far."""
         return usage_of(self._local.process_id(self.members[0], "gateway"))
@@ -139,7 +145,9 @@ def usage_of(process_id: int) -> Usage:
     # The second field is the command in brackets, which may hold anything.
     fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
     ticks = int(fields[11]) + int(fields[12])
-    return Usage(ticks / os.sysconf("SC_CLK_TCK"), int(fields[21]) * os.sysconf("SC_PAGE_SIZE"))
+    about = dict(line.split(":", 1) for line in Path(f"/proc/{process_id}/status").read_text().splitlines())
+    peak = int(about["VmHWM"].removesuffix("kB")) * 1024
+    return Usage(ticks / os.sysconf("SC_CLK_TCK"), int(fields[21]) * os.sysconf("SC_PAGE_SIZE"), peak)
 
 
 def _receive(connection: Connection) -> Sequence[OwnTime]:
