@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vidfed.v1 import services_pb2 as pb
 
 _log = logging.getLogger(__name__)
+_BEGUN_TOGETHER = 16
 
 
 class Collection:
@@ -36,11 +37,13 @@ class Collection:
         self._take = take
         self._deadline_s = asyncio.get_running_loop().time() + asking.deadline_s
         self._arrived: asyncio.Queue[pb.NodeReply | Exception | None] = asyncio.Queue()  # one for each member; None: the deadline
-        self._tasks = {member.id: asyncio.create_task(self._one(member)) for member in members}
+        self._members = tuple(members)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._starting = asyncio.create_task(self._start())
 
     async def replies(self) -> AsyncIterator[pb.NodeReply]:
         """Yield one reply for each member, as they come; at the deadline, a timeout for each that has given none."""
-        pending = set(self._tasks)
+        pending = {member.id for member in self._members}
         deadline = asyncio.get_running_loop().call_at(self._deadline_s, self._arrived.put_nowait, None)
         if not self._asking.late_s:  # then each ends by itself
             deadline.cancel()
@@ -60,13 +63,21 @@ class Collection:
 
     async def go_on(self) -> None:
         """Wait for the replies that are still to come, which nobody is handed any more."""
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(self._starting, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def end(self) -> None:
         """Ask no more."""
-        for task in self._tasks.values():
+        for task in (self._starting, *self._tasks):
             task.cancel()
         await self.go_on()
+
+    async def _start(self) -> None:
+        """Begin with a few members at a time: a call is sent a turn of the event loop after it is made, so the first would wait for all."""
+        for member in self._members:
+            self._tasks.append(asyncio.create_task(self._one(member)))
+            if not len(self._tasks) % _BEGUN_TOGETHER:
+                await asyncio.sleep(0)
 
     async def _one(self, member: Member) -> None:
         try:
