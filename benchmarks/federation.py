@@ -264,7 +264,7 @@ def _ms(seconds: float) -> float:
 
 async def figures(folder: Path, *, quick: bool, members: int) -> dict[str, Any]:
     """Measure everything."""
-    sizes = Sizes(4, 2, 6, 2_500) if quick else Sizes(60, 20, 400, 25_000)
+    sizes = Sizes(4, 2, 4, 2_000) if quick else Sizes(60, 20, 400, 25_000)
     _say(f"making {members} members")
     async with Simulation(folder, members, processes=2) as simulation:
         kit = simulation.start_gateway()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import math
 import random
 import time
@@ -31,7 +32,7 @@ from vidfed.wire.channels import SERVER_OPTIONS, server_credentials
 from vidfed.wire.values import Ternary
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from multiprocessing.connection import Connection
 
     from vidfed.security.directory import Directory, DirectorySource
@@ -158,7 +159,7 @@ class _Shared:
 class SimulatedNode(NodeServicer):
     """One member's true node, at a distance, that may misbehave."""
 
-    def __init__(self, node: MemoryNode, site: Site, credentials: grpc.ServerCredentials, shared: _Shared) -> None:
+    def __init__(self, node: MemoryNode, site: Site, credentials: Callable[[], grpc.ServerCredentials], shared: _Shared) -> None:
         super().__init__(node.pipeline, Gate(shared.workers, node.pipeline.answer))
         self.behaviour = Behaviour.HONEST
         self._member = node.member.id
@@ -204,7 +205,7 @@ class SimulatedNode(NodeServicer):
                 self._server.add_generic_rpc_handlers((_GARBAGE,))
             else:
                 rpc.add_NodeServiceServicer_to_server(self, self._server)
-            self._server.add_secure_port(self._site.address, self._credentials)
+            self._server.add_secure_port(self._site.address, self._credentials())  # each server its own: they tell it news only
             await self._server.start()
 
     async def close(self) -> None:
@@ -253,7 +254,8 @@ class _Neighbourhood:
         # At the same time: making them is mostly waiting for the disk.
         nodes = await asyncio.gather(*(asyncio.to_thread(make, *each) for each in zip(homes, self._spec.sites, strict=True)))
         for home, site, node in zip(homes, self._spec.sites, nodes, strict=True):
-            simulated = SimulatedNode(node, site, server_credentials(home.node_tls, federation), self._shared)
+            credentials = functools.partial(server_credentials, home.node_tls, federation)
+            simulated = SimulatedNode(node, site, credentials, self._shared)
             self._stack.push_async_callback(simulated.close)
             await simulated.behave(Behaviour.HONEST)
             self._nodes[home.member] = simulated
