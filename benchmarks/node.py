@@ -8,7 +8,7 @@ All share this machine's processors.
 Figures:
     bulk_share_of_index: hashes answered per second by LookupStream (chunks of 1,000 PDQ codes, distance 31, two streams at a time), as
         a share of what the index does when called with the same batches, with as many threads; one code in 100 is near a stored one
-    single_share_of_echo: lookups of one picture (8 PDQ codes, a pHash, a dHash, three digests) per second, 16 at a time, as a share of
+    single_share_of_echo: lookups of one picture (8 PDQ codes, a pHash, a dHash, three digests) per second, 64 at a time, as a share of
         echoes
         (one picture in 10 is known)
     single_p50_ms_above_index: median time of one such lookup with nothing else going on, less the time of its searches in the index
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from vidfed.wire.values import LookupAnswer, LookupRequest
 
 STREAMS = 2
-AT_ONCE = 16
+AT_ONCE = 64
 CONNECTIONS = 8
 _QUIET_S = 2.0
 _POLICY = """\

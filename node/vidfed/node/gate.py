@@ -54,8 +54,8 @@ class Bounds:
     """
 
     groups: int = 4
-    apart_s: float = 0.005
-    group: int = 16
+    apart_s: float = 0.03
+    group: int = 32
     group_bytes: int = 64 * 1024
     chunks: int = 4
     waiting: int = 1_024

@@ -33,7 +33,7 @@ from vidfed.node import metrics
 from vidfed.node.catalogue import Wanted
 from vidfed.node.errors import BudgetsError, IndexBehindError, IndexBrokenError, RateLimitedError, StoreError
 from vidfed.node.policy import Asker
-from vidfed.node.question import Question, RefusalError, deciding
+from vidfed.node.question import Question, RefusalError, count, deciding
 from vidfed.node.rates import Charge
 from vidfed.security.credentials import Credential, verify_credential
 from vidfed.security.envelope import Envelope
@@ -160,7 +160,7 @@ class LookupPipeline:
     def busy(self, call: LookupCall, member: str, method: str) -> Envelope:
         """Return the signed refusal to look at a call at all; it is not logged, because nothing was looked at."""
         question = Question(member, _digest_of(call), self.clock(), method, status=Status.BUSY)
-        question.count()
+        count([question])
         return Envelope(ANSWER_TYPE, write_answer_header(self._header(question))).signed_by(self.signer)
 
     def admit(self, calls: Sequence[Call]) -> list[Question | None]:
@@ -226,8 +226,7 @@ class LookupPipeline:
             payloads = [
                 with_receipt(core, LogReceipt(at.position, at.commitment, newest.text)) for core, at in zip(cores, logged, strict=True)
             ]
-        for question in questions:
-            question.count()
+        count(questions)
         with metrics.sign_seconds.time():
             return [Envelope(ANSWER_TYPE, payload).signed_by(self.signer) for payload in payloads]
 

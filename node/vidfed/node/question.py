@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from vidfed.wire.errors import Status
 from vidfed.wire.values import Urgency
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from vidfed.node.catalogue import Found
     from vidfed.node.policy import Rule
@@ -111,15 +112,21 @@ class Question:
             details=details,
         )
 
-    def count(self) -> None:
-        """Count it in the metrics, once it is disposed of."""
-        metrics.lookups.labels(self.status.name).inc()
-        if self.request is None or self.found is None:
-            return
-        metrics.hashes.labels(self.member).inc(self.request.hash_count)
-        metrics.hits.labels(self.member).inc(len(self.found.hits))
-        if self.lane is not None and self.request.header.urgency is not Urgency.ROUTINE:
-            metrics.urgent.labels(self.lane.value).inc()
+
+def count(questions: Sequence[Question]) -> None:
+    """Count questions in the metrics, once they are disposed of; added up first, because each metric has its lock."""
+    statuses, hashes, hits, urgent = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
+    for question in questions:
+        statuses[question.status.name] += 1
+        if question.request is None or question.found is None:
+            continue
+        hashes[question.member] += question.request.hash_count
+        hits[question.member] += len(question.found.hits)
+        if question.lane is not None and question.request.header.urgency is not Urgency.ROUTINE:
+            urgent[question.lane.value] += 1
+    for metric, counted in ((metrics.lookups, statuses), (metrics.hashes, hashes), (metrics.hits, hits), (metrics.urgent, urgent)):
+        for label, number in counted.items():
+            metric.labels(label).inc(number)
 
 
 @contextlib.contextmanager
