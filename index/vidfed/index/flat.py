@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vidfed.index.algorithms import Algorithm, DistanceKind
+from vidfed.index.hits import Hits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from numpy.typing import NDArray
+
+_ROOM = 1 << 20
+"""Hits that may pile up before those not wanted are dropped: 32 MB."""
 
 
 class FlatScan:
@@ -32,12 +37,19 @@ class FlatScan:
             self._faiss = faiss.IndexBinaryFlat(algorithm.code_bytes * 8)
             self._faiss.add(codes)
 
-    def range_search(self, codes: NDArray[np.uint8], max_distance: int) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64]]:
-        """Find all rows within `max_distance` (inclusive) of each of `codes`, uint8[q, bytes].
+    def range_search(self, codes: NDArray[np.uint8], max_distance: int, wanted: Callable[[Hits], Hits] | None = None) -> Hits:
+        """Find all rows within `max_distance` (inclusive) of each of `codes`, uint8[q, bytes]; their numbers are the hits' labels.
 
-        Returns:
-            The number of each hit's query, its distance, its row.
+        With `wanted` as many queries are searched at a time as cannot have more than `_ROOM` hits, or one, and what it returns of
+        their hits is kept.
         """
+        if wanted is None:
+            return self._all_of(codes, max_distance, 0)
+        step = max(1, _ROOM // max(1, self._faiss.ntotal))
+        starts = range(0, len(codes), step)
+        return Hits.join([wanted(self._all_of(codes[start : start + step], max_distance, start)) for start in starts])
+
+    def _all_of(self, codes: NDArray[np.uint8], max_distance: int, first_query: int) -> Hits:
         import faiss  # noqa: PLC0415
 
         faiss.omp_set_num_threads(1)  # holds for the calling thread only, and costs nothing
@@ -46,5 +58,5 @@ class FlatScan:
             limits, distances, rows = self._faiss.range_search(codes.astype(np.float32), float(max_distance + 1))
         else:
             limits, distances, rows = self._faiss.range_search(codes, max_distance + 1)
-        queries = np.repeat(np.arange(len(codes), dtype=np.int64), np.diff(limits.astype(np.int64)))
-        return queries, distances.astype(np.int32), rows.astype(np.int64)
+        queries = np.repeat(np.arange(first_query, first_query + len(codes)), np.diff(limits.astype(np.int64)))
+        return Hits(queries, distances.astype(np.int32), rows.astype(np.int64, copy=False))

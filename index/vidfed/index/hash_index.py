@@ -23,7 +23,7 @@ from vidfed.index.errors import (
     IndexStorageError,
 )
 from vidfed.index.files import Disk, FileEntry, Folder
-from vidfed.index.hits import SearchResult
+from vidfed.index.hits import Nearest, SearchResult
 from vidfed.index.merging import Sizes, merge, removed_meanwhile, to_merge
 from vidfed.index.segment import Segment, build, frozen, kernels, no_bits, processor_count
 from vidfed.index.snapshot import OpenRows, Sealed, Snapshot
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 _FORMAT = 2
 _BATCH = 128
-"""Queries searched together: what a limit cuts off is cut off after each batch, before it piles up."""
+"""Queries searched together, by one thread."""
 _MERGE_NICENESS = 15
 _ATTEMPTS = 8
 """How often a reader that meets a writer's sweep starts again; once is rare."""
@@ -161,13 +161,18 @@ class HashIndex:
 
     # --- asking ---
 
-    def range_search(self, codes: NDArray[np.uint8], max_distance: int, limit: int | None = None) -> SearchResult:
+    def range_search(
+        self, codes: NDArray[np.uint8], max_distance: int, limit: int | None = None, bands: Sequence[int] | None = None
+    ) -> SearchResult:
         """Find every row within `max_distance` of each code.
+
+        With a limit, memory holds what it lets through and the hits of one code more, however crowded the index is.
 
         Args:
             codes: uint8[q, bytes], one code a row.
             max_distance: Inclusive; bits for Hamming algorithms, squared Euclidean for PhotoDNA.
             limit: Keep only the nearest so many of each query's hits (at equal distance the lowest labels), and say so in `truncated`.
+            bands: The largest distance of each band, rising: for the limit, distances in one band are equal.
 
         Raises:
             HashInputError: an argument of the wrong type, shape or value.
@@ -179,14 +184,16 @@ class HashIndex:
         max_distance = self._algorithm.check_distance(_checked_integer(max_distance, "max_distance"))
         if limit is not None and (limit := _checked_integer(limit, "limit")) < 1:
             raise HashInputError(f"limit must be at least 1, or None for all hits; got {limit}")
+        nearest = Nearest(limit, _checked_bands(bands)) if limit is not None else None
+        one_more = nearest.more() if nearest is not None else None
         snapshot = self._current()
-        if len(codes) <= _BATCH:
-            return SearchResult.of(len(codes), snapshot.range_search(codes, max_distance), limit)
 
         def search(start: int) -> SearchResult:
             batch = codes[start : start + _BATCH]
-            return SearchResult.of(len(batch), snapshot.range_search(batch, max_distance), limit)
+            return SearchResult.of(len(batch), snapshot.range_search(batch, max_distance, one_more), nearest)
 
+        if len(codes) <= _BATCH:
+            return search(0)
         starts = range(0, len(codes), _BATCH)
         # Threads pay where the compiled loops do the work; a small index is answered sooner than they start.
         spread = self._spread() if snapshot.sealed and self._threads > 1 else map
@@ -596,6 +603,15 @@ def _checked_integer(value: int, name: str) -> int:
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
         raise HashInputError(f"{name} must be an integer, got {type(value).__name__}")
     return int(value)
+
+
+def _checked_bands(bands: Sequence[int] | None) -> NDArray[np.int64] | None:
+    if bands is None:
+        return None
+    edges = np.array([_checked_integer(edge, "bands") for edge in bands], np.int64)
+    if not _ascending(edges):
+        raise HashInputError("bands must rise")
+    return edges
 
 
 def _lock(path: Path) -> int:

@@ -21,6 +21,10 @@ class Hits(NamedTuple):
     distances: NDArray[np.int32]
     labels: NDArray[np.int64]
 
+    def at(self, which: NDArray[np.integer] | NDArray[np.bool_]) -> Hits:
+        """Those at some positions, or where `which` is true."""
+        return Hits(self.queries[which], self.distances[which], self.labels[which])
+
     @classmethod
     def join(cls, parts: Sequence[Hits]) -> Hits:
         """The hits of all parts."""
@@ -40,6 +44,45 @@ NO_HITS = Hits(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Nearest:
+    """Which of each query's hits are wanted: the first `count` by (distance, label), or by (band, label) where there are bands."""
+
+    count: int
+    edges: NDArray[np.int64] | None = None
+    """The largest distance of each band, rising; distances in one band count as equal."""
+
+    def bands(self, distances: NDArray[np.integer]) -> NDArray[np.integer]:
+        """What distances count as."""
+        return distances if self.edges is None else np.searchsorted(self.edges, distances)
+
+    def more(self) -> Nearest:
+        """The same and one more, by which one sees that there are more."""
+        return Nearest(self.count + 1, self.edges)
+
+    def of(self, hits: Hits) -> Hits:
+        """Drop the others."""
+        if hits.queries.size <= self.count or (counts := np.bincount(hits.queries)).max() <= self.count:
+            return hits
+        if (hits.queries[1:] < hits.queries[:-1]).any():
+            hits = hits.at(np.argsort(hits.queries, kind="stable"))
+        kept, ends, bands = np.ones(hits.queries.size, np.bool_), np.cumsum(counts), self.bands(hits.distances)
+        for query in np.flatnonzero(counts > self.count):
+            own = slice(ends[query] - counts[query], ends[query])
+            kept[own] = _among_first(self.count, bands[own], hits.labels[own])
+        return hits.at(kept)
+
+
+def _among_first(count: int, bands: NDArray[np.integer], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which entries are the first `count` by (band, label); in linear time, as a crowd has many."""
+    last = np.partition(bands, count - 1)[count - 1]
+    among: NDArray[np.bool_] = bands < last
+    tied = np.flatnonzero(bands == last)
+    places = count - int(np.count_nonzero(among))
+    among[tied[np.argpartition(labels[tied], places - 1)[:places]]] = True
+    return among
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class SearchResult:
     """The hits of query `i` are entries `limits[i]` to `limits[i + 1]` of `distances` and `labels`, ordered by (distance, label)."""
 
@@ -51,21 +94,18 @@ class SearchResult:
     """bool[q]: true where the caller's limit cut hits off. Nothing else ever does."""
 
     @classmethod
-    def of(cls, query_count: int, hits: Hits, limit: int | None) -> SearchResult:
-        """Order `hits` and keep the nearest `limit` of each query."""
+    def of(cls, query_count: int, hits: Hits, nearest: Nearest | None) -> SearchResult:
+        """Order `hits` and keep of each query those wanted."""
         if hits.queries.size == 0:
             limits, truncated = np.zeros(query_count + 1, np.int64), np.zeros(query_count, np.bool_)
             return cls(limits, hits.distances, hits.labels, truncated)
-        if hits.queries.size > 1:
-            order = _order(hits)
-            hits = Hits(hits.queries.take(order), hits.distances.take(order), hits.labels.take(order))
         counts = np.bincount(hits.queries, minlength=query_count)
-        truncated = counts > limit if limit is not None else np.zeros(query_count, np.bool_)
-        if limit is not None and truncated.any():
-            starts = np.cumsum(counts) - counts
-            kept = np.arange(hits.queries.size) - np.repeat(starts, counts) < limit
-            hits = Hits(hits.queries[kept], hits.distances[kept], hits.labels[kept])
-            counts = np.minimum(counts, limit)
+        truncated = np.zeros(query_count, np.bool_) if nearest is None else counts > nearest.count
+        if nearest is not None and truncated.any():
+            hits = nearest.of(hits)
+            counts = np.minimum(counts, nearest.count)
+        if hits.queries.size > 1:
+            hits = hits.at(_order(hits))
         limits = np.zeros(query_count + 1, np.int64)
         np.cumsum(counts, out=limits[1:])
         return cls(limits, hits.distances, hits.labels, truncated)

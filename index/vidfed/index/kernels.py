@@ -450,3 +450,58 @@ def scan(queries, words, asked, codes, removed, max_distance, out):
                     out[3 * hits], out[3 * hits + 1], out[3 * hits + 2] = asked[k], distance, row
                     hits += 1
     return hits
+
+
+@njit(
+    types.int64(_U64, types.int64, _I64, _U64, _U8, types.int64, _I64, types.int64, _OUT64),
+    nogil=True,
+    cache=KEPT,
+    error_model="numpy",
+)
+def scan_crowd(queries, words, asked, codes, removed, max_distance, bands, enough, out):  # noqa: D417 - the others as in `search`
+    """Find at least the nearest hits of the queries numbered in `asked`, where `scan` finds too many.
+
+    Rows come in ascending order: once a query has `enough` hits up to some band, a later row of that band or beyond is not among its first
+    `enough`, and the query goes on with a smaller distance; in a crowd soon with none.
+
+    Args:
+        bands: int64[max_distance + 1]: each distance's band, rising.
+        enough: How many of a query's hits are needed, the first by (band, row); of the others some are missing.
+
+    Returns:
+        The number of hits written, -1 if they did not fit.
+    """
+    rows, hits, farthest = codes.size // words, 0, bands[max_distance]
+    ones, signs = np.uint64(0x0001000100010001), np.uint64(0x8000800080008000)
+    reaches = np.full(asked.size, max_distance, np.int64)
+    found = np.zeros((asked.size, farthest + 1), np.int64)  # hits of each query in each band or nearer ones
+    for block in range(0, rows, _SCAN_ROWS):
+        end = min(block + _SCAN_ROWS, rows)
+        for k in range(asked.size):
+            reach = reaches[k]
+            if reach < 0:
+                continue
+            first, too_far = asked[k] * words, ones * np.uint64(reach + 1)
+            for four in range(block, end, 4):
+                if (
+                    words == 4
+                    and four + 4 <= end
+                    and ((_four_distances(codes, four * 4, queries, first) | signs) - too_far) & signs == signs
+                ):
+                    continue
+                for row in range(four, min(four + 4, end)):
+                    distance = _distance(codes, row * words, queries, first, words)
+                    if distance > reach:
+                        continue
+                    if removed.size and removed[row >> 3] >> np.uint8(row & 7) & np.uint8(1):
+                        continue
+                    if 3 * hits == out.size:
+                        return -1
+                    out[3 * hits], out[3 * hits + 1], out[3 * hits + 2] = asked[k], distance, row
+                    hits += 1
+                    for band in range(bands[distance], farthest + 1):
+                        found[k, band] += 1
+                    while reach >= 0 and found[k, bands[reach]] >= enough:
+                        reach -= 1
+            reaches[k] = reach
+    return hits

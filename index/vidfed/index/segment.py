@@ -14,6 +14,7 @@ import numpy as np
 from vidfed.index import plan
 from vidfed.index.algorithms import Algorithm, DistanceKind
 from vidfed.index.flat import FlatScan
+from vidfed.index.hits import Hits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,19 +23,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vidfed.index.files import FileEntry
+    from vidfed.index.hits import Nearest
 
 _logger = logging.getLogger(__name__)
-_FIRST_ROOM = 1024
-"""Hits made room for at first; where it does not suffice the search goes on with more."""
+_FIRST_ROOM, _MOST_ROOM = 1 << 10, 1 << 18
+"""Hits made room for at first, and at most (6 MB) unless one query alone has more."""
+_SCAN_ROOM = 1 << 16
+"""Hits of a scan made room for, unless one query alone has more."""
 _BUDGET_SHARE = 0.12
 """A query that turns out to cost more than this share of a scan (its buckets are crowded) is scanned instead: 1.12 scans in all."""
 _OVERRUN = 1.5
 """A distance that is expected to cost more than that gets so much more than expected."""
 _NONE_REMOVED = np.empty(0, np.uint8)
 _NONE_REMOVED.flags.writeable = False
-
-RowHits = tuple["NDArray[np.int64]", "NDArray[np.int32]", "NDArray[np.int64]"]
-"""The number of each hit's query, its distance, its row."""
 
 
 @cache
@@ -105,48 +106,68 @@ class Segment:
             return f"{self.rows} rows: scan"
         return f"{self.rows} rows: {len(self._tables)} tables, {probes.masks.size} buckets a query"
 
-    def range_search(self, codes: NDArray[np.uint8], max_distance: int, removed: NDArray[np.uint8]) -> RowHits | None:
-        """Find rows within `max_distance` (inclusive) of each of `codes`, except those set in `removed` (maybe empty). None: no hits."""
+    def range_search(self, codes: NDArray[np.uint8], max_distance: int, removed: NDArray[np.uint8], nearest: Nearest | None) -> Hits:
+        """Find rows within `max_distance` (inclusive) of each of `codes`, except those set in `removed` (maybe empty).
+
+        Rows are the hits' labels here; they are in the labels' order, so that the nearest by row are the nearest by label. With `nearest`
+        the others are dropped after every call of the compiled loops: memory holds what is wanted, and the hits of one query more.
+        """
         if self._kernels is None:
-            return self._flat_search(codes, max_distance, removed)
+            return self._flat_search(codes, max_distance, removed, nearest)
         words = codes.view(np.uint64).reshape(-1)
         if not words.flags.aligned:
             words = words.copy()
         words.flags.writeable = False
         count = len(codes)
-        parts: list[NDArray[np.int64]] = []
         planned = self._plan(max_distance)
         if planned is None:
-            parts.append(self._scan(words, np.arange(count), max_distance, removed))
-        else:
-            gave_up, given_up, first, room = np.zeros(count, np.uint8), 0, 0, _FIRST_ROOM
-            while first < count:
-                out = np.empty(3 * room, np.int64)
-                found, first, more = self._kernels.search(
-                    words, self._words, first, count, self._code_words, *self._searched, removed, *planned, out, gave_up
-                )
-                given_up += more
-                if found:
-                    parts.append(out[: 3 * found])
+            return self._scan(words, np.arange(count), max_distance, removed, nearest)
+        parts: list[Hits] = []
+        gave_up, given_up, first, room = np.zeros(count, np.uint8), 0, 0, _FIRST_ROOM
+        while first < count:
+            out = np.empty(3 * room, np.int64)
+            found, done, more = self._kernels.search(
+                words, self._words, first, count, self._code_words, *self._searched, removed, *planned, out, gave_up
+            )
+            given_up += more
+            if found:
+                parts.append(_kept(out, found, nearest))
+            if room < _MOST_ROOM or done == first:  # more than that only where one query alone needs it
                 room *= 4
-            if given_up:
-                parts.append(self._scan(words, np.flatnonzero(gave_up), max_distance, removed))
-        if not parts:
-            return None
-        hits = (parts[0] if len(parts) == 1 else np.concatenate(parts)).reshape(-1, 3)
-        return hits[:, 0], hits[:, 1].astype(np.int32), hits[:, 2]
+            first = done
+        if given_up:
+            parts.append(self._scan(words, np.flatnonzero(gave_up), max_distance, removed, nearest))
+        return Hits.join(parts)
 
     def _scan(
-        self, words: NDArray[np.uint64], asked: NDArray[np.int64], max_distance: int, removed: NDArray[np.uint8]
-    ) -> NDArray[np.int64]:
-        """Compare every code with the queries numbered in `asked`."""
+        self,
+        words: NDArray[np.uint64],
+        asked: NDArray[np.int64],
+        max_distance: int,
+        removed: NDArray[np.uint8],
+        nearest: Nearest | None,
+    ) -> Hits:
+        """Compare every code with the queries numbered in `asked`; where their hits are too many, with half of them at a time."""
         assert self._kernels is not None  # noqa: S101 - the caller looked
-        room, found = _FIRST_ROOM * 64, -1
-        while found < 0:
+        parts: list[Hits] = []
+        waiting, room, crowded = [asked], _SCAN_ROOM, False
+        while waiting:
+            some = frozen(waiting.pop())
             out = np.empty(3 * room, np.int64)
-            found = self._kernels.scan(words, self._words, frozen(asked), self._code_words, removed, max_distance, out)
-            room *= 8
-        return out[: 3 * found]
+            if crowded and nearest is not None:
+                bands = frozen(nearest.bands(np.arange(max_distance + 1)).astype(np.int64))
+                enough = min(nearest.count, self.rows)
+                found = self._kernels.scan_crowd(words, self._words, some, self._code_words, removed, max_distance, bands, enough, out)
+            else:
+                found = self._kernels.scan(words, self._words, some, self._code_words, removed, max_distance, out)
+            if found > 0:
+                parts.append(_kept(out, found, nearest))
+            elif found < 0 and not crowded:
+                waiting, crowded = [asked], True
+            elif found < 0:
+                room *= 8 if some.size == 1 else 1
+                waiting += np.array_split(some, min(2, some.size))
+        return Hits.join(parts)
 
     def _plan(self, distance: int) -> tuple[Any, ...] | None:
         """The arguments of the compiled search that depend on the distance; None where a scan is cheaper."""
@@ -160,14 +181,26 @@ class Segment:
                 self._plans[distance] = probes.tables, probes.masks, probes.bounds, limits, distance, int(budget)
         return self._plans[distance]
 
-    def _flat_search(self, codes: NDArray[np.uint8], max_distance: int, removed: NDArray[np.uint8]) -> RowHits:
+    def _flat_search(self, codes: NDArray[np.uint8], max_distance: int, removed: NDArray[np.uint8], nearest: Nearest | None) -> Hits:
         if self._flat is None:
             self._flat = FlatScan(self._algorithm, self.codes)
-        queries, distances, rows = self._flat.range_search(codes, max_distance)
-        if removed.size:
-            kept = ~bits_at(removed, rows)
-            return queries[kept], distances[kept], rows[kept]
-        return queries, distances, rows
+
+        def wanted(hits: Hits) -> Hits:
+            if removed.size:
+                hits = hits.at(~bits_at(removed, hits.labels))
+            return hits if nearest is None else nearest.of(hits)
+
+        if nearest is None:
+            return wanted(self._flat.range_search(codes, max_distance))
+        return self._flat.range_search(codes, max_distance, wanted)
+
+
+def _kept(out: NDArray[np.int64], found: int, nearest: Nearest | None) -> Hits:
+    """What is wanted of the hits that a compiled loop wrote."""
+    # A large room is not kept for few hits.
+    rows = (out[: 3 * found] if out.size <= 3 * _FIRST_ROOM else out[: 3 * found].copy()).reshape(-1, 3)
+    hits = Hits(rows[:, 0], rows[:, 1].astype(np.int32), rows[:, 2])
+    return hits if nearest is None else nearest.of(hits)
 
 
 def build(algorithm: Algorithm, labels: NDArray[np.int64], codes: NDArray[np.uint8], threads: int) -> dict[str, NDArray[Any]]:

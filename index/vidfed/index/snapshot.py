@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from vidfed.index.algorithms import Algorithm
     from vidfed.index.files import FileEntry
+    from vidfed.index.hits import Nearest
 
 
 class OpenRows:
@@ -37,12 +38,16 @@ class OpenRows:
     def _scan(self) -> FlatScan:
         return FlatScan(self._algorithm, self.codes)
 
-    def range_search(self, codes: NDArray[np.uint8], max_distance: int) -> Hits:
+    def range_search(self, codes: NDArray[np.uint8], max_distance: int, nearest: Nearest | None) -> Hits:
         """The hits of some queries."""
         if not self.labels.size:
             return NO_HITS
-        queries, distances, rows = self._scan.range_search(codes, max_distance)
-        return Hits(queries, distances, self.labels[rows])
+        if nearest is None:
+            return self._labelled(self._scan.range_search(codes, max_distance))
+        return self._scan.range_search(codes, max_distance, lambda hits: nearest.of(self._labelled(hits)))
+
+    def _labelled(self, hits: Hits) -> Hits:
+        return Hits(hits.queries, hits.distances, self.labels[hits.labels])
 
     def with_added(self, labels: NDArray[np.int64], codes: NDArray[np.uint8]) -> OpenRows:
         """These rows and more."""
@@ -91,10 +96,10 @@ class Sealed:
             return np.arange(self.segment.rows)
         return np.flatnonzero(np.unpackbits(self.removed, count=self.segment.rows, bitorder="little") == 0)
 
-    def range_search(self, codes: NDArray[np.uint8], max_distance: int) -> Hits:
+    def range_search(self, codes: NDArray[np.uint8], max_distance: int, nearest: Nearest | None) -> Hits:
         """The hits of some queries."""
-        found = self.segment.range_search(codes, max_distance, self.removed)
-        return Hits(found[0], found[1], self.segment.labels_of(found[2])) if found else NO_HITS
+        hits = self.segment.range_search(codes, max_distance, self.removed, nearest)
+        return hits if hits is NO_HITS else Hits(hits.queries, hits.distances, self.segment.labels_of(hits.labels))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +120,10 @@ class Snapshot:
         sealed = sum(part.segment.entry.size_bytes + part.removed.nbytes for part in self.sealed)
         return sealed + self.open.labels.nbytes + self.open.codes.nbytes
 
-    def range_search(self, codes: NDArray[np.uint8], max_distance: int) -> Hits:
-        """The hits of some queries, in no particular order."""
-        parts = [sealed.range_search(codes, max_distance) for sealed in self.sealed]
-        parts.append(self.open.range_search(codes, max_distance))
+    def range_search(self, codes: NDArray[np.uint8], max_distance: int, nearest: Nearest | None) -> Hits:
+        """The hits of some queries, in no particular order: all of them, or in each part the nearest."""
+        parts = [sealed.range_search(codes, max_distance, nearest) for sealed in self.sealed]
+        parts.append(self.open.range_search(codes, max_distance, nearest))
         return Hits.join(parts)
 
     def any_of(self, labels: NDArray[np.int64]) -> NDArray[np.int64]:
