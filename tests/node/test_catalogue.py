@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import shutil
 import threading
@@ -12,12 +13,14 @@ import pytest
 
 from vidfed.index import Algorithm, Hash, HashIndex, IndexCorruptError, IndexLockedError, IndexStorageError, hash_index
 from vidfed.index.merging import Sizes
+from vidfed.node import nearest
 from vidfed.node.catalogue import Catalogue, Wanted
 from vidfed.node.errors import IndexBehindError, IndexBrokenError
+from vidfed.node.policy import Distances, Rule
 from vidfed.node.records import Record
 from vidfed.node.store import RecordStore
 from vidfed.synthetic.memory import columns_of
-from vidfed.wire.values import Searched
+from vidfed.wire.values import Match, Searched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,6 +120,37 @@ def test_questions_searched_together_get_what_each_gets_alone(catalogue: Catalog
     assert [found.state.searched for found in together] == [found.state.searched for found in alone]
     assert [len(found.hits) for found in together] == [4, 5, 1, 0, 0, 6]
     assert together[0].truncated_items == (0,)
+
+
+@pytest.mark.parametrize("algorithms", [(Algorithm.PDQ,), (Algorithm.PDQ, Algorithm.SHA256, Algorithm.PHASH)])
+def test_a_crowd_around_a_code_hides_nothing_that_may_be_told(
+    catalogue: Catalogue, store: RecordStore, monkeypatch: pytest.MonkeyPatch, algorithms: tuple[Algorithm, ...]
+) -> None:
+    """Records ever farther from what is asked: first a crowd that is withheld, then five that may be told, then others."""
+    monkeypatch.setattr(nearest, "FEWEST", 2)
+    crowd = [
+        Record(
+            {Algorithm.PDQ: flipped(PDQ.code, *range(number // 4)), Algorithm.PHASH: bytes(8), Algorithm.MD5: number.to_bytes(16)},
+            series=str(number) if number in range(70, 75) else "withheld",
+        )
+        for number in range(100)
+    ]
+    store.upsert(crowd, now_ms=NOW)
+    asked = [hash_ for hash_ in (PDQ, SHA, Hash(Algorithm.PHASH, bytes(8))) if hash_.algorithm in algorithms]
+    columns = columns_of(asked)
+    for column in columns:
+        column.items[:] = 0
+    exact, bands = Rule("exact", frozenset(), frozenset()), Rule("bands", frozenset(), frozenset(), distances=Distances.BANDS)
+    for cap, rule in itertools.product((1, 4, 5, 6), (exact, bands)):
+        (found,) = catalogue.search([Wanted(columns, cap, lambda record: record.series != "withheld", rule.tell)], patience_s=5.0)
+        assert [found.records[hit.record].series for hit in found.hits] == [str(number) for number in range(70, 75)][:cap]
+        assert found.truncated_items == ((0,) if cap < 5 else ())
+        told = {match.algorithm: match.distance for match in found.hits[0].matches}
+        assert told == {
+            algorithm: rule.tell(Match(algorithm, 17 if algorithm is Algorithm.PDQ else 0, 0)).distance
+            for algorithm in algorithms
+            if algorithm is not Algorithm.SHA256
+        }
 
 
 def test_an_exact_match_comes_before_any_near_one(catalogue: Catalogue, store: RecordStore) -> None:

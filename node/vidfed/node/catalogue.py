@@ -9,8 +9,8 @@ rebuilt is told by a file beside it that only grows, so that a search that ran m
 
 from __future__ import annotations
 
-import bisect
 import contextlib
+import functools
 import itertools
 import logging
 import threading
@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vidfed.index import Algorithm, HashError, HashIndex, IndexCorruptError, IndexStorageError
+from vidfed.index import Algorithm, HashError, HashIndex, IndexCorruptError, IndexStorageError, SearchResult
 from vidfed.node.errors import IndexBehindError, IndexBrokenError, NodeError
+from vidfed.node.nearest import NOTHING_NEAR, Candidates, Near, Rows, choose, rows_wanted
 from vidfed.node.store import PERCEPTUAL
 from vidfed.wire.values import RECORD_BANDS, Hit, IndexState, Match, Searched
 
@@ -40,10 +41,8 @@ _BATCH = 50_000  # changes applied between two flushes while catching up: some 2
 _POLL_S = 0.25  # how soon an idle node notices changes by another process; a lookup in the keeping process notices at once
 _NEAR_POLL_S = 0.01  # how soon another process notices that the keeping one has applied what a lookup waits for
 _RENEWALS = "renewals"  # grows by a byte whenever an index is emptied
-_NO_RECORD = 0  # rows are numbered from 1
 _STORAGE_RETRY_S = 60.0  # after the disk refused something that can wait
 _COUNTING_SHARE = 100  # counting all records may take one part of so many of the follower's time
-_Matches = dict[int, dict[int, list[Match]]]  # by item and record id
 _log = logging.getLogger(__name__)
 
 
@@ -55,7 +54,8 @@ class Wanted:
         columns: what is asked, checked.
         max_hits_per_item: of more, the nearest are kept and the item is named in `Found.truncated_items`.
         visible: says of each record whether the asker may know of it; one that it may not is as if it did not exist.
-        told: gives what the asker may know of a match; records are ordered by that.
+        told: gives what the asker may know of a match, by its algorithm and distance; records are ordered by that. What is farther must not
+            look nearer.
     """
 
     columns: Sequence[HashColumn]
@@ -184,52 +184,64 @@ class Catalogue:
         with self._store.reading() as store:
             version, changed_ms = store.version()
             self._wait_until(version, patience_s)
-            matches: list[_Matches] = [{} for _ in wanted]
+            candidates = [Candidates(question) for question in wanted]
+            limit = rows_wanted(question.max_hits_per_item for question in wanted)
             for together in _same_searches(wanted):
-                self._search_columns(together, store, matches)
+                self._search_columns(together, store, limit, candidates)
+            choose(candidates, store.records, functools.partial(self._search_code, store), limit)
             self._check_not_renewed(renewals, version)
-            # Asked even for no record at all: what is withheld must not show by a question that took one reading more.
-            ids = {record_id for found in matches for by_id in found.values() for record_id in by_id}
-            matched = store.records(sorted(ids) or [_NO_RECORD])
         current_ms = self._clock()
         return [
-            _found(question, found, matched, IndexState(version, changed_ms, current_ms, question.searched, self._band))
-            for question, found in zip(wanted, matches, strict=True)
+            Found(IndexState(version, changed_ms, current_ms, question.searched, self._band), *each.told())
+            for question, each in zip(wanted, candidates, strict=True)
         ]
 
-    def _search_columns(self, together: Sequence[tuple[int, HashColumn]], store: Reading, matches: Sequence[_Matches]) -> None:
-        """Search columns of one algorithm and distance, each of the question with this number, and add what they match."""
-        columns = [column for _, column in together]
+    def _search_columns(
+        self, together: Sequence[tuple[int, int, HashColumn]], store: Reading, limit: int, candidates: Sequence[Candidates]
+    ) -> None:
+        """Search columns of one algorithm and distance, each of the question and with the place in it said, and add what is near."""
+        columns = [column for _, _, column in together]
         algorithm = columns[0].algorithm
         codes = columns[0].codes if len(columns) == 1 else np.concatenate([column.codes for column in columns])
-        starts = list(itertools.accumulate((len(column.items) for column in columns), initial=0))
-        for position, record_id, distance in self._search_codes(algorithm, codes, columns[0].max_distance, store):
-            place = bisect.bisect_right(starts, position) - 1
-            number, column = together[place]
-            own = position - starts[place]
-            found = matches[number].setdefault(int(column.items[own]), {})
-            found.setdefault(record_id, []).append(Match(algorithm, distance, own))
+        found = self._search_codes(algorithm, codes, columns[0].max_distance, store, limit)
+        if found is None:
+            return
+        first = 0
+        for number, place, column in together:
+            end = first + len(column.codes)
+            limits, cut = found.limits[first : end + 1], found.truncated[first:end]
+            if limits[0] < limits[-1]:
+                own = slice(limits[0], limits[-1])
+                positions = np.repeat(np.arange(len(column.codes)), np.diff(limits))
+                rows = Rows(positions, found.labels[own], found.distances[own])
+                candidates[number].add(place, rows, np.flatnonzero(cut).tolist())
+            first = end
+
+    def _search_code(self, store: Reading, column: HashColumn, code: int, limit: int, bands: Sequence[int] | None) -> Near:
+        found = self._search_codes(column.algorithm, column.codes[code : code + 1], column.max_distance, store, limit, bands)
+        return Near(found.labels, found.distances, bool(found.truncated[0])) if found else NOTHING_NEAR
 
     def _search_codes(
-        self, algorithm: Algorithm, codes: NDArray[np.uint8], max_distance: int, store: Reading
-    ) -> Iterable[tuple[int, int, int]]:
-        """Return (code's position, record's id, distance) for all that is near enough."""
+        self,
+        algorithm: Algorithm,
+        codes: NDArray[np.uint8],
+        max_distance: int,
+        store: Reading,
+        limit: int,
+        bands: Sequence[int] | None = None,
+    ) -> SearchResult | None:
+        """Return what is near enough to each code, of an index's rows the nearest `limit`; None where there is nothing."""
         if algorithm.is_digest:
-            digests = [code.tobytes() for code in codes]
-            known = store.find(algorithm, digests)
-            return [(position, record_id, 0) for position, code in enumerate(digests) for record_id in known.get(code, ())] if known else ()
+            return _equal(codes, store.find(algorithm, [code.tobytes() for code in codes]))
         try:
-            result = self._indexes[algorithm].range_search(codes, max_distance)
+            found = self._indexes[algorithm].range_search(codes, max_distance, limit, bands)
         except IndexCorruptError as error:
             self._mark(algorithm).touch()
             self._wake.set()
             raise IndexBrokenError(f"{algorithm.label}: {error}") from error
         except (HashError, OSError, RuntimeError) as error:
             raise IndexBrokenError(f"{algorithm.label}: {error}") from error
-        if not result.labels.size:
-            return ()
-        positions = np.repeat(np.arange(len(codes)), np.diff(result.limits))
-        return zip(positions.tolist(), result.labels.tolist(), result.distances.tolist(), strict=True)
+        return found if found.labels.size else None
 
     def _check_not_renewed(self, renewals: int, version: int) -> None:
         """An index that was emptied, here or by the keeping process, may have been searched while it was empty."""
@@ -387,33 +399,20 @@ def _apply(index: HashIndex, algorithm: Algorithm, changes: Changes) -> None:
     index.remove(ids[~present])
 
 
-def _same_searches(wanted: Sequence[Wanted]) -> Iterable[list[tuple[int, HashColumn]]]:
-    """Put together what can be searched together: columns of one algorithm and distance, each with its question's number."""
-    together: dict[tuple[Algorithm, int], list[tuple[int, HashColumn]]] = {}
+def _same_searches(wanted: Sequence[Wanted]) -> Iterable[list[tuple[int, int, HashColumn]]]:
+    """Put together what can be searched together: columns of one algorithm and distance, each with its question's number and its place."""
+    together: dict[tuple[Algorithm, int], list[tuple[int, int, HashColumn]]] = {}
     for number, question in enumerate(wanted):
-        for column in question.columns:
-            together.setdefault((column.algorithm, column.max_distance), []).append((number, column))
+        for place, column in enumerate(question.columns):
+            together.setdefault((column.algorithm, column.max_distance), []).append((number, place, column))
     return together.values()
 
 
-def _found(question: Wanted, matches: _Matches, matched: Mapping[int, Record], state: IndexState) -> Found:
-    """Order each item's records by nearness (exact first), keep as many as the question may be told, and name the items that had more."""
-    records = {record_id: matched[record_id] for by_id in matches.values() for record_id in by_id if record_id in matched}
-    records = {record_id: record for record_id, record in records.items() if question.visible(record)}
-    order: dict[int, int] = {}
-    hits: list[Hit] = []
-    truncated: list[int] = []
-    for item in sorted(matches):
-        by_id = matches[item]
-        known = [(record_id, [question.told(match) for match in found]) for record_id, found in by_id.items() if record_id in records]
-        known.sort(key=lambda entry: (min(_nearness(match) for match in entry[1]), entry[0]))
-        if len(known) > question.max_hits_per_item:
-            truncated.append(item)
-        for record_id, found in known[: question.max_hits_per_item]:
-            hits.append(Hit(item, order.setdefault(record_id, len(order)), tuple(sorted(found, key=_nearness))))
-    return Found(state, tuple(records[record_id] for record_id in order), tuple(hits), tuple(truncated))
-
-
-def _nearness(match: Match) -> tuple[bool, float]:
-    """Order matches: digests first, then by distance as a share of what the algorithm allows."""
-    return match.algorithm.is_perceptual, match.distance / max(match.algorithm.maximum_distance, 1)
+def _equal(codes: NDArray[np.uint8], known: Mapping[bytes, Sequence[int]]) -> SearchResult | None:
+    """Return the records that carry each of some digests."""
+    if not known:
+        return None
+    found = [known.get(code.tobytes(), ()) for code in codes]
+    labels = np.array([record for records in found for record in records], np.int64)
+    limits = np.array(list(itertools.accumulate(map(len, found), initial=0)))
+    return SearchResult(limits, np.zeros(len(labels), np.int32), labels, np.zeros(len(codes), np.bool_))
