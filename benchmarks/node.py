@@ -363,13 +363,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer records and rounds; under 50 s")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--rows", type=int, help="records of the node  [default: 1,000,000; 100,000 with --quick]")
+    parser.add_argument("--rows", type=int, help="records of the node  [default: 1,000,000; 400,000 with --quick]")
     parser.add_argument("--echo", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.echo:
         asyncio.run(echo(MemberHome(options.echo)))
         return
-    rows = options.rows or (100_000 if options.quick else 1_000_000)
+    rows = options.rows or (400_000 if options.quick else 1_000_000)
     with tempfile.TemporaryDirectory(prefix="bench-node-") as folder:
         figures = measure(Path(folder), quick=options.quick, rows=rows)
     versions = {name: version(name) for name in ("grpcio", "protobuf", "pynacl", "numba")} | {"python": platform.python_version()}

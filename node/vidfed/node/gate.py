@@ -43,7 +43,7 @@ class Bounds:
             interpreter's lock from each other; but nobody waits long behind a slow disk or a large search.
         group: lookups answered together at most; beyond it nothing is saved any more, and the first of them waits for the last.
         group_bytes: of their messages together; a larger one is answered alone, because many hashes take long to search.
-        chunks: of streams worked on at the same time, each in a thread; signatures, database and search let go of the interpreter's lock.
+        chunks: of streams worked on at the same time, each in a thread; one large search is spread over all processors by the index itself.
         waiting: single lookups that wait for a thread, of all members.
         waiting_of_member: of them, of one member.
         waiting_bytes: of their messages; each has some KiB mostly, and 1 MiB at most.
@@ -57,7 +57,7 @@ class Bounds:
     apart_s: float = 0.03
     group: int = 32
     group_bytes: int = 64 * 1024
-    chunks: int = 4
+    chunks: int = 2
     waiting: int = 1_024
     waiting_of_member: int = 512
     waiting_bytes: int = 128 * 1024 * 1024
