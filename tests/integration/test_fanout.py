@@ -13,7 +13,7 @@ import pytest
 from vidfed.federation.breaker import Breaker
 from vidfed.federation.client import FederationClient
 from vidfed.federation.errors import GatewayError
-from vidfed.federation.fanout import _Node, _Visit
+from vidfed.federation.fanout import Asking, Nodes, _Node, _Visit
 from vidfed.federation.gateway_status import describe, read_status, write_status
 from vidfed.federation.outcome import Outcome
 from vidfed.federation.question import Item, Justification, split
@@ -26,6 +26,7 @@ from vidfed.security.files import write_private, write_whole
 from vidfed.security.tls import make_node_leaf
 from vidfed.synthetic.memory import answer_to, sign_answer
 from vidfed.synthetic.sockets import ScriptedNode, SocketFederation, no_hit
+from vidfed.v1 import services_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
 from vidfed.wire.envelope import read_call, to_message
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from vidfed.federation.outcome import LookupResult
     from vidfed.security.home import MemberHome
     from vidfed.security.kit import Kit
-    from vidfed.v1 import services_pb2 as pb
 
 WHY = Justification(Purpose.IDENTIFICATION, "test law", "T-1")
 URGENT = Justification(Purpose.IDENTIFICATION, "test law", "T-1", urgency=Urgency.LIFE_AT_RISK)
@@ -221,6 +221,33 @@ async def test_a_slot_given_at_the_very_deadline_is_given_back() -> None:
     with pytest.raises(TimeoutError):
         await waiting
     assert node.slots.busy == 0
+
+
+async def test_waiting_for_other_lookups_until_the_deadline_is_no_failure_of_the_node(federation: SocketFederation) -> None:
+    """It was never asked. Else a crowd at the gateway would open the breaker of a node that is well."""
+    section = replace(TOUCHY, breaker_slow_s=0.01, max_calls_per_member=1)
+    nodes = Nodes(federation.homes["nl"].node_tls, section)
+    directory = federation.administrators.directory()
+    await nodes._node("fr").slots.take()
+    replies = [await nodes.ask(Asking(pb.LookupCall(), directory, deadline_s=0.05), directory.member("fr")) for _ in range(4)]
+    assert ["other lookups" in reply.failure.detail for reply in replies] == [True] * 4
+    assert nodes._node("fr").breaker.failures == 0
+    await nodes.close()
+
+
+async def test_a_connection_that_is_replaced_and_closed_under_a_lookup_is_a_failure_and_not_silence(
+    federation: SocketFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vidfed.federation.connections._RETIRE_S", 0.0)
+    gateway = federation.gateway("nl")
+
+    async def replaced(_: pb.LookupCall) -> EnvelopeMessage:
+        gateway.desk.nodes._connections.retire("fr")
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    await federation.start_node("fr", ScriptedNode(replaced))
+    assert await outcome_of_fr(await federation.start_gateway("nl", gateway)) is Outcome.UNREACHABLE
 
 
 # --- floods, double answers, broken streams ---

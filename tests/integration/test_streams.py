@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from vidfed.federation.client import FederationClient
 from vidfed.federation.errors import GatewayError, GatewayRefusedError
 from vidfed.federation.gateway import GatewayServicer
+from vidfed.federation.links import DirectLink
 from vidfed.federation.outcome import NodeOutcome, Outcome
 from vidfed.federation.question import Item, Justification, Part, split
 from vidfed.federation.settings import GatewaySection
@@ -19,7 +21,7 @@ from vidfed.v1 import services_pb2 as pb
 from vidfed.wire.values import MAX_UNANSWERED_CHUNKS, Purpose
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
     from pathlib import Path
 
     import grpc
@@ -125,6 +127,25 @@ async def test_a_node_that_breaks_off_goes_on_in_a_new_call(federation: SocketFe
     node = ScriptedNode(counted(federation.honest("fr"), {3: broken, 7: broken}))
     await federation.start_node("fr", node)
     heard = await ask(await federation.start_gateway("nl"))
+    assert heard.answered == {"fr": ALL, "nl": ALL}
+    assert heard.left == {}
+
+
+async def test_a_connection_that_is_replaced_under_a_stream_is_gone_on_with(
+    federation: SocketFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A renewed certificate, a member that moves: the old connection ends some time later, also under a call that still runs."""
+    monkeypatch.setattr("vidfed.federation.connections._RETIRE_S", 0.0)
+    gateway, honest = federation.gateway("nl"), federation.honest("fr")
+
+    async def replaced(call: pb.LookupCall) -> EnvelopeMessage:
+        gateway.desk.nodes._connections.retire("fr")
+        await asyncio.Event().wait()
+        return await honest(call)
+
+    await federation.start_node("fr", ScriptedNode(counted(honest, {3: replaced})))
+    async with asyncio.timeout(20):
+        heard = await ask(await federation.start_gateway("nl", gateway))
     assert heard.answered == {"fr": ALL, "nl": ALL}
     assert heard.left == {}
 
@@ -270,6 +291,35 @@ async def test_gateway_breaks_off_in_the_middle_of_a_stream(federation: SocketFe
 
 
 # --- investigators ---
+
+
+async def test_an_investigator_who_goes_away_while_answers_wait_to_be_taken_leaves_nothing_behind(federation: SocketFederation) -> None:
+    gateway = federation.gateway("nl")
+    kit = await federation.start_gateway("nl", gateway)
+    received, came, some_wait = gateway.desk._books.received, [0], asyncio.Event()
+
+    async def count(*reply: Any) -> None:  # noqa: ANN401 - passed on
+        came[0] += 1
+        if came[0] == 4:  # one was taken, and of these two nodes' next three at least one waits
+            some_wait.set()
+        await received(*reply)
+
+    gateway.desk._books.received = count  # type: ignore[method-assign, assignment]
+
+    class GoesAway(DirectLink):
+        async def stream(self, chunks: AsyncIterator[pb.LookupCall]) -> AsyncGenerator[pb.NodeReply, None]:
+            async with contextlib.aclosing(super().stream(chunks)) as replies:
+                async for reply in replies:
+                    yield reply
+                    await some_wait.wait()
+                    raise GatewayError("gone")
+
+    link = GoesAway(gateway.desk, kit, federation.homes["nl"].directory_source().held)
+    async with asyncio.timeout(20), FederationClient(kit, link=link) as client:
+        heard = Heard()
+        with pytest.raises(GatewayError, match="gone"):
+            await client.lookup_stream(heard.parts(), WHY, ask=["fr", "nl"], on_node=heard.on_node)
+    assert gateway.desk.running == 0
 
 
 async def test_a_chunk_to_others_than_those_before_it_is_refused(federation: SocketFederation, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vidfed.security.tls import TlsIdentity
 
 _log = logging.getLogger(__name__)
-_RETIRE_S = 150.0  # how long calls on a connection that is replaced may go on
+_RETIRE_S = 300.0  # how long calls on a connection that is replaced may go on; longer than our client lets a stream go on
 _REREAD_S = 30.0  # how soon a renewed certificate is seen
 _FIRST_PAUSE_S = 0.2
 _States = grpc.ChannelConnectivity
@@ -146,6 +146,12 @@ class Connections:
             # Not kept: the next attempt dials anew, whatever gRPC's own back-off would say.
             self.retire(member.id)
         raise UnreachableError(f"no connection to {member.endpoint}")
+
+
+def closed_under_call() -> bool:
+    """Tell of a CancelledError whether it comes from a call whose channel was closed; False if this very task is to end."""
+    task = asyncio.current_task()
+    return task is not None and not task.cancelling()
 
 
 async def _reached(channel: grpc.aio.Channel, within_s: float) -> bool:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from vidfed.federation.breaker import Breaker, BreakerState, Ticket
-from vidfed.federation.connections import Connections
+from vidfed.federation.connections import Connections, closed_under_call
 from vidfed.federation.errors import UnreachableError
 from vidfed.federation.slots import Slots
 from vidfed.v1 import audit_pb2 as audit_pb
@@ -153,7 +153,7 @@ class Nodes:
             return _left_alone(member, node, began_s)
         visit = _Visit(member.id, node, ticket)
         # At the deadline the node has failed this lookup, also if its answer still comes and is kept for later.
-        patience = loop.call_at(began_s + asking.deadline_s, visit.end, self._slow(asking))
+        patience = loop.call_at(began_s + asking.deadline_s, visit.overdue, self._slow(asking))
         try:
             answer = await self._ask_in_time(asking, member, visit, began_s + asking.deadline_s)
             visit.end(good=True)
@@ -282,6 +282,10 @@ class Nodes:
                 self._connections.retire(member.id, channel)
                 raise _Failed(kind, f"the connection to {member.endpoint} broke before an answer came") from None
             raise _Failed(kind, f"{member.endpoint}: {error.code().name}") from None
+        except asyncio.CancelledError:
+            if not closed_under_call():
+                raise
+            raise _Failed(FailureKind.UNREACHABLE, f"the connection to {member.endpoint} was replaced before an answer came") from None
 
     def _slow(self, asking: Asking) -> bool | None:
         """Silence until the deadline is a failure of the node only if it was given time; who is in a hurry harms nobody else."""
@@ -314,6 +318,10 @@ class _Visit:
         """Let fewer lookups at the node: it says that it is busy."""
         if self._epoch is not None:
             self._node.slots.limit.bad(self._epoch)
+
+    def overdue(self, good: bool | None) -> None:
+        """End the visit at the deadline. Of a node that was not asked, because other lookups had all its slots, nothing is learned."""
+        self.end(good=good if self._epoch is not None else None)
 
     def end(self, good: bool | None) -> None:
         """End the visit; a second end does nothing."""

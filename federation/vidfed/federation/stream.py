@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from vidfed.federation.connections import closed_under_call
 from vidfed.federation.fanout import NotOpenError, Opening, failure
 from vidfed.v1 import services_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
@@ -100,12 +101,15 @@ class _Branch:
                 except TimeoutError:
                     good = bool(good)
                     return self._failure(FailureKind.TIMEOUT, f"no answer from {self._member.endpoint} within the deadline")
-                except grpc.aio.AioRpcError as error:
+                except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
+                    if isinstance(error, asyncio.CancelledError) and not closed_under_call():
+                        raise
                     opening.retire()
                     if good:
                         return None
                     good = False
-                    return self._failure(FailureKind.UNREACHABLE, f"the stream to {self._member.endpoint} broke: {error.code().name}")
+                    why = error.code().name if isinstance(error, grpc.aio.AioRpcError) else "its connection was replaced"
+                    return self._failure(FailureKind.UNREACHABLE, f"the stream to {self._member.endpoint} broke: {why}")
                 if not isinstance(answer, EnvelopeMessage):  # the end of the stream
                     good = bool(good)
                     return self._failure(FailureKind.PROTOCOL_ERROR, f"{self._member.endpoint} ended the stream before the last answer")
@@ -154,13 +158,15 @@ async def relay(
         nodes: of the gateway.
         before: awaited with each answer before it is yielded; what it raises ends the stream, as does what `chunks` raises.
     """
-    replies: asyncio.Queue[pb.NodeReply | None] = asyncio.Queue(maxsize=1)  # who does not read its answers holds everything up
+    replies: asyncio.Queue[pb.NodeReply | None] = asyncio.Queue()  # None: the end, for which there is always room
+    room = asyncio.Semaphore(1)  # for one reply: who does not read its answers holds everything up
     last: Chunk | None = None
 
     async def say(chunk: Chunk | None, reply: pb.NodeReply) -> None:
         if (about := chunk or last) is not None:
             await before(about, reply)
-        await replies.put(reply)
+        await room.acquire()
+        replies.put_nowait(reply)
 
     async def spread(group: asyncio.TaskGroup) -> None:
         nonlocal last
@@ -189,11 +195,12 @@ async def relay(
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None  # the others followed from it
         finally:
-            await replies.put(None)
+            replies.put_nowait(None)
 
     task = asyncio.create_task(work())
     try:
         while (reply := await replies.get()) is not None:
+            room.release()
             yield reply
         await task
     finally:
