@@ -56,7 +56,11 @@ REFUSED = 4
 @click.option("--distance", "distances", multiple=True, metavar="ALGORITHM=N", help="Largest distance to count as near, e.g. pdq=20.")
 @click.option("--any-quality", is_flag=True, help="Ask perceptual hashes even of pictures too plain for them. Expect false hits.")
 @click.option(
-    "--deadline-s", default=20.0, show_default=True, type=click.FloatRange(0.1, 600), help="How long to wait for the slowest node."
+    "--deadline-s",
+    default=20.0,
+    show_default=True,
+    type=click.FloatRange(0.1, 600),
+    help="How long to wait for the slowest node, no longer than your gateway waits (`deadline_s` in its `[gateway]`); see --keep.",
 )
 @kit_option("--kit", what="Your investigator's kit.")
 @click.option("--keep/--no-keep", default=True, show_default=True, help="Let the gateway collect and keep late answers for --resume.")
@@ -130,7 +134,11 @@ def lookup(
         from vidfed.federation.cli_bulk import Bulk
 
         bulk = Bulk(opened, out, limits, justification, ask, as_json)
-        raise SystemExit(bulk.file(hash_file, algorithm) if hash_file else bulk.pictures(pictures, items, any_quality=any_quality))
+        try:
+            raise SystemExit(bulk.file(hash_file, algorithm) if hash_file else bulk.pictures(pictures, items, any_quality=any_quality))
+        except GatewayRefusedError as error:
+            note(f"Error: {error}")
+            raise SystemExit(REFUSED) from None
     failures: dict[str, str] = {}
     with progress() as bar:
         task = bar.add_task("hashing", total=None)

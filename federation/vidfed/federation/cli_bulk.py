@@ -12,6 +12,7 @@ import click
 from vidfed.cli.terminal import file_progress, note, print_json, progress
 from vidfed.federation.bulk import BulkLookup, NumberedPart, Reading, picture_reader, read_file, result_of
 from vidfed.federation.bulk_store import BulkStore
+from vidfed.federation.cli import INCOMPLETE, REFUSED
 from vidfed.federation.client import FederationClient
 from vidfed.federation.result_files import write_all
 from vidfed.security.clock import system_clock
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from vidfed.index import Algorithm
     from vidfed.security.kit import Kit
 
-_INCOMPLETE = 3
 _SHOWN = 20  # of things that could not be asked
 _BARS = 12  # members with a progress bar of their own; of more, those that are furthest behind
 _RANGES = 3  # stretches of missing items named for a member
@@ -69,8 +69,7 @@ class Bulk:
                 from vidfed.index.hashing import find_pictures
 
                 reading = picture_reader(store, find_pictures(paths), any_quality=any_quality)
-            status = self._run(store, reading, skipped=None, source=None)
-            return status or (1 if store.failures() else 0)
+            return self._run(store, reading, skipped=None, source=None)
 
     def _question(self, *, source: Sequence[object] = (), hashes: Sequence[str] = ()) -> dict[str, object]:
         return {
@@ -95,7 +94,7 @@ class Bulk:
         if self.as_json:
             print_json({"schema": "vidfed.bulk-summary/1", "complete": result.complete, "files": [str(p) for p in paths]})
         _print(result, paths, to_stderr=self.as_json)
-        return 0 if result.complete else _INCOMPLETE
+        return _exit_status(result, said)
 
     async def _ask(self, store: BulkStore, reading: Reading) -> tuple[list[str], Mapping[str, NodeOutcome]]:
         async with FederationClient(self.kit) as client:
@@ -113,6 +112,13 @@ class Bulk:
                 lookup = BulkLookup(store, members, self.distances, ask, on_progress=update, on_wait=note)
                 await lookup.run(reading)
         return members, lookup.said
+
+
+def _exit_status(result: BulkResult, said: Mapping[str, NodeOutcome]) -> int:
+    if result.complete or not result.asked:
+        return 1 if result.skipped or not result.asked else 0
+    refused = all(not node.answered and member in said and said[member].outcome.refused for member, node in result.nodes.items())
+    return REFUSED if refused else INCOMPLETE
 
 
 @contextmanager
@@ -150,7 +156,9 @@ def _print(result: BulkResult, paths: Sequence[Path], *, to_stderr: bool) -> Non
             more = ", ..." if len(node.missing) > _RANGES else ""
             line += f"; {node.unanswered} NOT ANSWERED (items {shown}{more}): {node.detail}"
         click.echo(line, err=to_stderr)
-    if result.complete:
+    if not result.asked:
+        click.echo("NOTHING ASKED: there was nothing in it that could be asked about.", err=to_stderr)
+    elif result.complete:
         click.echo("COMPLETE: every node answered about every item, every answer verified.", err=to_stderr)
     else:
         what = f"{result.partial} items were not answered by every node; what those nodes hold is not known."

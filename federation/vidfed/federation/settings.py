@@ -20,7 +20,7 @@ class GatewaySection:
     Attributes:
         listen: `host:port` for the member's own investigators.
         metrics_listen: where Prometheus reads, as `host:port` over plain HTTP, so of this machine only; empty: nowhere.
-        deadline_s: how long one lookup waits for the slowest node.
+        deadline_s: how long one lookup waits for the slowest node at most; who asks may wait less, not longer.
         connect_s: how long a connection to a node may take, all attempts together; after that it is unreachable.
         connect_attempts: how often a connection is tried. A lookup itself is never sent twice.
         max_lookups: of all investigators at the same time; who comes beyond is told to come back.
