@@ -20,6 +20,7 @@ from vidfed.federation.question import Item, split
 from vidfed.federation.receipt_store import RECEIPTS_FILE, ReceiptStore
 from vidfed.index import Algorithm, Hash
 from vidfed.node.pipeline import UnknownPeerError
+from vidfed.security.errors import AuditError
 from vidfed.synthetic.memory import MemoryFederation, MemoryInvestigator, MemoryNode, answer_to, call_of, sign_answer
 from vidfed.v1 import services_pb2 as pb
 from vidfed.wire.envelope import to_message
@@ -152,10 +153,16 @@ class ScriptedNodes:
         return await self._reply(member.id)
 
 
-def collection(federation: MemoryFederation, reply: Callable[[str], Awaitable[pb.NodeReply]], **asking: Any) -> Collection:  # noqa: ANN401
-    async def take(_: pb.NodeReply) -> None:
-        pass
+async def take_all(_: pb.NodeReply) -> None:
+    pass
 
+
+def collection(
+    federation: MemoryFederation,
+    reply: Callable[[str], Awaitable[pb.NodeReply]],
+    take: Callable[[pb.NodeReply], Awaitable[None]] = take_all,
+    **asking: Any,  # noqa: ANN401
+) -> Collection:
     directory = federation.directory()
     asked = Asking(pb.LookupCall(), directory, **({"deadline_s": 30.0} | asking))
     return Collection(cast("Nodes", ScriptedNodes(reply)), asked, directory.members.values(), take)
@@ -192,6 +199,27 @@ async def test_hanging_node(question: Question) -> None:
     await collected.end()
     assert said["fr"].failure.kind == FailureKind.TIMEOUT.value
     assert {said[member].WhichOneof("reply") for member in ("br", "nl")} == {"answer"}
+
+
+async def test_an_answer_that_is_lost_after_the_asker_has_gone_is_told(question: Question, caplog: pytest.LogCaptureFixture) -> None:
+    """It was to be kept for later, long before the deadline; nobody else hears of the full disk."""
+    others_are_there = asyncio.Event()
+
+    async def reply(member: str) -> pb.NodeReply:
+        if member == "fr":
+            await others_are_there.wait()
+        return question.honest(member)
+
+    async def take(told: pb.NodeReply) -> None:
+        if told.member == "fr":
+            raise AuditError("full disk")
+
+    collected = collection(question.federation, reply, take, late_s=60.0)
+    async with contextlib.aclosing(cast("Any", collected.replies())) as replies:
+        await anext(replies)
+    others_are_there.set()
+    await collected.go_on()
+    assert "answer of fr is lost: full disk" in caplog.text
 
 
 async def test_twenty_slow_nodes() -> None:

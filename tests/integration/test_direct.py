@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
 from click.testing import CliRunner
 
 from vidfed.federation.cli import lookup
+from vidfed.federation.client import FederationClient
 from vidfed.federation.direct import open_direct
 from vidfed.federation.errors import GatewayError, GatewayRefusedError, QuestionError
 from vidfed.federation.items import items_of_hashes
 from vidfed.federation.outcome import Outcome
+from vidfed.federation.own_lookups import OwnLookups
 from vidfed.federation.question import Justification
 from vidfed.federation.result_json import schema
 from vidfed.security.audit.member import open_storage
@@ -109,3 +112,33 @@ async def test_the_command_asks_directly(federation: SocketFederation) -> None:
     assert document["complete"] is True
     ran = await asyncio.to_thread(CliRunner().invoke, lookup, [*options, "--out", str(federation.folder / "out")])
     assert (ran.exit_code, "do not go together" in ran.output) == (2, True)
+
+
+async def test_interrupted_it_says_so_and_remembers_only_what_a_gateway_goes_on_with(
+    federation: SocketFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lookup_part = FederationClient.lookup
+
+    async def interrupted(client: FederationClient, *given: Any, **named: Any) -> LookupResult:  # noqa: ANN401 - passed on
+        await lookup_part(client, *given, **named)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FederationClient, "lookup", interrupted)
+    kit = await federation.start_gateway("nl")
+    options = ["--hash", "sha256:" + "00" * 32, "--case", "T-1", "--purpose", "identification", "--legal-basis", "test law"]
+    options += ["--kit", str(kit.folder)]
+    ran = await asyncio.to_thread(CliRunner().invoke, lookup, [*options, "--direct", str(federation.homes["nl"].folder)])
+    assert (ran.exit_code, "Error: interrupted: nothing is known\n" in ran.output) == (1, True)
+    assert not OwnLookups(kit.folder / "lookups").ids()
+    ran = await asyncio.to_thread(CliRunner().invoke, lookup, options)
+    assert (ran.exit_code, "interrupted: nothing is known; the gateway collects" in ran.output) == (1, True)
+    assert len(OwnLookups(kit.folder / "lookups").ids()) == 1
+
+
+async def test_on_a_terminal_it_shows_how_many_nodes_have_spoken(federation: SocketFederation) -> None:
+    """Also of a single picture: a slow node may take the whole deadline."""
+    options = ["--hash", "sha256:" + "00" * 32, "--case", "T-1", "--purpose", "identification", "--legal-basis", "test law"]
+    options += ["--kit", str((await federation.start_gateway("nl")).folder)]
+    ran = await asyncio.to_thread(CliRunner(env={"FORCE_COLOR": "1", "NO_COLOR": "1"}).invoke, lookup, options)
+    assert ran.exit_code == 0
+    assert re.search(r"nodes .*2/2", ran.stderr)

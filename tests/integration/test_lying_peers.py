@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from vidfed.federation.outcome import LookupResult
+    from vidfed.federation.outcome import LookupResult, NodeOutcome
     from vidfed.security.keys import Signer
     from vidfed.security.kit import Kit
 
@@ -51,10 +51,10 @@ async def federation(tmp_path: Path) -> AsyncIterator[SocketFederation]:
         yield made
 
 
-async def look_up(kit: Kit, *ask: str, deadline_s: float = 10.0) -> LookupResult:
+async def look_up(kit: Kit, *ask: str, deadline_s: float = 10.0, on_node: Callable[[NodeOutcome], None] = lambda _: None) -> LookupResult:
     async with FederationClient(kit) as client:
         await client.refresh_directory()
-        return await client.lookup(PART, WHY, ask=ask, deadline_s=deadline_s)
+        return await client.lookup(PART, WHY, ask=ask, deadline_s=deadline_s, on_node=on_node)
 
 
 def outcomes(result: LookupResult) -> dict[str, Outcome]:
@@ -248,8 +248,12 @@ class LyingGateway(GatewayServicer):
             yield reply
 
 
-async def ask_through(federation: SocketFederation, lie: Callable[[list[pb.NodeReply]], list[pb.NodeReply]]) -> LookupResult:
-    return await look_up(await federation.start_gateway("nl", LyingGateway(federation.gateway("nl"), lie)))
+async def ask_through(
+    federation: SocketFederation,
+    lie: Callable[[list[pb.NodeReply]], list[pb.NodeReply]],
+    on_node: Callable[[NodeOutcome], None] = lambda _: None,
+) -> LookupResult:
+    return await look_up(await federation.start_gateway("nl", LyingGateway(federation.gateway("nl"), lie)), on_node=on_node)
 
 
 async def test_gateway_drops_an_answer(federation: SocketFederation) -> None:
@@ -308,8 +312,10 @@ async def test_gateway_answers_twice_for_a_node_and_for_strangers(federation: So
         failed = pb.NodeReply(member="fr", failure=pb.Failure(kind=FailureKind.TIMEOUT.value))
         return [*replies, failed, pb.NodeReply(member="xx", answer=replies[0].answer)]
 
-    result = await ask_through(federation, add)
+    heard: list[str] = []
+    result = await ask_through(federation, add, on_node=lambda node: heard.append(node.member))
     assert outcomes(result) == {"fr": Outcome.NO_MATCH, "nl": Outcome.NO_MATCH}
+    assert sorted(heard) == ["fr", "nl"]
 
 
 async def test_gateway_breaks_off_in_the_middle(federation: SocketFederation) -> None:

@@ -17,7 +17,7 @@ from vidfed.wire.errors import WireError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from vidfed.federation.outcome import LookupResult
+    from vidfed.federation.outcome import LookupResult, NodeOutcome
     from vidfed.federation.question import Item, Justification
     from vidfed.index import Algorithm
     from vidfed.security.kit import Kit
@@ -134,11 +134,9 @@ def lookup(
         from vidfed.federation.cli_bulk import Bulk
 
         bulk = Bulk(opened, out, limits, justification, ask, as_json)
-        try:
-            raise SystemExit(bulk.file(hash_file, algorithm) if hash_file else bulk.pictures(pictures, items, any_quality=any_quality))
-        except GatewayRefusedError as error:
-            note(f"Error: {error}")
-            raise SystemExit(REFUSED) from None
+        raise SystemExit(
+            _or_refused(lambda: bulk.file(hash_file, algorithm) if hash_file else bulk.pictures(pictures, items, any_quality=any_quality))
+        )
     failures: dict[str, str] = {}
     with progress() as bar:
         task = bar.add_task("hashing", total=None)
@@ -156,7 +154,12 @@ def lookup(
         raise SystemExit(1)
 
     def answer() -> LookupResult:
-        return asyncio.run(_ask(opened, items, limits, justification, ask, deadline_s, keep=keep, direct_home=direct_home))
+        kept = keep and not direct_home  # without a gateway there is nobody to go on
+        try:
+            return asyncio.run(_ask(opened, items, limits, justification, ask, deadline_s, keep=kept, direct_home=direct_home))
+        except KeyboardInterrupt:
+            later = "; the gateway collects what was asked: `vidfed lookups list`, then `vidfed lookup --resume ID`" if kept else ""
+            raise click.ClickException(f"interrupted: nothing is known{later}") from None
 
     raise SystemExit(report(answer, failures, as_json))
 
@@ -167,18 +170,26 @@ def report(ask: Callable[[], LookupResult], failures: Mapping[str, str], as_json
     from vidfed.federation.show import show_result
     from vidfed.security.clock import system_clock
 
-    try:
+    def show() -> int:
         result = ask()
+        if as_json:
+            print_json(to_document(result, failures))
+        else:
+            show_result(result, console(), now_ms=system_clock())
+            if failures:
+                note(f"{len(failures)} files could not be hashed and were not asked about; they are listed above.")
+        return _exit_status(result, failures)
+
+    return _or_refused(show)
+
+
+def _or_refused(run: Callable[[], int]) -> int:
+    """Run, and return the exit status, also where the own gateway refuses."""
+    try:
+        return run()
     except GatewayRefusedError as error:
         note(f"Error: {error}")
         return REFUSED
-    if as_json:
-        print_json(to_document(result, failures))
-    else:
-        show_result(result, console(), now_ms=system_clock())
-        if failures:
-            note(f"{len(failures)} files could not be hashed and were not asked about; they are listed above.")
-    return _exit_status(result, failures)
 
 
 async def _ask(
@@ -197,9 +208,20 @@ async def _ask(
     from vidfed.security.home import MemberHome
 
     async with open_direct(kit, MemberHome(direct_home)) if direct_home else FederationClient(kit) as client:
-        await client.refresh_directory()
+        directory = await client.refresh_directory()
         with progress() as bar:
             task = bar.add_task("asking", total=len(items), visible=len(items) > 1)
+            nodes = bar.add_task("nodes", total=len(set(ask) or directory.full_members()))
+            heard: set[str] = set()
+
+            def on_node(node: NodeOutcome) -> None:
+                heard.add(node.member)
+                bar.update(nodes, completed=len(heard))
+
+            def on_part(count: int) -> None:
+                heard.clear()
+                bar.advance(task, count)
+
             return await client.ask(
                 items,
                 justification,
@@ -207,7 +229,8 @@ async def _ask(
                 ask=ask,
                 deadline_s=deadline_s,
                 keep=keep,
-                on_part=lambda count: bar.advance(task, count),
+                on_node=on_node,
+                on_part=on_part,
             )
 
 

@@ -38,6 +38,7 @@ class Collection:
         self._deadline_s = asyncio.get_running_loop().time() + asking.deadline_s
         self._arrived: asyncio.Queue[pb.NodeReply | Exception | None] = asyncio.Queue()  # one for each member; None: the deadline
         self._members = tuple(members)
+        self._read = True  # somebody takes the replies, or will
         self._tasks: list[asyncio.Task[None]] = []
         self._starting = asyncio.create_task(self._start())
 
@@ -55,6 +56,7 @@ class Collection:
                 yield arrived
         finally:
             deadline.cancel()
+            self._read = False
         late = "no answer within the deadline; what comes later is kept for you"
         timeouts = [failure(member, FailureKind.TIMEOUT, late) for member in sorted(pending)]
         await asyncio.gather(*map(self._take, timeouts))
@@ -84,7 +86,7 @@ class Collection:
             reply = await self._nodes.ask(self._asking, member)
             await self._take(reply)
         except Exception as error:  # noqa: BLE001 - handed to whoever reads the replies
-            if asyncio.get_running_loop().time() > self._deadline_s:
+            if not self._read:  # the deadline has passed, or who asked has gone
                 _log.error("a late answer of %s is lost: %s", member.id, error)
             self._arrived.put_nowait(error)
         else:
