@@ -16,6 +16,7 @@ from vidfed.synthetic.sockets import ScriptedNode, SocketFederation
 from vidfed.wire.envelope import read_call, to_message
 from vidfed.wire.errors import Status
 from vidfed.wire.lookup import read_request
+from vidfed.wire.values import MAX_CODES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -106,3 +107,22 @@ async def test_refused_by_the_own_gateway_ends_with_4_and_the_reason(federation:
     ran = await look_up(federation, await federation.start_gateway("nl", gateway), "ab" * 32)
     assert ran.exit_code == 4, ran.output
     assert "credential revoked by its member" in ran.output
+
+
+async def test_each_stream_goes_by_the_newest_directory(federation: SocketFederation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A case may take days: what is published meanwhile counts, and the lookup outlives the directory it began with."""
+    monkeypatch.setattr("vidfed.federation.bulk.STREAM_S", 0.0)  # one chunk in each
+    honest, gateway = federation.honest("fr"), federation.gateway("nl")
+
+    async def answer_and_leave(call: pb.LookupCall) -> EnvelopeMessage:
+        federation.administrators.remove("fr")
+        gateway.desk.source.current()  # as it would a moment later
+        return await honest(call)
+
+    await federation.start_node("fr", ScriptedNode(answer_and_leave))
+    codes = [(number + 2**200).to_bytes(32, "big").hex() for number in range(MAX_CODES + 5)]
+    ran = await look_up(federation, await federation.start_gateway("nl", gateway), *codes)
+    assert ran.exit_code == 3
+    assert f"nl: {len(codes)} answered" in ran.output
+    assert f"fr: {MAX_CODES} answered, 0 hits; 5 NOT ANSWERED" in ran.output
+    assert "it is no member any more" in ran.output

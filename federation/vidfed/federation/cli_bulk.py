@@ -14,6 +14,7 @@ from vidfed.federation.bulk import BulkLookup, NumberedPart, Reading, picture_re
 from vidfed.federation.bulk_store import BulkStore
 from vidfed.federation.cli import INCOMPLETE, REFUSED
 from vidfed.federation.client import FederationClient
+from vidfed.federation.outcome import NodeOutcome, Outcome
 from vidfed.federation.result_files import write_all
 from vidfed.security.clock import system_clock
 
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vidfed.federation.bulk import BulkResult
-    from vidfed.federation.outcome import NodeOutcome
     from vidfed.federation.question import Item, Justification
     from vidfed.index import Algorithm
     from vidfed.security.kit import Kit
 
 _SHOWN = 20  # of things that could not be asked
 _BARS = 12  # members with a progress bar of their own; of more, those that are furthest behind
+_GONE = "it is no member any more"
 _RANGES = 3  # stretches of missing items named for a member
 
 
@@ -104,7 +105,10 @@ class Bulk:
             async def ask(
                 parts: AsyncIterator[NumberedPart], ask: Sequence[str], on_node: Callable[[NumberedPart, NodeOutcome], None]
             ) -> Mapping[str, NodeOutcome]:
-                return await client.lookup_stream(parts, self.justification, ask=ask, on_node=on_node)
+                directory = await client.refresh_directory()  # for each stream: a case may take longer than a directory holds
+                there = [member for member in ask if member in directory.members]
+                left = await client.lookup_stream(parts, self.justification, ask=there, on_node=on_node) if there else {}
+                return left | {member: NodeOutcome(member, Outcome.MISSING, _GONE) for member in ask if member not in there}
 
             if store.answered(members) and any(before := [len(ranges) for ranges in store.answered(members).values()]):
                 note(f"going on: {min(before)} to {max(before)} of {store.count} items were answered before, by member")
