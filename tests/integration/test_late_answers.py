@@ -26,7 +26,7 @@ from vidfed.security.kit import issue_kit
 from vidfed.synthetic.memory import full_disk
 from vidfed.synthetic.sockets import ScriptedNode, SocketFederation
 from vidfed.v1 import services_pb2_grpc as rpc
-from vidfed.wire.values import Purpose
+from vidfed.wire.values import MAX_CODES, Purpose
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -265,6 +265,40 @@ async def test_no_late_answers_are_collected_when_the_gateway_is_full_of_them(la
     await ask(kit)
     await ask(kit)
     assert len(gateway.desk._late) == 1
+
+
+async def test_a_lookup_that_was_broken_off_is_never_complete(late: Late) -> None:
+    """Every node has answered all that was asked, and still nothing is known about the rest."""
+    late.may_answer.set()
+    kit = await late.federation.start_gateway("nl")
+    items = [Item(str(number), {Algorithm.SHA256: (number.to_bytes(32, "big"),)}) for number in range(1, MAX_CODES + 6)]
+
+    def break_off(_: int) -> None:
+        raise ZeroDivisionError
+
+    async with FederationClient(kit) as client:
+        await client.refresh_directory()
+        whole = await client.ask(items, WHY)
+        with pytest.raises(ZeroDivisionError):
+            await client.ask(items, WHY, on_part=break_off)
+        (broken,) = {state.lookup.id for state in await client.own_lookups()} - {whole.lookup}
+    assert (await resume(kit, whole.lookup)).complete
+    result = await resume(kit, broken)
+    assert (len(result.items), result.answered_count, result.complete) == (MAX_CODES, 2, False)
+    ran = await asyncio.to_thread(CliRunner().invoke, lookup_command, ["--resume", broken, "--kit", str(kit.folder)])
+    assert (ran.exit_code, f"only {MAX_CODES} items were asked about" in " ".join(ran.output.split())) == (3, True)
+
+
+async def test_what_is_damaged_in_the_kit_can_be_forgotten_as_the_error_says(late: Late) -> None:
+    late.may_answer.set()
+    kit = await late.federation.start_gateway("nl")
+    lookup = (await ask(kit, deadline_s=10.0)).lookup
+    (kit.folder / "lookups" / lookup / "0000.json").write_text("{}")
+    async with FederationClient(kit) as client:
+        with pytest.raises(KeptError, match="forget this lookup with `vidfed lookups forget`"):
+            await client.own_lookups()
+        await client.forget(lookup)
+        assert await client.own_lookups() == []
 
 
 async def test_what_is_no_id_is_named(late: Late) -> None:

@@ -19,7 +19,7 @@ from vidfed.federation.judging import Said
 from vidfed.federation.kept import unseal
 from vidfed.federation.links import GatewayLink, NotInLogError
 from vidfed.federation.outcome import LookupResult, merge
-from vidfed.federation.own_lookups import OwnLookups
+from vidfed.federation.own_lookups import DamagedLookupError, OwnLookups, Slot
 from vidfed.federation.question import split
 from vidfed.federation.receipt_store import RECEIPTS_FILE, ReceiptStore
 from vidfed.federation.receipts import Checked, Receipt, check_proof
@@ -143,8 +143,9 @@ class FederationClient:
         if own:
             await asyncio.to_thread(self._own.prune, self._clock())
         results: list[LookupResult] = []
-        for number, part in enumerate(split(items, distances or {})):
-            slot = (own, number) if own else None
+        parts = list(split(items, distances or {}))
+        for number, part in enumerate(parts):
+            slot = Slot(own, number, last=number == len(parts) - 1) if own else None
             results.append(await self.lookup(part, justification, ask=ask, deadline_s=deadline_s, on_node=on_node, remember=slot))
             on_part(len(part.items))
         until_ms = max((result.collecting_until_ms for result in results), default=0)
@@ -179,7 +180,7 @@ class FederationClient:
                 await said.judge_again(self._newer_directory)
             results.append(said.result())
         state = (await self._states([own]))[0]
-        return replace(merge(results), lookup=lookup, collecting_until_ms=state.collecting_until_ms)
+        return replace(merge(results), lookup=lookup, collecting_until_ms=state.collecting_until_ms, whole=own.whole)
 
     async def own_lookups(self) -> list[KeptState]:
         """Return the lookups this kit remembers and how they stand at the gateway, the newest first.
@@ -192,15 +193,18 @@ class FederationClient:
         return sorted(await self._states(own), key=lambda state: -state.lookup.asked_ms)
 
     async def forget(self, lookup: str) -> None:
-        """Delete a lookup here and at the gateway.
+        """Delete a lookup here and at the gateway. Of one that is damaged here the gateway keeps for its time what nobody can open.
 
         Raises:
             QuestionError: not an id.
             KeptError: this kit remembers no such lookup.
             GatewayError, GatewayRefusedError: the gateway fails or refuses; then it is deleted nowhere.
         """
-        own = await asyncio.to_thread(self._own.load, lookup)
-        for part in own.parts:
+        try:
+            parts = (await asyncio.to_thread(self._own.load, lookup)).parts
+        except DamagedLookupError:
+            parts = ()
+        for part in parts:
             try:
                 await self.link.forget(part.question.digest)
             except KeptError:
@@ -234,7 +238,7 @@ class FederationClient:
         ask: Sequence[str] = (),
         deadline_s: float = DEFAULT_DEADLINE_S,
         on_node: Callable[[NodeOutcome], None] = lambda _: None,
-        remember: tuple[str, int] | None = None,
+        remember: Slot | None = None,
     ) -> LookupResult:
         """Ask about the items of one part.
 
@@ -244,7 +248,7 @@ class FederationClient:
             ask: members to ask; all if empty.
             deadline_s: how long to wait for the slowest node.
             on_node: called with what each node said, verified, as it comes; not for nodes of which the gateway says nothing.
-            remember: id of the own lookup and number of this part in it, to have replies kept; None: nothing is kept.
+            remember: the part's place in the own lookup, to have replies kept; None: nothing is kept.
 
         Raises:
             UnknownMemberError: `ask` names somebody who is no member.
@@ -256,7 +260,7 @@ class FederationClient:
         envelope = Envelope(REQUEST_TYPE, write_request(request)).signed_by(self._kit.signer)
         call = pb.LookupCall(credential=wire_envelope.to_message(self._kit.credential), request=wire_envelope.to_message(envelope))
         if remember is not None:
-            call.keep_for = await asyncio.to_thread(self._own.remember, *remember, envelope, part.items)
+            call.keep_for = await asyncio.to_thread(self._own.remember, remember, envelope, part.items)
         said = Said(part, request, envelope.digest, directory, self._receipts, self._clock, on_node)
         collecting: list[int] = []
         async with said:

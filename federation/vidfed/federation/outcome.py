@@ -143,12 +143,14 @@ class LookupResult:
         nodes: one for each member asked.
         lookup: id under which later answers can be fetched; empty if nothing is kept.
         collecting_until_ms: until when the gateway takes late answers; 0 if nothing is kept.
+        whole: False if only the first of the question's parts were ever asked, because asking was broken off; `items` are theirs.
     """
 
     items: tuple[Item, ...]
     nodes: tuple[NodeOutcome, ...]
     lookup: str = ""
     collecting_until_ms: int = 0
+    whole: bool = True
 
     @property
     def hits(self) -> list[FoundHit]:
@@ -182,8 +184,8 @@ class LookupResult:
 
     @property
     def complete(self) -> bool:
-        """True if every node asked gave a signed answer to the whole question. False if nobody was asked."""
-        return bool(self.nodes) and all(node.outcome.answered for node in self.nodes)
+        """True if every node asked gave a signed answer to the whole question. False if nobody was asked, or not about everything."""
+        return self.whole and bool(self.nodes) and all(node.outcome.answered for node in self.nodes)
 
     @property
     def refused(self) -> bool:

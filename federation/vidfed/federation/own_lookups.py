@@ -13,7 +13,7 @@ import re
 import secrets
 import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vidfed.federation.errors import KeptError, QuestionError
 from vidfed.federation.kept import new_key
@@ -38,6 +38,18 @@ _KIND = "vidfed-own-lookup/1"
 _ID = re.compile(r"[0-9a-f]{8}")
 
 
+class Slot(NamedTuple):
+    """A part's place in an own lookup: its id, the part's number, and whether no part comes after it."""
+
+    lookup: str
+    number: int
+    last: bool
+
+
+class DamagedLookupError(KeptError):
+    """What the kit remembers of a lookup cannot be read."""
+
+
 @dataclass(frozen=True, slots=True)
 class OwnPart:
     """One part of a lookup: what was asked, and how its replies can be opened."""
@@ -54,6 +66,8 @@ class OwnLookup:
 
     id: str
     parts: tuple[OwnPart, ...]
+    whole: bool
+    """False if it was broken off before its last part was asked."""
 
     @property
     def items(self) -> tuple[Item, ...]:
@@ -77,16 +91,17 @@ class OwnLookups:
         """Return a new id: 8 hex digits."""
         return secrets.token_hex(4)
 
-    def remember(self, lookup: str, number: int, question: Envelope, items: Iterable[Item]) -> bytes:
+    def remember(self, slot: Slot, question: Envelope, items: Iterable[Item]) -> bytes:
         """Write one part down, before it is asked, and return the public key its replies are to be sealed for."""
         private, public = new_key()
         fields = {
             "kind": _KIND,
             "question": base64.b64encode(question.to_json()).decode(),
             "private_key": base64.b64encode(private).decode(),
+            "last": slot.last,
             "items": [{"label": item.label, "orientations": item.orientations, "notes": item.notes} for item in items],
         }
-        write_private(self._folder / lookup / f"{number:04}.json", json.dumps(fields).encode())
+        write_private(self._folder / slot.lookup / f"{slot.number:04}.json", json.dumps(fields).encode())
         return public
 
     def ids(self) -> list[str]:
@@ -100,7 +115,7 @@ class OwnLookups:
 
         Raises:
             QuestionError: not an id.
-            KeptError: this kit remembers no such lookup, or what it has of it is damaged.
+            KeptError: this kit remembers no such lookup; DamagedLookupError, what it has of it is damaged.
             KeyFileError: others could read the file.
         """
         if not _ID.fullmatch(lookup):
@@ -108,7 +123,8 @@ class OwnLookups:
         paths = sorted((self._folder / lookup).glob("[0-9]*.json"))
         if not paths:
             raise KeptError(f"this kit remembers no lookup {lookup}; `vidfed lookups list` shows those it does")
-        return OwnLookup(lookup, tuple(map(_load_part, paths)))
+        parts, last = zip(*map(_load_part, paths), strict=True)
+        return OwnLookup(lookup, parts, whole=last[-1])
 
     def forget(self, lookup: str) -> None:
         """Delete one lookup, and with its keys what anybody keeps of it."""
@@ -123,20 +139,22 @@ class OwnLookups:
                 self.forget(lookup)
 
 
-def _load_part(path: Path) -> OwnPart:
+def _load_part(path: Path) -> tuple[OwnPart, bool]:
+    """Read one part, and whether it is the last."""
     content = read_private(path)
     try:
         fields: Mapping[str, Any] = json.loads(content)
         if fields["kind"] != _KIND:
-            raise KeptError(f"{path}: not of this version")
+            raise DamagedLookupError(f"{path}: not of this version; forget this lookup with `vidfed lookups forget`")
         question = Envelope.from_json(base64.b64decode(fields["question"], validate=True))
         request = read_request(question.payload)
         items = [_item(entry, request, number) for number, entry in enumerate(fields["items"])]
         if question.payload_type != REQUEST_TYPE or len(items) != request.item_count:
-            raise KeptError(f"{path}: damaged")
-        return OwnPart(question, request, Part(tuple(items), request.columns), base64.b64decode(fields["private_key"], validate=True))
+            raise DamagedLookupError(f"{path}: damaged; forget this lookup with `vidfed lookups forget`")
+        private_key = base64.b64decode(fields["private_key"], validate=True)
+        return OwnPart(question, request, Part(tuple(items), request.columns), private_key), bool(fields["last"])
     except (ValueError, KeyError, TypeError, AttributeError, EnvelopeError, WireError, RecursionError):
-        raise KeptError(f"{path}: damaged; forget this lookup with `vidfed lookups forget`") from None
+        raise DamagedLookupError(f"{path}: damaged; forget this lookup with `vidfed lookups forget`") from None
 
 
 def _item(entry: Mapping[str, Any], request: LookupRequest, number: int) -> Item:

@@ -163,9 +163,13 @@ def _verdict(result: LookupResult) -> Text:
     total = len(result.nodes)
     if result.complete:
         return Text(f"COMPLETE: all {total} nodes answered, every answer verified.", style="bold green")
-    names = ", ".join(f"{node.member} ({node.said})" for node in result.unanswered)
-    text = f"INCOMPLETE: {result.answered_count} of {total} nodes answered. Not answered: {names}. What they hold is not known."
-    return Text(text, style="bold red")
+    said = []
+    if not result.whole:
+        said.append(f"this lookup was broken off: only {len(result.items)} items were asked about. Ask again about the rest.")
+    if result.unanswered or not result.nodes:
+        names = ", ".join(f"{node.member} ({node.said})" for node in result.unanswered)
+        said.append(f"{result.answered_count} of {total} nodes answered. Not answered: {names}. What they hold is not known.")
+    return Text(f"INCOMPLETE: {' '.join(said)}", style="bold red")
 
 
 def _matches(matches: tuple[FoundMatch, ...]) -> str:
