@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from vidfed.federation.breaker import Breaker
+from vidfed.federation.breaker import Breaker, BreakerState
 from vidfed.federation.client import FederationClient
 from vidfed.federation.errors import GatewayError
 from vidfed.federation.fanout import Asking, Nodes, _Node, _Visit
@@ -89,6 +89,21 @@ async def test_breaker_opening_and_closing(federation: SocketFederation) -> None
     assert await outcome_of_fr(kit) is Outcome.BREAKER_OPEN
     assert await outcome_of_fr(kit, URGENT) is Outcome.NO_MATCH  # a child may be in danger: always tried
     assert await outcome_of_fr(kit) is Outcome.NO_MATCH
+
+
+async def test_breaker_closing_by_a_probe_after_its_pause(federation: SocketFederation) -> None:
+    gateway = federation.gateway("nl", section=replace(TOUCHY, breaker_open_s=0.3, breaker_open_max_s=0.3))
+    kit = await federation.start_gateway("nl", gateway)
+    home = federation.administrators.directory().member("fr").endpoint
+    federation.move("fr", NOWHERE)
+    assert [await outcome_of_fr(kit) for _ in range(2)] == [Outcome.UNREACHABLE] * 2
+    federation.move("fr", home)
+    async with asyncio.timeout(20):
+        while (said := await outcome_of_fr(kit)) is Outcome.BREAKER_OPEN:
+            pass
+    assert said is Outcome.NO_MATCH
+    states = {state.member: state.breaker for state in gateway.desk.nodes.states()}
+    assert states == {"fr": BreakerState.CLOSED, "nl": BreakerState.CLOSED}
 
 
 async def test_a_signed_refusal_opens_no_breaker(federation: SocketFederation) -> None:

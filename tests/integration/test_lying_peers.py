@@ -20,9 +20,11 @@ from vidfed.federation.outcome import Outcome
 from vidfed.federation.question import Item, Justification, split
 from vidfed.index import Algorithm
 from vidfed.security.audit import AuditEntry, AuditLog, LogPosition, log_origin
+from vidfed.security.clock import system_clock
 from vidfed.security.errors import AuditError, UnknownMemberError
 from vidfed.security.keys import SigningKey
 from vidfed.security.kit import issue_kit
+from vidfed.security.replay import WINDOW_MS
 from vidfed.security.trust.client import TufDirectory
 from vidfed.security.trust.mirrors import FolderMirror
 from vidfed.synthetic.sockets import ScriptedNode, SocketFederation, no_hit
@@ -374,6 +376,13 @@ async def test_an_investigator_with_another_key_is_refused(federation: SocketFed
     kit.signer = SigningKey.generate()
     with pytest.raises(GatewayRefusedError, match="no signature"):
         await look_up(kit)
+
+
+async def test_a_question_from_another_time_is_refused_by_the_gateway_already(federation: SocketFederation) -> None:
+    async with FederationClient(await federation.start_gateway("nl"), clock=lambda: system_clock() + 2 * WINDOW_MS) as client:
+        await client.refresh_directory()
+        with pytest.raises(GatewayRefusedError, match="in the future here: compare the clocks"):
+            await client.lookup(PART, WHY)
 
 
 async def test_asking_for_nobody_known_is_an_error(federation: SocketFederation) -> None:
