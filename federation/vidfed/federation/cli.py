@@ -99,8 +99,13 @@ def lookup(
     Pictures are hashed on this machine; only the hashes travel. A picture is found as an exact copy, and as a near copy: recompressed,
     resized, mirrored or turned.
 
+    \b
+      vidfed lookup photo.jpg --case NL-2026-9 --purpose identification --legal-basis "Police Data Act, art. 10"
+      vidfed lookup seized/ --out results --case ...     a whole case, as a stream; the same command goes on after a break
+      vidfed lookup --resume 3f9a01c2                    what came after the deadline
+
     Exit status: 0 all nodes answered, 3 some did not (what they hold is not known), 4 refused, 2 wrong usage, 1 anything else.
-    """
+    """  # noqa: D301 - click wants the character itself
     import asyncio
 
     from vidfed.federation.items import items_of_hashes, items_of_pictures, parse_distances
