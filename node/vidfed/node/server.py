@@ -7,7 +7,6 @@ import contextlib
 import functools
 import logging
 import shutil
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -67,7 +66,6 @@ _CROWDED = (grpc.StatusCode.RESOURCE_EXHAUSTED, "this member holds too many call
 _DEFECT = (grpc.StatusCode.INTERNAL, "a defect of this node")
 _BUSY_LOG_S = 10.0
 _NO_NODE = (grpc.StatusCode.UNAUTHENTICATED, "not a member's node")
-_SWITCH_S = 0.0005  # the event loop must not wait Python's 5 ms for a worker thread to hand the interpreter over
 _log = logging.getLogger(__name__)
 
 
@@ -253,7 +251,6 @@ async def node_service(shared: Shared, on_ready: Callable[[str], None], share: S
     Raises:
         SecurityError, NodeError, HashError: keys, store or index cannot be used.
     """
-    sys.setswitchinterval(_SWITCH_S)
     first = share is None or share.first
     home, directory_source, audit = shared.home, shared.source, shared.audit
     with contextlib.ExitStack() as stack:
