@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 _FORMAT = 2
-_BATCH = 128
-"""Queries searched together, by one thread."""
+_BATCH, _LARGE_BATCH = 128, 1_024
+"""Queries searched together, by one thread: as many as each thread gets, but without a limit few, because their hits pile up."""
 _MERGE_NICENESS = 15
 _ATTEMPTS = 8
 """How often a reader that meets a writer's sweep starts again; once is rare."""
@@ -188,13 +188,15 @@ class HashIndex:
         one_more = nearest.more() if nearest is not None else None
         snapshot = self._current()
 
+        size = _BATCH if limit is None else min(max(_BATCH, -(-len(codes) // self._threads)), _LARGE_BATCH)
+
         def search(start: int) -> SearchResult:
-            batch = codes[start : start + _BATCH]
+            batch = codes[start : start + size]
             return SearchResult.of(len(batch), snapshot.range_search(batch, max_distance, one_more), nearest)
 
-        if len(codes) <= _BATCH:
+        if len(codes) <= size:
             return search(0)
-        starts = range(0, len(codes), _BATCH)
+        starts = range(0, len(codes), size)
         # Threads pay where the compiled loops do the work; a small index is answered sooner than they start.
         spread = self._spread() if snapshot.sealed and self._threads > 1 else map
         return SearchResult.chain(spread(search, starts))
