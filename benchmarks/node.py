@@ -8,12 +8,12 @@ All share this machine's processors.
 Figures:
     bulk_share_of_index: hashes answered per second by LookupStream (chunks of 1,000 PDQ codes, distance 31, two streams at a time), as
         a share of what the index does when called with the same batches, with as many threads; one code in 100 is near a stored one
-    single_share_of_echo: lookups of one picture (8 PDQ codes, a pHash, a dHash, three digests) per second, 64 at a time, as a share of
-        echoes
-        (one picture in 10 is known)
-    single_p50_ms_above_index: median time of one such lookup with nothing else going on, less the time of its searches in the index
-    workers_gain: lookups per second with two worker processes over those with one, asked over 8 connections; where this process takes
-        as long to ask as a worker to answer, two processors cannot show more than a third of a gain
+    single_share_of_echo: lookups of one picture (8 PDQ codes, a pHash, a dHash, three digests; one picture in 10 is known) per second, 64
+        at a time over one connection, as a share of echoes over one connection by one process; single_share_of_echo_workers: the same over
+        8 connections each, with as many worker processes and echoing processes as processors
+    single_p50_ms_above_index: median time of one such lookup with nothing else going on, less the time of its search for the PDQ codes
+    workers_gain: lookups per second with as many worker processes as processors over those with one, both over 8 connections. The
+        processors are also those of this process, which asks
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -29,6 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -56,13 +58,15 @@ from vidfed.wire.stream import AnswerOrder, ChunkChain
 from vidfed.wire.values import MAX_CODES, MAX_UNANSWERED_CHUNKS, STREAM_METHOD, HashColumn
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
     from vidfed.v1.services_pb2 import LookupCall
     from vidfed.wire.values import LookupAnswer, LookupRequest
+
+Echo = Callable[..., Awaitable[bytes]]
 
 STREAMS = 2
 AT_ONCE = 64
@@ -256,41 +260,57 @@ async def singles(measured: Measured, stubs: Sequence[rpc.NodeServiceAsyncStub],
     return per_s, replies
 
 
-async def single_share(measured: Measured, index: HashIndex, echo: str, *, count: int, rounds: int) -> dict[str, float]:
-    """Single lookups and echoes of the same sizes in turn."""
+@contextlib.asynccontextmanager
+async def echoing(measured: Measured, address: str, connections: int) -> AsyncIterator[list[Echo]]:
+    """Open connections to an echo, as to the node; what they give sends a lookup's bytes and gets as many back as an answer has."""
     own, directory = measured.homes["nl"].node_tls(), measured.federation.current()
-    async with measured.connections(1) as stubs:
+    async with measured.connections(1) as stubs, contextlib.AsyncExitStack() as stack:
         _, replies = await singles(measured, stubs, 200)
-        request = measured.picture_request(asked(measured.codes, 8, 1, known=0))
-        sent = measured.call(request).SerializeToString()
-        wanted = median(reply.ByteSize() for reply in replies)
-        channel = open_channel(echo, own, directory, measured.fr)
-        answer_size = int(wanted).to_bytes(4, "big")
-        echoing = channel.unary_unary("/bench/Echo", request_serializer=lambda body: body, response_deserializer=lambda body: body)
-        body = answer_size + sent[4:]
-        if len(await echoing(body)) != int(wanted):
-            raise SystemExit("the echo is not one")
-        rates = []
+        wanted = int(median(reply.ByteSize() for reply in replies))
+        sent = measured.call(measured.picture_request(asked(measured.codes, 8, 1, known=0))).SerializeToString()
+        body = wanted.to_bytes(4, "big") + sent[4:]
+        echoes: list[Echo] = []
+        for _ in range(connections):
+            channel = open_channel(address, own, directory, measured.fr)
+            stack.push_async_callback(channel.close)
+            call = channel.unary_unary("/bench/Echo", request_serializer=lambda body: body, response_deserializer=lambda body: body)
+            echoes.append(functools.partial(_echo_once, call, body))
+            if len(await echoes[-1]()) != wanted:
+                raise SystemExit("the echo is not one")
+        yield echoes
+
+
+async def _echo_once(call: Any, body: bytes, _: object = None) -> bytes:  # noqa: ANN401 - a call of gRPC's
+    reply: bytes = await call(body)
+    return reply
+
+
+async def against_echoes(measured: Measured, echo: str, *, connections: int, count: int, rounds: int) -> tuple[float, float, float]:
+    """Single lookups and echoes of the same sizes over as many connections in turn: (share, lookups per second, echoes per second)."""
+    rates = []
+    async with echoing(measured, echo, connections) as echoes, measured.connections(connections) as stubs:
         for _ in range(rounds + 1):
             ours, _ = await singles(measured, stubs, count)
-            echoes, _ = await rate([body] * (count * 2), [echoing])
-            rates.append((ours, echoes))
-        latencies, searches, echo_latencies = [], [], []
+            theirs, _ = await rate([None] * (count * 2), echoes)
+            rates.append((ours / theirs, ours, theirs))
+    share, ours, theirs = (median(column) for column in zip(*rates[1:], strict=True))
+    return share, ours, theirs
+
+
+async def latency(measured: Measured, index: HashIndex, echo: str, *, count: int) -> dict[str, float]:
+    """One lookup, one search and one echo after the other, nothing else going on."""
+    latencies, searches, echo_latencies = [], [], []
+    async with echoing(measured, echo, 1) as (echo_once,), measured.connections(1) as (stub,):
         for number in range(count):
             codes = asked(measured.codes, 8, number, known=number % 10 == 0)
-            call = measured.call(measured.picture_request(codes))
-            latencies.append(await _timed(stubs[0].Lookup(call)))
+            latencies.append(await _timed(stub.Lookup(measured.call(measured.picture_request(codes)))))
             started = time.perf_counter()
             index.range_search(codes, DISTANCE)
             searches.append(time.perf_counter() - started)
-            echo_latencies.append(await _timed(echoing(body)))
-        await channel.close()
+            echo_latencies.append(await _timed(echo_once()))
     return {
-        "single_share_of_echo": round(median(ours / echoes for ours, echoes in rates[1:]), 3),
         "single_p50_ms_above_index": round((median(latencies) - median(searches)) * 1000, 2),
         "single_p99_ms": round(sorted(latencies)[int(len(latencies) * 0.99)] * 1000, 2),
-        "single_lookups_per_s": round(median(ours for ours, _ in rates[1:])),
-        "echoes_per_s": round(median(echoes for _, echoes in rates[1:])),
         "echo_p50_ms": round(median(echo_latencies) * 1000, 2),
         "index_p50_ms": round(median(searches) * 1000, 2),
     }
@@ -310,45 +330,61 @@ async def many_connections(measured: Measured, *, count: int, rounds: int) -> fl
 
 def measure(folder: Path, *, quick: bool, rows: int) -> dict[str, float]:
     """Return all figures."""
-    rounds, count = (2, 300) if quick else (5, 1_500)
+    rounds, count = (2, 800) if quick else (5, 3_000)
+    processors = os.cpu_count() or 1
     measured = Measured(folder, rows)
     with measured.local:
         measured.start()
         with HashIndex.open(measured.folder / "index" / Algorithm.PDQ.value, Algorithm.PDQ, read_only=True) as index:
             figures = bulk_share(measured, index, chunks=40 if quick else 200, rounds=rounds)
             say("bulk measured")
-            with echo_server(measured.folder) as echo:
-                figures |= asyncio.run(single_share(measured, index, echo, count=count, rounds=rounds))
-            say("single lookups measured")
-        one = asyncio.run(many_connections(measured, count=count, rounds=rounds))
+            with echo_servers(measured.folder, 1) as echo:
+                figures |= asyncio.run(latency(measured, index, echo, count=count // 2))
+                one_share, one, echoes = asyncio.run(against_echoes(measured, echo, connections=1, count=count, rounds=rounds))
+        say("single lookups measured with one worker")
+        spread = asyncio.run(many_connections(measured, count=count, rounds=rounds))
         measured.stop()
-        measured.start(workers=2)
-        two = asyncio.run(many_connections(measured, count=count, rounds=rounds))
+        measured.start(workers=processors)
+        with echo_servers(measured.folder, processors) as echo:
+            share, all_workers, all_echoes = asyncio.run(
+                against_echoes(measured, echo, connections=CONNECTIONS, count=count, rounds=rounds)
+            )
         measured.stop()
-        return figures | {"workers_gain": round(two / one, 2), "lookups_per_s_1_worker": round(one), "lookups_per_s_2_workers": round(two)}
+    return figures | {
+        "single_share_of_echo": round(one_share, 3),
+        "single_lookups_per_s": round(one),
+        "echoes_per_s": round(echoes),
+        "single_share_of_echo_workers": round(share, 3),
+        "workers_gain": round(all_workers / spread, 2),
+        "workers": processors,
+        "lookups_per_s_workers": round(all_workers),
+        "echoes_per_s_processes": round(all_echoes),
+    }
 
 
 @contextlib.contextmanager
-def echo_server(home: Path) -> Iterator[str]:
-    """An echo in a process of its own, with the node's certificate; gives its address."""
-    command = [sys.executable, "-m", "benchmarks.node", "--echo", str(home)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield (process.stdout.readline() if process.stdout else "").strip()
-        finally:
-            process.terminate()
+def echo_servers(home: Path, count: int) -> Iterator[str]:
+    """So many processes that echo at one address, with the node's certificate; gives the address."""
+    with contextlib.ExitStack() as stack:
+        address = "127.0.0.1:0"
+        for _ in range(count):
+            command = [sys.executable, "-m", "benchmarks.node", "--echo", str(home), address]
+            process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+            stack.callback(process.terminate)
+            address = (process.stdout.readline() if process.stdout else "").strip()
+        yield address
 
 
-async def echo(home: MemberHome) -> None:
-    """Serve it: the first four bytes say how many are wanted back."""
+async def echo(home: MemberHome, address: str) -> None:
+    """Serve one: the first four bytes say how many are wanted back."""
 
     async def reply(body: bytes, _context: object) -> bytes:
         return bytes(int.from_bytes(body[:4], "big"))
 
     handler = grpc.method_handlers_generic_handler("bench", {"Echo": grpc.unary_unary_rpc_method_handler(reply)})
-    server = grpc.aio.server(options=SERVER_OPTIONS)
+    server = grpc.aio.server(options=list((dict(SERVER_OPTIONS) | {"grpc.so_reuseport": 1}).items()))
     server.add_generic_rpc_handlers((handler,))
-    port = server.add_secure_port("127.0.0.1:0", server_credentials(home.node_tls, home.directory_source()))
+    port = server.add_secure_port(address, server_credentials(home.node_tls, home.directory_source()))
     await server.start()
     print(f"127.0.0.1:{port}", flush=True)
     await server.wait_for_termination()
@@ -364,10 +400,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer records and rounds; under 50 s")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rows", type=int, help="records of the node  [default: 1,000,000; 400,000 with --quick]")
-    parser.add_argument("--echo", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--echo", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.echo:
-        asyncio.run(echo(MemberHome(options.echo)))
+        home, address = options.echo
+        asyncio.run(echo(MemberHome(Path(home)), address))
         return
     rows = options.rows or (400_000 if options.quick else 1_000_000)
     with tempfile.TemporaryDirectory(prefix="bench-node-") as folder:

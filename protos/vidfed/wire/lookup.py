@@ -299,7 +299,7 @@ def _read_column(column: pb.HashColumn, item_count: int) -> HashColumn:
         raise MalformedError(f"{algorithm.label}: {len(column.codes)} bytes for {count} codes of {algorithm.code_bytes} bytes")
     codes = np.frombuffer(column.codes, dtype=np.uint8).reshape(count, algorithm.code_bytes)
     items = np.fromiter(column.items, dtype=np.uint32, count=count)
-    if int(items.max()) >= item_count:
+    if int(np.maximum.reduce(items)) >= item_count:
         raise MalformedError(f"{algorithm.label}: an item beyond the {item_count} announced")
     return HashColumn(algorithm, codes, items, column.max_distance)
 

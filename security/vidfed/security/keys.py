@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
 import json
 import logging
@@ -31,6 +32,11 @@ _CLOSED_KIND = "vidfed-ed25519-closed/1"
 _log = logging.getLogger(__name__)
 
 
+@functools.lru_cache(maxsize=4096)  # asked for each signature made or verified
+def _key_id(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()[:16]
+
+
 @dataclass(frozen=True, slots=True)
 class PublicKey:
     """An Ed25519 public key of 32 bytes."""
@@ -44,7 +50,7 @@ class PublicKey:
     @property
     def key_id(self) -> str:
         """First 16 hex digits of the key's SHA-256; names the key to people and in envelopes, decides nothing."""
-        return hashlib.sha256(self.raw).hexdigest()[:16]
+        return _key_id(self.raw)
 
     @property
     def text(self) -> str:
