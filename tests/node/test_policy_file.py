@@ -129,6 +129,7 @@ def test_a_rendered_policy_is_read_back(tmp_path: Path) -> None:
         (MINIMAL + "hashes_per_minute = 1.5", "hashes_per_minute must be a whole number"),
         (MINIMAL + "urgent_lookups_per_day = -1", "urgent_lookups_per_day must be a whole number of at least 0"),
         (MINIMAL + "max_hits_per_item = true", "max_hits_per_item must be a whole number"),
+        (MINIMAL + "max_hits_per_item = 1001", "max_hits_per_item must be a whole number of at least 1 and at most 1000"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_file_rule_setting_and_what_is_allowed(tmp_path: Path, text: str, said: str) -> None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from vidfed.wire.values import HashColumn, Match
 
 EVERY_MEMBER = "*"
+MOST_HITS_PER_ITEM = 1_000
+"""More a rule cannot tell: a chunk of 1,000 items is searched in memory that grows with it, and an answer has 1 MiB."""
 
 
 @unique
@@ -102,7 +104,7 @@ class Rule:
         handling_codes: only records with one of these are told.
         withheld_series: records of these series are not told; upper and lower case are the same.
         withheld_tags: records with one of these tags are not told; upper and lower case are the same.
-        max_hits_per_item: of more records for one item the nearest are told, and the answer says that there are more.
+        max_hits_per_item: of more records for one item the nearest are told, and the answer says that there are more; 1,000 at most.
         limits: the budgets, each a setting of the rule.
     """
 

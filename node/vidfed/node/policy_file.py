@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from vidfed.index import Algorithm
 from vidfed.node.errors import PolicyError
-from vidfed.node.policy import EVERY_MEMBER, Category, Distances, Limits, Policy, Rule
+from vidfed.node.policy import EVERY_MEMBER, MOST_HITS_PER_ITEM, Category, Distances, Limits, Policy, Rule
 from vidfed.security.audit.changes import SEEN_FILE, was_policy
 from vidfed.security.clock import SECOND_MS, Clock, as_text, system_clock
 from vidfed.security.documents import ROLES
@@ -106,7 +106,7 @@ class _RuleReader:
             "handling_codes": lambda name: self._choices(name, {each.name: each for each in HandlingCode}),
             "withheld_series": self._folded,
             "withheld_tags": self._folded,
-            "max_hits_per_item": lambda name: self._number(name, lowest=1),
+            "max_hits_per_item": lambda name: self._number(name, lowest=1, highest=MOST_HITS_PER_ITEM),
         }
         if unknown := sorted(self._table.keys() - readers.keys() - limits.keys()):
             raise PolicyError(f"{self._where}: has no setting {unknown[0]!r}; known are {', '.join((*readers, *limits))}")
@@ -157,10 +157,11 @@ class _RuleReader:
             raise PolicyError(f"{self._where}: {setting}: {text!r:.60} is unknown; known are {', '.join(known)}")
         return known[text]
 
-    def _number(self, setting: str, *, lowest: int) -> int | None:
+    def _number(self, setting: str, *, lowest: int, highest: int | None = None) -> int | None:
         value = self._table.get(setting)
-        if value is not None and (type(value) is not int or value < lowest):
-            raise PolicyError(f"{self._where}: {setting} must be a whole number of at least {lowest}")
+        if value is not None and (type(value) is not int or value < lowest or (highest is not None and value > highest)):
+            most = f" and at most {highest}" if highest is not None else ""
+            raise PolicyError(f"{self._where}: {setting} must be a whole number of at least {lowest}{most}")
         return value
 
     def _flag(self, setting: str) -> bool:
