@@ -100,6 +100,19 @@ def test_a_single_receipt_is_handed_on_as_a_file_that_anybody_checks(world: Worl
     assert "no receipt 'of-nobody'" in ran.err
 
 
+def test_a_node_that_cannot_be_asked_for_its_proof_is_named_and_not_the_gateway(world: World) -> None:
+    world.federation.stop("fr")
+    try:
+        ran = world.vidfed("audit", "check-receipt", "--kit", world.kit)
+    finally:
+        world.federation.start("fr")
+    assert ran.status == 3
+    (of_fr,) = {line.partition(": ")[2] for line in ran.out.splitlines() if line.startswith("not asked")}
+    assert "fr: no connection to" in of_fr
+    assert "cannot be reached: is it running" not in ran.out
+    assert "of nl says the same" in ran.out
+
+
 def test_each_has_the_others_log_cosigned(world: World) -> None:
     ran = world.audit("witnesses", "nl", "--json")
     assert ran.status == 0

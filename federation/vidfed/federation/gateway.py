@@ -43,6 +43,8 @@ COLLECTING_KEY = "vidfed-collecting-until-ms"
 _HOUR_MS = 3_600 * SECOND_MS
 _KEPT_FILE = "lookups.db"
 _Codes = grpc.StatusCode
+NOT_IN_THE_LOG = {_Codes.NOT_FOUND, _Codes.OUT_OF_RANGE}
+"""What a node says of an entry that its log does not show; passed on as it is."""
 
 
 class GatewayServicer(rpc.GatewayServiceServicer):
@@ -121,9 +123,10 @@ class GatewayServicer(rpc.GatewayServiceServicer):
             async with _refusals(context):
                 return await self.desk.proof(request, _leaf(context))
         except UnreachableError as error:
-            await context.abort(_Codes.UNAVAILABLE, f"{request.member}: {error}")
-        except grpc.aio.AioRpcError as error:
-            await context.abort(error.code(), f"{request.member}: {error.details()}"[:500])
+            await context.abort(_Codes.FAILED_PRECONDITION, f"{request.member}: {error}")
+        except grpc.aio.AioRpcError as error:  # UNAVAILABLE, say, would be taken for the gateway's own state
+            code = error.code() if error.code() in NOT_IN_THE_LOG else _Codes.FAILED_PRECONDITION
+            await context.abort(code, f"{request.member}: {error.details()}"[:500])
 
 
 def _leaf(context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
@@ -138,7 +141,7 @@ async def _refusals(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterato
         yield
     except AuditError as error:
         _log.error("%s; nothing is passed on", error)
-        await context.abort(_Codes.UNAVAILABLE, "the gateway cannot log and therefore does not pass answers on")
+        await context.abort(_Codes.FAILED_PRECONDITION, "the gateway cannot log and therefore does not pass answers on")
     except BusyError as error:
         await context.abort(_Codes.RESOURCE_EXHAUSTED, str(error))
     except KeptError as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import grpc
 
 from vidfed.federation.errors import BusyError, GatewayError, GatewayRefusedError, KeptError, UnreachableError
-from vidfed.federation.gateway import COLLECTING_KEY
+from vidfed.federation.gateway import COLLECTING_KEY, NOT_IN_THE_LOG
 from vidfed.security.errors import AuditError, SecurityError
 from vidfed.v1 import services_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 _TIMEOUT_S = 20.0
 _REFUSALS = {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}
-_NOT_IN_THE_LOG = {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.OUT_OF_RANGE}
 
 
 class NotInLogError(Exception):
@@ -99,7 +98,7 @@ class GatewayLink:
             try:
                 return await self._gateway.GetMemberProof(request, timeout=_TIMEOUT_S)
             except grpc.aio.AioRpcError as error:
-                if error.code() in _NOT_IN_THE_LOG:
+                if error.code() in NOT_IN_THE_LOG:
                     raise NotInLogError from None
                 raise
 
@@ -151,6 +150,8 @@ class GatewayLink:
                 raise GatewayRefusedError(f"the gateway refuses: {error.details()}") from None
             if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
                 raise GatewayError(f"the gateway is busy: {error.details()}") from None
+            if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
+                raise GatewayError(f"the gateway at {self._address} says: {error.details()}") from None
             if error.code() is grpc.StatusCode.UNAVAILABLE:
                 text = "cannot be reached: is it running, is this its address, is your kit still valid?"
                 raise GatewayError(f"the gateway at {self._address} {text}") from None
@@ -193,7 +194,7 @@ class DirectLink:
             try:
                 return await self._desk.proof(request, self._leaf_pem)
             except grpc.aio.AioRpcError as error:
-                if error.code() in _NOT_IN_THE_LOG:
+                if error.code() in NOT_IN_THE_LOG:
                     raise NotInLogError from None
                 raise GatewayError(f"{request.member}: {error.details()}") from None
 
