@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from vidfed.security.audit import AuditEntry, AuditLog, Event, Operation, SealedEntry, log_origin
 from vidfed.security.audit.entries import seal
 from vidfed.security.audit.verify import verify_log
-from vidfed.security.keys import SigningKey
+from vidfed.security.crypto.keys import SigningKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable

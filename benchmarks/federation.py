@@ -46,7 +46,7 @@ from vidfed.federation.client import FederationClient
 from vidfed.federation.question import Item, Justification, split
 from vidfed.index import Algorithm
 from vidfed.security.clock import system_clock
-from vidfed.security.envelope import Envelope
+from vidfed.security.crypto.envelope import Envelope
 from vidfed.synthetic.simulated import KNOWN, Behaviour, known_codes
 from vidfed.synthetic.simulation import Simulation
 from vidfed.v1 import services_pb2 as pb
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 
     from vidfed.federation.outcome import NodeOutcome
     from vidfed.federation.question import Part
-    from vidfed.security.kit import Kit
+    from vidfed.security.member.kit import Kit
 
 MEMBERS = 194
 SHARES = (0.05, 0.20)

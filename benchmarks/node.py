@@ -46,7 +46,7 @@ from vidfed.index import Algorithm, HashIndex
 from vidfed.node.records import Record
 from vidfed.node.store import RecordStore
 from vidfed.security.clock import system_clock
-from vidfed.security.home import MemberHome
+from vidfed.security.member.home import MemberHome
 from vidfed.synthetic.local import LocalFederation
 from vidfed.synthetic.memory import call_of
 from vidfed.synthetic.simulated import HomeFederation

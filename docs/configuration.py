@@ -11,9 +11,9 @@ from pathlib import Path
 from vidfed.federation.settings import GatewaySection
 from vidfed.node.config import NodeSection, StoreSection
 from vidfed.node.policy import Limits, Rule
-from vidfed.security.audit.member import AuditSection
-from vidfed.security.home import MemberSection, TrustSection
-from vidfed.security.logs import LogSection
+from vidfed.security.member.audit import AuditSection
+from vidfed.security.member.home import MemberSection, TrustSection
+from vidfed.security.member.logs import LogSection
 
 PAGE = Path(__file__).with_suffix(".md")
 _SECTIONS = {

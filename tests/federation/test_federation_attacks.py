@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
-    from vidfed.security.directory import Directory, Member
-    from vidfed.security.envelope import Envelope
+    from vidfed.security.crypto.envelope import Envelope
+    from vidfed.security.identity.directory import Directory, Member
     from vidfed.wire.values import LookupRequest
 
 (PART,) = split([Item("photo.jpg", {Algorithm.SHA256: (bytes(32),)})], {})

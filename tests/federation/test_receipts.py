@@ -19,8 +19,8 @@ from vidfed.federation.errors import KeptError
 from vidfed.federation.receipt_store import RECEIPT_DAYS, Keeping, ReceiptStore
 from vidfed.federation.receipts import Receipt
 from vidfed.security.clock import DAY_MS
-from vidfed.security.envelope import Envelope
-from vidfed.security.keys import SigningKey
+from vidfed.security.crypto.envelope import Envelope
+from vidfed.security.crypto.keys import SigningKey
 from vidfed.synthetic.memory import full_disk
 
 if TYPE_CHECKING:

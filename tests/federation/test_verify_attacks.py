@@ -11,9 +11,9 @@ from vidfed.federation.errors import AnswerError
 from vidfed.federation.verify import verify_answer
 from vidfed.index import Algorithm, Hash
 from vidfed.node.records import Record
-from vidfed.security.envelope import Envelope
-from vidfed.security.keys import SigningKey
-from vidfed.security.replay import WINDOW_MS
+from vidfed.security.crypto.envelope import Envelope
+from vidfed.security.crypto.keys import SigningKey
+from vidfed.security.identity.replay import WINDOW_MS
 from vidfed.synthetic.memory import MemoryFederation, MemoryNode, answer_to, call_of, sign_answer
 from vidfed.wire.errors import Status
 from vidfed.wire.lookup import write_answer

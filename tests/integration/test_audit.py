@@ -13,10 +13,10 @@ import pytest
 from vidfed.node.witnessing import Witnessing
 from vidfed.security.audit.changes import Seen
 from vidfed.security.audit.entries import commit
-from vidfed.security.audit.member import open_log, open_storage, open_witness
-from vidfed.security.audit.turns import Waiting
+from vidfed.security.audit.group_commit import Waiting
 from vidfed.security.clock import system_clock
-from vidfed.security.home import MemberHome
+from vidfed.security.member.audit import open_log, open_storage, open_witness
+from vidfed.security.member.home import MemberHome
 from vidfed.synthetic.local import LocalFederation
 from vidfed.synthetic.pictures import picture
 

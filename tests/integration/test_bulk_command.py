@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from click.testing import Result
 
-    from vidfed.security.kit import Kit
+    from vidfed.security.member.kit import Kit
     from vidfed.v1 import services_pb2 as pb
     from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
 

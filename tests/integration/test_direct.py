@@ -20,10 +20,10 @@ from vidfed.federation.outcome import Outcome
 from vidfed.federation.own_lookups import OwnLookups
 from vidfed.federation.question import Justification
 from vidfed.federation.result_json import schema
-from vidfed.security.audit.member import open_storage
-from vidfed.security.home import MemberHome
-from vidfed.security.keys import SigningKey
-from vidfed.security.kit import issue_kit
+from vidfed.security.crypto.keys import SigningKey
+from vidfed.security.member.audit import open_storage
+from vidfed.security.member.home import MemberHome
+from vidfed.security.member.kit import issue_kit
 from vidfed.synthetic.memory import full_disk
 from vidfed.synthetic.sockets import SocketFederation
 from vidfed.wire.values import Purpose
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vidfed.federation.outcome import LookupResult
-    from vidfed.security.kit import Kit
+    from vidfed.security.member.kit import Kit
 
 WHY = Justification(Purpose.IDENTIFICATION, "test law", "T-1")
 ITEMS = items_of_hashes(["sha256:" + "00" * 32])

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from vidfed.node.cli import node
 from vidfed.node.doctor import examine
 from vidfed.node.status import read_status
-from vidfed.security.home import MemberHome
+from vidfed.security.member.home import MemberHome
 from vidfed.synthetic.local import LocalFederation
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from vidfed.index import Algorithm
 from vidfed.security.clock import system_clock
 from vidfed.security.errors import HomeError
 from vidfed.security.files import write_private, write_whole
-from vidfed.security.tls import make_node_leaf
+from vidfed.security.identity.tls import make_node_leaf
 from vidfed.synthetic.memory import answer_to, sign_answer
 from vidfed.synthetic.sockets import ScriptedNode, SocketFederation, no_hit
 from vidfed.v1 import services_pb2 as pb
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vidfed.federation.outcome import LookupResult
-    from vidfed.security.home import MemberHome
-    from vidfed.security.kit import Kit
+    from vidfed.security.member.home import MemberHome
+    from vidfed.security.member.kit import Kit
 
 WHY = Justification(Purpose.IDENTIFICATION, "test law", "T-1")
 URGENT = Justification(Purpose.IDENTIFICATION, "test law", "T-1", urgency=Urgency.LIFE_AT_RISK)

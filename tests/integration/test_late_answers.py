@@ -21,8 +21,8 @@ from vidfed.federation.result_json import schema
 from vidfed.federation.settings import GatewaySection
 from vidfed.index import Algorithm
 from vidfed.security.audit import Event
-from vidfed.security.audit.member import open_storage
-from vidfed.security.kit import issue_kit
+from vidfed.security.member.audit import open_storage
+from vidfed.security.member.kit import issue_kit
 from vidfed.synthetic.memory import full_disk
 from vidfed.synthetic.sockets import ScriptedNode, SocketFederation
 from vidfed.v1 import services_pb2_grpc as rpc
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from vidfed.federation.gateway import GatewayServicer
     from vidfed.federation.outcome import LookupResult
-    from vidfed.security.kit import Kit
+    from vidfed.security.member.kit import Kit
     from vidfed.v1 import services_pb2 as pb
     from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
 

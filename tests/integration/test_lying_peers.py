@@ -21,10 +21,10 @@ from vidfed.federation.question import Item, Justification, split
 from vidfed.index import Algorithm
 from vidfed.security.audit import AuditEntry, AuditLog, LogPosition, log_origin
 from vidfed.security.clock import system_clock
+from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.errors import AuditError, UnknownMemberError
-from vidfed.security.keys import SigningKey
-from vidfed.security.kit import issue_kit
-from vidfed.security.replay import WINDOW_MS
+from vidfed.security.identity.replay import WINDOW_MS
+from vidfed.security.member.kit import issue_kit
 from vidfed.security.trust.client import TufDirectory
 from vidfed.security.trust.mirrors import FolderMirror
 from vidfed.synthetic.sockets import ScriptedNode, SocketFederation, no_hit
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vidfed.federation.outcome import LookupResult, NodeOutcome
-    from vidfed.security.keys import Signer
-    from vidfed.security.kit import Kit
+    from vidfed.security.crypto.keys import Signer
+    from vidfed.security.member.kit import Kit
 
 WHY = Justification(Purpose.IDENTIFICATION, "test law", "T-1")
 (PART,) = split([Item("photo.jpg", {Algorithm.SHA256: (bytes(32),), Algorithm.PDQ: (bytes(32),)})], {})

@@ -20,11 +20,11 @@ from vidfed.index import Algorithm, Hash
 from vidfed.node.gate import Gate
 from vidfed.node.server import NodeServicer
 from vidfed.security.clock import system_clock
-from vidfed.security.tls import NODE_ROLE
+from vidfed.security.identity.tls import NODE_ROLE
+from vidfed.security.member.rotation import OwnEntry
 from vidfed.security.trust.client import TufDirectory
 from vidfed.security.trust.entry import Entry
 from vidfed.security.trust.mirrors import FolderMirror
-from vidfed.security.trust.own import OwnEntry
 from vidfed.synthetic.behind import BehindDirectory
 from vidfed.synthetic.memory import MemoryFederation, MemoryNode
 from vidfed.synthetic.simulated import HomeFederation
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     import grpc
 
     from vidfed.federation.outcome import LookupResult, NodeOutcome
-    from vidfed.security.kit import Kit
+    from vidfed.security.member.kit import Kit
 
 WHY = Justification(Purpose.IDENTIFICATION, "test law", "T-1")
 ITEMS = items_of_hashes(["sha256:" + "00" * 32])

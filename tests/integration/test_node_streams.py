@@ -27,7 +27,7 @@ from vidfed.wire.values import ANSWER_TYPE, MAX_CODES
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from vidfed.security.envelope import Envelope
+    from vidfed.security.crypto.envelope import Envelope
     from vidfed.synthetic.memory import MemoryInvestigator
     from vidfed.v1 import services_pb2_grpc as rpc
     from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage

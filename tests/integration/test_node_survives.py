@@ -17,8 +17,8 @@ from tests.integration.conftest import KNOWN_NEAR as KNOWN
 from vidfed.index import Algorithm, Hash
 from vidfed.node.server import would_answer
 from vidfed.security.clock import DAY_MS, MINUTE_MS
-from vidfed.security.envelope import Envelope
-from vidfed.security.tls import make_node_leaf
+from vidfed.security.crypto.envelope import Envelope
+from vidfed.security.identity.tls import make_node_leaf
 from vidfed.synthetic.memory import FEDERATION, MemoryFederation, call_of, columns_of, full_disk
 from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
 from vidfed.wire.envelope import from_message, to_message

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from vidfed.security.kit import Kit
+    from vidfed.security.member.kit import Kit
     from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
     from vidfed.wire.values import LookupRequest
 

@@ -20,7 +20,7 @@ from vidfed.federation.outcome import Outcome
 from vidfed.federation.question import Justification
 from vidfed.index import Algorithm, Hash
 from vidfed.node.policy_file import POLICY_FILE, render_policy
-from vidfed.security.audit.member import open_storage
+from vidfed.security.member.audit import open_storage
 from vidfed.synthetic.local import free_ports
 from vidfed.synthetic.memory import call_of
 from vidfed.synthetic.simulated import HomeFederation
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import Ran
-    from vidfed.security.kit import Kit
+    from vidfed.security.member.kit import Kit
     from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
     from vidfed.v1.services_pb2 import LookupCall
     from vidfed.wire.values import LookupAnswer

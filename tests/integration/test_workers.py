@@ -16,9 +16,9 @@ import pytest
 from vidfed.index import Algorithm, Hash
 from vidfed.node.records import Record
 from vidfed.node.store import RecordStore
-from vidfed.security.audit.member import open_storage
 from vidfed.security.clock import system_clock
-from vidfed.security.home import MemberHome
+from vidfed.security.member.audit import open_storage
+from vidfed.security.member.home import MemberHome
 from vidfed.synthetic.local import LocalFederation
 from vidfed.synthetic.memory import call_of
 from vidfed.synthetic.simulated import HomeFederation

@@ -19,11 +19,11 @@ from vidfed.node.pipeline import UnknownPeerError
 from vidfed.node.policy import Limits, Policy
 from vidfed.node.records import Record
 from vidfed.security.clock import DAY_MS, MINUTE_MS
-from vidfed.security.credentials import Credential
-from vidfed.security.envelope import Envelope, Signature
-from vidfed.security.keys import SigningKey
-from vidfed.security.replay import WINDOW_MS
-from vidfed.security.tls import make_node_leaf
+from vidfed.security.crypto.envelope import Envelope, Signature
+from vidfed.security.crypto.keys import SigningKey
+from vidfed.security.identity.credentials import Credential
+from vidfed.security.identity.replay import WINDOW_MS
+from vidfed.security.identity.tls import make_node_leaf
 from vidfed.synthetic.memory import ANSWERING, FEDERATION, MemoryFederation, MemoryNode, call_of, columns_of, full_disk
 from vidfed.v1 import lookup_pb2 as pb
 from vidfed.v1.services_pb2 import LookupCall

@@ -19,14 +19,14 @@ from vidfed.node.records import Record
 from vidfed.node.status import read_status
 from vidfed.node.store import RecordStore
 from vidfed.security.audit.changes import SEEN_FILE, Seen
-from vidfed.security.audit.member import open_log
 from vidfed.security.clock import system_clock
+from vidfed.security.member.audit import open_log
 from vidfed.synthetic.sockets import SocketFederation
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
 
 POLICY = """
 [[rule]]

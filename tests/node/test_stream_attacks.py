@@ -14,9 +14,9 @@ from vidfed.node.pipeline import UnknownPeerError
 from vidfed.node.policy import Limits, Policy
 from vidfed.node.records import Record
 from vidfed.node.streams import StoppingError
-from vidfed.security.envelope import Envelope
-from vidfed.security.keys import SigningKey
-from vidfed.security.replay import WINDOW_MS
+from vidfed.security.crypto.envelope import Envelope
+from vidfed.security.crypto.keys import SigningKey
+from vidfed.security.identity.replay import WINDOW_MS
 from vidfed.synthetic.memory import ANSWERING, MemoryFederation, MemoryNode, call_of
 from vidfed.wire.errors import SequenceError, Status
 from vidfed.wire.lookup import read_answer, write_request

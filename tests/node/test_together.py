@@ -10,7 +10,7 @@ from vidfed.index import Algorithm, Hash
 from vidfed.node.catalogue import Catalogue
 from vidfed.node.pipeline import Call
 from vidfed.node.policy import Limits, Policy
-from vidfed.security.envelope import Envelope
+from vidfed.security.crypto.envelope import Envelope
 from vidfed.synthetic.memory import ANSWERING, MemoryFederation, call_of, full_disk
 from vidfed.wire.errors import Status
 from vidfed.wire.lookup import read_answer

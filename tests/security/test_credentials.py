@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from vidfed.security.clock import DAY_MS
-from vidfed.security.credentials import CREDENTIAL_TYPE, Credential, verify_credential
-from vidfed.security.envelope import Envelope
+from vidfed.security.crypto.envelope import Envelope
+from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.errors import CredentialError
-from vidfed.security.keys import SigningKey
+from vidfed.security.identity.credentials import CREDENTIAL_TYPE, Credential, verify_credential
 from vidfed.synthetic.memory import FEDERATION, MemoryFederation
 
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidfed.security.envelope import MAX_SIGNATURES, Envelope, Signature
+from vidfed.security.crypto.envelope import MAX_SIGNATURES, Envelope, Signature
+from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.errors import EnvelopeError, SignatureError
-from vidfed.security.keys import SigningKey
 
 KEY = SigningKey(bytes(range(32)))
 OTHER = SigningKey(bytes(32))

@@ -9,11 +9,11 @@ import pytest
 
 from vidfed.node.config import render_config
 from vidfed.security.clock import DAY_MS
-from vidfed.security.credentials import verify_credential
 from vidfed.security.errors import DirectoryError, HomeError, KeyFileError, SecurityError
-from vidfed.security.home import MemberHome, create_home
-from vidfed.security.kit import Kit, issue_kit
-from vidfed.security.tls import Peer, verify_peer
+from vidfed.security.identity.credentials import verify_credential
+from vidfed.security.identity.tls import Peer, verify_peer
+from vidfed.security.member.home import MemberHome, create_home
+from vidfed.security.member.kit import Kit, issue_kit
 from vidfed.security.trust.entry import Entry
 from vidfed.synthetic.administrators import Administrators
 from vidfed.synthetic.memory import SettableClock

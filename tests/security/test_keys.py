@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vidfed.security.crypto.keys import PublicKey, SigningKey
 from vidfed.security.errors import KeyFileError
-from vidfed.security.keys import PublicKey, SigningKey
 
 if TYPE_CHECKING:
     from pathlib import Path

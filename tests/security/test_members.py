@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from vidfed.security.directory import Member, member_request, read_member_request
 from vidfed.security.errors import DirectoryError, UnknownMemberError
+from vidfed.security.identity.directory import Member, member_request, read_member_request
 from vidfed.synthetic.memory import MemoryFederation
 
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vidfed.security import replay
 from vidfed.security.errors import ReplayError, ReplayMemoryError, TimeWindowError
-from vidfed.security.replay import WINDOW_MS, Message, ReplayMemory, check_time_window
+from vidfed.security.identity import replay
+from vidfed.security.identity.replay import WINDOW_MS, Message, ReplayMemory, check_time_window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

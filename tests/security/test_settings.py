@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidfed.security.errors import HomeError
-from vidfed.security.home import config_text
+from vidfed.security.member.home import config_text
 from vidfed.security.settings import check_above_zero, check_listen, check_not_below_zero, read_section, read_settings
 
 if TYPE_CHECKING:

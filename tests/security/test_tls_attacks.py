@@ -11,11 +11,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from vidfed.security import tls
 from vidfed.security.clock import DAY_MS, MINUTE_MS
-from vidfed.security.directory import Directory
 from vidfed.security.errors import KeyFileError, PeerError
-from vidfed.security.tls import (
+from vidfed.security.identity import tls
+from vidfed.security.identity.directory import Directory
+from vidfed.security.identity.tls import (
     Peer,
     TlsIdentity,
     claimed_peer,

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidfed.security.envelope import MAX_SIGNATURES, Envelope, Signature
+from vidfed.security.crypto.envelope import MAX_SIGNATURES, Envelope, Signature
+from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.errors import EnvelopeError
-from vidfed.security.keys import SigningKey
 from vidfed.v1 import envelope_pb2, services_pb2
 from vidfed.wire.envelope import from_message, read_call, to_message
 from vidfed.wire.errors import MalformedError

@@ -12,7 +12,7 @@ import pytest
 
 from tests.security.trust.world import HOUR_MS, World
 from vidfed.security.errors import DirectoryError, KeyFileError
-from vidfed.security.tls import NODE_ROLE, TlsIdentity, make_ca, make_node_leaf
+from vidfed.security.identity.tls import NODE_ROLE, TlsIdentity, make_ca, make_node_leaf
 from vidfed.security.trust.client import TufDirectory
 from vidfed.v1 import trust_pb2_grpc as rpc
 from vidfed.wire.channels import SERVER_OPTIONS, TlsSnapshots, blocking_channel, server_credentials
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from vidfed.security.directory import Directory
+    from vidfed.security.identity.directory import Directory
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vidfed.federation.result_json import schema as result_schema
     from vidfed.federation.result_json import to_document
     from vidfed.index import Algorithm
-    from vidfed.security.kit import Kit
+    from vidfed.security.member.kit import Kit
     from vidfed.wire.values import Purpose, RecordView, Ternary, Urgency
 
 __all__ = [
@@ -66,7 +66,7 @@ _HOMES = {
     "vidfed.federation.question": ("Item", "Justification"),
     "vidfed.federation.result_json": ("to_document",),
     "vidfed.index": ("Algorithm",),
-    "vidfed.security.kit": ("Kit",),
+    "vidfed.security.member.kit": ("Kit",),
     "vidfed.wire.values": ("Purpose", "RecordView", "Ternary", "Urgency"),
 }
 _PLACES = {name: (module, name) for module, names in _HOMES.items() for name in names}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vidfed.federation.outcome import LookupResult, NodeOutcome
     from vidfed.federation.question import Item, Justification
     from vidfed.index import Algorithm
-    from vidfed.security.kit import Kit
+    from vidfed.security.member.kit import Kit
 
 Value = TypeVar("Value")
 

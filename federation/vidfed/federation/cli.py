@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vidfed.federation.outcome import LookupResult, NodeOutcome
     from vidfed.federation.question import Item, Justification
     from vidfed.index import Algorithm
-    from vidfed.security.kit import Kit
+    from vidfed.security.member.kit import Kit
 
 _COMMAND = reporting(FederationError, SecurityError, HashError, WireError, FormatError)
 _PURPOSES = ("identification", "investigation", "prosecution", "self-test")
@@ -110,7 +110,7 @@ def lookup(
 
     from vidfed.federation.items import items_of_hashes, items_of_pictures, parse_distances
     from vidfed.federation.question import Justification
-    from vidfed.security.kit import Kit
+    from vidfed.security.member.kit import Kit
     from vidfed.wire.values import Purpose, Urgency
 
     if resume:
@@ -210,7 +210,7 @@ async def _ask(
 ) -> LookupResult:
     from vidfed.federation.client import FederationClient
     from vidfed.federation.direct import open_direct
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
 
     async with open_direct(kit, MemberHome(direct_home)) if direct_home else FederationClient(kit) as client:
         directory = await client.refresh_directory()
@@ -261,9 +261,9 @@ def serve(home: Path) -> None:
     from vidfed.federation.gateway import serve as serve_gateway
     from vidfed.federation.gateway_status import SERVING_FILE
     from vidfed.federation.metrics import serving_gateway_metrics
-    from vidfed.security.home import MemberHome
-    from vidfed.security.logs import start_logging
-    from vidfed.security.presence import check_alone
+    from vidfed.security.lockfile import check_alone
+    from vidfed.security.member.home import MemberHome
+    from vidfed.security.member.logs import start_logging
 
     member_home = MemberHome(home)
     start_logging(member_home, "gateway")
@@ -282,7 +282,7 @@ def status(home: Path, as_json: bool) -> None:
     """
     from vidfed.federation.gateway_status import read_status
     from vidfed.federation.show import show_gateway
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
 
     state = read_status(MemberHome(home))
     if as_json:

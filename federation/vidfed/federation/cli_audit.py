@@ -1,4 +1,4 @@
-"""The part of `vidfed audit ...` that asks others: witnesses, receipts. Joins the commands of `vidfed.security.audit.cli`."""
+"""The part of `vidfed audit ...` that asks others: witnesses, receipts. Joins the commands of `vidfed.security.cli.audit`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from vidfed.cli.terminal import HOME, JSON, kit_option, note, print_json, reporting
 from vidfed.federation.errors import FederationError
-from vidfed.security.audit.cli import audit
+from vidfed.security.cli.audit import audit
 from vidfed.security.errors import ReceiptError, SecurityError
 from vidfed.wire.errors import WireError
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from vidfed.federation.receipts import Receipt
     from vidfed.security.audit.export import ExportReport
     from vidfed.security.audit.verify import KnownCheckpoint, VerifyReport
-    from vidfed.security.home import MemberHome
-    from vidfed.security.kit import Kit
+    from vidfed.security.member.home import MemberHome
+    from vidfed.security.member.kit import Kit
 
 __all__ = ["audit"]
 
@@ -49,9 +49,9 @@ def _verify_log(folder: Path, *, ask: bool, as_json: bool) -> None:
     import asyncio
     from contextlib import closing
 
-    from vidfed.security.audit.member import open_storage
     from vidfed.security.audit.verify import verify_log
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.audit import open_storage
+    from vidfed.security.member.home import MemberHome
 
     home = MemberHome(folder)
     known = _checkpoints_known(home)
@@ -87,7 +87,7 @@ def _print_report(report: VerifyReport, holders: Sequence[str]) -> None:
 def _verify_file(file: Path, home: Path, *, as_json: bool) -> None:
     from vidfed.security.audit.export import verify_export
     from vidfed.security.audit.report import REPORT_TYPE, read_report
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
 
     with file.open("rb") as opened:
         start = opened.read(200)
@@ -126,9 +126,9 @@ def _checkpoints_known(home: MemberHome) -> list[KnownCheckpoint]:
     """Return what this member holds outside the log: the copy beside it, and what others cosigned."""
     from contextlib import closing
 
-    from vidfed.security.audit.member import checkpoint_copy, open_witness
     from vidfed.security.audit.notes import Checkpoint
     from vidfed.security.audit.verify import KnownCheckpoint
+    from vidfed.security.member.audit import checkpoint_copy, open_witness
 
     known = []
     beside = checkpoint_copy(home)
@@ -162,9 +162,9 @@ def witnesses(home: Path, as_json: bool) -> None:
     """
     from contextlib import closing
 
-    from vidfed.security.audit.member import open_witness
     from vidfed.security.clock import SECOND_MS, as_text, system_clock
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.audit import open_witness
+    from vidfed.security.member.home import MemberHome
 
     member_home = MemberHome(home)
     members = sorted(member_home.directory_source().current().members.keys() - {member_home.member})
@@ -205,7 +205,7 @@ def check_receipt(files: tuple[Path, ...], kit: Path) -> None:
     from itertools import chain
 
     from vidfed.federation.receipts import Receipt
-    from vidfed.security.kit import Kit
+    from vidfed.security.member.kit import Kit
 
     opened = Kit(kit)
     with _receipts_of(kit) as store:
@@ -246,7 +246,7 @@ async def _check(kit: Kit, receipts: Iterable[Receipt]) -> int:
 @kit_option("--kit", what="Your investigator's kit.")
 def export_receipts(names: tuple[str, ...], folder: Path, kit: Path) -> None:
     """Write receipts as files, a file each, which anybody's `check-receipt` takes: those of NAMES, as it says them, or all in the kit."""
-    from vidfed.security.kit import Kit
+    from vidfed.security.member.kit import Kit
 
     count = 0
     with _receipts_of(Kit(kit).folder) as store:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vidfed.federation.bulk import BulkResult
     from vidfed.federation.question import Item, Justification
     from vidfed.index import Algorithm
-    from vidfed.security.kit import Kit
+    from vidfed.security.member.kit import Kit
 
 _SHOWN = 20  # of things that could not be asked
 _BARS = 12  # members with a progress bar of their own; of more, those that are furthest behind

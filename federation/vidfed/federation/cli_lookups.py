@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from vidfed.federation.client import FederationClient, KeptState
-    from vidfed.security.kit import Kit
+    from vidfed.security.member.kit import Kit
 
     Value = TypeVar("Value")
 
@@ -41,7 +41,7 @@ def list_lookups(kit: Path, as_json: bool) -> None:
     """List your lookups, the newest first, and how many replies the gateway keeps of each."""
     from vidfed.federation.show import show_lookups
     from vidfed.security.clock import system_clock
-    from vidfed.security.kit import Kit
+    from vidfed.security.member.kit import Kit
 
     states = _run(Kit(kit), lambda client: client.own_lookups())
     if as_json:
@@ -56,7 +56,7 @@ def list_lookups(kit: Path, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON (schema vidfed.lookup/1).")
 def show(lookup: str, kit: Path, as_json: bool) -> None:
     """Show what you asked, and what every node has said until now; the same as `vidfed lookup --resume`."""
-    from vidfed.security.kit import Kit
+    from vidfed.security.member.kit import Kit
 
     raise SystemExit(resume_lookup(Kit(kit), lookup, as_json=as_json))
 
@@ -66,7 +66,7 @@ def show(lookup: str, kit: Path, as_json: bool) -> None:
 @_KIT
 def forget(lookup: str, kit: Path) -> None:
     """Delete a lookup from your kit and what the gateway keeps of it. What the logs say of it stays."""
-    from vidfed.security.kit import Kit
+    from vidfed.security.member.kit import Kit
 
     _run(Kit(kit), lambda client: client.forget(lookup))
     click.echo(f"Lookup {lookup} is deleted here and at the gateway.")

@@ -24,7 +24,7 @@ from vidfed.federation.question import split
 from vidfed.federation.receipt_store import RECEIPTS_FILE, ReceiptStore
 from vidfed.federation.receipts import Checked, Receipt, check_proof
 from vidfed.security.clock import SECOND_MS, system_clock
-from vidfed.security.envelope import Envelope
+from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.errors import ReceiptError
 from vidfed.v1 import audit_pb2 as audit_pb
 from vidfed.v1 import services_pb2 as pb
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from vidfed.federation.question import Item, Justification, Part
     from vidfed.index import Algorithm
     from vidfed.security.clock import Clock
-    from vidfed.security.directory import Directory
-    from vidfed.security.kit import Kit
+    from vidfed.security.identity.directory import Directory
+    from vidfed.security.member.kit import Kit
     from vidfed.security.trust.mirrors import Mirror
 
 DEFAULT_DEADLINE_S = 20.0

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from vidfed.federation.links import Link
     from vidfed.federation.receipt_store import ReceiptStore
     from vidfed.security.clock import Clock
-    from vidfed.security.directory import Directory
-    from vidfed.security.kit import Kit
+    from vidfed.security.identity.directory import Directory
+    from vidfed.security.member.kit import Kit
     from vidfed.wire.values import LookupRequest
 
 SILENCE_S = 120.0  # a gateway that owes answers and says nothing for so long is given up; it speaks of every node far sooner

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
     from vidfed.federation.fanout import Asking, Nodes
-    from vidfed.security.directory import Member
+    from vidfed.security.identity.directory import Member
     from vidfed.v1 import services_pb2 as pb
 
 _log = logging.getLogger(__name__)

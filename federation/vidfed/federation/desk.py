@@ -21,10 +21,10 @@ from vidfed.federation.fanout import Asking
 from vidfed.federation.kept import KEY_BYTES, seal
 from vidfed.federation.stream import Chunk, relay
 from vidfed.security.clock import SECOND_MS, system_clock
-from vidfed.security.credentials import verify_credential
 from vidfed.security.errors import CredentialError, PeerError, SecurityError, SignatureError
-from vidfed.security.replay import check_time_window
-from vidfed.security.tls import INVESTIGATOR_ROLE, verify_peer
+from vidfed.security.identity.credentials import verify_credential
+from vidfed.security.identity.replay import check_time_window
+from vidfed.security.identity.tls import INVESTIGATOR_ROLE, verify_peer
 from vidfed.v1 import services_pb2 as pb
 from vidfed.wire import envelope as wire_envelope
 from vidfed.wire.errors import MalformedError, WireError
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from vidfed.federation.kept import Kept, KeptLookups
     from vidfed.federation.settings import GatewaySection
     from vidfed.security.clock import Clock
-    from vidfed.security.directory import Directory, DirectorySource
-    from vidfed.security.envelope import Envelope
-    from vidfed.security.home import MemberHome
-    from vidfed.security.tls import Peer
+    from vidfed.security.crypto.envelope import Envelope
+    from vidfed.security.identity.directory import Directory, DirectorySource
+    from vidfed.security.identity.tls import Peer
+    from vidfed.security.member.home import MemberHome
     from vidfed.v1 import audit_pb2 as audit_pb
     from vidfed.wire.values import LookupRequest
 

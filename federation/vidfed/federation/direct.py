@@ -17,14 +17,14 @@ from vidfed.federation.errors import QuestionError
 from vidfed.federation.fanout import Nodes
 from vidfed.federation.links import DirectLink
 from vidfed.federation.settings import read_gateway_section
-from vidfed.security.audit.member import open_log
+from vidfed.security.member.audit import open_log
 from vidfed.wire.trust import PeerMirrors
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from vidfed.security.home import MemberHome
-    from vidfed.security.kit import Kit
+    from vidfed.security.member.home import MemberHome
+    from vidfed.security.member.kit import Kit
 
 
 @contextlib.asynccontextmanager

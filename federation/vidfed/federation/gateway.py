@@ -18,7 +18,7 @@ from vidfed.federation.kept import KeptLookups
 from vidfed.federation.settings import read_gateway_section
 from vidfed.security.clock import SECOND_MS, system_clock
 from vidfed.security.errors import AuditError, SecurityError
-from vidfed.security.presence import announced
+from vidfed.security.lockfile import announced
 from vidfed.v1 import audit_pb2 as audit_pb
 from vidfed.v1 import services_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from vidfed.federation.settings import GatewaySection
     from vidfed.security.clock import Clock
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
     from vidfed.wire.serving import Shared
 
 _log = logging.getLogger(__name__)

@@ -13,13 +13,13 @@ from vidfed.federation.settings import read_gateway_section
 from vidfed.security.clock import system_clock
 from vidfed.security.errors import HomeError
 from vidfed.security.files import write_private
-from vidfed.security.presence import serving_address
+from vidfed.security.lockfile import serving_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from vidfed.federation.fanout import Nodes, NodeState
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
 
 _log = logging.getLogger(__name__)
 SCHEMA = "vidfed.gateway-status/1"

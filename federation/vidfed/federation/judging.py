@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vidfed.federation.question import Part
     from vidfed.federation.receipt_store import ReceiptStore
     from vidfed.security.clock import Clock
-    from vidfed.security.directory import Directory
+    from vidfed.security.identity.directory import Directory
     from vidfed.v1 import services_pb2 as pb
     from vidfed.wire.values import LookupRequest
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from vidfed.federation.desk import GatewayDesk
     from vidfed.federation.kept import Kept
-    from vidfed.security.directory import Directory
-    from vidfed.security.kit import Kit
+    from vidfed.security.identity.directory import Directory
+    from vidfed.security.member.kit import Kit
     from vidfed.security.trust.mirrors import Mirror
     from vidfed.v1 import audit_pb2 as audit_pb
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
 
 _OPEN = "open"
 # name of the metric: field of a node's state, what it says, whether it only grows, what one unit of the field is

@@ -19,7 +19,7 @@ from vidfed.federation.errors import KeptError, QuestionError
 from vidfed.federation.kept import new_key
 from vidfed.federation.question import Item, Part
 from vidfed.security.clock import DAY_MS
-from vidfed.security.envelope import Envelope
+from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.errors import EnvelopeError
 from vidfed.security.files import read_private, write_private
 from vidfed.wire.errors import WireError

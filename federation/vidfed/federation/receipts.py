@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from vidfed.security.audit.entries import commit, read_body
 from vidfed.security.audit.merkle import leaf_hash, verify_consistency, verify_inclusion
 from vidfed.security.audit.notes import Checkpoint, log_origin
+from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.documents import read_document
-from vidfed.security.envelope import Envelope
 from vidfed.security.errors import AuditDamagedError, CheckpointError, EnvelopeError, ProofError, ReceiptError, SignatureError
 from vidfed.security.files import write_private
 from vidfed.wire.audit import read_note, read_proof
@@ -26,7 +26,7 @@ from vidfed.wire.values import ANSWER_TYPE, LogReceipt
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vidfed.security.directory import Directory
+    from vidfed.security.identity.directory import Directory
     from vidfed.v1.audit_pb2 import GetProofResponse
 
 RECEIPT_KIND = "vidfed-receipt/1"

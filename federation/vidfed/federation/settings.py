@@ -10,7 +10,7 @@ from vidfed.federation.breaker import BreakerRules
 from vidfed.security.settings import check_above_zero, check_listen
 
 if TYPE_CHECKING:
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
 
 
 @dataclass(frozen=True, slots=True)

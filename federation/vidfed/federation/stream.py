@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
     from vidfed.federation.fanout import Asking, Nodes
-    from vidfed.security.directory import Member
+    from vidfed.security.identity.directory import Member
     from vidfed.wire.values import LookupRequest
 
     Call = grpc.aio.StreamStreamCall[pb.LookupCall, EnvelopeMessage]

@@ -8,14 +8,14 @@ from vidfed.federation.errors import AnswerError
 from vidfed.security.audit.notes import Checkpoint, log_origin
 from vidfed.security.clock import as_text
 from vidfed.security.errors import CheckpointError, EnvelopeError, SignatureError
-from vidfed.security.replay import WINDOW_MS
+from vidfed.security.identity.replay import WINDOW_MS
 from vidfed.wire.errors import Status, WireError
 from vidfed.wire.lookup import read_answer
 from vidfed.wire.values import ANSWER_TYPE
 
 if TYPE_CHECKING:
-    from vidfed.security.directory import Member
-    from vidfed.security.envelope import Envelope
+    from vidfed.security.crypto.envelope import Envelope
+    from vidfed.security.identity.directory import Member
     from vidfed.wire.values import LookupAnswer, LookupRequest
 
 

@@ -16,8 +16,8 @@ from vidfed.wire.channels import open_channel
 from vidfed.wire.errors import MalformedError
 
 if TYPE_CHECKING:
-    from vidfed.security.directory import Directory, Member
-    from vidfed.security.home import MemberHome
+    from vidfed.security.identity.directory import Directory, Member
+    from vidfed.security.member.home import MemberHome
 
 _CALL_S = 10.0
 

@@ -30,9 +30,9 @@ def serve(home: Path) -> None:
     import asyncio
 
     from vidfed.federation.gateway_status import SERVING_FILE
-    from vidfed.security.home import MemberHome
-    from vidfed.security.logs import start_logging
-    from vidfed.security.presence import check_alone
+    from vidfed.security.lockfile import check_alone
+    from vidfed.security.member.home import MemberHome
+    from vidfed.security.member.logs import start_logging
     from vidfed.wire.counting import counting_in
 
     member_home = MemberHome(home)

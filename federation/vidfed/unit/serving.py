@@ -13,7 +13,7 @@ from vidfed.wire.serving import open_shared, run_until_signal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
 
 
 async def serve(home: MemberHome, on_node: Callable[[str], None], on_gateway: Callable[[str], None]) -> None:

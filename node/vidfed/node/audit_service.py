@@ -13,7 +13,7 @@ from vidfed.security.audit import Event
 from vidfed.security.audit.witness import Refusal, WitnessRefusalError
 from vidfed.security.clock import Clock, system_clock
 from vidfed.security.errors import AuditError, DirectoryError, PeerError, ProofError
-from vidfed.security.tls import NODE_ROLE, verify_peer
+from vidfed.security.identity.tls import NODE_ROLE, verify_peer
 from vidfed.v1 import audit_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.wire.audit import read_proof, refusal_message
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from vidfed.security.audit import AuditLog, Checkpoint
     from vidfed.security.audit.witness import Witness
-    from vidfed.security.directory import Directory, DirectorySource
-    from vidfed.security.tls import Peer
+    from vidfed.security.identity.directory import Directory, DirectorySource
+    from vidfed.security.identity.tls import Peer
 
 _log = logging.getLogger(__name__)
 Response = TypeVar("Response")

@@ -18,11 +18,11 @@ from vidfed.index import Algorithm, HashError
 from vidfed.node.errors import NodeError
 from vidfed.node.status import read_status
 from vidfed.security.clock import DAY_MS, MINUTE_MS, SECOND_MS, as_text, system_clock
-from vidfed.security.credentials import Credential
-from vidfed.security.envelope import Envelope
+from vidfed.security.crypto.envelope import Envelope
+from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.errors import SecurityError
-from vidfed.security.keys import SigningKey
-from vidfed.security.tls import check_identity, leaf_expires_ms, verify_peer
+from vidfed.security.identity.credentials import Credential
+from vidfed.security.identity.tls import check_identity, leaf_expires_ms, verify_peer
 from vidfed.security.trust.entry import Entry
 from vidfed.v1 import services_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
@@ -45,8 +45,8 @@ from vidfed.wire.values import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from vidfed.security.directory import Directory, Member
-    from vidfed.security.home import MemberHome
+    from vidfed.security.identity.directory import Directory, Member
+    from vidfed.security.member.home import MemberHome
 
 LEAF_LEFT_MS = 14 * DAY_MS
 DISK_FREE_BYTES = 2 * 2**30  # a log and an index of some million records

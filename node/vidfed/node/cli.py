@@ -50,7 +50,7 @@ def init(
     from vidfed.node.policy_file import POLICY_FILE, render_policy
     from vidfed.node.store import RecordStore
     from vidfed.security.files import write_whole
-    from vidfed.security.home import create_home
+    from vidfed.security.member.home import create_home
     from vidfed.security.trust.anchor import Anchor
     from vidfed.security.trust.entry import Entry
 
@@ -96,9 +96,9 @@ def ingest(pictures: tuple[Path, ...], home: Path, as_json: bool, **options: str
     from vidfed.node.records import Record
     from vidfed.node.store import RecordStore
     from vidfed.security.audit import Event, Operation
-    from vidfed.security.audit.member import logged
     from vidfed.security.clock import DAY_MS, system_clock
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.audit import logged
+    from vidfed.security.member.home import MemberHome
 
     member_home = MemberHome(home)
     values = {"case_contact": member_home.identity.contact} | said(options)
@@ -144,9 +144,9 @@ def serve(home: Path, worker: int | None, listen: str | None) -> None:
     import os
 
     from vidfed.node.config import NodeSection
-    from vidfed.security.home import MemberHome
-    from vidfed.security.logs import start_logging
-    from vidfed.security.presence import check_alone
+    from vidfed.security.lockfile import check_alone
+    from vidfed.security.member.home import MemberHome
+    from vidfed.security.member.logs import start_logging
     from vidfed.wire.counting import counting_in
 
     member_home = MemberHome(home)
@@ -186,7 +186,7 @@ def serve(home: Path, worker: int | None, listen: str | None) -> None:
 def status(home: Path, as_json: bool) -> None:
     """Show what the node holds, how current its index is, what it trusts, and whether it runs."""
     from vidfed.node.status import read_status
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
 
     found = read_status(MemberHome(home))
     if as_json:
@@ -204,7 +204,7 @@ def health(home: Path) -> None:
     For a container's or a service manager's probe.
     """
     from vidfed.node.health import ask_health
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
 
     said = ask_health(MemberHome(home))
     click.echo(said)

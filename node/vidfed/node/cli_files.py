@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from vidfed.node.imports import ImportReport
     from vidfed.node.records import Record
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
 
 _FORMATS = ("vics", "icse", "csv", "list", "ncmec")
 _LIST_ALGORITHMS = ("md5", "sha1", "sha256", "pdq", "phash", "dhash", "ahash", "whash", "photodna")
@@ -79,9 +79,9 @@ def import_(
     from vidfed.node.known_good import KnownGood
     from vidfed.node.store import RecordStore
     from vidfed.security.audit import Event, Operation
-    from vidfed.security.audit.member import logged
     from vidfed.security.clock import system_clock
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.audit import logged
+    from vidfed.security.member.home import MemberHome
 
     member_home = MemberHome(home)
     chosen = ImportOptions(
@@ -174,7 +174,7 @@ def export(file: Path, home: Path, format_name: str | None, tag: str, in_scale: 
     from vidfed.node.life import Wanted, kept_records
     from vidfed.node.store import RecordStore
     from vidfed.security.clock import system_clock
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
 
     member_home = MemberHome(home)
     if file.exists() and not force:
@@ -204,8 +204,8 @@ def backup(file: Path, home: Path) -> None:
     from vidfed.node.backup import back_up
     from vidfed.node.config import store_location
     from vidfed.security.audit import Event, Operation
-    from vidfed.security.audit.member import logged
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.audit import logged
+    from vidfed.security.member.home import MemberHome
 
     member_home = MemberHome(home)
     with logged(member_home, Operation.CONSULTATION, Event.RECORDS_BACKED_UP), progress() as bar:
@@ -225,9 +225,9 @@ def restore(file: Path, home: Path) -> None:
     from vidfed.node.backup import restore as put_back
     from vidfed.node.config import store_location
     from vidfed.security.audit import Event, Operation
-    from vidfed.security.audit.member import logged
-    from vidfed.security.home import MemberHome
-    from vidfed.security.presence import serving_address
+    from vidfed.security.lockfile import serving_address
+    from vidfed.security.member.audit import logged
+    from vidfed.security.member.home import MemberHome
 
     member_home = MemberHome(home)
     if address := serving_address(member_home.state_file("serving")):
@@ -246,7 +246,7 @@ def migrate(home: Path) -> None:
     from vidfed.node.config import store_location
     from vidfed.node.database import Database
     from vidfed.node.migrations import migrate as migrate_store
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
 
     with closing(Database(store_location(MemberHome(home)))) as database:
         before, now = migrate_store(database)
@@ -280,7 +280,7 @@ def scales(home: Path, as_json: bool) -> None:
     """Show the category scales this node knows and the mappings between them, each with version and source."""
     from vidfed.node.config import StoreSection
     from vidfed.node.scales import load_scales
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
 
     member_home = MemberHome(home)
     tables = load_scales([member_home.folder / name for name in member_home.section("store", StoreSection).category_scales])

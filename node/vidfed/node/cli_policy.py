@@ -11,7 +11,7 @@ from vidfed.cli.terminal import HELP, HOME, JSON, note, print_json
 from vidfed.node.cli_options import COMMAND
 
 if TYPE_CHECKING:
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
 
 
 @click.group(context_settings=HELP)
@@ -35,7 +35,7 @@ def check(home: Path, file: Path | None, as_json: bool) -> None:
     from vidfed.node.life import doubts
     from vidfed.node.policy_file import POLICY_FILE, read_own_policy
     from vidfed.node.store import RecordStore
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
 
     member_home = MemberHome(home)
     path = file or home / POLICY_FILE
@@ -78,7 +78,7 @@ def explain(home: Path, member: str, roles: tuple[str, ...], purpose: str | None
     from vidfed.node.policy_file import read_own_policy
     from vidfed.node.store import RecordStore
     from vidfed.security.documents import ROLES
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
     from vidfed.wire.values import Purpose
 
     known = {each.code: each for each in Purpose}

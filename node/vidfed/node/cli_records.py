@@ -77,7 +77,7 @@ def show(reference: str, home: Path, hashes: bool, as_json: bool) -> None:
     from vidfed.node.life import kept_record
     from vidfed.node.store import RecordStore
     from vidfed.security.clock import system_clock
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
 
     member_home = MemberHome(home)
     with closing(RecordStore(store_location(member_home))) as store:
@@ -163,7 +163,7 @@ def _change(home: Path, reference: str, operation: Any, outcome: str, change: An
     from vidfed.node.life import kept_record
     from vidfed.node.store import RecordStore
     from vidfed.security.clock import system_clock
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
 
     member_home = MemberHome(home)
     now_ms = system_clock()
@@ -176,7 +176,7 @@ def _change(home: Path, reference: str, operation: Any, outcome: str, change: An
 
 def _tell_recipients(home: Path, reference: str) -> None:
     from vidfed.node.journal import earlier_recipients
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
 
     told = earlier_recipients(MemberHome(home), reference)
     if not told:
@@ -200,7 +200,7 @@ def _print_page(home: Path, wanted: Any, *, after: int, limit: int, as_json: boo
     from vidfed.node.life import kept_records
     from vidfed.node.store import RecordStore
     from vidfed.security.clock import as_text, system_clock
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
 
     member_home = MemberHome(home)
     with closing(RecordStore(store_location(member_home))) as store:

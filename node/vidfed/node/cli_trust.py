@@ -8,7 +8,7 @@ import click
 
 from vidfed.cli.terminal import HOME, JSON, note, print_json
 from vidfed.node.cli_options import COMMAND
-from vidfed.security.cli_common import passphrase_from, passphrase_options
+from vidfed.security.cli.common import passphrase_from, passphrase_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 def request(home: Path, endpoint: str | None) -> None:
     """Make member.json anew: to join again, to live longer, or with another name, contact or endpoint."""
     from vidfed.security.audit import Event, Operation
-    from vidfed.security.audit.member import logged
-    from vidfed.security.home import MemberHome
-    from vidfed.security.trust.own import OwnEntry
+    from vidfed.security.member.audit import logged
+    from vidfed.security.member.home import MemberHome
+    from vidfed.security.member.rotation import OwnEntry
 
     member_home = MemberHome(home)
     with logged(member_home, Operation.ALTERATION, Event.ENTRY_CHANGED, what="renewed") as done:
@@ -46,10 +46,10 @@ def rotate(what: str, finish: bool, home: Path) -> None:
     of the administrators, because the entry key is what they know this member by.
     """
     from vidfed.security.audit import Event, Operation
-    from vidfed.security.audit.member import logged
-    from vidfed.security.home import MemberHome
-    from vidfed.security.tls import make_node_leaf
-    from vidfed.security.trust.own import OwnEntry
+    from vidfed.security.identity.tls import make_node_leaf
+    from vidfed.security.member.audit import logged
+    from vidfed.security.member.home import MemberHome
+    from vidfed.security.member.rotation import OwnEntry
 
     member_home = MemberHome(home)
     if what == "certificate":
@@ -88,7 +88,7 @@ def passphrase(opening: bool, passphrase_file: Path | None, passphrase_fd: int |
 
     Services and commands then take it from the file that $VIDFED_PASSPHRASE_FILE names, or from systemd's credential vidfed-passphrase.
     """
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
 
     source = passphrase_from(passphrase_file, passphrase_fd)
     keys = MemberHome(home, source).keys
@@ -107,7 +107,7 @@ def passphrase(opening: bool, passphrase_file: Path | None, passphrase_fd: int |
 @HOME
 def submit(publisher: str, home: Path) -> None:
     """Hand this member's newest entry (member.json) to the node that publishes, so that everybody learns of it."""
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
     from vidfed.wire.trust import submit_entry
 
     member_home = MemberHome(home)
@@ -125,7 +125,7 @@ def check(home: Path, as_json: bool) -> None:
     Attach what it prints to the accession. Nothing is changed. Exit status 1 if a point fails.
     """
     from vidfed.node.check import check_node
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
 
     _show(check_node(MemberHome(home)), as_json=as_json)
 
@@ -140,7 +140,7 @@ def doctor(home: Path, as_json: bool) -> None:
     and a signed self-test of every node that can be reached. Nothing is changed. Exit status 1 if a point failed; warnings are none.
     """
     from vidfed.node.doctor import examine
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
 
     _show(examine(MemberHome(home)), as_json=as_json)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vidfed.security.home import config_text
+from vidfed.security.member.home import config_text
 from vidfed.security.settings import check_listen, check_not_below_zero
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,19 +17,19 @@ from vidfed.node.policy_file import POLICY_FILE, read_own_policy
 from vidfed.node.status import read_status
 from vidfed.node.store import RecordStore
 from vidfed.security.audit import Checkpoint
-from vidfed.security.audit.member import audit_location, open_storage, read_audit_section
 from vidfed.security.audit.merkle import tree_root
 from vidfed.security.clock import DAY_MS, MINUTE_MS, as_text, system_clock
 from vidfed.security.errors import SecurityError
-from vidfed.security.kit import issued_kits
-from vidfed.security.logs import LogSection
-from vidfed.security.presence import serving_address
-from vidfed.security.tls import leaf_expires_ms
+from vidfed.security.identity.tls import leaf_expires_ms
+from vidfed.security.lockfile import serving_address
+from vidfed.security.member.audit import audit_location, open_storage, read_audit_section
+from vidfed.security.member.kit import issued_kits
+from vidfed.security.member.logs import LogSection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
 
 _BUSY_S = 5.0
 _KITS_LEFT_MS = 7 * DAY_MS

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from vidfed.security.presence import serving_address
+from vidfed.security.lockfile import serving_address
 from vidfed.wire.channels import blocking_channel
 
 if TYPE_CHECKING:
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
 
 _CALL_S = 10.0
 

@@ -7,12 +7,12 @@ import getpass
 from typing import TYPE_CHECKING
 
 from vidfed.security.audit import AuditEntry, Event, Operation
-from vidfed.security.audit.member import open_log, open_storage
 from vidfed.security.clock import as_text
 from vidfed.security.errors import NoLogError
+from vidfed.security.member.audit import open_log, open_storage
 
 if TYPE_CHECKING:
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
 
 __all__ = ["Operation", "earlier_recipients", "log_operation"]
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from vidfed.node.catalogue import Catalogue
     from vidfed.node.gate import Gate
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 

@@ -35,8 +35,7 @@ from vidfed.node.errors import BudgetsError, IndexBehindError, IndexBrokenError,
 from vidfed.node.policy import Asker
 from vidfed.node.question import Question, RefusalError, count, deciding
 from vidfed.node.rates import Charge
-from vidfed.security.credentials import Credential, verify_credential
-from vidfed.security.envelope import Envelope
+from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.errors import (
     AuditError,
     CredentialError,
@@ -47,8 +46,9 @@ from vidfed.security.errors import (
     SignatureError,
     TimeWindowError,
 )
-from vidfed.security.replay import Message, ReplayMemory, check_time_window
-from vidfed.security.tls import NODE_ROLE, claimed_peer, verify_peer
+from vidfed.security.identity.credentials import Credential, verify_credential
+from vidfed.security.identity.replay import Message, ReplayMemory, check_time_window
+from vidfed.security.identity.tls import NODE_ROLE, claimed_peer, verify_peer
 from vidfed.wire.envelope import read_call
 from vidfed.wire.errors import MalformedError, SequenceError, Status, TooLargeError, VersionError
 from vidfed.wire.lookup import read_request, with_receipt, write_answer_header, write_found
@@ -74,8 +74,8 @@ if TYPE_CHECKING:
     from vidfed.node.rates import Budgets
     from vidfed.security.audit import AuditLog
     from vidfed.security.clock import Clock
-    from vidfed.security.directory import Directory, DirectorySource, Member
-    from vidfed.security.keys import Signer
+    from vidfed.security.crypto.keys import Signer
+    from vidfed.security.identity.directory import Directory, DirectorySource, Member
     from vidfed.v1.services_pb2 import LookupCall
     from vidfed.wire.stream import ChunkOrder
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from enum import Enum
     from pathlib import Path
 
-    from vidfed.security.directory import DirectorySource
-    from vidfed.security.home import MemberHome
+    from vidfed.security.identity.directory import DirectorySource
+    from vidfed.security.member.home import MemberHome
 
 POLICY_FILE = "policy.toml"
 _SETTLED_MS = SECOND_MS  # a file changed more recently may still be being written; half a rule may allow more than a whole one

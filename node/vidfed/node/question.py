@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vidfed.node.catalogue import Found
     from vidfed.node.policy import Rule
     from vidfed.node.rates import Lane
-    from vidfed.security.credentials import Credential
+    from vidfed.security.identity.credentials import Credential
     from vidfed.wire.values import AnswerHeader, HashColumn, LookupRequest
 
 _log = logging.getLogger(__name__)

@@ -29,12 +29,12 @@ from vidfed.node.store import RecordStore
 from vidfed.node.streams import StoppingError, answer_chunks
 from vidfed.node.witnessing import Witnessing
 from vidfed.security.audit.changes import SEEN_FILE, Seen
-from vidfed.security.audit.member import open_witness, read_audit_section
 from vidfed.security.clock import system_clock
 from vidfed.security.errors import PeerError
-from vidfed.security.presence import announced
-from vidfed.security.replay import ReplayMemory
-from vidfed.security.tls import NODE_ROLE
+from vidfed.security.identity.replay import ReplayMemory
+from vidfed.security.identity.tls import NODE_ROLE
+from vidfed.security.lockfile import announced
+from vidfed.security.member.audit import open_witness, read_audit_section
 from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.v1 import trust_pb2_grpc as trust_rpc
 from vidfed.wire import envelope as wire_envelope
@@ -49,9 +49,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vidfed.security.audit import AuditLog
-    from vidfed.security.directory import DirectorySource
-    from vidfed.security.envelope import Envelope as SignedEnvelope
-    from vidfed.security.home import MemberHome
+    from vidfed.security.crypto.envelope import Envelope as SignedEnvelope
+    from vidfed.security.identity.directory import DirectorySource
+    from vidfed.security.member.home import MemberHome
     from vidfed.v1.envelope_pb2 import Envelope
     from vidfed.v1.services_pb2 import LookupCall
     from vidfed.wire.serving import Shared

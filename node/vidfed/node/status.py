@@ -13,14 +13,14 @@ from vidfed.node.policy_file import POLICY_FILE, read_own_policy
 from vidfed.node.store import PERCEPTUAL, RecordStore
 from vidfed.security.clock import DAY_MS, as_text, system_clock
 from vidfed.security.errors import SecurityError
-from vidfed.security.presence import serving_address
-from vidfed.security.tls import leaf_expires_ms
+from vidfed.security.identity.tls import leaf_expires_ms
+from vidfed.security.lockfile import serving_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
 
 _SCHEMA = "vidfed.node-status/1"
 

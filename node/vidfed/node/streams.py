@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from vidfed.node.pipeline import LookupPipeline
     from vidfed.node.question import Question
-    from vidfed.security.envelope import Envelope
+    from vidfed.security.crypto.envelope import Envelope
     from vidfed.v1.services_pb2 import LookupCall
 
 Result = TypeVar("Result")

@@ -19,14 +19,14 @@ import threading
 from typing import TYPE_CHECKING
 
 from vidfed.node.config import NodeSection
-from vidfed.security.presence import announced
+from vidfed.security.lockfile import announced
 from vidfed.wire.errors import ServeError
 from vidfed.wire.values import DRAIN_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
 
 _START_S = 120.0  # an index may have to be read first
 _PAUSE_S = 1.0  # before a worker that ended is begun anew: one that cannot start must not keep a processor busy

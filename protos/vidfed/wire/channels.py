@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import grpc
 
 from vidfed.security.errors import SecurityError
-from vidfed.security.tls import TlsIdentity, check_identity, node_server_name
+from vidfed.security.identity.tls import TlsIdentity, check_identity, node_server_name
 from vidfed.wire.values import MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vidfed.security.directory import Directory, DirectorySource, Member
+    from vidfed.security.identity.directory import Directory, DirectorySource, Member
 
 _log = logging.getLogger(__name__)
 

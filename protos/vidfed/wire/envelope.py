@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vidfed.security.envelope import MAX_SIGNATURES, Envelope, Signature
-from vidfed.security.keys import SIGNATURE_BYTES
+from vidfed.security.crypto.envelope import MAX_SIGNATURES, Envelope, Signature
+from vidfed.security.crypto.keys import SIGNATURE_BYTES
 from vidfed.v1 import envelope_pb2 as pb
 from vidfed.wire.errors import MalformedError, TooLargeError
 from vidfed.wire.values import MAX_MESSAGE_BYTES

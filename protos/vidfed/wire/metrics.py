@@ -16,18 +16,18 @@ from prometheus_client import CollectorRegistry, multiprocess, start_http_server
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from vidfed.security.audit.member import open_storage
 from vidfed.security.clock import SECOND_MS
 from vidfed.security.errors import SecurityError
-from vidfed.security.tls import leaf_expires_ms
+from vidfed.security.identity.tls import leaf_expires_ms
+from vidfed.security.member.audit import open_storage
 from vidfed.wire.counting import FOLDER_VARIABLE, runs
 from vidfed.wire.errors import ServeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from vidfed.security.directory import DirectorySource
-    from vidfed.security.home import MemberHome
+    from vidfed.security.identity.directory import DirectorySource
+    from vidfed.security.member.home import MemberHome
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _log = logging.getLogger(__name__)

@@ -14,10 +14,10 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vidfed.security.audit.member import Checkpointer, open_log, read_audit_section
 from vidfed.security.clock import system_clock
+from vidfed.security.member.audit import Checkpointer, open_log, read_audit_section
+from vidfed.security.member.rotation import renew_leaf
 from vidfed.security.trust.client import REFRESH_S
-from vidfed.security.trust.own import renew_leaf
 from vidfed.wire.errors import ServeError
 from vidfed.wire.trust import PeerMirrors
 from vidfed.wire.values import DRAIN_S
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import grpc
 
     from vidfed.security.audit import AuditLog
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
     from vidfed.security.trust.client import TufDirectory
     from vidfed.security.trust.federation import FederationFolder
 

@@ -18,13 +18,13 @@ import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from vidfed.security.envelope import Envelope
+from vidfed.security.crypto.envelope import Envelope
 from vidfed.wire.errors import SequenceError, Status
 from vidfed.wire.lookup import write_request
 from vidfed.wire.values import REQUEST_TYPE, STREAM_ID_BYTES, StreamPosition
 
 if TYPE_CHECKING:
-    from vidfed.security.keys import Signer
+    from vidfed.security.crypto.keys import Signer
     from vidfed.wire.values import AnswerHeader, LookupRequest
 
 

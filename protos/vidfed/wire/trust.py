@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from vidfed.security.errors import DirectoryError, PeerError, SecurityError
-from vidfed.security.tls import verify_peer
+from vidfed.security.identity.tls import verify_peer
 from vidfed.security.trust.entry import Entry
 from vidfed.v1 import trust_pb2 as pb
 from vidfed.v1 import trust_pb2_grpc as rpc
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from vidfed.security.clock import Clock
-    from vidfed.security.directory import Directory, Member
-    from vidfed.security.tls import Peer, TlsIdentity
+    from vidfed.security.identity.directory import Directory, Member
+    from vidfed.security.identity.tls import Peer, TlsIdentity
     from vidfed.security.trust.client import TufDirectory
     from vidfed.security.trust.federation import FederationFolder
 

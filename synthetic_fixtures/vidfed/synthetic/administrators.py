@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vidfed.security.clock import Clock, system_clock
-from vidfed.security.keys import SigningKey
+from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.trust.federation import FederationFolder
-from vidfed.security.trust.form import Standing
+from vidfed.security.trust.metadata_rules import Standing
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vidfed.security.directory import Directory
+    from vidfed.security.identity.directory import Directory
     from vidfed.security.trust.anchor import Anchor
     from vidfed.security.trust.draft import Draft
     from vidfed.security.trust.entry import Entry

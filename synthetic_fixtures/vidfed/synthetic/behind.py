@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from vidfed.security.keys import SigningKey
+from vidfed.security.crypto.keys import SigningKey
 
 if TYPE_CHECKING:
-    from vidfed.security.directory import Directory, DirectorySource
+    from vidfed.security.identity.directory import Directory, DirectorySource
 
 
 @dataclass(slots=True)

@@ -25,13 +25,13 @@ from vidfed.node.store import RecordStore
 from vidfed.node.streams import answer_chunks
 from vidfed.security.audit import AuditLog, Checkpoint, log_origin
 from vidfed.security.clock import DAY_MS, MINUTE_MS, system_clock
-from vidfed.security.credentials import Credential
-from vidfed.security.directory import Directory, Member
-from vidfed.security.envelope import Envelope
+from vidfed.security.crypto.envelope import Envelope
+from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.errors import AuditError, DirectoryExpiredError
-from vidfed.security.keys import SigningKey
-from vidfed.security.replay import ReplayMemory
-from vidfed.security.tls import TlsIdentity, make_ca, make_investigator_leaf, make_node_leaf
+from vidfed.security.identity.credentials import Credential
+from vidfed.security.identity.directory import Directory, Member
+from vidfed.security.identity.replay import ReplayMemory
+from vidfed.security.identity.tls import TlsIdentity, make_ca, make_investigator_leaf, make_node_leaf
 from vidfed.v1.services_pb2 import LookupCall
 from vidfed.wire.envelope import to_message
 from vidfed.wire.lookup import write_answer, write_request
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
     from vidfed.index import Hash
     from vidfed.node.records import Record
-    from vidfed.security.keys import Signer
+    from vidfed.security.crypto.keys import Signer
     from vidfed.wire.errors import Status
 
 FEDERATION = "memory"

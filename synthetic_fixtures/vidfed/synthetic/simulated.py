@@ -24,7 +24,7 @@ from vidfed.node.gate import Gate
 from vidfed.node.records import Record
 from vidfed.node.server import NodeServicer
 from vidfed.security.clock import system_clock
-from vidfed.security.home import MemberHome
+from vidfed.security.member.home import MemberHome
 from vidfed.synthetic.memory import ANSWERING, MemoryFederation, MemoryMember, MemoryNode, SettableClock
 from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from multiprocessing.connection import Connection
 
-    from vidfed.security.directory import Directory, DirectorySource
+    from vidfed.security.identity.directory import Directory, DirectorySource
     from vidfed.v1.services_pb2 import LookupCall
 
 KNOWN = 100

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from multiprocessing.connection import Connection
 
-    from vidfed.security.kit import Kit
+    from vidfed.security.member.kit import Kit
     from vidfed.synthetic.simulated import OwnTime
 
 _START_S = 120.0

@@ -21,12 +21,12 @@ from vidfed.index import Algorithm
 from vidfed.node.config import render_config
 from vidfed.node.gate import Bounds, Gate
 from vidfed.node.server import NodeServicer
-from vidfed.security.audit.member import open_log
 from vidfed.security.clock import system_clock
-from vidfed.security.home import MemberHome, create_home
-from vidfed.security.kit import Kit, issue_kit
+from vidfed.security.member.audit import open_log
+from vidfed.security.member.home import MemberHome, create_home
+from vidfed.security.member.kit import Kit, issue_kit
+from vidfed.security.member.rotation import OwnEntry
 from vidfed.security.trust.entry import Entry
-from vidfed.security.trust.own import OwnEntry
 from vidfed.synthetic.administrators import Administrators
 from vidfed.synthetic.memory import answer_to, sign_answer
 from vidfed.v1 import services_pb2_grpc as rpc
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vidfed.security.audit import AuditLog
-    from vidfed.security.directory import DirectorySource
-    from vidfed.security.keys import Signer
+    from vidfed.security.crypto.keys import Signer
+    from vidfed.security.identity.directory import DirectorySource
     from vidfed.security.trust.client import TufDirectory
     from vidfed.synthetic.memory import MemoryNode
     from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from vidfed.security.audit import AuditEntry, AuditLog, Event, Operation, log_origin
-from vidfed.security.audit.database import open_database
-from vidfed.security.audit.storage import Storage
-from vidfed.security.keys import SigningKey
+from vidfed.security.audit.storage.protocol import open_database
+from vidfed.security.audit.storage.tables import Storage
+from vidfed.security.crypto.keys import SigningKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -13,8 +13,8 @@ from vidfed.security.audit.entries import commit
 from vidfed.security.audit.merkle import Frontier, leaf_hash
 from vidfed.security.audit.notes import Checkpoint
 from vidfed.security.audit.verify import KnownCheckpoint, VerifyReport, verify_log
+from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.errors import AuditDamagedError
-from vidfed.security.keys import SigningKey
 
 if TYPE_CHECKING:
     from tests.security.audit.conftest import Bench

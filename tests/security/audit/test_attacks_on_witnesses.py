@@ -12,8 +12,8 @@ import pytest
 from vidfed.security.audit.merkle import EMPTY_ROOT
 from vidfed.security.audit.notes import Checkpoint, NoteSignature, log_origin, witness_name
 from vidfed.security.audit.witness import Refusal, Witness, WitnessRefusalError
-from vidfed.security.directory import Directory, Member
-from vidfed.security.keys import SigningKey
+from vidfed.security.crypto.keys import SigningKey
+from vidfed.security.identity.directory import Directory, Member
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from vidfed.security.audit.database import SqliteDatabase
 from vidfed.security.audit.merkle import Frontier, verify_inclusion
 from vidfed.security.audit.notes import Checkpoint
+from vidfed.security.audit.storage.protocol import SqliteDatabase
 from vidfed.security.audit.verify import verify_log
 from vidfed.security.clock import DAY_MS, MINUTE_MS
 from vidfed.security.errors import AuditError
@@ -30,7 +30,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from vidfed.security.audit import AuditEntry, AuditLog, Event, Operation, log_origin
-from vidfed.security.keys import SigningKey
+from vidfed.security.crypto.keys import SigningKey
 location = sys.argv[1] if "://" in sys.argv[1] else Path(sys.argv[1])
 log = AuditLog(location, log_origin("test", "nl"), SigningKey(b"k" * 32), beside=Path(sys.argv[2]))
 def entry(number):

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidfed.security.audit.notes import Checkpoint, NoteSignature, log_origin, witness_name
+from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.errors import CheckpointError
-from vidfed.security.keys import SigningKey
 
 KEY, OTHER = SigningKey(b"a" * 32), SigningKey(b"b" * 32)
 NL, FR = log_origin("test", "nl"), witness_name("test", "fr")

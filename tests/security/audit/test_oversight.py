@@ -27,10 +27,10 @@ from vidfed.security.audit.report_html import render
 from vidfed.security.audit.retention import erase, prune
 from vidfed.security.audit.verify import verify_log
 from vidfed.security.clock import DAY_MS, system_clock
-from vidfed.security.directory import Member, member_request
+from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.errors import AuditError, OversightError
-from vidfed.security.keys import SigningKey
-from vidfed.security.tls import make_ca
+from vidfed.security.identity.directory import Member, member_request
+from vidfed.security.identity.tls import make_ca
 from vidfed.security.trust.client import TufDirectory
 from vidfed.security.trust.entry import Entry
 from vidfed.security.trust.mirrors import FolderMirror
@@ -38,7 +38,7 @@ from vidfed.security.trust.reader import read_as_issued
 from vidfed.synthetic.administrators import Administrators
 
 if TYPE_CHECKING:
-    from vidfed.security.directory import Directory
+    from vidfed.security.identity.directory import Directory
     from vidfed.security.trust.anchor import Anchor
 
 NL_SIGNER, FR_SIGNER, FR_AUDIT, ENTRY = (SigningKey(letter * 32) for letter in (b"n", b"f", b"a", b"e"))

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.security.trust.world import HOUR_MS, World
+from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.errors import DirectoryError, KeyFileError, UnknownMemberError
-from vidfed.security.keys import SigningKey
 from vidfed.security.trust.anchor import Anchor
 from vidfed.security.trust.describe import changes, show_document, status_document
 from vidfed.security.trust.draft import Draft
 from vidfed.security.trust.federation import FederationFolder
-from vidfed.security.trust.form import Standing
-from vidfed.security.trust.words import _word, fingerprint
+from vidfed.security.trust.fingerprint import _word, fingerprint
+from vidfed.security.trust.metadata_rules import Standing
 
 if TYPE_CHECKING:
     from pathlib import Path

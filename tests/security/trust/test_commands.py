@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from click.testing import CliRunner
 
-from vidfed.security.cli import trust
+from vidfed.security.cli.trust import trust
 
 if TYPE_CHECKING:
     from pathlib import Path

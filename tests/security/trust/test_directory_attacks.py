@@ -9,12 +9,12 @@ import pytest
 from tuf.api.metadata import TargetFile
 
 from tests.security.trust.world import HOUR_MS, TIMESTAMP, LyingMirror, World, signed_anew
-from vidfed.security.directory import MEMBER_REQUEST_TYPE, member_request
-from vidfed.security.envelope import Envelope
+from vidfed.security.crypto.envelope import Envelope
+from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.errors import DirectoryError, DirectoryExpiredError
-from vidfed.security.keys import SigningKey
+from vidfed.security.identity.directory import MEMBER_REQUEST_TYPE, member_request
 from vidfed.security.trust.anchor import Anchor
-from vidfed.security.trust.form import ENTRY_LIFE, tuf_key
+from vidfed.security.trust.metadata_rules import ENTRY_LIFE, tuf_key
 from vidfed.security.trust.reader import LIMITS
 
 if TYPE_CHECKING:

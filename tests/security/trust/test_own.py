@@ -11,23 +11,23 @@ import pytest
 
 from vidfed.node.config import render_config
 from vidfed.security.clock import DAY_MS
-from vidfed.security.credentials import verify_credential
+from vidfed.security.crypto.keys import SigningKey
+from vidfed.security.crypto.passphrase import close, from_descriptor, from_file, is_closed, open_closed
 from vidfed.security.errors import CredentialError, DirectoryError, HomeError, KeyFileError
 from vidfed.security.files import write_private
-from vidfed.security.home import MemberHome, create_home
-from vidfed.security.keys import SigningKey
-from vidfed.security.kit import close_kit, install_kit, issue_kit, issued_kits, make_kit, open_kit
-from vidfed.security.passphrase import close, from_descriptor, from_file, is_closed, open_closed
-from vidfed.security.tls import verify_peer
+from vidfed.security.identity.credentials import verify_credential
+from vidfed.security.identity.tls import verify_peer
+from vidfed.security.member.home import MemberHome, create_home
+from vidfed.security.member.kit import close_kit, install_kit, issue_kit, issued_kits, make_kit, open_kit
+from vidfed.security.member.rotation import OVERLAP_MS, OwnEntry, renew_leaf
 from vidfed.security.trust.entry import Entry
-from vidfed.security.trust.form import Standing
-from vidfed.security.trust.own import OVERLAP_MS, OwnEntry, renew_leaf
+from vidfed.security.trust.metadata_rules import Standing
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.security.trust.world import World
-    from vidfed.security.directory import Directory
+    from vidfed.security.identity.directory import Directory
 
 PHRASE = b"four words drawn by lot"
 CHEAP = {"ops": 1, "memory_bytes": 8192}
@@ -251,7 +251,7 @@ def test_an_entry_whose_keys_are_not_all_proven_is_refused(home: MemberHome) -> 
 
 
 def test_a_closed_key_opens_with_its_passphrase_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vidfed.security.keys.close", lambda seed, phrase: close(seed, phrase, ops=1, memory_bytes=8192))
+    monkeypatch.setattr("vidfed.security.crypto.keys.close", lambda seed, phrase: close(seed, phrase, ops=1, memory_bytes=8192))
     key = SigningKey.generate()
     key.save(tmp_path / "a.key", PHRASE)
     assert SigningKey.load(tmp_path / "a.key", lambda _: PHRASE).public == key.public

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from vidfed.security.crypto.pkcs11 import LIBRARY_VARIABLE, TokenName
 from vidfed.security.errors import KeyFileError
-from vidfed.security.pkcs11 import LIBRARY_VARIABLE, TokenName
 
 LIBRARY = Path("/usr/lib/softhsm/libsofthsm2.so")
 PIN = "1234-5678"
@@ -36,7 +36,11 @@ def token(tmp_path: Path) -> dict[str, str]:
 
 
 def run(environment: dict[str, str], code: str) -> str:
-    head = "from vidfed.security.pkcs11 import TokenKey\nfrom vidfed.security.errors import KeyFileError\npin = lambda _: b'" + PIN + "'\n"
+    head = (
+        "from vidfed.security.crypto.pkcs11 import TokenKey\nfrom vidfed.security.errors import KeyFileError\npin = lambda _: b'"
+        + PIN
+        + "'\n"
+    )
     done = subprocess.run([sys.executable, "-c", head + code], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -83,7 +87,7 @@ def test_an_administrator_with_a_token_signs_a_ceremony(token: dict[str, str], t
 
 
 def test_without_a_library_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    from vidfed.security.pkcs11 import TokenKey  # noqa: PLC0415 - beside its only use
+    from vidfed.security.crypto.pkcs11 import TokenKey  # noqa: PLC0415 - beside its only use
 
     monkeypatch.delenv(LIBRARY_VARIABLE, raising=False)
     with pytest.raises(KeyFileError, match=r"must name the token's PKCS#11 library|need the extra"):

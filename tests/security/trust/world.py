@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 from tuf.api.metadata import Metadata
 
 from vidfed.security.clock import system_clock
-from vidfed.security.directory import Member, member_request
-from vidfed.security.keys import SigningKey
-from vidfed.security.tls import TlsIdentity, make_ca
+from vidfed.security.crypto.keys import SigningKey
+from vidfed.security.identity.directory import Member, member_request
+from vidfed.security.identity.tls import TlsIdentity, make_ca
 from vidfed.security.trust.client import TufDirectory
 from vidfed.security.trust.entry import Entry
-from vidfed.security.trust.form import Standing, TufSigning
+from vidfed.security.trust.metadata_rules import Standing, TufSigning
 from vidfed.synthetic.administrators import Administrators
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from vidfed.security.directory import Directory
+    from vidfed.security.identity.directory import Directory
 
 HOUR_MS = 3_600_000
 TIMESTAMP = "metadata/timestamp.json"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from vidfed.security.audit.log import AuditLog
     from vidfed.security.clock import Clock
-    from vidfed.security.directory import DirectorySource
+    from vidfed.security.identity.directory import DirectorySource
 
 SEEN_FILE = "seen.json"
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vidfed.security.audit.log import AuditLog
-    from vidfed.security.directory import Directory
+    from vidfed.security.identity.directory import Directory
 
 KIND = "vidfed-audit-export/1"
 MAX_LINE_BYTES = 16 * 1024 * 1024  # the signed directory of the largest federation, in base64

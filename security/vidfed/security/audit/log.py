@@ -15,10 +15,10 @@ import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from vidfed.security.audit.entries import seal
+from vidfed.security.audit.group_commit import Turns, Waiting
 from vidfed.security.audit.merkle import Frontier, consistency_proof, inclusion_proof, read_frontier, tree_root
 from vidfed.security.audit.notes import Checkpoint
-from vidfed.security.audit.storage import Storage, thin_checkpoints
-from vidfed.security.audit.turns import Turns, Waiting
+from vidfed.security.audit.storage.tables import Storage, thin_checkpoints
 from vidfed.security.clock import HOUR_MS, Clock, system_clock
 from vidfed.security.errors import AuditDamagedError, AuditError
 from vidfed.security.files import write_private
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from vidfed.security.audit.database import Transaction
     from vidfed.security.audit.entries import AuditEntry
-    from vidfed.security.keys import Signer
+    from vidfed.security.audit.storage.protocol import Transaction
+    from vidfed.security.crypto.keys import Signer
 
 _MAX_BATCH = 5_000  # entries in one commit: bounds memory, and how long the first of them waits
 

@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vidfed.security.audit.merkle import HASH_BYTES
+from vidfed.security.crypto.keys import SIGNATURE_BYTES
 from vidfed.security.errors import CheckpointError
-from vidfed.security.keys import SIGNATURE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from vidfed.security.keys import PublicKey, Signer
+    from vidfed.security.crypto.keys import PublicKey, Signer
 
 MAX_NOTE_BYTES = 64 * 1024  # 194 cosigning members take 25 KiB
 MAX_SIGNATURES = 400  # two for each of the largest federation's members

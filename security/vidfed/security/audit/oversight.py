@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vidfed.security.audit.entries import AuditEntry, Event, Operation
 from vidfed.security.clock import DAY_MS, as_text
+from vidfed.security.crypto.envelope import Envelope
+from vidfed.security.crypto.keys import PublicKey, SigningKey
 from vidfed.security.documents import read_document
-from vidfed.security.envelope import Envelope
 from vidfed.security.errors import EnvelopeError, KeyFileError, OversightError, SignatureError
 from vidfed.security.files import read_private, write_private
-from vidfed.security.keys import PublicKey, SigningKey
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from vidfed.security.audit.log import AuditLog
-    from vidfed.security.audit.storage import Storage
-    from vidfed.security.keys import Signer
+    from vidfed.security.audit.storage.tables import Storage
+    from vidfed.security.crypto.keys import Signer
 
 APPOINTMENT_TYPE = "application/vnd.vidfed.oversight-appointment.v1+json"
 READ_TYPE = "application/vnd.vidfed.log-read.v1+json"

@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 from vidfed.security.audit.entries import Event
 from vidfed.security.clock import SECOND_MS, as_text
+from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.documents import read_document
-from vidfed.security.envelope import Envelope
 from vidfed.security.errors import AuditError, EnvelopeError, SignatureError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from vidfed.security.audit.notes import Checkpoint
-    from vidfed.security.directory import Directory
-    from vidfed.security.keys import Signer
+    from vidfed.security.crypto.keys import Signer
+    from vidfed.security.identity.directory import Directory
 
 REPORT_TYPE = "application/vnd.vidfed.audit-report.v1+json"
 SCHEMA = "vidfed.audit-report/1"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vidfed.security.audit.report import Range
-    from vidfed.security.envelope import Envelope
+    from vidfed.security.crypto.envelope import Envelope
 
 _ROW = 24  # px
 _LABEL = 230

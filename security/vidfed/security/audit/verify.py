@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from vidfed.security.audit.entries import SealedEntry
-    from vidfed.security.audit.storage import Storage
-    from vidfed.security.keys import PublicKey
+    from vidfed.security.audit.storage.tables import Storage
+    from vidfed.security.crypto.keys import PublicKey
 
 _MAX_FINDINGS = 50  # a log that is wrong everywhere says so soon enough
 

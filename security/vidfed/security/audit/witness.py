@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from enum import Enum, unique
 from typing import TYPE_CHECKING, Any
 
-from vidfed.security.audit.database import create_tables, open_database
 from vidfed.security.audit.merkle import EMPTY_ROOT, verify_consistency
 from vidfed.security.audit.notes import Checkpoint, log_origin, witness_name
+from vidfed.security.audit.storage.protocol import create_tables, open_database
 from vidfed.security.clock import SECOND_MS, Clock, system_clock
 from vidfed.security.errors import AuditError, CheckpointError, ProofError
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from vidfed.security.audit.database import Transaction
-    from vidfed.security.directory import Directory
-    from vidfed.security.keys import Signer
+    from vidfed.security.audit.storage.protocol import Transaction
+    from vidfed.security.crypto.keys import Signer
+    from vidfed.security.identity.directory import Directory
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS cosigned (member TEXT PRIMARY KEY, time_ms {int} NOT NULL, note TEXT NOT NULL);

@@ -10,8 +10,8 @@ from tuf.api.metadata import Root
 
 from vidfed.security.errors import DirectoryError
 from vidfed.security.files import write_whole
-from vidfed.security.trust.form import check_root, federation_of, parse
-from vidfed.security.trust.words import fingerprint
+from vidfed.security.trust.fingerprint import fingerprint
+from vidfed.security.trust.metadata_rules import check_root, federation_of, parse
 
 if TYPE_CHECKING:
     from pathlib import Path

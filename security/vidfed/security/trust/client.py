@@ -24,7 +24,7 @@ from vidfed.security.trust.reader import claimed_issue_ms, claimed_version, keep
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from vidfed.security.directory import Directory
+    from vidfed.security.identity.directory import Directory
     from vidfed.security.trust.anchor import Anchor
     from vidfed.security.trust.mirrors import Mirror
     from vidfed.security.trust.reader import Reading

@@ -8,8 +8,8 @@ from tuf.api.metadata import Root, Targets
 
 from vidfed.security.clock import DAY_MS, as_text
 from vidfed.security.trust.draft import signers_of
-from vidfed.security.trust.form import check_targets, holder_of, moment_ms, public_key, standing_of
-from vidfed.security.trust.words import fingerprint
+from vidfed.security.trust.fingerprint import fingerprint
+from vidfed.security.trust.metadata_rules import check_targets, holder_of, moment_ms, public_key, standing_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,8 +19,8 @@ from vidfed.security.documents import read_document
 from vidfed.security.errors import DirectoryError
 from vidfed.security.files import write_whole
 from vidfed.security.trust.entry import Entry
-from vidfed.security.trust.form import TufSigning, check_root, check_targets, holder_of, moment_ms, parse, signed_by, tuf_key
-from vidfed.security.trust.words import fingerprint
+from vidfed.security.trust.fingerprint import fingerprint
+from vidfed.security.trust.metadata_rules import TufSigning, check_root, check_targets, holder_of, moment_ms, parse, signed_by, tuf_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from tuf.api.metadata import Key
 
-    from vidfed.security.keys import Signer
+    from vidfed.security.crypto.keys import Signer
     from vidfed.security.trust.anchor import Anchor
 
 _FORM = {"kind": str, "federation": str, "root": dict, "targets": dict, "entries": dict, "roots_before": list, "targets_before": dict}

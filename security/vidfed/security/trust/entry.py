@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, TargetFile, Targets
 
-from vidfed.security.directory import Member, read_member_request, read_revoked, write_revoked
+from vidfed.security.crypto.envelope import Envelope
+from vidfed.security.crypto.keys import PublicKey
 from vidfed.security.documents import read_document
-from vidfed.security.envelope import Envelope
 from vidfed.security.errors import DirectoryError, EnvelopeError
-from vidfed.security.keys import PublicKey
-from vidfed.security.trust.form import (
+from vidfed.security.identity.directory import Member, read_member_request, read_revoked, write_revoked
+from vidfed.security.trust.fingerprint import fingerprint
+from vidfed.security.trust.metadata_rules import (
     ENTRY_LIFE,
     MEMBER_FILE,
     REVOKED_FILE,
@@ -33,13 +34,12 @@ from vidfed.security.trust.form import (
     tuf_key,
 )
 from vidfed.security.trust.reader import MAX_MEMBER_FILE_BYTES
-from vidfed.security.trust.words import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from vidfed.security.keys import Signer
+    from vidfed.security.crypto.keys import Signer
 
 _FORM = {"kind": str, "federation": str, "entry_key": str, "metadata": dict, "files": dict}
 _KIND = "vidfed-member-entry/1"

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 from tuf.api.metadata import TOP_LEVEL_ROLE_NAMES, Delegations, Metadata, Role, Root, Targets
 
 from vidfed.security.clock import Clock, system_clock
-from vidfed.security.directory import check_federation_id
+from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.errors import DirectoryError, UnknownMemberError
-from vidfed.security.keys import SigningKey
+from vidfed.security.identity.directory import check_federation_id
 from vidfed.security.trust.anchor import Anchor
 from vidfed.security.trust.draft import Draft
-from vidfed.security.trust.form import (
+from vidfed.security.trust.metadata_rules import (
     FEDERATION_FIELD,
     ROOT_LIFE,
     TARGETS_LIFE,
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
     from tuf.api.metadata import Key
 
-    from vidfed.security.directory import Directory
-    from vidfed.security.keys import PublicKey, Signer
+    from vidfed.security.crypto.keys import PublicKey, Signer
+    from vidfed.security.identity.directory import Directory
     from vidfed.security.trust.entry import Entry
 
 _OFFLINE = (Root.type, Targets.type)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from tuf.api.exceptions import DownloadError, DownloadHTTPError
 from tuf.ngclient import FetcherInterface
 
-from vidfed.security.trust.form import PUBLISHED_NAME
+from vidfed.security.trust.metadata_rules import PUBLISHED_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -23,11 +23,11 @@ from tuf.api.exceptions import (
 from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 from tuf.ngclient import Updater, UpdaterConfig
 
-from vidfed.security.directory import Directory, Member, read_member_request, read_revoked
-from vidfed.security.envelope import Envelope
+from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.errors import DirectoryError, EnvelopeError
 from vidfed.security.files import write_whole
-from vidfed.security.trust.form import (
+from vidfed.security.identity.directory import Directory, Member, read_member_request, read_revoked
+from vidfed.security.trust.metadata_rules import (
     ISSUED_FIELD,
     MEMBER_FILE,
     REVOKED_FILE,

@@ -13,7 +13,7 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timest
 from vidfed.security.errors import DirectoryError
 from vidfed.security.files import write_whole
 from vidfed.security.trust.anchor import Anchor
-from vidfed.security.trust.form import (
+from vidfed.security.trust.metadata_rules import (
     ISSUED_FIELD,
     SNAPSHOT_LIFE,
     TIMESTAMP_LIFE,
@@ -31,8 +31,8 @@ from vidfed.security.trust.reader import read_directory
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from vidfed.security.directory import Directory
-    from vidfed.security.keys import Signer
+    from vidfed.security.crypto.keys import Signer
+    from vidfed.security.identity.directory import Directory
     from vidfed.security.trust.entry import Entry
 
 

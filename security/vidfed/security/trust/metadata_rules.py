@@ -25,9 +25,9 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import TOP_LEVEL_ROLE_NAMES, DelegatedRole, Metadata, Root, Targets
 
 from vidfed.security.clock import SECOND_MS
+from vidfed.security.crypto.keys import PublicKey, Signer
 from vidfed.security.documents import FEDERATION_ID, MEMBER_ID
 from vidfed.security.errors import DirectoryError
-from vidfed.security.keys import PublicKey, Signer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

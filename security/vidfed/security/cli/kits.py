@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from vidfed.cli.terminal import HELP, HOME, JSON, kit_option, note, print_json
-from vidfed.security.cli_common import COMMAND, FILE, passphrase_from, passphrase_options
+from vidfed.security.cli.common import COMMAND, FILE, passphrase_from, passphrase_options
 from vidfed.security.documents import ROLES
 
 
@@ -36,10 +36,10 @@ def issue_investigator(
     It is closed with a passphrase, which reaches the person by another way than the file.
     """
     from vidfed.security.audit import Event, Operation
-    from vidfed.security.audit.member import logged
     from vidfed.security.files import write_private
-    from vidfed.security.home import MemberHome
-    from vidfed.security.kit import CREDENTIAL_LIFE_DAYS, close_kit, issue_kit, issued_kits, make_kit
+    from vidfed.security.member.audit import logged
+    from vidfed.security.member.home import MemberHome
+    from vidfed.security.member.kit import CREDENTIAL_LIFE_DAYS, close_kit, issue_kit, issued_kits, make_kit
 
     if kit.exists():
         raise click.ClickException(f"{kit}: exists; a kit is never overwritten")
@@ -65,9 +65,9 @@ def issue_investigator(
 def investigators(home: Path, as_json: bool) -> None:
     """List the kits this member has issued: serial, pseudonym, until when, whether revoked."""
     from vidfed.security.clock import as_text, system_clock
-    from vidfed.security.home import MemberHome
-    from vidfed.security.kit import issued_kits
-    from vidfed.security.trust.own import OwnEntry
+    from vidfed.security.member.home import MemberHome
+    from vidfed.security.member.kit import issued_kits
+    from vidfed.security.member.rotation import OwnEntry
 
     member_home = MemberHome(home)
     revoked, now_ms = OwnEntry(member_home).present().revoked, system_clock()
@@ -93,10 +93,10 @@ def investigators(home: Path, as_json: bool) -> None:
 def revoke_investigator(serial: str, home: Path) -> None:
     """Revoke the kit with this SERIAL: publish member.json, and no member answers it any more."""
     from vidfed.security.audit import Event, Operation
-    from vidfed.security.audit.member import logged
-    from vidfed.security.home import MemberHome
-    from vidfed.security.kit import issued_kits
-    from vidfed.security.trust.own import OwnEntry
+    from vidfed.security.member.audit import logged
+    from vidfed.security.member.home import MemberHome
+    from vidfed.security.member.kit import issued_kits
+    from vidfed.security.member.rotation import OwnEntry
 
     member_home = MemberHome(home)
     if serial not in {kit.serial for kit in issued_kits(member_home)}:
@@ -113,7 +113,7 @@ def revoke_investigator(serial: str, home: Path) -> None:
 @passphrase_options
 def enrol(kit: Path, folder: Path, passphrase_file: Path | None, passphrase_fd: int | None) -> None:
     """Install KIT, the file your unit gave you, readable by you alone."""
-    from vidfed.security.kit import install_kit, open_kit
+    from vidfed.security.member.kit import install_kit, open_kit
 
     made = install_kit(open_kit(kit, passphrase_from(passphrase_file, passphrase_fd)), folder)
     note(f"Installed the kit of {made.pseudonym} of {made.member} in {folder}. Now delete {kit}.")

@@ -16,14 +16,14 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey as NaclSigningKey
 from nacl.signing import VerifyKey as NaclVerifyKey
 
+from vidfed.security.crypto.passphrase import SERVICE_PASSPHRASE, close, open_closed
 from vidfed.security.errors import KeyFileError
 from vidfed.security.files import read_private, write_private
-from vidfed.security.passphrase import SERVICE_PASSPHRASE, close, open_closed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vidfed.security.passphrase import Passphrase
+    from vidfed.security.crypto.passphrase import Passphrase
 
 PUBLIC_KEY_BYTES = 32
 SIGNATURE_BYTES = 64

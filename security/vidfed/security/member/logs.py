@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from vidfed.security.errors import HomeError
 
 if TYPE_CHECKING:
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
 
 _FORMATS = ("console", "json")
 _LEVELS = ("debug", "info", "warning", "error")

@@ -16,7 +16,7 @@ from vidfed.security.errors import EnvelopeError, SignatureError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from vidfed.security.keys import PublicKey, Signer
+    from vidfed.security.crypto.keys import PublicKey, Signer
 
 MAX_SIGNATURES = 8  # more than any message needs; bounds the work an unauthenticated sender can cause
 

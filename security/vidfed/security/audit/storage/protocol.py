@@ -93,7 +93,7 @@ def open_database(location: Path | str, *, read_only: bool = False) -> Database:
     if isinstance(location, Path):
         return SqliteDatabase(location, read_only=read_only)
     try:
-        from vidfed.security.audit.postgresql import PostgresqlDatabase  # noqa: PLC0415 - the driver is an extra
+        from vidfed.security.audit.storage.postgresql import PostgresqlDatabase  # noqa: PLC0415 - the driver is an extra
     except ModuleNotFoundError:
         raise AuditError("PostgreSQL's driver is not installed: pip install 'vidfed[postgresql]'") from None
     return PostgresqlDatabase(location, read_only=read_only)

@@ -11,13 +11,13 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from vidfed.security.crypto.keys import PUBLIC_KEY_BYTES, PublicKey
 from vidfed.security.errors import KeyFileError
-from vidfed.security.keys import PUBLIC_KEY_BYTES, PublicKey
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from vidfed.security.passphrase import Passphrase
+    from vidfed.security.crypto.passphrase import Passphrase
 
 PREFIX = "pkcs11:"
 LIBRARY_VARIABLE = "VIDFED_PKCS11_LIBRARY"

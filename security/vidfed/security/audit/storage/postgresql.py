@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from vidfed.security.audit.database import BUSY_S
+from vidfed.security.audit.storage.protocol import BUSY_S
 from vidfed.security.errors import AuditError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from vidfed.security.audit.database import Transaction
+    from vidfed.security.audit.storage.protocol import Transaction
 
 _SCHEMA = "vidfed_audit"
 _LOCK = "BEGIN; SELECT pg_advisory_xact_lock(1986618470, 1)"  # any two fixed numbers: no table's lock, which vacuuming would wait for

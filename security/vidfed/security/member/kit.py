@@ -14,14 +14,14 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from vidfed.security.clock import DAY_MS, MINUTE_MS, Clock, system_clock
-from vidfed.security.credentials import Credential
+from vidfed.security.crypto.envelope import Envelope
+from vidfed.security.crypto.keys import SigningKey
+from vidfed.security.crypto.passphrase import close, open_closed
 from vidfed.security.documents import read_document
-from vidfed.security.envelope import Envelope
 from vidfed.security.errors import HomeError
 from vidfed.security.files import read_private, write_private
-from vidfed.security.keys import SigningKey
-from vidfed.security.passphrase import close, open_closed
-from vidfed.security.tls import TlsIdentity, make_investigator_leaf
+from vidfed.security.identity.credentials import Credential
+from vidfed.security.identity.tls import TlsIdentity, make_investigator_leaf
 from vidfed.security.trust.anchor import Anchor
 from vidfed.security.trust.client import TufDirectory
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from vidfed.security.directory import Directory
-    from vidfed.security.home import MemberHome
-    from vidfed.security.passphrase import Passphrase
+    from vidfed.security.crypto.passphrase import Passphrase
+    from vidfed.security.identity.directory import Directory
+    from vidfed.security.member.home import MemberHome
     from vidfed.security.trust.mirrors import Mirror
 
 CREDENTIAL_LIFE_DAYS = 30

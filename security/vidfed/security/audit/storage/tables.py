@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vidfed.security.audit.database import create_tables, open_database
 from vidfed.security.audit.entries import SealedEntry
 from vidfed.security.audit.merkle import leaf_hash
+from vidfed.security.audit.storage.protocol import create_tables, open_database
 from vidfed.security.clock import DAY_MS, HOUR_MS
 from vidfed.security.errors import AuditDamagedError, AuditError, NoLogError
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from vidfed.security.audit.database import Transaction
+    from vidfed.security.audit.storage.protocol import Transaction
 
 SCHEMA_VERSION = 1
 _PAGE = 2_000  # entries fetched at a time while walking through the log: a few MB

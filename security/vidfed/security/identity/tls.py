@@ -23,7 +23,7 @@ from vidfed.security.clock import SECOND_MS
 from vidfed.security.errors import KeyFileError, PeerError
 
 if TYPE_CHECKING:
-    from vidfed.security.directory import Directory
+    from vidfed.security.identity.directory import Directory
 
 NODE_ROLE = "node"
 INVESTIGATOR_ROLE = "investigator"

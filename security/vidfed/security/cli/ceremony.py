@@ -13,9 +13,9 @@ from vidfed.cli.terminal import note, print_json
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from vidfed.security.directory import Directory
-    from vidfed.security.keys import PublicKey, Signer
-    from vidfed.security.passphrase import Passphrase
+    from vidfed.security.crypto.keys import PublicKey, Signer
+    from vidfed.security.crypto.passphrase import Passphrase
+    from vidfed.security.identity.directory import Directory
     from vidfed.security.trust.draft import Draft
     from vidfed.security.trust.federation import FederationFolder
 
@@ -50,8 +50,8 @@ def sign_and_publish(
 
 def signer(path: Path, passphrase: Passphrase) -> AbstractContextManager[Signer]:
     """Return the key in a file, or the one in a token that is named instead of a file."""
-    from vidfed.security.keys import SigningKey
-    from vidfed.security.pkcs11 import PREFIX, TokenKey
+    from vidfed.security.crypto.keys import SigningKey
+    from vidfed.security.crypto.pkcs11 import PREFIX, TokenKey
 
     if str(path).startswith(PREFIX):
         return TokenKey(str(path), passphrase)
@@ -60,9 +60,9 @@ def signer(path: Path, passphrase: Passphrase) -> AbstractContextManager[Signer]
 
 def make_in_token(name: str, pin: Passphrase) -> dict[str, str]:
     """Make a key in a hardware token and write its public half."""
+    from vidfed.security.crypto.pkcs11 import TokenKey, TokenName
     from vidfed.security.files import write_whole
-    from vidfed.security.pkcs11 import TokenKey, TokenName
-    from vidfed.security.trust.words import fingerprint
+    from vidfed.security.trust.fingerprint import fingerprint
 
     label = TokenName.parse(name).label
     with TokenKey(name, pin, make=True) as key:
@@ -84,7 +84,7 @@ def say_next(draft: Draft, path: Path, *, as_json: bool) -> None:
 
 def public_key(path: Path) -> tuple[str, PublicKey]:
     """Read an administrator's public key file: the holder's name and the key."""
-    from vidfed.security.keys import PublicKey
+    from vidfed.security.crypto.keys import PublicKey
 
     text, _, name = path.read_text().strip().partition(" ")
     return name or path.stem, PublicKey.parse(text)

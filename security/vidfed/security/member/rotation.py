@@ -12,20 +12,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vidfed.security.clock import Clock, as_text, system_clock
-from vidfed.security.directory import member_request
+from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.errors import HomeError
 from vidfed.security.files import write_whole
-from vidfed.security.keys import SigningKey
-from vidfed.security.tls import LEAF_LIFE, leaf_expires_ms, make_ca, make_node_leaf
+from vidfed.security.identity.directory import member_request
+from vidfed.security.identity.tls import LEAF_LIFE, leaf_expires_ms, make_ca, make_node_leaf
 from vidfed.security.trust.entry import Entry
-from vidfed.security.trust.form import TIMESTAMP_LIFE
+from vidfed.security.trust.metadata_rules import TIMESTAMP_LIFE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from vidfed.security.directory import Member
-    from vidfed.security.home import MemberHome
-    from vidfed.security.keys import Signer
+    from vidfed.security.crypto.keys import Signer
+    from vidfed.security.identity.directory import Member
+    from vidfed.security.member.home import MemberHome
 
 _log = logging.getLogger(__name__)
 OVERLAP_MS = int(TIMESTAMP_LIFE.total_seconds() * 1000)

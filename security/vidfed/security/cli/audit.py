@@ -13,7 +13,7 @@ from vidfed.security.errors import SecurityError
 if TYPE_CHECKING:
     from vidfed.security.audit import AuditLog, SealedEntry
     from vidfed.security.audit.oversight import Overseer
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
 
 COMMAND = reporting(SecurityError)
 _AS = click.option(
@@ -46,9 +46,9 @@ def audit() -> None:
 def appoint(folder: Path, name: str, days: int, home: Path) -> None:
     """Make FOLDER, with which one person may read this member's log."""
     from vidfed.security.audit import Event, Operation
-    from vidfed.security.audit.member import logged
     from vidfed.security.audit.oversight import appoint as make
     from vidfed.security.clock import as_text, system_clock
+    from vidfed.security.member.audit import logged
 
     member = _home(home)
     names = {"federation": member.federation, "member": member.member, "name": name}
@@ -65,9 +65,9 @@ def appointments(home: Path, as_json: bool) -> None:
     """List who may read, and who might: name, serial, from when, until when, whether it holds."""
     from contextlib import closing
 
-    from vidfed.security.audit.member import open_storage
     from vidfed.security.audit.oversight import listed
     from vidfed.security.clock import as_text, system_clock
+    from vidfed.security.member.audit import open_storage
 
     now_ms = system_clock()
     with closing(open_storage(_home(home))) as storage:
@@ -92,9 +92,9 @@ def appointments(home: Path, as_json: bool) -> None:
 def revoke(who: str, home: Path) -> None:
     """Take back the appointment of WHO (its name, or the beginning of its serial), at once and for good."""
     from vidfed.security.audit import Event, Operation
-    from vidfed.security.audit.member import logged
     from vidfed.security.audit.oversight import revoke as take_back
     from vidfed.security.clock import system_clock
+    from vidfed.security.member.audit import logged
 
     with logged(_home(home), Operation.ALTERATION, Event.OVERSIGHT_REVOKED, name=who) as done:
         taken = take_back(done.log, who, now_ms=system_clock())
@@ -109,8 +109,8 @@ def prove(position: int, home: Path) -> None:
     """Print the proof that entry POSITION is in the log, as JSON. Nothing of what the entry says is in it."""
     from contextlib import closing
 
-    from vidfed.security.audit.member import open_log
     from vidfed.security.audit.merkle import verify_inclusion
+    from vidfed.security.member.audit import open_log
 
     with closing(open_log(_home(home))) as log:
         entry = log.storage.entry(position)
@@ -131,8 +131,8 @@ def show(positions: tuple[int, ...], last: int, appointment: Path, home: Path, a
     """Show entries: those at POSITIONS, or the newest."""
     from contextlib import closing
 
-    from vidfed.security.audit.member import open_log
     from vidfed.security.clock import system_clock
+    from vidfed.security.member.audit import open_log
 
     member = _home(home)
     overseer = _overseer(member, appointment)
@@ -160,8 +160,8 @@ def export(file: Path, from_: Any, to: Any, appointment: Path, home: Path) -> No
 
     from vidfed.security.audit import Event
     from vidfed.security.audit.export import write_export
-    from vidfed.security.audit.member import open_log, open_witness
     from vidfed.security.clock import system_clock
+    from vidfed.security.member.audit import open_log, open_witness
 
     member = _home(home)
     overseer = _overseer(member, appointment)
@@ -294,9 +294,9 @@ def erase(positions: tuple[int, ...], reason: str, yes: bool, home: Path) -> Non
     import getpass
     from contextlib import closing
 
-    from vidfed.security.audit.member import open_log
     from vidfed.security.audit.retention import erase as drop
     from vidfed.security.clock import system_clock
+    from vidfed.security.member.audit import open_log
 
     if not yes:
         click.confirm(f"Drop the content of {len(positions)} entries for good?", abort=True, err=True)
@@ -313,9 +313,9 @@ def prune(home: Path) -> None:
     import getpass
     from contextlib import closing
 
-    from vidfed.security.audit.member import open_log, read_audit_section
     from vidfed.security.audit.retention import prune as drop
     from vidfed.security.clock import system_clock
+    from vidfed.security.member.audit import open_log, read_audit_section
 
     member = _home(home)
     days = read_audit_section(member).retention_days
@@ -325,7 +325,7 @@ def prune(home: Path) -> None:
 
 
 def _home(folder: Path) -> MemberHome:
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
 
     return MemberHome(folder)
 
@@ -350,9 +350,9 @@ def _period(from_: Any, to: Any, now_ms: int) -> tuple[int, int]:  # noqa: ANN40
 def _report(member: MemberHome, appointment: Path, from_: Any, to: Any, what: str) -> dict[str, Any]:  # noqa: ANN401 - click gives datetimes
     from contextlib import closing
 
-    from vidfed.security.audit.member import open_log
     from vidfed.security.audit.report import make_report
     from vidfed.security.clock import system_clock
+    from vidfed.security.member.audit import open_log
 
     overseer = _overseer(member, appointment)
     now_ms = system_clock()

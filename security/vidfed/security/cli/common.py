@@ -13,7 +13,7 @@ from vidfed.security.errors import SecurityError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vidfed.security.passphrase import Passphrase
+    from vidfed.security.crypto.passphrase import Passphrase
 
 COMMAND = reporting(SecurityError)
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -27,7 +27,7 @@ def passphrase_options(function: Callable[..., None]) -> Callable[..., None]:
 
 def passphrase_from(file: Path | None, descriptor: int | None) -> Passphrase:
     """Return where passphrases come from: a file, a descriptor, or the person at the terminal."""
-    from vidfed.security.passphrase import from_descriptor, from_file
+    from vidfed.security.crypto.passphrase import from_descriptor, from_file
 
     if file is not None:
         return from_file(file)

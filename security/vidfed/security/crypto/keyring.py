@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from vidfed.security.crypto.keys import KeyFile, SigningKey
+from vidfed.security.crypto.passphrase import is_closed, read_secret, write_secret
 from vidfed.security.errors import KeyFileError
 from vidfed.security.files import write_whole
-from vidfed.security.keys import KeyFile, SigningKey
-from vidfed.security.passphrase import is_closed, read_secret, write_secret
-from vidfed.security.tls import TlsIdentity
+from vidfed.security.identity.tls import TlsIdentity
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vidfed.security.passphrase import Passphrase
+    from vidfed.security.crypto.passphrase import Passphrase
 
 _TLS_NAMES = ("ca", "node")
 

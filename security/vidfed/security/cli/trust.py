@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from vidfed.cli.terminal import HELP, JSON, note, print_json
-from vidfed.security.cli_ceremony import make_in_token, print_published, public_key, say_next, sign_and_publish, signer
-from vidfed.security.cli_common import COMMAND, FILE, passphrase_from, passphrase_options
-from vidfed.security.cli_kits import investigators, issue_investigator, revoke_investigator
-from vidfed.security.cli_propose import propose
+from vidfed.security.cli.ceremony import make_in_token, print_published, public_key, say_next, sign_and_publish, signer
+from vidfed.security.cli.common import COMMAND, FILE, passphrase_from, passphrase_options
+from vidfed.security.cli.kits import investigators, issue_investigator, revoke_investigator
+from vidfed.security.cli.propose import propose
 
 _FOLDER = click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 
@@ -36,10 +36,10 @@ def keygen(keys: tuple[Path, ...], no_passphrase: bool, passphrase_file: Path | 
 
     A key named pkcs11:TOKEN/LABEL is made in that hardware token, whose PIN is asked for; its public half goes to LABEL.pub.
     """
+    from vidfed.security.crypto.keys import SigningKey
+    from vidfed.security.crypto.pkcs11 import PREFIX
     from vidfed.security.files import write_whole
-    from vidfed.security.keys import SigningKey
-    from vidfed.security.pkcs11 import PREFIX
-    from vidfed.security.trust.words import fingerprint
+    from vidfed.security.trust.fingerprint import fingerprint
 
     made = []
     for path in keys:
@@ -281,7 +281,7 @@ def serve(folder: Path) -> None:
     import signal
     import threading
 
-    from vidfed.security.logs import log_to_stderr
+    from vidfed.security.member.logs import log_to_stderr
     from vidfed.security.trust.federation import FederationFolder
 
     log_to_stderr()

@@ -21,15 +21,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vidfed.security.clock import Clock, system_clock
-from vidfed.security.directory import Member, member_request
+from vidfed.security.crypto.keyring import Keyring
+from vidfed.security.crypto.keys import SigningKey
+from vidfed.security.crypto.passphrase import of_services
 from vidfed.security.documents import MEMBER_ID, check_id
 from vidfed.security.errors import HomeError
 from vidfed.security.files import PRIVATE_MODE, write_whole
-from vidfed.security.keyring import Keyring
-from vidfed.security.keys import SigningKey
-from vidfed.security.passphrase import of_services
+from vidfed.security.identity.directory import Member, member_request
+from vidfed.security.identity.tls import make_ca, make_node_leaf
 from vidfed.security.settings import Section, check_not_below_zero, read_section, read_settings
-from vidfed.security.tls import make_ca, make_node_leaf
 from vidfed.security.trust.anchor import Anchor
 from vidfed.security.trust.client import REFRESH_S, TufDirectory
 from vidfed.security.trust.entry import Entry
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from vidfed.security.directory import Directory
-    from vidfed.security.keys import KeyFile
-    from vidfed.security.passphrase import Passphrase
-    from vidfed.security.tls import TlsIdentity
+    from vidfed.security.crypto.keys import KeyFile
+    from vidfed.security.crypto.passphrase import Passphrase
+    from vidfed.security.identity.directory import Directory
+    from vidfed.security.identity.tls import TlsIdentity
     from vidfed.security.trust.mirrors import Mirror
 
 CONFIG_FILE = "vidfed.toml"

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vidfed.security.clock import as_text
+from vidfed.security.crypto.envelope import Envelope
+from vidfed.security.crypto.keys import PublicKey, Signer
 from vidfed.security.documents import ROLES, read_document
-from vidfed.security.envelope import Envelope
 from vidfed.security.errors import CredentialError, EnvelopeError, KeyFileError, SignatureError
-from vidfed.security.keys import PublicKey, Signer
 
 if TYPE_CHECKING:
     from collections.abc import Collection

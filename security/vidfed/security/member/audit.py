@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from vidfed.security.audit.entries import AuditEntry
 from vidfed.security.audit.log import AuditLog
 from vidfed.security.audit.notes import log_origin
-from vidfed.security.audit.storage import Storage
+from vidfed.security.audit.storage.tables import Storage
 from vidfed.security.audit.witness import Witness
 from vidfed.security.clock import SECOND_MS, Clock, system_clock
 from vidfed.security.errors import AuditError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vidfed.security.audit.entries import Event, Operation
-    from vidfed.security.home import MemberHome
+    from vidfed.security.member.home import MemberHome
 
 _log = logging.getLogger(__name__)
 _FILE = "audit.db"

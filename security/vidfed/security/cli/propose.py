@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from vidfed.cli.terminal import HELP, JSON, note
-from vidfed.security.cli_ceremony import public_key, sign_and_publish
-from vidfed.security.cli_common import COMMAND, FILE, passphrase_from, passphrase_options
+from vidfed.security.cli.ceremony import public_key, sign_and_publish
+from vidfed.security.cli.common import COMMAND, FILE, passphrase_from, passphrase_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +77,7 @@ def add_member(folder: FederationFolder, requests: tuple[Path, ...], standing: s
     """
     from vidfed.security.trust.describe import entry_lines
     from vidfed.security.trust.entry import Entry
-    from vidfed.security.trust.form import Standing
+    from vidfed.security.trust.metadata_rules import Standing
 
     entries = [Entry.load(request) for request in requests]
     for entry in entries:
@@ -91,7 +91,7 @@ def add_member(folder: FederationFolder, requests: tuple[Path, ...], standing: s
 @click.argument("standing", type=click.Choice(["quarantine", "member"]))
 def set_standing(folder: FederationFolder, member: str, standing: str) -> Draft:
     """Propose to raise MEMBER out of quarantine, or to put it back."""
-    from vidfed.security.trust.form import Standing
+    from vidfed.security.trust.metadata_rules import Standing
 
     return folder.propose_standing(member, Standing(standing))
 

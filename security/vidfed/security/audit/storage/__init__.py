@@ -1,0 +1,1 @@
+"""Where the log's and the witnesses' rows lie: SQLite or PostgreSQL."""

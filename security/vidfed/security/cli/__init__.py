@@ -1,0 +1,1 @@
+"""The commands of trust and audit. Thin: parse, call, print."""

@@ -1,0 +1,1 @@
+"""Keys, envelopes and what closes secret files."""
