@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from vidfed.index import hashing
+from vidfed.index.hashing import pictures
 from vidfed.synthetic.pictures import ORDINARY, picture
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def pictures_per_s(paths: list[Path]) -> float:
     """Hash all, in as many processes as there are cores; from the call to the last result."""
     print(f"hashing {len(paths)} files in processes", file=sys.stderr)
     began_s = time.perf_counter()
-    hashed = sum(isinstance(result, hashing.PictureHashes) for result in hashing.hash_pictures(paths))
+    hashed = sum(isinstance(result, pictures.PictureHashes) for result in pictures.hash_pictures(paths))
     taken_s = time.perf_counter() - began_s
     if hashed != len(paths):
         raise SystemExit(f"only {hashed} of {len(paths)} files could be hashed")
@@ -86,10 +86,10 @@ def share_of_decode(paths: list[Path], rounds: int) -> float:
     print(f"decoding, then hashing, {rounds} rounds of {len(paths)} files", file=sys.stderr)
 
     def hash_one(path: Path) -> None:
-        hashing._hash(path, orientations=False, bulk=True)  # noqa: SLF001 - what a worker process does for each file
+        pictures._hash(path, orientations=False, bulk=True)  # noqa: SLF001 - what a worker process does for each file
 
-    hashing._keep_memory()  # noqa: SLF001 - decoding alone profits from it, too
-    hashing._bulk_pixels = hashing.COMPILED_PDQ_BULK_PIXELS  # noqa: SLF001 - as in a worker that has been at work for a while
+    pictures._keep_memory()  # noqa: SLF001 - decoding alone profits from it, too
+    pictures._bulk_pixels = pictures.COMPILED_PDQ_BULK_PIXELS  # noqa: SLF001 - as in a worker that has been at work for a while
     timed_s(decode, paths)
     timed_s(hash_one, paths)
     ratios = []

@@ -26,7 +26,7 @@ import faiss
 import numpy as np
 
 from vidfed.index import Algorithm, HashIndex, SearchResult
-from vidfed.index.merging import Sizes
+from vidfed.index.search.merger import Sizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vidfed.index import plan
+from vidfed.index.search import plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vidfed.index import Algorithm, DistanceKind
-from vidfed.index.merging import Sizes
+from vidfed.index.search.merger import Sizes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from tests.index.oracle import TINY, Oracle, flipped, make_codes
 from vidfed.index import Algorithm, HashIndex, HashInputError
-from vidfed.index import flat as flats
-from vidfed.index import segment as segments
-from vidfed.index.distances import distances_to
-from vidfed.index.hits import Hits, Nearest
-from vidfed.index.merging import Sizes
+from vidfed.index.search import flat as flats
+from vidfed.index.search import segment as segments
+from vidfed.index.search.distances import distances_to
+from vidfed.index.search.hits import Hits, Nearest
+from vidfed.index.search.merger import Sizes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +41,7 @@ def room(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 def compiler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "no compiler":
         monkeypatch.setattr(segments, "kernels", lambda: (None, "none here"))
-        monkeypatch.setattr("vidfed.index.hash_index.kernels", segments.kernels)
+        monkeypatch.setattr("vidfed.index.search.hash_index.kernels", segments.kernels)
 
 
 @pytest.mark.usefixtures("room", "compiler")

@@ -16,7 +16,7 @@ import pytest
 
 from tests.index.oracle import TINY, Oracle, flipped, make_codes
 from vidfed.index import Algorithm, HashIndex, IndexCorruptError, IndexStorageError
-from vidfed.index.files import MANIFEST, Disk
+from vidfed.index.search.manifest import MANIFEST, Disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -114,7 +114,7 @@ _WRITER = """
 import sys, numpy as np
 from pathlib import Path
 from vidfed.index import Algorithm, HashIndex
-from vidfed.index.merging import Sizes
+from vidfed.index.search.merger import Sizes
 index = HashIndex.open(sys.argv[1], Algorithm.PDQ, sizes=Sizes(first_seal_rows=24, seal_rows=12, most_rows=150))
 version = index.source_version
 while True:

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.index.oracle import KINDS, TINY, Oracle, flipped, make_codes
-from vidfed.index import Algorithm, HashIndex, IndexStorageError, plan
-from vidfed.index import segment as segments
+from vidfed.index import Algorithm, HashIndex, IndexStorageError
+from vidfed.index.search import plan
+from vidfed.index.search import segment as segments
 
 HAMMING = [Algorithm.PDQ, Algorithm.PHASH]
 SEARCHED = [*HAMMING, Algorithm.PHOTODNA]
@@ -107,7 +108,7 @@ def test_without_a_compiler_the_scan_answers_and_the_statistics_say_why(tmp_path
     with HashIndex.open(tmp_path, Algorithm.PDQ, sizes=TINY) as index:
         index.add(np.arange(150), codes[:150])
     monkeypatch.setattr(segments, "kernels", lambda: (None, "ImportError: no compiler here"))
-    monkeypatch.setattr("vidfed.index.hash_index.kernels", segments.kernels)
+    monkeypatch.setattr("vidfed.index.search.hash_index.kernels", segments.kernels)
     with HashIndex.open(tmp_path, Algorithm.PDQ, sizes=TINY) as index:
         index.add(np.arange(150, 300), codes[150:])
         index.settle()
@@ -243,7 +244,7 @@ def test_where_machine_code_cannot_be_kept_it_is_compiled_at_each_start() -> Non
     program = (
         "import sys, numba.core.caching\n"
         "numba.core.caching.CacheImpl._locator_classes = []\n"
-        "from vidfed.index import kernels, segment\n"
+        "from vidfed.index.search import kernels, segment\n"
         "module, reason = segment.kernels()\n"
         "assert module is kernels and not reason, reason\n"
         "assert not kernels.KEPT\n"

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageOps
 
 from vidfed.index import Algorithm, PictureError
-from vidfed.index.hashing import MAX_PIXELS, ORIENTATIONS, find_pictures, hash_picture
+from vidfed.index.hashing.pictures import MAX_PIXELS, ORIENTATIONS, find_pictures, hash_picture
 from vidfed.synthetic.pictures import Family, picture
 
 if TYPE_CHECKING:

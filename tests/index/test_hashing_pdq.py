@@ -10,8 +10,8 @@ import pdqhash
 import pytest
 from PIL import Image
 
-from vidfed.index import hashing
-from vidfed.index.pdq import _brightness, pdq
+from vidfed.index.hashing import pictures
+from vidfed.index.hashing.pdq import _brightness, pdq
 from vidfed.synthetic.pictures import Family, picture
 
 if TYPE_CHECKING:
@@ -72,33 +72,33 @@ def test_a_very_large_picture_takes_the_compiled_way_and_keeps_its_hashes(
 ) -> None:
     path = tmp_path / "a.png"
     picture(3).convert(mode).save(path)
-    by_library = hashing.hash_picture(path, orientations=orientations)
+    by_library = pictures.hash_picture(path, orientations=orientations)
 
-    monkeypatch.setattr(hashing, "COMPILED_PDQ_PICTURE_PIXELS", 100)
+    monkeypatch.setattr(pictures, "COMPILED_PDQ_PICTURE_PIXELS", 100)
     monkeypatch.setattr(pdqhash, "compute", None)
     monkeypatch.setattr(pdqhash, "compute_dihedral", None)
 
-    assert hashing.hash_picture(path, orientations=orientations) == by_library
+    assert pictures.hash_picture(path, orientations=orientations) == by_library
 
 
 def test_a_worker_that_has_hashed_much_takes_the_compiled_way_and_keeps_the_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.png"
     picture(3).save(path)
-    by_library = hashing.hash_picture(path)
-    monkeypatch.setattr(hashing, "_bulk_pixels", hashing.COMPILED_PDQ_BULK_PIXELS)
+    by_library = pictures.hash_picture(path)
+    monkeypatch.setattr(pictures, "_bulk_pixels", pictures.COMPILED_PDQ_BULK_PIXELS)
     monkeypatch.setattr(pdqhash, "compute", None)
 
-    assert hashing._hash(path, orientations=False, bulk=True) == by_library
+    assert pictures._hash(path, orientations=False, bulk=True) == by_library
 
 
 def test_without_the_compiled_way_the_library_does_it_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.png"
     picture(3).save(path)
-    by_library = hashing.hash_picture(path)
-    monkeypatch.setattr(hashing, "COMPILED_PDQ_PICTURE_PIXELS", 100)
-    monkeypatch.setitem(sys.modules, "vidfed.index.pdq", None)  # as when there is no folder for its cache
+    by_library = pictures.hash_picture(path)
+    monkeypatch.setattr(pictures, "COMPILED_PDQ_PICTURE_PIXELS", 100)
+    monkeypatch.setitem(sys.modules, "vidfed.index.hashing.pdq", None)  # as when there is no folder for its cache
 
-    assert hashing.hash_picture(path) == by_library
+    assert pictures.hash_picture(path) == by_library
 
 
 def test_the_quality_of_a_plain_picture_is_low_and_of_a_rich_one_high() -> None:

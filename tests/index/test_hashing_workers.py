@@ -12,8 +12,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vidfed.index import hashing
-from vidfed.index.hashing import FEW_PICTURES, HashingResult, PictureFailure, PictureHashes, find_pictures, hash_picture, hash_pictures
+from vidfed.index.hashing import pictures
+from vidfed.index.hashing.pictures import (
+    FEW_PICTURES,
+    HashingResult,
+    PictureFailure,
+    PictureHashes,
+    find_pictures,
+    hash_picture,
+    hash_pictures,
+)
 from vidfed.synthetic.pictures import write_pictures
 
 if TYPE_CHECKING:
@@ -45,7 +53,7 @@ def test_many_files_are_hashed_in_order_with_failures_in_their_place(folder: Pat
 
 
 def test_few_files_are_hashed_without_starting_a_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hashing, "ProcessPoolExecutor", None)
+    monkeypatch.setattr(pictures, "ProcessPoolExecutor", None)
 
     results = list(hash_pictures(islice(find_pictures([folder]), FEW_PICTURES), processes=2))
 
@@ -59,8 +67,8 @@ def test_a_few_large_files_are_worth_processes(folder: Path, monkeypatch: pytest
         started.append(processes)
         yield from (hash_picture(path) for path in paths)
 
-    monkeypatch.setattr(hashing, "_hash_in_workers", in_workers)
-    monkeypatch.setattr(hashing, "FEW_BYTES", 10)
+    monkeypatch.setattr(pictures, "_hash_in_workers", in_workers)
+    monkeypatch.setattr(pictures, "FEW_BYTES", 10)
 
     list(hash_pictures(islice(find_pictures([folder]), 3), processes=2))
     list(hash_pictures(islice(find_pictures([folder]), 1), processes=2))
@@ -93,17 +101,17 @@ def test_files_are_taken_from_the_iterable_only_as_they_are_needed(folder: Path)
 KILLING_WORKER = """
     import os, signal, sys
     from pathlib import Path
-    from vidfed.index import hashing
+    from vidfed.index.hashing import pictures
 
     def hash_or_die(path, **options):
         if path.name.startswith("fatal"):
             os.kill(os.getpid(), signal.SIGKILL)
         return plain(path, **options)
 
-    plain, hashing._hash = hashing._hash, hash_or_die
+    plain, pictures._hash = pictures._hash, hash_or_die
 
     if __name__ == "__main__":
-        for result in hashing.hash_pictures(hashing.find_pictures([Path(sys.argv[1])]), processes=2):
+        for result in pictures.hash_pictures(pictures.find_pictures([Path(sys.argv[1])]), processes=2):
             print(getattr(result, "reason", "hashed"), result.path.name, sep=": ")
 """
 
@@ -142,7 +150,7 @@ INTERRUPTED = """
     import sys
     from itertools import repeat
     from pathlib import Path
-    from vidfed.index.hashing import hash_pictures
+    from vidfed.index.hashing.pictures import hash_pictures
 
     if __name__ == "__main__":
         try:
@@ -170,7 +178,7 @@ INTERRUPTED_AT_START = """
     import sys
     from itertools import repeat
     from pathlib import Path
-    from vidfed.index.hashing import hash_pictures
+    from vidfed.index.hashing.pictures import hash_pictures
 
     def announced(path):
         for each in repeat(path):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidfed.index import plan
+from vidfed.index.search import plan
 
 SIZES = (1, 100, 16_384, 1_000_000, 10_000_000, plan.MAX_SEGMENT_ROWS)
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vidfed.index import Algorithm, Hash, HashIndex, IndexCorruptError, IndexLockedError, IndexStorageError, hash_index
-from vidfed.index.merging import Sizes
+from vidfed.index import Algorithm, Hash, HashIndex, IndexCorruptError, IndexLockedError, IndexStorageError
+from vidfed.index.search import hash_index
+from vidfed.index.search.merger import Sizes
 from vidfed.node import nearest
 from vidfed.node.catalogue import Catalogue, Wanted
 from vidfed.node.errors import IndexBehindError, IndexBrokenError

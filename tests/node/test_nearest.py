@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vidfed.index import Algorithm
-from vidfed.index.distances import distances_to
-from vidfed.index.hits import Hits, Nearest
+from vidfed.index.search.distances import distances_to
+from vidfed.index.search.hits import Hits, Nearest
 from vidfed.node import nearest
 from vidfed.node.catalogue import Wanted
 from vidfed.node.nearest import Candidates, Near, Rows, choose, nearness

@@ -11,7 +11,7 @@ import pdqhash
 import pytest
 
 from vidfed.index import Algorithm
-from vidfed.index.hashing import PictureHashes, hash_pictures
+from vidfed.index.hashing.pictures import PictureHashes, hash_pictures
 from vidfed.synthetic.pictures import AWKWARD, ORDINARY, Family, frames, picture, write_pictures
 
 if TYPE_CHECKING:

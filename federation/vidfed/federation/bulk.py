@@ -347,7 +347,7 @@ def read_pictures(
         on_read: called after each.
     """
     # A bare hash needs no imaging libraries.
-    from vidfed.index.hashing import PictureHashes, hash_pictures  # noqa: PLC0415
+    from vidfed.index.hashing.pictures import PictureHashes, hash_pictures  # noqa: PLC0415
 
     stamps: dict[Path, tuple[int, int]] = {}
 

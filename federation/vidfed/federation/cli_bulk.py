@@ -67,7 +67,7 @@ class Bulk:
             store.add(enumerate(hashes, 1))
             reading = Reading(None)
             if paths:
-                from vidfed.index.hashing import find_pictures
+                from vidfed.index.hashing.pictures import find_pictures
 
                 reading = picture_reader(store, find_pictures(paths), any_quality=any_quality)
             return self._run(store, reading, skipped=None, source=None)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from vidfed.index.hashing import PictureHashes
+    from vidfed.index.hashing.pictures import PictureHashes
 
 _TOO_PLAIN = "too plain for perceptual hashes (PDQ quality {quality}, at least {minimum} is needed): only exact copies were asked for"
 
@@ -51,7 +51,7 @@ def items_of_pictures(
     if not paths:
         return []
     # A bare hash needs no imaging libraries.
-    from vidfed.index.hashing import PictureHashes, find_pictures, hash_pictures  # noqa: PLC0415
+    from vidfed.index.hashing.pictures import PictureHashes, find_pictures, hash_pictures  # noqa: PLC0415
 
     found = list(find_pictures(paths))
     items = []
@@ -86,7 +86,7 @@ def parse_distances(texts: Iterable[str]) -> dict[Algorithm, int]:
 
 def item_of_picture(picture: PictureHashes, *, any_quality: bool) -> Item:
     """Return what is asked about a picture; only its digests if it is too plain for perceptual hashes, unless `any_quality`."""
-    from vidfed.index.hashing import ORIENTATIONS, RELIABLE_PDQ_QUALITY, one_line  # noqa: PLC0415
+    from vidfed.index.hashing.pictures import ORIENTATIONS, RELIABLE_PDQ_QUALITY, one_line  # noqa: PLC0415
 
     quality = picture.pdq_quality
     plain = quality < RELIABLE_PDQ_QUALITY and not any_quality

@@ -16,8 +16,8 @@ from vidfed.index.errors import (
 )
 
 if TYPE_CHECKING:
-    from vidfed.index.hash_index import HashIndex, IndexStats
-    from vidfed.index.hits import SearchResult
+    from vidfed.index.search.hash_index import HashIndex, IndexStats
+    from vidfed.index.search.hits import SearchResult
 
 __all__ = [
     "Algorithm",
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 # Searching needs NumPy, and later FAISS and Numba; naming an algorithm needs none of them. They are imported when first asked for.
-_LATE = {"HashIndex": "hash_index", "IndexStats": "hash_index", "SearchResult": "hits"}
+_LATE = {"HashIndex": "search.hash_index", "IndexStats": "search.hash_index", "SearchResult": "search.hits"}
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module's attributes are of any type

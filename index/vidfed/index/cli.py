@@ -14,7 +14,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from vidfed.index.hashing import HashingResult, PictureHashes
+    from vidfed.index.hashing.pictures import HashingResult, PictureHashes
 
 JSON_SCHEMA: Final = "vidfed.hashes/1"
 """Names the form of the JSON output. New keys may be added under the same name; anything else gets a new one.
@@ -39,7 +39,7 @@ def hash_command(paths: tuple[Path, ...], as_json: bool) -> None:
 
     Exit status: 0 if every file was hashed, 1 if any could not be (one line for each, on standard error), 2 for wrong usage.
     """
-    from vidfed.index.hashing import find_pictures, hash_pictures
+    from vidfed.index.hashing.pictures import find_pictures, hash_pictures
 
     files = list(find_pictures(paths))
     with _progress(len(files)) as advance, closing(hash_pictures(files, on_progress=advance)) as results:
@@ -51,7 +51,7 @@ def hash_command(paths: tuple[Path, ...], as_json: bool) -> None:
 
 def _print_blocks(results: Iterable[HashingResult]) -> int:
     """Print one block for each picture, one line on stderr for each failure; return the number of failures."""
-    from vidfed.index.hashing import PictureFailure
+    from vidfed.index.hashing.pictures import PictureFailure
 
     failed = 0
     for result in results:
@@ -65,7 +65,7 @@ def _print_blocks(results: Iterable[HashingResult]) -> int:
 
 def _block(picture: PictureHashes) -> str:
     from vidfed.index.algorithms import Algorithm
-    from vidfed.index.hashing import RELIABLE_PDQ_QUALITY, one_line
+    from vidfed.index.hashing.pictures import RELIABLE_PDQ_QUALITY, one_line
 
     lines = [f"{one_line(picture.path)}  ({picture.mime_type}, {picture.width} x {picture.height} pixels, {picture.size_bytes:,} bytes)"]
     for each in picture.hashes:
@@ -80,7 +80,7 @@ def _block(picture: PictureHashes) -> str:
 
 def _print_json(results: Iterable[HashingResult]) -> int:
     """Print the JSON object piece by piece, as a folder may hold a million pictures; return the number of failures."""
-    from vidfed.index.hashing import PictureFailure
+    from vidfed.index.hashing.pictures import PictureFailure
 
     failures = []
     separator = ""

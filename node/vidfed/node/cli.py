@@ -90,7 +90,7 @@ def ingest(pictures: tuple[Path, ...], home: Path, as_json: bool, **options: str
     """
     from contextlib import closing
 
-    from vidfed.index.hashing import PictureHashes, find_pictures, hash_pictures
+    from vidfed.index.hashing.pictures import PictureHashes, find_pictures, hash_pictures
     from vidfed.node.config import StoreSection, store_location
     from vidfed.node.intake import record_of_picture
     from vidfed.node.records import Record

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from vidfed.node.records import Record
 
 if TYPE_CHECKING:
-    from vidfed.index.hashing import PictureHashes
+    from vidfed.index.hashing.pictures import PictureHashes
 
 
 def record_of_picture(picture: PictureHashes, template: Record) -> Record:

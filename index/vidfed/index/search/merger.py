@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vidfed.index import plan
-from vidfed.index.segment import build
+from vidfed.index.search import plan
+from vidfed.index.search.segment import build
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vidfed.index.algorithms import Algorithm
-    from vidfed.index.snapshot import Sealed
+    from vidfed.index.search.snapshot import Sealed
 
 
 @dataclass(frozen=True, slots=True)

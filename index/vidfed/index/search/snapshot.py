@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vidfed.index.flat import FlatScan
-from vidfed.index.hits import NO_HITS, Hits
-from vidfed.index.segment import Segment, bits_at, no_bits, with_bits
+from vidfed.index.search.flat import FlatScan
+from vidfed.index.search.hits import NO_HITS, Hits
+from vidfed.index.search.segment import Segment, bits_at, no_bits, with_bits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vidfed.index.algorithms import Algorithm
-    from vidfed.index.files import FileEntry
-    from vidfed.index.hits import Nearest
+    from vidfed.index.search.hits import Nearest
+    from vidfed.index.search.manifest import FileEntry
 
 
 class OpenRows:

@@ -395,7 +395,7 @@ def _pdq(picture: Image.Image, *, orientations: bool, bulk: bool) -> tuple[list[
     if pixels > COMPILED_PDQ_PICTURE_PIXELS or _bulk_pixels > COMPILED_PDQ_BULK_PIXELS:
         # RuntimeError: numba finds no folder it may write its cache to.
         with suppress(ImportError, RuntimeError):
-            from vidfed.index.pdq import pdq  # noqa: PLC0415 - slow to load, see above
+            from vidfed.index.hashing.pdq import pdq  # noqa: PLC0415 - slow to load, see above
 
             array = np.asarray(picture)
             return pdq(array.reshape(picture.height, picture.width, -1), orientations=orientations)

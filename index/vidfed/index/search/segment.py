@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vidfed.index import plan
 from vidfed.index.algorithms import Algorithm, DistanceKind
-from vidfed.index.flat import FlatScan
-from vidfed.index.hits import Hits
+from vidfed.index.search import plan
+from vidfed.index.search.flat import FlatScan
+from vidfed.index.search.hits import Hits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from vidfed.index.files import FileEntry
-    from vidfed.index.hits import Nearest
+    from vidfed.index.search.hits import Nearest
+    from vidfed.index.search.manifest import FileEntry
 
 _logger = logging.getLogger(__name__)
 _FIRST_ROOM, _MOST_ROOM = 1 << 10, 1 << 18
@@ -42,7 +42,7 @@ _NONE_REMOVED.flags.writeable = False
 def kernels() -> tuple[ModuleType | None, str]:
     """The compiled loops, or None and the reason why there are none. Takes a second, and several the first time on a machine."""
     try:
-        from vidfed.index import kernels as module  # noqa: PLC0415 - only large indexes need Numba
+        from vidfed.index.search import kernels as module  # noqa: PLC0415 - needs a second to load, or a compiler
     except Exception as error:  # noqa: BLE001 - whatever a compiler fails with, the scan is right, only slower
         _logger.warning("compiled search not available, every query scans every row: %s: %s", type(error).__name__, error)
         return None, f"{type(error).__name__}: {error}"

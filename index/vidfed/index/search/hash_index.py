@@ -22,11 +22,11 @@ from vidfed.index.errors import (
     IndexLockedError,
     IndexStorageError,
 )
-from vidfed.index.files import Disk, FileEntry, Folder
-from vidfed.index.hits import Nearest, SearchResult
-from vidfed.index.merging import Sizes, merge, removed_meanwhile, to_merge
-from vidfed.index.segment import Segment, build, frozen, kernels, no_bits, processor_count
-from vidfed.index.snapshot import OpenRows, Sealed, Snapshot
+from vidfed.index.search.hits import Nearest, SearchResult
+from vidfed.index.search.manifest import Disk, FileEntry, Folder
+from vidfed.index.search.merger import Sizes, merge, removed_meanwhile, to_merge
+from vidfed.index.search.segment import Segment, build, frozen, kernels, no_bits, processor_count
+from vidfed.index.search.snapshot import OpenRows, Sealed, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vidfed.index.algorithms import Algorithm, DistanceKind
-from vidfed.index.hits import Hits
+from vidfed.index.search.hits import Hits
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,0 +1,1 @@
+"""From hashes to rows: exact range search."""
