@@ -74,9 +74,9 @@ def _cpu_s(whose: int) -> float:
 
 def take_in(path: Path, folder: Path) -> dict[str, float]:
     """Import the file, bring the indexes up to it, and return seconds and the peak of memory in MB."""
-    from vidfed.node.catalogue import Catalogue  # noqa: PLC0415 - measured in a process of its own
-    from vidfed.node.imports import ImportOptions, import_files  # noqa: PLC0415
-    from vidfed.node.store import RecordStore  # noqa: PLC0415
+    from vidfed.node.intake.importer import ImportOptions, import_files  # noqa: PLC0415
+    from vidfed.node.records.store import RecordStore  # noqa: PLC0415
+    from vidfed.node.search.catalogue import Catalogue  # noqa: PLC0415 - measured in a process of its own
 
     started = time.perf_counter()
     with closing(RecordStore(folder / "records.db")) as store:
@@ -100,8 +100,6 @@ def index_only(entries: int, folder: Path) -> dict[str, float]:
     """Build the same indexes from arrays and return the peak of memory in MB."""
     import numpy as np  # noqa: PLC0415 - measured in a process of its own
 
-    import vidfed.node.catalogue  # noqa: PLC0415 - so that the same libraries are loaded
-    import vidfed.node.imports  # noqa: F401, PLC0415
     from vidfed.index import Algorithm, HashIndex  # noqa: PLC0415
 
     random_codes = np.random.default_rng(1)

@@ -43,8 +43,8 @@ import numpy as np
 from benchmarks.index import DISTANCE, processor_name, queries, random_codes, say
 from vidfed.federation.verify import verify_answer
 from vidfed.index import Algorithm, HashIndex
-from vidfed.node.records import Record
-from vidfed.node.store import RecordStore
+from vidfed.node.records.record import Record
+from vidfed.node.records.store import RecordStore
 from vidfed.security.clock import system_clock
 from vidfed.security.member.home import MemberHome
 from vidfed.synthetic.local import LocalFederation

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vidfed.federation.settings import GatewaySection
 from vidfed.node.config import NodeSection, StoreSection
-from vidfed.node.policy import Limits, Rule
+from vidfed.node.policy.policy import Limits, Rule
 from vidfed.security.member.audit import AuditSection
 from vidfed.security.member.home import MemberSection, TrustSection
 from vidfed.security.member.logs import LogSection

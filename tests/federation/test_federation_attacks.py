@@ -19,7 +19,7 @@ from vidfed.federation.outcome import LookupResult, Outcome
 from vidfed.federation.question import Item, split
 from vidfed.federation.receipt_store import RECEIPTS_FILE, ReceiptStore
 from vidfed.index import Algorithm, Hash
-from vidfed.node.pipeline import UnknownPeerError
+from vidfed.node.lookup.pipeline import UnknownPeerError
 from vidfed.security.errors import AuditError
 from vidfed.synthetic.memory import MemoryFederation, MemoryInvestigator, MemoryNode, answer_to, call_of, sign_answer
 from vidfed.v1 import services_pb2 as pb

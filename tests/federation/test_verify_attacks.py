@@ -10,7 +10,7 @@ import pytest
 from vidfed.federation.errors import AnswerError
 from vidfed.federation.verify import verify_answer
 from vidfed.index import Algorithm, Hash
-from vidfed.node.records import Record
+from vidfed.node.records.record import Record
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.identity.replay import WINDOW_MS

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from vidfed.index import Algorithm, Hash
-from vidfed.node.records import Record
+from vidfed.node.records.record import Record
 from vidfed.synthetic.memory import MemoryFederation, MemoryNode
 from vidfed.synthetic.sockets import ServedNode, serve_node
 

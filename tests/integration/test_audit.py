@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vidfed.node.witnessing import Witnessing
+from vidfed.node.serving.witnessing import Witnessing
 from vidfed.security.audit.changes import Seen
 from vidfed.security.audit.entries import commit
 from vidfed.security.audit.group_commit import Waiting

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from vidfed.node.cli import node
-from vidfed.node.doctor import examine
-from vidfed.node.status import read_status
+from vidfed.node.cli.node import node
+from vidfed.node.operations.doctor import examine
+from vidfed.node.operations.status import read_status
 from vidfed.security.member.home import MemberHome
 from vidfed.synthetic.local import LocalFederation
 

@@ -17,8 +17,8 @@ from vidfed.federation.outcome import Outcome
 from vidfed.federation.question import Justification
 from vidfed.federation.settings import GatewaySection
 from vidfed.index import Algorithm, Hash
-from vidfed.node.gate import Gate
-from vidfed.node.server import NodeServicer
+from vidfed.node.lookup.admission import Gate
+from vidfed.node.serving.server import NodeServicer
 from vidfed.security.clock import system_clock
 from vidfed.security.identity.tls import NODE_ROLE
 from vidfed.security.member.rotation import OwnEntry

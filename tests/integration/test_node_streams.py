@@ -13,8 +13,8 @@ import pytest
 
 from tests.integration.conftest import KNOWN, UNKNOWN
 from vidfed.index import Algorithm, Hash
-from vidfed.node.catalogue import Catalogue
-from vidfed.node.gate import Bounds
+from vidfed.node.lookup.admission import Bounds
+from vidfed.node.search.catalogue import Catalogue
 from vidfed.synthetic.memory import MemoryFederation, MemoryNode, call_of
 from vidfed.synthetic.sockets import ServedNode, serve_node
 from vidfed.wire.channels import SERVER_OPTIONS

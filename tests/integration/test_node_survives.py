@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.integration.conftest import KNOWN_NEAR as KNOWN
 from vidfed.index import Algorithm, Hash
-from vidfed.node.server import would_answer
+from vidfed.node.serving.server import would_answer
 from vidfed.security.clock import DAY_MS, MINUTE_MS
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.identity.tls import make_node_leaf
@@ -82,7 +82,7 @@ def test_a_node_without_room_on_its_disk_does_not_say_that_it_serves(
 ) -> None:
     node.catalogue.catch_up()
     assert would_answer(node.pipeline, tmp_path)
-    monkeypatch.setattr("vidfed.node.server.ROOM_BYTES", 2**62)
+    monkeypatch.setattr("vidfed.node.serving.server.ROOM_BYTES", 2**62)
     assert not would_answer(node.pipeline, tmp_path)
 
 

@@ -19,7 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
-import vidfed.node.metrics  # noqa: F401 - its counters are then known to this process
+import vidfed.node.serving.metrics  # noqa: F401 - its counters are then known to this process
 from vidfed.security.identity.tls import node_server_name
 from vidfed.security.member.home import MemberHome
 from vidfed.synthetic.local import FEDERATION, LocalFederation

@@ -19,7 +19,7 @@ from vidfed.federation.items import items_of_hashes
 from vidfed.federation.outcome import Outcome
 from vidfed.federation.question import Justification
 from vidfed.index import Algorithm, Hash
-from vidfed.node.policy_file import POLICY_FILE, render_policy
+from vidfed.node.policy.file import POLICY_FILE, render_policy
 from vidfed.security.member.audit import open_storage
 from vidfed.synthetic.local import free_ports
 from vidfed.synthetic.memory import call_of

@@ -14,8 +14,8 @@ import grpc
 import pytest
 
 from vidfed.index import Algorithm, Hash
-from vidfed.node.records import Record
-from vidfed.node.store import RecordStore
+from vidfed.node.records.record import Record
+from vidfed.node.records.store import RecordStore
 from vidfed.security.clock import system_clock
 from vidfed.security.member.audit import open_storage
 from vidfed.security.member.home import MemberHome

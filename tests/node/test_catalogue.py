@@ -14,12 +14,12 @@ import pytest
 from vidfed.index import Algorithm, Hash, HashIndex, IndexCorruptError, IndexLockedError, IndexStorageError
 from vidfed.index.search import hash_index
 from vidfed.index.search.merger import Sizes
-from vidfed.node import nearest
-from vidfed.node.catalogue import Catalogue, Wanted
 from vidfed.node.errors import IndexBehindError, IndexBrokenError
-from vidfed.node.policy import Distances, Rule
-from vidfed.node.records import Record
-from vidfed.node.store import RecordStore
+from vidfed.node.policy.policy import Distances, Rule
+from vidfed.node.records.record import Record
+from vidfed.node.records.store import RecordStore
+from vidfed.node.search import nearest
+from vidfed.node.search.catalogue import Catalogue, Wanted
 from vidfed.synthetic.memory import columns_of
 from vidfed.wire.values import Match, Searched
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from vidfed.node.catalogue import Found
+    from vidfed.node.search.catalogue import Found
 
 NOW = 1_800_000_000_000
 PDQ = Hash(Algorithm.PDQ, bytes(range(32)))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vidfed.node.gate import Bounds, BusyError, CrowdedError, Gate
+from vidfed.node.lookup.admission import Bounds, BusyError, CrowdedError, Gate
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Sequence

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from vidfed.index import Algorithm
 from vidfed.index.search.distances import distances_to
 from vidfed.index.search.hits import Hits, Nearest
-from vidfed.node import nearest
-from vidfed.node.catalogue import Wanted
-from vidfed.node.nearest import Candidates, Near, Rows, choose, nearness
-from vidfed.node.policy import Distances, Rule
-from vidfed.node.records import Record
+from vidfed.node.policy.policy import Distances, Rule
+from vidfed.node.records.record import Record
+from vidfed.node.search import nearest
+from vidfed.node.search.catalogue import Wanted
+from vidfed.node.search.nearest import Candidates, Near, Rows, choose, nearness
 from vidfed.wire.values import HashColumn, Hit, Match
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ import pytest
 
 from tests.node.conftest import KNOWN, UNKNOWN
 from vidfed.index import Algorithm, Hash
-from vidfed.node.pipeline import UnknownPeerError
-from vidfed.node.policy import Limits, Policy
-from vidfed.node.records import Record
+from vidfed.node.lookup.pipeline import UnknownPeerError
+from vidfed.node.policy.policy import Limits, Policy
+from vidfed.node.records.record import Record
 from vidfed.security.clock import DAY_MS, MINUTE_MS
 from vidfed.security.crypto.envelope import Envelope, Signature
 from vidfed.security.crypto.keys import SigningKey
@@ -587,7 +587,7 @@ def test_a_refusal_needs_the_audit_log_too(node: MemoryNode, federation: MemoryF
 
 def test_index_behind(federation: MemoryFederation, asker: MemoryInvestigator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     node = MemoryNode(federation, "fr", tmp_path)  # its catalogue is never started, so nothing follows the store
-    monkeypatch.setattr("vidfed.node.catalogue.Catalogue.search.__kwdefaults__", {"patience_s": 0.0}, raising=True)
+    monkeypatch.setattr("vidfed.node.search.catalogue.Catalogue.search.__kwdefaults__", {"patience_s": 0.0}, raising=True)
     node.hold(Record({KNOWN.algorithm: KNOWN.code}))
     for entry in (KNOWN, UNKNOWN):
         call = call_of(asker.credential, federation.sign(federation.request(asker, [entry]), asker))

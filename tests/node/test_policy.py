@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidfed.index import Algorithm
-from vidfed.node.policy import EVERY_MEMBER, Asker, Category, Distances, Policy, Rule, band_edges
-from vidfed.node.records import Record
+from vidfed.node.policy.policy import EVERY_MEMBER, Asker, Category, Distances, Policy, Rule, band_edges
+from vidfed.node.records.record import Record
 from vidfed.security.documents import ROLES
 from vidfed.wire.values import HandlingCode, HashColumn, Match, Purpose
 

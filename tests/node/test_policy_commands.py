@@ -10,14 +10,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from vidfed.index import Algorithm
-from vidfed.node.cli import node
+from vidfed.node.cli.node import node
 from vidfed.node.config import store_location
-from vidfed.node.life import retract
-from vidfed.node.metrics import NodeCollector
-from vidfed.node.policy_file import read_policy
-from vidfed.node.records import Record
-from vidfed.node.status import read_status
-from vidfed.node.store import RecordStore
+from vidfed.node.operations.status import read_status
+from vidfed.node.policy.file import read_policy
+from vidfed.node.records.lifecycle import retract
+from vidfed.node.records.record import Record
+from vidfed.node.records.store import RecordStore
+from vidfed.node.serving.metrics import NodeCollector
 from vidfed.security.audit.changes import SEEN_FILE, Seen
 from vidfed.security.clock import system_clock
 from vidfed.security.member.audit import open_log

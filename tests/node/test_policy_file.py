@@ -13,8 +13,8 @@ import pytest
 
 from vidfed.index import Algorithm
 from vidfed.node.errors import PolicyError
-from vidfed.node.policy import Asker, Category, Distances, Limits, Policy, Rule
-from vidfed.node.policy_file import PolicyFile, read_policy, render_policy
+from vidfed.node.policy.file import PolicyFile, read_policy, render_policy
+from vidfed.node.policy.policy import Asker, Category, Distances, Limits, Policy, Rule
 from vidfed.security.errors import AuditError
 from vidfed.synthetic.memory import MemoryFederation, SettableClock
 from vidfed.wire.values import HandlingCode, Purpose

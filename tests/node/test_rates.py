@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from vidfed.node.errors import BudgetsError, RateLimitedError
-from vidfed.node.policy import Limits
-from vidfed.node.rates import Budgets, Charge, Lane
+from vidfed.node.policy.policy import Limits
+from vidfed.node.policy.quotas import Budgets, Charge, Lane
 from vidfed.security.clock import DAY_MS, MINUTE_MS
 from vidfed.synthetic.memory import full_disk
 
@@ -123,8 +123,8 @@ def test_a_restart_forgives_nothing(budgets: Budgets, tmp_path: Path) -> None:
 
 SPENDER = """
 import sys, pathlib
-from vidfed.node.policy import Limits
-from vidfed.node.rates import Budgets, Charge, Lane
+from vidfed.node.policy.policy import Limits
+from vidfed.node.policy.quotas import Budgets, Charge, Lane
 budgets, granted = Budgets(pathlib.Path(sys.argv[1])), 0
 sys.stdin.readline()
 while budgets.spend([Charge("nl", "one", Limits(hashes_per_minute=100), lookups=1, hashes=1)], int(sys.argv[2])) == [Lane.ORDINARY]:

@@ -10,10 +10,10 @@ import pytest
 
 from tests.node.conftest import KNOWN, UNKNOWN
 from vidfed.federation.verify import verify_answer
-from vidfed.node.pipeline import UnknownPeerError
-from vidfed.node.policy import Limits, Policy
-from vidfed.node.records import Record
-from vidfed.node.streams import StoppingError
+from vidfed.node.lookup.pipeline import UnknownPeerError
+from vidfed.node.lookup.streams import StoppingError
+from vidfed.node.policy.policy import Limits, Policy
+from vidfed.node.records.record import Record
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.identity.replay import WINDOW_MS

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from tests.node.conftest import KNOWN, UNKNOWN
 from vidfed.index import Algorithm, Hash
-from vidfed.node.catalogue import Catalogue
-from vidfed.node.pipeline import Call
-from vidfed.node.policy import Limits, Policy
+from vidfed.node.lookup.pipeline import Call
+from vidfed.node.policy.policy import Limits, Policy
+from vidfed.node.search.catalogue import Catalogue
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.synthetic.memory import ANSWERING, MemoryFederation, call_of, full_disk
 from vidfed.wire.errors import Status
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from vidfed.node.catalogue import Found, Wanted
+    from vidfed.node.search.catalogue import Found, Wanted
     from vidfed.synthetic.memory import MemoryInvestigator, MemoryNode
     from vidfed.v1.services_pb2 import LookupCall
 

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import event
 
 from vidfed.index import Algorithm, Hash
-from vidfed.node.policy import Category, Distances, Limits, Policy, Rule
-from vidfed.node.records import Record
+from vidfed.node.policy.policy import Category, Distances, Limits, Policy, Rule
+from vidfed.node.records.record import Record
 from vidfed.synthetic.memory import ANSWERING, MemoryFederation, MemoryNode, call_of, columns_of
 from vidfed.wire.errors import Status
 from vidfed.wire.lookup import read_answer

@@ -42,7 +42,7 @@ def serve(home: Path) -> None:
     check_alone(member_home.state_file(SERVING_FILE), "gateway")
     with counting_in(member_home.state_file("metrics"), "node"):
         from vidfed.federation.metrics import serving_gateway_metrics
-        from vidfed.node.metrics import serving_node_metrics
+        from vidfed.node.serving.metrics import serving_node_metrics
         from vidfed.unit.serving import serve as serve_both
 
         with serving_node_metrics(member_home), serving_gateway_metrics(member_home):

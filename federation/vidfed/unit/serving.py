@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from vidfed.federation.gateway import gateway_service
 from vidfed.node.config import NodeSection
-from vidfed.node.server import node_service
+from vidfed.node.serving.server import node_service
 from vidfed.wire.errors import ServeError
 from vidfed.wire.serving import open_shared, run_until_signal
 

@@ -210,7 +210,7 @@ def _one_of(*allowed: str) -> Callable[[object], str]:
 
 
 def sharing(value: object) -> str:
-    """Read a sharing rule's text; what it means: `vidfed.node.records.Sharing`.
+    """Read a sharing rule's text; what it means: `vidfed.node.records.record.Sharing`.
 
     Raises:
         ValueError: of none of the three forms.

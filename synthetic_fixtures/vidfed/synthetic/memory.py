@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from vidfed.node.catalogue import Catalogue
-from vidfed.node.pipeline import Call, LookupPipeline, UnknownPeerError
-from vidfed.node.policy import Policy, Rule
-from vidfed.node.rates import Budgets
-from vidfed.node.store import RecordStore
-from vidfed.node.streams import answer_chunks
+from vidfed.node.lookup.pipeline import Call, LookupPipeline, UnknownPeerError
+from vidfed.node.lookup.streams import answer_chunks
+from vidfed.node.policy.policy import Policy, Rule
+from vidfed.node.policy.quotas import Budgets
+from vidfed.node.records.store import RecordStore
+from vidfed.node.search.catalogue import Catalogue
 from vidfed.security.audit import AuditLog, Checkpoint, log_origin
 from vidfed.security.clock import DAY_MS, MINUTE_MS, system_clock
 from vidfed.security.crypto.envelope import Envelope
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vidfed.index import Hash
-    from vidfed.node.records import Record
+    from vidfed.node.records.record import Record
     from vidfed.security.crypto.keys import Signer
     from vidfed.wire.errors import Status
 

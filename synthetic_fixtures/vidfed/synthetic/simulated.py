@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Self
 import grpc
 
 from vidfed.index import Algorithm
-from vidfed.node.gate import Gate
-from vidfed.node.records import Record
-from vidfed.node.server import NodeServicer
+from vidfed.node.lookup.admission import Gate
+from vidfed.node.records.record import Record
+from vidfed.node.serving.server import NodeServicer
 from vidfed.security.clock import system_clock
 from vidfed.security.member.home import MemberHome
 from vidfed.synthetic.memory import ANSWERING, MemoryFederation, MemoryMember, MemoryNode, SettableClock

@@ -19,8 +19,8 @@ from vidfed.federation.gateway import GatewayServicer, open_kept
 from vidfed.federation.settings import GatewaySection
 from vidfed.index import Algorithm
 from vidfed.node.config import render_config
-from vidfed.node.gate import Bounds, Gate
-from vidfed.node.server import NodeServicer
+from vidfed.node.lookup.admission import Bounds, Gate
+from vidfed.node.serving.server import NodeServicer
 from vidfed.security.clock import system_clock
 from vidfed.security.member.audit import open_log
 from vidfed.security.member.home import MemberHome, create_home

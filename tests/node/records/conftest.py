@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vidfed.node.store import RecordStore
+from vidfed.node.records.store import RecordStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,7 +6,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from vidfed.index import Algorithm
-from vidfed.node.records import Record
+from vidfed.node.records.record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

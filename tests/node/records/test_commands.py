@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from vidfed.index import Algorithm
-from vidfed.node.cli import node
-from vidfed.node.schema import REVISION
+from vidfed.node.cli.node import node
+from vidfed.node.records.schema import REVISION
 from vidfed.synthetic.administrators import Administrators
 
 from .make import code

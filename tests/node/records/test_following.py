@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vidfed.index import Algorithm
-from vidfed.node.catalogue import Catalogue, Wanted
-from vidfed.node.life import erase
-from vidfed.node.store import RecordStore
+from vidfed.node.records.lifecycle import erase
+from vidfed.node.records.store import RecordStore
+from vidfed.node.search.catalogue import Catalogue, Wanted
 from vidfed.wire.values import HashColumn
 
 from .make import NOW, code, record
@@ -18,7 +18,7 @@ from .make import NOW, code, record
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vidfed.node.catalogue import Found
+    from vidfed.node.search.catalogue import Found
 
 
 def search(catalogue: Catalogue, seed: int, member: str = "fr") -> Found:

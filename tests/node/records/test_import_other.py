@@ -16,10 +16,10 @@ import pytest
 from vidfed.formats.recognise import open_hash_file
 from vidfed.formats.values import field_text, field_value, moment_ms
 from vidfed.index import Algorithm
-from vidfed.node.exports import write_csv, write_vics
-from vidfed.node.imports import ImportOptions, ImportReport, import_files
-from vidfed.node.life import Wanted, kept_records, retract
-from vidfed.node.store import RecordStore
+from vidfed.node.intake.exports import write_csv, write_vics
+from vidfed.node.intake.importer import ImportOptions, ImportReport, import_files
+from vidfed.node.records.lifecycle import Wanted, kept_records, retract
+from vidfed.node.records.store import RecordStore
 from vidfed.wire.values import MAX_TEXT, Ternary
 
 from .make import NOW, code, record
@@ -164,8 +164,8 @@ def test_a_killed_import_has_changed_nothing_and_can_be_run_again(tmp_path: Path
     path.write_text("\n".join(code(Algorithm.MD5, seed).hex() for seed in range(12_000)))
     program = (
         "import sys, pathlib\n"
-        "from vidfed.node.imports import ImportOptions, import_files\n"
-        "from vidfed.node.store import RecordStore\n"
+        "from vidfed.node.intake.importer import ImportOptions, import_files\n"
+        "from vidfed.node.records.store import RecordStore\n"
         "def say(done, total, entries):\n"
         "    if entries >= 10_000:\n"
         "        print('half', flush=True)\n"
@@ -196,7 +196,7 @@ def test_a_large_file_is_read_by_a_process_of_its_own_with_the_same_result(
 ) -> None:
     content = "\n".join([*(code(Algorithm.MD5, seed).hex() for seed in range(12_000)), "broken"])
     (here,) = take_in(store, tmp_path, content, options=ImportOptions(dry_run=True))
-    monkeypatch.setattr("vidfed.node.reading.LARGE_BYTES", 0)
+    monkeypatch.setattr("vidfed.node.intake.reader.LARGE_BYTES", 0)
     (beside,) = take_in(store, tmp_path, content)
     assert beside == here
     with pytest.raises(Exception, match=r"file0: line 2, column 1: the file ends"):

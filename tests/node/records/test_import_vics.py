@@ -16,9 +16,9 @@ from vidfed.formats.recognise import open_hash_file
 from vidfed.formats.vics_read import VicsCopy
 from vidfed.index import Algorithm
 from vidfed.node.errors import ImportFileError
-from vidfed.node.imports import ImportOptions, ImportReport, import_files
-from vidfed.node.known_good import KnownGood
-from vidfed.node.store import RecordStore
+from vidfed.node.intake.importer import ImportOptions, ImportReport, import_files
+from vidfed.node.intake.known_good import KnownGood
+from vidfed.node.records.store import RecordStore
 from vidfed.wire.values import Ternary
 
 from .make import NOW, code
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from vidfed.node.records import Record
+    from vidfed.node.records.record import Record
 
 MEDIA_2_0 = "http://github.com/VICSDATAMODEL/ProjectVic/DataModels/2.0.xml/UK/$metadata#Media"
 CASES_2_0 = MEDIA_2_0.replace("#Media", "#Cases")

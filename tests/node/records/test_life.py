@@ -9,13 +9,13 @@ import pytest
 
 from vidfed.formats.values import RECORD_FIELDS
 from vidfed.index import Algorithm, Hash
-from vidfed.node.backup import back_up, restore
-from vidfed.node.catalogue import Catalogue
 from vidfed.node.errors import StoreError
-from vidfed.node.imports import ImportOptions, import_files
-from vidfed.node.life import Wanted, edit, erase, kept_record, kept_records, reinstate, retract
-from vidfed.node.records import Record, Sharing
-from vidfed.node.store import PERCEPTUAL, RecordStore
+from vidfed.node.intake.importer import ImportOptions, import_files
+from vidfed.node.records.backup import back_up, restore
+from vidfed.node.records.lifecycle import Wanted, edit, erase, kept_record, kept_records, reinstate, retract
+from vidfed.node.records.record import Record, Sharing
+from vidfed.node.records.store import PERCEPTUAL, RecordStore
+from vidfed.node.search.catalogue import Catalogue
 from vidfed.wire.values import Ternary
 
 from .make import NOW, code, record

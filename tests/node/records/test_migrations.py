@@ -13,11 +13,11 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 
 from vidfed.index import Algorithm
-from vidfed.node import schema
-from vidfed.node.database import Database
 from vidfed.node.errors import StoreError
-from vidfed.node.migrations import migrate
-from vidfed.node.store import RecordStore
+from vidfed.node.records import schema
+from vidfed.node.records.database import Database
+from vidfed.node.records.migrations import migrate
+from vidfed.node.records.store import RecordStore
 from vidfed.wire.values import HandlingCode, Ternary
 
 from .make import NOW, code, record
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def config(connection: sa.Connection) -> Config:
     made = Config()
-    made.set_main_option("script_location", "vidfed.node:migrations")
+    made.set_main_option("script_location", "vidfed.node.records:migrations")
     made.set_main_option("path_separator", "os")
     made.attributes["connection"] = connection
     return made

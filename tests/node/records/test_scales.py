@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from vidfed.index import Algorithm
-from vidfed.node.scales import ScaleError, load_scales
+from vidfed.node.records.scales import ScaleError, load_scales
 
 from .make import record
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vidfed.node.records import Record
+    from vidfed.node.records.record import Record
 
 MAPPING = """
 [[mapping]]

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from vidfed.index import Algorithm
 from vidfed.node.errors import StoreError
-from vidfed.node.store import RecordStore
+from vidfed.node.records.store import RecordStore
 from vidfed.wire.values import HandlingCode, Ternary
 
 from .make import NOW, code, record
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from vidfed.node.records import Record
+    from vidfed.node.records.record import Record
 
 
 def full_record(seed: int = 1) -> Record:

@@ -1,0 +1,1 @@
+"""`vidfed node ...`. Thin: parse, call, print."""

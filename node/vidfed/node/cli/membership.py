@@ -1,0 +1,155 @@
+"""`vidfed node request|rotate|submit|check`: a member's own place in the federation. Thin: parse, call, print."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from vidfed.cli.terminal import HOME, JSON, note, print_json
+from vidfed.node.cli.options import COMMAND
+from vidfed.security.cli.common import passphrase_from, passphrase_options
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vidfed.node.operations.check import Report
+
+
+@click.command(cls=COMMAND)
+@HOME
+@click.option("--endpoint", help="Another host:port under which the others reach this node.")
+def request(home: Path, endpoint: str | None) -> None:
+    """Make member.json anew: to join again, to live longer, or with another name, contact or endpoint."""
+    from vidfed.security.audit import Event, Operation
+    from vidfed.security.member.audit import logged
+    from vidfed.security.member.home import MemberHome
+    from vidfed.security.member.rotation import OwnEntry
+
+    member_home = MemberHome(home)
+    with logged(member_home, Operation.ALTERATION, Event.ENTRY_CHANGED, what="renewed") as done:
+        made = OwnEntry(member_home).renew(endpoint=endpoint)
+        done["version"] = made.version
+    note(f"Made version {made.version} of {member_home.entry_path}; words: {made.words}")
+    note("Next: hand it to whoever has the online key: vidfed trust accept FOLDER member.json")
+    note("  (who is not a member, or no longer, needs the administrators: vidfed trust propose add-member)")
+
+
+@click.command(cls=COMMAND)
+@click.argument("what", type=click.Choice(["signing-key", "audit-key", "ca", "certificate", "entry-key"]))
+@click.option("--finish", is_flag=True, help="Go over to the new one, a day after it was published.")
+@HOME
+def rotate(what: str, finish: bool, home: Path) -> None:
+    """Rotate a key of this member, without a ceremony: begin, publish member.json, a day later --finish, publish again.
+
+    The node's certificate is renewed at once and needs no publishing: the member's CA stands behind it. A new entry key takes a ceremony
+    of the administrators, because the entry key is what they know this member by.
+    """
+    from vidfed.security.audit import Event, Operation
+    from vidfed.security.identity.tls import make_node_leaf
+    from vidfed.security.member.audit import logged
+    from vidfed.security.member.home import MemberHome
+    from vidfed.security.member.rotation import OwnEntry
+
+    member_home = MemberHome(home)
+    if what == "certificate":
+        with logged(member_home, Operation.ALTERATION, Event.ENTRY_CHANGED, what=what):
+            member_home.keys.save_tls("node", make_node_leaf(member_home.ca, member_home.federation, member_home.member))
+        note("Made a new certificate; running services use it from the next connection on.")
+        return
+    own = OwnEntry(member_home)
+    if what == "entry-key":
+        with logged(member_home, Operation.ALTERATION, Event.ENTRY_CHANGED, what=what) as done:
+            made = own.replace_entry_key()
+            done["version"] = made.version
+        note(f"Made version {made.version} of {member_home.entry_path}, signed with a new entry key; words: {made.words}")
+        note("Next: the administrators: vidfed trust propose add-member FOLDER member.json --standing member")
+        return
+    steps = {
+        "signing-key": (own.begin_signing_key, own.finish_signing_key),
+        "audit-key": (own.begin_audit_key, own.finish_audit_key),
+        "ca": (own.begin_ca, own.finish_ca),
+    }
+    with logged(member_home, Operation.ALTERATION, Event.ENTRY_CHANGED, what=f"{what} {'finished' if finish else 'begun'}") as done:
+        made = steps[what][finish]()
+        done["version"] = made.version
+    note(f"Made version {made.version} of {member_home.entry_path}.")
+    note(f"Next: whoever has the online key: vidfed trust accept FOLDER {member_home.entry_path}")
+    if not finish:
+        note(f"A day later: vidfed node rotate {what} --finish --home {home}")
+
+
+@click.command(cls=COMMAND)
+@click.option("--open", "opening", is_flag=True, help="Take the passphrase off again.")
+@passphrase_options
+@HOME
+def passphrase(opening: bool, passphrase_file: Path | None, passphrase_fd: int | None, home: Path) -> None:
+    """Close this member's keys with a passphrase, so that who copies the disk or a backup has nothing.
+
+    Services and commands then take it from the file that $VIDFED_PASSPHRASE_FILE names, or from systemd's credential vidfed-passphrase.
+    """
+    from vidfed.security.member.home import MemberHome
+
+    source = passphrase_from(passphrase_file, passphrase_fd)
+    keys = MemberHome(home, source).keys
+    if opening:
+        done = keys.open()
+    else:
+        given = source(f"the keys of {home}")
+        if passphrase_file is None and passphrase_fd is None and source("the same, again") != given:
+            raise click.ClickException("not the same twice")
+        done = keys.close(given)
+    note(f"{'Opened' if opening else 'Closed'} {', '.join(done) or 'nothing: all of them were already'}.")
+
+
+@click.command(cls=COMMAND)
+@click.option("--to", "publisher", required=True, metavar="MEMBER", help="The member whose node publishes.")
+@HOME
+def submit(publisher: str, home: Path) -> None:
+    """Hand this member's newest entry (member.json) to the node that publishes, so that everybody learns of it."""
+    from vidfed.security.member.home import MemberHome
+    from vidfed.wire.trust import submit_entry
+
+    member_home = MemberHome(home)
+    directory = member_home.directory_source().last_known_or_fail()
+    submit_entry(member_home.entry_path.read_bytes(), member_home.node_tls(), directory, directory.member(publisher))
+    note(f"The node of {publisher} has published it.")
+
+
+@click.command(cls=COMMAND)
+@HOME
+@JSON
+def check(home: Path, as_json: bool) -> None:
+    """Run the protocol of an accession: directory, clock, keys, permissions, TLS, disk, index, and a signed self-test of every node.
+
+    Attach what it prints to the accession. Nothing is changed. Exit status 1 if a point fails.
+    """
+    from vidfed.node.operations.check import check_node
+    from vidfed.security.member.home import MemberHome
+
+    _show(check_node(MemberHome(home)), as_json=as_json)
+
+
+@click.command(cls=COMMAND)
+@HOME
+@JSON
+def doctor(home: Path, as_json: bool) -> None:
+    """Look at everything a node needs and say of each point whether it is ok, a warning or failed, and what to do.
+
+    Configuration, keys and permissions, certificates and kits, trust directory, clock, disk, records, index, policy, audit log, services,
+    and a signed self-test of every node that can be reached. Nothing is changed. Exit status 1 if a point failed; warnings are none.
+    """
+    from vidfed.node.operations.doctor import examine
+    from vidfed.security.member.home import MemberHome
+
+    _show(examine(MemberHome(home)), as_json=as_json)
+
+
+def _show(report: Report, *, as_json: bool) -> None:
+    if as_json:
+        print_json(report.to_fields())
+    else:
+        for line in report.lines():
+            click.echo(line)
+    if not report.passed:
+        raise SystemExit(1)

@@ -1,0 +1,216 @@
+"""`vidfed node ...`: the national unit's commands. Thin: parse, call, print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from vidfed.cli.terminal import HELP, HOME, JSON, note, print_json, progress
+from vidfed.node.cli.files import backup, export, import_, migrate, restore, scales
+from vidfed.node.cli.membership import check, doctor, passphrase, request, rotate, submit
+from vidfed.node.cli.options import COMMAND, described, said
+from vidfed.node.cli.policy import policy
+from vidfed.node.cli.records import records
+
+
+@click.group(context_settings=HELP)
+def node() -> None:
+    """Set up, fill and run a member's node."""
+
+
+@node.command(cls=COMMAND)
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--member", required=True, help="Short id of this member, e.g. nl.")
+@click.option("--name", required=True, help="The unit's name, for people.")
+@click.option("--contact", required=True, help="Whom other members call about a hit.")
+@click.option("--anchor", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The federation's anchor file.")
+@click.option("--endpoint", required=True, help="host:port under which the other members reach this node.")
+@click.option("--listen", help="host:port on which the node listens.  [default: the endpoint's port on every address]")
+@click.option("--gateway-listen", default="127.0.0.1:7444", show_default=True, help="host:port for this member's own investigators.")
+@click.option("--directory", type=click.Path(path_type=Path, file_okay=False), help="A folder in which the administrators publish.")
+@click.option("--answer", "answer_members", multiple=True, metavar="MEMBER", help="A member to answer; may be repeated. Default: nobody.")
+def init(
+    folder: Path,
+    member: str,
+    name: str,
+    contact: str,
+    anchor: Path,
+    endpoint: str,
+    listen: str | None,
+    gateway_listen: str,
+    directory: Path | None,
+    answer_members: tuple[str, ...],
+) -> None:
+    """Make FOLDER with keys, certificates, configuration and an empty store.
+
+    The file member.json in it goes to the federation's administrators, who add it to the trust directory.
+    """
+    from vidfed.node.config import render_config
+    from vidfed.node.policy.file import POLICY_FILE, render_policy
+    from vidfed.node.records.store import RecordStore
+    from vidfed.security.files import write_whole
+    from vidfed.security.member.home import create_home
+    from vidfed.security.trust.anchor import Anchor
+    from vidfed.security.trust.entry import Entry
+
+    root = Anchor.load(anchor)
+    config = render_config(
+        federation=root.federation,
+        member=member,
+        name=name,
+        contact=contact,
+        listen=listen or f"0.0.0.0:{endpoint.rpartition(':')[2]}",
+        gateway_listen=gateway_listen,
+        directory_folder=str(directory.absolute()) if directory else "",
+    )
+    home = create_home(folder, config=config, endpoint=endpoint, anchor=root)
+    write_whole(folder / POLICY_FILE, render_policy(answer_members).encode())
+    RecordStore(folder / "store/records.db").close()
+    note(f"Made {folder} for member {member} of federation {root.federation}.")
+    note(f"  words         {Entry.load(home.entry_path).words}  (read them to the administrators over the phone)")
+    note(f"  configuration {home.config_path}")
+    note("Next:")
+    note(f"  1. hand {home.entry_path} to the federation's administrators, who sign it into the trust directory")
+    if not answer_members:
+        note(f"  2. say in {folder / POLICY_FILE} whom this node answers; so far nobody")
+    note(f"  {2 if answer_members else 3}. vidfed node ingest PICTURES --home {folder} ..., then: vidfed node serve --home {folder}")
+
+
+@node.command(cls=COMMAND)
+@click.argument("pictures", nargs=-1, required=True, type=click.Path(path_type=Path))
+@described
+@JSON
+@HOME
+def ingest(pictures: tuple[Path, ...], home: Path, as_json: bool, **options: str | None) -> None:
+    """Hash PICTURES (files or folders) into records. No picture is kept.
+
+    All of them become records in one transaction at the end: interrupted, nothing has changed. Run again, a picture that is already
+    known is updated, not doubled.
+    """
+    from contextlib import closing
+
+    from vidfed.index.hashing.pictures import PictureHashes, find_pictures, hash_pictures
+    from vidfed.node.config import StoreSection, store_location
+    from vidfed.node.intake.pictures import record_of_picture
+    from vidfed.node.records.record import Record
+    from vidfed.node.records.store import RecordStore
+    from vidfed.security.audit import Event, Operation
+    from vidfed.security.clock import DAY_MS, system_clock
+    from vidfed.security.member.audit import logged
+    from vidfed.security.member.home import MemberHome
+
+    member_home = MemberHome(home)
+    values = {"case_contact": member_home.identity.contact} | said(options)
+    if review_days := member_home.section("store", StoreSection).review_after_days:
+        values.setdefault("review_ms", system_clock() + review_days * DAY_MS)
+    template = Record(hashes={}, **values)  # type: ignore[arg-type]  # each value was read by its field's reader
+    paths = list(find_pictures(pictures))
+    records, failures = [], []
+    with progress() as bar:
+        task = bar.add_task("hashing", total=len(paths))
+        for result in hash_pictures(paths):
+            if isinstance(result, PictureHashes):
+                records.append(record_of_picture(result, template))
+            else:
+                failures.append(str(result))
+                note(str(result))
+            bar.advance(task)
+    with (
+        logged(member_home, Operation.COLLECTION, Event.RECORDS_ADDED, source="pictures") as done,
+        closing(RecordStore(store_location(member_home))) as store,
+    ):
+        report = store.upsert(records, now_ms=system_clock())
+        done |= {"new": report.new, "updated": report.updated, "unchanged": report.unchanged, "skipped": len(failures)}
+    if as_json:
+        counts = {"new": report.new, "updated": report.updated, "unchanged": report.unchanged}
+        print_json({"schema": "vidfed.intake/1", **counts, "skipped": failures})
+    else:
+        click.echo(f"{report.new} new, {report.updated} updated, {report.unchanged} unchanged, {len(failures)} not hashed")
+    if failures:
+        raise SystemExit(1)
+
+
+@node.command(cls=COMMAND)
+@HOME
+@click.option("--worker", type=click.IntRange(min=0), hidden=True, help="Be this worker of a node that runs in several processes.")
+@click.option("--listen", hidden=True, help="Where that node listens.")
+def serve(home: Path, worker: int | None, listen: str | None) -> None:
+    """Answer the other members' lookups until SIGTERM or Ctrl-C.
+
+    With [node] workers above 1 this process starts that many others and keeps them running.
+    """
+    import asyncio
+    import os
+
+    from vidfed.node.config import NodeSection
+    from vidfed.security.lockfile import check_alone
+    from vidfed.security.member.home import MemberHome
+    from vidfed.security.member.logs import start_logging
+    from vidfed.wire.counting import counting_in
+
+    member_home = MemberHome(home)
+    start_logging(member_home, "node")
+    section = member_home.section("node", NodeSection)
+    count = section.workers or os.cpu_count() or 1
+
+    def say(address: str) -> None:
+        click.echo(f"node {member_home.member} answers on {address}")
+
+    if worker is not None:
+        from vidfed.node.serving.server import Share
+        from vidfed.node.serving.server import serve as serve_node
+        from vidfed.node.serving.workers import stop_with_parent
+
+        stop_with_parent()
+        asyncio.run(serve_node(member_home, say, Share(worker, listen or section.listen)))
+        return
+    check_alone(member_home.state_file("serving"), "node")
+    with counting_in(member_home.state_file("metrics"), "node"):
+        from vidfed.node.serving.metrics import serving_node_metrics
+
+        with serving_node_metrics(member_home):
+            if count > 1:
+                from vidfed.node.serving.workers import serve_with_workers
+
+                asyncio.run(serve_with_workers(member_home, count, say))
+            else:
+                from vidfed.node.serving.server import serve as serve_node
+
+                asyncio.run(serve_node(member_home, say))
+
+
+@node.command(cls=COMMAND)
+@HOME
+@JSON
+def status(home: Path, as_json: bool) -> None:
+    """Show what the node holds, how current its index is, what it trusts, and whether it runs."""
+    from vidfed.node.operations.status import read_status
+    from vidfed.security.member.home import MemberHome
+
+    found = read_status(MemberHome(home))
+    if as_json:
+        print_json(found.to_fields())
+    else:
+        for label, value in found.lines():
+            click.echo(f"{label:<16} {value}")
+
+
+@node.command(cls=COMMAND)
+@HOME
+def health(home: Path) -> None:
+    """Ask this member's running node, over its own mutual TLS, whether it answers lookups now. Exit status 0 if it does, 1 if not.
+
+    For a container's or a service manager's probe.
+    """
+    from vidfed.node.serving.health import ask_health
+    from vidfed.security.member.home import MemberHome
+
+    said = ask_health(MemberHome(home))
+    click.echo(said)
+    if said != "SERVING":
+        raise SystemExit(1)
+
+
+for _command in (doctor, import_, export, records, policy, scales, backup, restore, migrate, request, rotate, submit, check, passphrase):
+    node.add_command(_command)

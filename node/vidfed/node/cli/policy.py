@@ -1,0 +1,112 @@
+"""`vidfed node policy ...`: whether the policy file is right, and whom it tells what. Thin: parse, call, print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vidfed.cli.terminal import HELP, HOME, JSON, note, print_json
+from vidfed.node.cli.options import COMMAND
+
+if TYPE_CHECKING:
+    from vidfed.security.member.home import MemberHome
+
+
+@click.group(context_settings=HELP)
+def policy() -> None:
+    """Check the policy, and see what it does."""
+
+
+@policy.command(cls=COMMAND)
+@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@HOME
+@JSON
+def check(home: Path, file: Path | None, as_json: bool) -> None:
+    """Read the policy, or FILE before it becomes the policy, and show its rules. Nothing is changed.
+
+    What cannot be understood is an error and ends with status 1. A rule that never decides because an earlier one does is a warning, and
+    so is a withheld series or tag that no record has: a typo there would withhold nothing.
+    """
+    from contextlib import closing
+
+    from vidfed.node.config import store_location
+    from vidfed.node.policy.file import POLICY_FILE, read_own_policy
+    from vidfed.node.records.lifecycle import doubts
+    from vidfed.node.records.store import RecordStore
+    from vidfed.security.member.home import MemberHome
+
+    member_home = MemberHome(home)
+    path = file or home / POLICY_FILE
+    members = _members(member_home)
+    found = read_own_policy(member_home, members, path)
+    with closing(RecordStore(store_location(member_home))) as store:
+        warnings = list(doubts(store, found))
+    if members is not None:
+        warnings += [f"{stranger} is named and is not in the trust directory any more" for stranger in found.strangers(members)]
+    if as_json:
+        import json
+
+        print_json({"schema": "vidfed.policy-check/1", "file": str(path), "rules": json.loads(found.to_json()), "warnings": warnings})
+        return
+    for warning in warnings:
+        note(f"Warning: {warning}")
+    for number, rule in enumerate(found.rules, 1):
+        roles = f" with one of the roles {', '.join(sorted(rule.roles))}" if rule.roles else ""
+        purposes = ", ".join(sorted(purpose.code for purpose in rule.purposes))
+        click.echo(f"{number}. {rule.name}: {', '.join(sorted(rule.members))}{roles}, for {purposes}")
+    click.echo(f"{path}: {len(found.rules)} rules" if found.rules else f"{path}: no rule, so nobody is answered")
+
+
+@policy.command(cls=COMMAND)
+@click.option("--member", required=True, help="Who would ask.")
+@click.option("--role", "roles", multiple=True, help="A role of the person who would ask; may be repeated.")
+@click.option("--purpose", help="Why.  [default: each purpose in turn]")
+@click.option("--record", "reference", required=True, metavar="REFERENCE", help="The record's reference.")
+@click.option("--policy", "file", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="A file that is not the policy yet.")
+@HOME
+@JSON
+def explain(home: Path, member: str, roles: tuple[str, ...], purpose: str | None, reference: str, file: Path | None, as_json: bool) -> None:
+    """Show step by step why a member would or would not be told of a record."""
+    from contextlib import closing
+
+    from vidfed.node.config import store_location
+    from vidfed.node.policy.explain import explain as explained
+    from vidfed.node.policy.file import read_own_policy
+    from vidfed.node.policy.policy import Asker
+    from vidfed.node.records.lifecycle import kept_record
+    from vidfed.node.records.store import RecordStore
+    from vidfed.security.documents import ROLES
+    from vidfed.security.member.home import MemberHome
+    from vidfed.wire.values import Purpose
+
+    known = {each.code: each for each in Purpose}
+    if purpose is not None and purpose not in known:
+        raise click.BadParameter(f"{purpose!r} is unknown; known are {', '.join(known)}", param_hint="--purpose")
+    if unknown := [role for role in roles if role not in ROLES]:
+        raise click.BadParameter(f"{unknown[0]!r} is unknown; known are {', '.join(ROLES)}", param_hint="--role")
+    member_home = MemberHome(home)
+    members = _members(member_home)
+    found = read_own_policy(member_home, members, file)
+    with closing(RecordStore(store_location(member_home))) as store:
+        kept = kept_record(store, reference)
+    askers = [Asker(member, frozenset(roles), each) for each in ([known[purpose]] if purpose else Purpose)]
+    explanations = [explained(found, asker, kept, members) for asker in askers]
+    if as_json:
+        print_json([each.to_fields() for each in explanations])
+        return
+    for each in explanations:
+        for line in each.lines():
+            click.echo(line)
+
+
+def _members(home: MemberHome) -> list[str] | None:
+    """Return the ids in the trust directory, None where there is no valid one: then ids are not looked at."""
+    from vidfed.security.errors import SecurityError
+
+    try:
+        return sorted(home.directory_source().current().members)
+    except SecurityError as error:
+        note(f"Warning: member ids are not checked: {error}")
+        return None

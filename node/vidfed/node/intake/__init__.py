@@ -1,0 +1,1 @@
+"""Files and pictures into records, and records out again."""

@@ -1,0 +1,1 @@
+"""One lookup at a node, from bytes to a signed answer."""

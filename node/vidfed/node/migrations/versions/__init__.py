@@ -1,1 +1,0 @@
-"""One file for each form; the newest is `vidfed.node.schema.REVISION`."""

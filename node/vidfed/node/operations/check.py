@@ -1,0 +1,261 @@
+"""`vidfed node check`: the technical and security protocol of an accession.
+
+Each point passes or fails with a sentence; nothing is changed.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from dataclasses import dataclass
+from enum import Enum, unique
+from typing import TYPE_CHECKING
+
+import grpc
+import numpy as np
+
+from vidfed.index import Algorithm, HashError
+from vidfed.node.errors import NodeError
+from vidfed.node.operations.status import read_status
+from vidfed.security.clock import DAY_MS, MINUTE_MS, SECOND_MS, as_text, system_clock
+from vidfed.security.crypto.envelope import Envelope
+from vidfed.security.crypto.keys import SigningKey
+from vidfed.security.errors import SecurityError
+from vidfed.security.identity.credentials import Credential
+from vidfed.security.identity.tls import check_identity, leaf_expires_ms, verify_peer
+from vidfed.security.trust.entry import Entry
+from vidfed.v1 import services_pb2 as pb
+from vidfed.v1 import services_pb2_grpc as rpc
+from vidfed.wire.channels import blocking_channel
+from vidfed.wire.envelope import from_message, to_message
+from vidfed.wire.errors import WireError
+from vidfed.wire.lookup import read_answer, write_request
+from vidfed.wire.values import (
+    ANSWER_TYPE,
+    LOOKUP_METHOD,
+    MESSAGE_ID_BYTES,
+    REQUEST_TYPE,
+    HashColumn,
+    LookupRequest,
+    Purpose,
+    RequestHeader,
+    Urgency,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from vidfed.security.identity.directory import Directory, Member
+    from vidfed.security.member.home import MemberHome
+
+LEAF_LEFT_MS = 14 * DAY_MS
+DISK_FREE_BYTES = 2 * 2**30  # a log and an index of some million records
+_CALL_S = 10.0
+_CLOCK_MS = 5 * SECOND_MS  # a tenth of what a message may be off
+
+
+@unique
+class State(Enum):
+    """How a point stands."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One point: what was looked at, how it stands, and a sentence that ends with what to do about it."""
+
+    point: str
+    state: State
+    said: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is no failure."""
+        return self.state is not State.FAILED
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was found of one node at one moment; `what` names the command that looked."""
+
+    what: str
+    federation: str
+    member: str
+    checked_ms: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every point passed."""
+        return all(finding.passed for finding in self.findings)
+
+    def to_fields(self) -> dict[str, object]:
+        """Return the JSON form."""
+        findings = [{"point": each.point, "state": each.state.value, "said": each.said} for each in self.findings]
+        fields = {"schema": f"vidfed.node-{self.what}/1", "passed": self.passed, "federation": self.federation, "member": self.member}
+        return fields | {"checked_ms": self.checked_ms, "findings": findings}
+
+    def lines(self) -> Iterator[str]:
+        """Yield the report for people."""
+        yield f"vidfed node {self.what}: {self.member} of federation {self.federation}, {as_text(self.checked_ms)}"
+        for finding in self.findings:
+            yield f"  {finding.state.value:<8} {finding.point:<13} {finding.said}"
+        warnings = sum(finding.state is State.WARNING for finding in self.findings)
+        yield ("PASSED" if self.passed else "NOT PASSED") + (f", {warnings} to look at" if warnings else "")
+
+
+class FailedError(Exception):
+    """A point fails; the text says why and what to do."""
+
+
+class WarnedError(Exception):
+    """A point will fail, or hides a mistake; the text says why and what to do."""
+
+
+def check_node(home: MemberHome) -> Report:
+    """Run the protocol against a member's folder and the nodes it can reach, its own first."""
+    check = Checks(home)
+    findings = [check.run(point, test) for point, test in check.points()]
+    return Report("check", home.federation, home.member, system_clock(), tuple(findings))
+
+
+class Checks:
+    """The points of an accession, each a function that returns what it found or raises."""
+
+    def __init__(self, home: MemberHome) -> None:
+        self._home = home
+        self._source = home.directory_source()
+
+    def run(self, point: str, test: Callable[[], str]) -> Finding:
+        """Look at one point."""
+        try:
+            return Finding(point, State.OK, test())
+        except WarnedError as error:
+            return Finding(point, State.WARNING, str(error))
+        except (FailedError, SecurityError, NodeError, HashError, WireError, OSError) as error:
+            return Finding(point, State.FAILED, str(error))
+
+    def points(self) -> Iterator[tuple[str, Callable[[], str]]]:
+        """Yield the points in order."""
+        yield "directory", self._directory
+        yield "clock", self._clock
+        yield "keys", self._keys
+        yield "permissions", self._permissions
+        yield "tls", self._tls
+        yield "disk", self._disk
+        yield "index", self._index
+        yield from self.nodes()
+
+    def nodes(self) -> Iterator[tuple[str, Callable[[], str]]]:
+        """Yield a self-test of every node, the own one first."""
+        try:
+            members = self._source.current().members
+        except SecurityError:
+            return  # the first point has said so
+        for member in sorted(members, key=lambda one: (one != self._home.member, one)):
+            yield f"node {member}", lambda asked=member: self._ask(asked)  # type: ignore[misc]  # bound now
+
+    def _directory(self) -> str:
+        directory = self._source.ready()
+        own = directory.members.get(self._home.member)
+        if own is None:
+            reason = directory.left_out.get(self._home.member, "the administrators have not added it")
+            raise FailedError(f"version {directory.version} does not list {self._home.member}: {reason}")
+        standing = "in quarantine" if own.quarantined else "a member"
+        return f"version {directory.version} lists {own.id}, {standing}; to be confirmed before {as_text(directory.expires_ms)}"
+
+    def _clock(self) -> str:
+        ahead_ms = self._source.current().issued_ms - system_clock()
+        if ahead_ms > _CLOCK_MS:
+            raise FailedError(f"this clock is at least {ahead_ms // SECOND_MS} s behind: run NTP")
+        return "not behind the directory; the nodes below refuse a question from a clock that is a minute off"
+
+    def _keys(self) -> str:
+        own, home = self._source.current().member(self._home.member), self._home
+        entry = Entry.load(home.entry_path)
+        if home.signer.public not in own.signing_keys:
+            raise FailedError(f"the signing key {home.signer.public.key_id} is not the one in the directory: publish member.json")
+        if home.audit_signer.public != own.audit_keys[0]:
+            raise FailedError("the audit key is not the one in the directory: publish member.json")
+        if home.entry_signer.public != entry.key:
+            raise FailedError("the entry key is not the one that signed member.json")
+        return f"signing key {home.signer.public.key_id} and audit key {home.audit_signer.public.key_id} are those of the directory"
+
+    def _permissions(self) -> str:
+        folder = self._home.folder
+        for path in (folder, folder / "keys", *(folder / "keys").iterdir()):
+            if path.stat().st_mode & 0o077:
+                raise FailedError(f"{path} is open to others: chmod go= {path}")
+        return "folder and keys are the owner's alone"
+
+    def _tls(self) -> str:
+        leaf = self._home.node_tls()
+        check_identity(leaf)
+        verify_peer(leaf.certificate, self._source.current(), system_clock())
+        expires_ms = leaf_expires_ms(leaf.certificate)
+        if expires_ms < system_clock() + LEAF_LEFT_MS:
+            raise FailedError(f"the certificate ends {as_text(expires_ms)}: vidfed node rotate certificate")
+        return f"the certificate is by this member's CA and ends {as_text(expires_ms)}"
+
+    def _disk(self) -> str:
+        free = shutil.disk_usage(self._home.folder).free
+        if free < DISK_FREE_BYTES:
+            raise FailedError(f"{free / 2**30:.1f} GiB free, at least {DISK_FREE_BYTES / 2**30:.0f} are needed")
+        return f"{free / 2**30:.1f} GiB free"
+
+    def _index(self) -> str:
+        status = read_status(self._home)
+        if not status.serving:
+            raise FailedError("the node does not run: vidfed node serve")
+        if status.index_version != status.store_version:
+            raise FailedError("the index is not that of the records")
+        return f"equals the {status.records} records"
+
+    def _ask(self, member_id: str) -> str:
+        """Ask a node a signed self-test about a hash nobody has; a signed refusal shows as much as an answer."""
+        directory = self._source.current()
+        member = directory.member(member_id)
+        request, call = self._self_test(directory, member)
+        try:
+            with blocking_channel(member.endpoint, self._home.node_tls(), directory, member) as channel:
+                reply = rpc.NodeServiceStub(channel).Lookup(call, timeout=_CALL_S)
+        except grpc.RpcError as error:
+            raise FailedError(f"{member.endpoint}: {error.code().name.lower().replace('_', ' ')}") from None
+        header = read_answer(from_message(reply).verify(ANSWER_TYPE, member.signing_keys)).header
+        if header.request_digest != request.digest or header.issuer != member.id:
+            raise FailedError("answers another question, or for another member")
+        off_ms = abs(header.answered_ms - system_clock())
+        if off_ms > MINUTE_MS:
+            raise FailedError(f"its clock and this one are {off_ms // SECOND_MS} s apart: run NTP")
+        if off_ms > _CLOCK_MS:
+            raise WarnedError(f"its clock and this one are {off_ms // SECOND_MS} s apart, at 60 s nothing is answered: run NTP")
+        return f"reached at {member.endpoint}; signed answer to a self-test: {header.status.name.lower().replace('_', ' ')}"
+
+    def _self_test(self, directory: Directory, member: Member) -> tuple[Envelope, pb.LookupCall]:
+        home, now_ms, person = self._home, system_clock(), SigningKey.generate()
+        credential = Credential(
+            home.federation, home.member, secrets.token_hex(16), "self-test", person.public, now_ms - MINUTE_MS, now_ms + MINUTE_MS
+        )
+        header = RequestHeader(
+            federation=home.federation,
+            issuer=home.member,
+            audience=(member.id,),
+            message_id=secrets.token_bytes(MESSAGE_ID_BYTES),
+            issued_ms=now_ms,
+            expires_ms=now_ms + int(_CALL_S * SECOND_MS),
+            method=LOOKUP_METHOD,
+            directory_version=directory.version,
+            purpose=Purpose.SELF_TEST,
+            legal_basis="self-test",
+            offence_type="none",
+            case_reference="self-test",
+            pseudonym=credential.pseudonym,
+            urgency=Urgency.ROUTINE,
+        )
+        code = np.frombuffer(secrets.token_bytes(Algorithm.SHA256.code_bytes), np.uint8)[None, :]
+        column = HashColumn(Algorithm.SHA256, code, np.zeros(1, np.uint32), 0)
+        envelope = Envelope(REQUEST_TYPE, write_request(LookupRequest(header, 1, (column,)))).signed_by(person, home.signer)
+        return envelope, pb.LookupCall(credential=to_message(credential.to_envelope(home.signer)), request=to_message(envelope))

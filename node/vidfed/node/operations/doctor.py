@@ -1,0 +1,189 @@
+"""`vidfed node doctor`: everything a node needs, point by point, on the day when something is wrong or before it is.
+
+The points of an accession (`check`) and what is the operator's own: configuration, records, index, policy, log, kits, services.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vidfed.node.config import NodeSection, StoreSection, store_location
+from vidfed.node.operations.check import Checks, FailedError, Report, WarnedError
+from vidfed.node.operations.status import read_status
+from vidfed.node.policy.file import POLICY_FILE, read_own_policy
+from vidfed.node.records.lifecycle import doubts
+from vidfed.node.records.store import RecordStore
+from vidfed.security.audit import Checkpoint
+from vidfed.security.audit.merkle import tree_root
+from vidfed.security.clock import DAY_MS, MINUTE_MS, as_text, system_clock
+from vidfed.security.errors import SecurityError
+from vidfed.security.identity.tls import leaf_expires_ms
+from vidfed.security.lockfile import serving_address
+from vidfed.security.member.audit import audit_location, open_storage, read_audit_section
+from vidfed.security.member.kit import issued_kits
+from vidfed.security.member.logs import LogSection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from vidfed.security.member.home import MemberHome
+
+_BUSY_S = 5.0
+_KITS_LEFT_MS = 7 * DAY_MS
+_CA_LEFT_MS = 60 * DAY_MS  # a new CA needs the administrators' overlap
+_CHECKPOINT_MS = 60 * MINUTE_MS
+_DIRECTORY_LEFT_MS = 6 * 60 * MINUTE_MS  # a quarter of a timestamp's life
+
+
+def examine(home: MemberHome) -> Report:
+    """Look at every point of a member's folder and of the nodes it can reach."""
+    doctor = _Doctor(home)
+    findings = [doctor.run(point, test) for point, test in doctor.points()]
+    return Report("doctor", home.federation, home.member, system_clock(), tuple(findings))
+
+
+class _Doctor(Checks):
+    """The points, in the order in which one rests on another."""
+
+    def points(self) -> Iterator[tuple[str, Callable[[], str]]]:
+        yield "configuration", self._configuration
+        yield "permissions", self._permissions
+        yield "directory", self._directory
+        yield "directory age", self._directory_age
+        yield "clock", self._clock
+        yield "keys", self._keys
+        yield "tls", self._tls
+        yield "ca", self._ca
+        yield "kits", self._kits
+        yield "disk", self._disk
+        yield "records", self._records
+        yield "index", self._index
+        yield "policy", self._policy
+        yield "audit log", self._audit
+        yield "state", self._state
+        yield "node", lambda: self._service("serving", "vidfed node serve")
+        yield "gateway", lambda: self._service("gateway-serving", "vidfed gateway serve")
+        own = f"node {self._home.member}"
+        for point, test in self.nodes():
+            yield point, test if point == own else lambda test=test: _as_warning(test)  # type: ignore[misc]  # bound now
+
+    def _configuration(self) -> str:
+        for name, kind in (("node", NodeSection), ("store", StoreSection), ("log", LogSection)):
+            self._home.section(name, kind)
+        read_audit_section(self._home)
+        return f"{self._home.config_path} is understood"
+
+    def _directory_age(self) -> str:
+        directory = self._source.current()
+        left_ms = directory.expires_ms - system_clock()
+        if left_ms < _DIRECTORY_LEFT_MS:
+            raise WarnedError(f"ends {as_text(directory.expires_ms)}, then nothing is answered: ask the administrators who confirms it")
+        return f"version {directory.version} is confirmed for {left_ms // (60 * MINUTE_MS)} hours more"
+
+    def _ca(self) -> str:
+        expires_ms = leaf_expires_ms(self._home.ca.certificate)
+        if expires_ms < system_clock() + _CA_LEFT_MS:
+            raise WarnedError(f"the member's CA ends {as_text(expires_ms)}: vidfed node rotate ca")
+        return f"the member's CA ends {as_text(expires_ms)}"
+
+    def _kits(self) -> str:
+        now_ms = system_clock()
+        newest = {kit.pseudonym: kit.not_after_ms for kit in issued_kits(self._home)}
+        valid = {name: end_ms for name, end_ms in newest.items() if end_ms > now_ms}
+        ending = sorted(name for name, end_ms in valid.items() if end_ms < now_ms + _KITS_LEFT_MS)
+        if ending:
+            raise WarnedError(f"end within a week: {', '.join(ending)}: vidfed trust issue-investigator --pseudonym the same")
+        return f"{len(valid)} investigators can ask, none ends within a week"
+
+    def _records(self) -> str:
+        location = store_location(self._home)
+        with contextlib.closing(RecordStore(location)) as store:
+            state = store.state()
+            if store.database.path is not None:
+                _quick_check(store.database.path, "restore a backup: vidfed node restore")
+        return f"{state.records} records, change {state.version}; the database is whole"
+
+    def _index(self) -> str:
+        status = read_status(self._home)
+        if status.index_version is None:
+            raise WarnedError("cannot be read; the node rebuilds it from the records when it starts")
+        if status.index_version != status.store_version:
+            behind = f"{status.store_version - status.index_version} changes behind the records"
+            if status.serving:
+                raise FailedError(f"{behind}, so lookups are refused: see the node's log")
+            raise WarnedError(f"{behind}; it catches up when the node starts")
+        return f"equals the records at change {status.index_version}"
+
+    def _policy(self) -> str:
+        path = self._home.folder / POLICY_FILE
+        members = self._members()
+        policy = read_own_policy(self._home, members)
+        if not policy.rules:
+            raise WarnedError(f"nobody is answered: write a rule into {path}")
+        with contextlib.closing(RecordStore(store_location(self._home))) as store:
+            said = list(doubts(store, policy))
+        if members is not None and (strangers := policy.strangers(members)):
+            said.append(f"names {', '.join(strangers)}, not in the trust directory any more")
+        if said:
+            raise WarnedError(f"{'; '.join(said)}: a mistake? vidfed node policy check")
+        return f"{len(policy.rules)} rules for {', '.join(sorted(policy.members()))}"
+
+    def _audit(self) -> str:
+        location = audit_location(self._home)
+        if isinstance(location, Path) and not location.exists():
+            return "not begun: it begins with the first import, lookup or answer"
+        with contextlib.closing(open_storage(self._home)) as storage:
+            latest = storage.latest_checkpoint()
+            size = storage.size()  # afterwards: a running node may add entries and sign them in between
+            if latest is None:
+                raise WarnedError(f"{size} entries and no checkpoint yet: it is signed when the node runs")
+            signed_ms, note = latest
+            checkpoint = Checkpoint.parse(note)
+            checkpoint.verify(checkpoint.origin, (self._home.audit_signer.public,))
+            if checkpoint.size > size or tree_root(storage.read_hashes, checkpoint.size) != checkpoint.root:
+                raise FailedError("the log is not what its checkpoint says: do not go on with it; vidfed audit verify")
+        if checkpoint.size < size and system_clock() - signed_ms > _CHECKPOINT_MS:
+            raise WarnedError(f"{size - checkpoint.size} entries since the last checkpoint at {as_text(signed_ms)}: see the node's log")
+        return f"{size} entries, of which {checkpoint.size} are those of the checkpoint of {as_text(signed_ms)}"
+
+    def _state(self) -> str:
+        folder = self._home.state_file("replay.db").parent
+        files = [path for path in sorted(folder.glob("*.db")) if path != audit_location(self._home)]
+        for path in files:
+            _quick_check(
+                path, "stop the services and move it away; a new one is made" if path.stem in {"replay", "rates"} else "restore a backup"
+            )
+        return f"whole: {', '.join(path.name for path in files) or 'nothing yet'}"
+
+    def _service(self, file: str, command: str) -> str:
+        address = serving_address(self._home.state_file(file))
+        if address is None:
+            raise WarnedError(f"does not run: {command} --home {self._home.folder}")
+        return f"runs on {address}"
+
+    def _members(self) -> Collection[str] | None:
+        try:
+            return self._source.current().members.keys()
+        except SecurityError:
+            return None  # an earlier point has said so
+
+
+def _as_warning(test: Callable[[], str]) -> str:
+    """Look at another member's node: what is wrong there is theirs to mend."""
+    try:
+        return test()
+    except FailedError as error:
+        raise WarnedError(f"{error}: call the member if it lasts") from None
+
+
+def _quick_check(path: Path, advice: str) -> None:
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_S)) as database:
+            ((said,),) = database.execute("PRAGMA quick_check(1)").fetchall()
+    except (sqlite3.Error, ValueError) as error:
+        raise FailedError(f"{path}: {error}: {advice}") from None
+    if said != "ok":
+        raise FailedError(f"{path}: {said}: {advice}")

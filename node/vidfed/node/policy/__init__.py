@@ -1,0 +1,1 @@
+"""Whom a node answers, for what, what it tells and how often."""

@@ -1,0 +1,1 @@
+"""The records: what one is, where they are kept, what becomes of them."""

@@ -1,0 +1,238 @@
+"""The record store: the truth from which every index is rebuilt. SQLite by default, PostgreSQL by URL.
+
+Every change of a record gets the next version number; whoever keeps an index follows those numbers.
+Taking in many records: bulk.py. Editing, retracting, erasing, listing: life.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from vidfed.index import Algorithm
+from vidfed.node.errors import StoreError
+from vidfed.node.records import schema
+from vidfed.node.records.database import Database
+from vidfed.node.records.record import Record
+from vidfed.wire.values import HandlingCode, Ternary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from vidfed.node.records.upsert.bulk import UpsertReport
+
+PERCEPTUAL = tuple(algorithm for algorithm in Algorithm if algorithm.is_perceptual)
+_LOOKUP_CHUNK = 500  # SQLite takes at most 32,766 parameters in one statement; short statements keep readers short
+_table = schema.records
+_LIVE = sa.and_(_table.c.retracted_ms.is_(None), _table.c.erased_ms.is_(None))
+
+
+@dataclass(frozen=True, slots=True)
+class StoreState:
+    """Version (number of changes so far), time of the last change in ms since the epoch (0: none yet), number of records.
+
+    `records` are those that lookups find; `retracted` are kept as tombstones.
+    """
+
+    version: int
+    changed_ms: int
+    records: int
+    retracted: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Records that changed, oldest change first, in columns. A record that changed several times is there once, with its last change.
+
+    Attributes:
+        versions: numbers of the changes.
+        record_ids: of the records.
+        codes: for each perceptual algorithm each record's code; None where it has none, or is retracted or erased.
+        mark: of the store's history up to the last of these changes; see `RecordStore.mark`.
+    """
+
+    versions: Sequence[int]
+    record_ids: Sequence[int]
+    codes: Mapping[Algorithm, Sequence[bytes | None]]
+    mark: str
+
+
+class RecordStore:
+    """A member's records. Safe from several threads, and from several processes."""
+
+    def __init__(self, location: Path | str) -> None:
+        """Open the store in a SQLite file, or at a `postgresql://` URL, making it if absent.
+
+        Raises:
+            StoreError: it cannot be opened, or is of another form.
+        """
+        self.database = Database(location)
+        try:
+            self.database.open()
+        except BaseException:
+            self.database.close()
+            raise
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.database.close()
+
+    def upsert(self, records: Iterable[Record], *, now_ms: int) -> UpsertReport:
+        """Add the records that are new, change those that differ, all in one transaction.
+
+        A known item is recognised by the strongest digest both carry. It keeps its public reference, and whatever the new record leaves
+        at its default: a record taken in again can add and change, but not clear. (`life.edit` can.)
+
+        Raises:
+            StoreError: nothing was changed.
+        """
+        from vidfed.node.records.upsert.bulk import Intake, entries_of_records  # noqa: PLC0415 - bulk builds on this module
+
+        with self.database.writing() as connection:
+            intake = Intake(self.database, connection, now_ms=now_ms)
+            intake.take_all(entries_of_records(records))
+            return intake.finish()
+
+    def state(self) -> StoreState:
+        """Return the store's present state.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        count = sa.func.count()
+        with self.database.reading() as connection:
+            version, changed_ms = _version(connection)
+            live = connection.execute(sa.select(count).select_from(_table).where(_LIVE)).scalar_one()
+            retracted = sa.select(count).select_from(_table).where(_table.c.retracted_ms.is_not(None), _table.c.erased_ms.is_(None))
+            return StoreState(version, changed_ms, live, connection.execute(retracted).scalar_one())
+
+    def version(self) -> tuple[int, int]:
+        """Return version and time of the last change, (0, 0) for an empty store. Cheap enough for every lookup."""
+        with self.database.reading() as connection:
+            return _version(connection)
+
+    def changes_after(self, version: int, *, limit: int) -> Changes:
+        """Return what to do to an index of that version: at most `limit` changes."""
+        names = ", ".join(algorithm.value for algorithm in PERCEPTUAL)
+        live = "retracted_ms IS NULL AND erased_ms IS NULL"
+        mark = self.database.marks(1)
+        wanted = f"SELECT version, id, {live}, {names} FROM records WHERE version > {mark} ORDER BY version LIMIT {mark}"  # noqa: S608 - our own names
+        with self.database.reading() as connection:
+            rows = connection.exec_driver_sql(wanted, (version, limit)).cursor.fetchall()
+            if not rows:
+                return Changes((), (), dict.fromkeys(PERCEPTUAL, ()), "")
+            versions, ids, present, *columns = zip(*rows, strict=True)
+            if not all(present):
+                columns = [tuple(code if there else None for code, there in zip(column, present, strict=True)) for column in columns]
+            return Changes(versions, ids, dict(zip(PERCEPTUAL, columns, strict=True)), _mark(connection, versions[-1]))
+
+    def mark(self, version: int) -> str:
+        """Return the mark of the store's history up to this version: another history has another one. Empty where there is none so far."""
+        with self.database.reading() as connection:
+            return _mark(connection, version)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Reading]:
+        """Give the store's present state for one lookup.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        with self.database.driver() as connection:
+            yield Reading(self.database, connection)
+
+    def find(self, algorithm: Algorithm, codes: Sequence[bytes]) -> dict[bytes, list[int]]:
+        """See `Reading.find`."""
+        with self.reading() as reading:
+            return reading.find(algorithm, codes)
+
+    def records(self, ids: Sequence[int]) -> dict[int, Record]:
+        """See `Reading.records`."""
+        with self.reading() as reading:
+            return reading.records(ids)
+
+
+class Reading:
+    """One state of the store. Statements go straight to the driver: composing them anew took longer than answering them."""
+
+    def __init__(self, database: Database, connection: sa.PoolProxiedConnection) -> None:
+        self._database = database
+        self._connection = connection
+
+    def version(self) -> tuple[int, int]:
+        """Return version and time of the last change, (0, 0) for an empty store."""
+        rows = self._rows("SELECT version, changed_ms FROM records ORDER BY version DESC LIMIT 1")
+        return rows[0] if rows else (0, 0)
+
+    def find(self, algorithm: Algorithm, codes: Sequence[bytes]) -> dict[bytes, list[int]]:
+        """Return the record ids that carry each of these exact digests; codes nobody carries are left out."""
+        found: dict[bytes, list[int]] = {}
+        for start in range(0, len(codes), _LOOKUP_CHUNK):
+            condition, values = self._database.within(algorithm.value, codes[start : start + _LOOKUP_CHUNK])
+            for code, record_id in self._rows(f"SELECT {algorithm.value}, id FROM records WHERE {condition} AND {_LIVE_SQL}", values):  # noqa: S608 - our own names
+                found.setdefault(bytes(code), []).append(record_id)
+        return found
+
+    def records(self, ids: Sequence[int]) -> dict[int, Record]:
+        """Return the records with these ids; ids no longer known, retracted or erased are left out."""
+        found: dict[int, Record] = {}
+        for start in range(0, len(ids), _LOOKUP_CHUNK):
+            condition, values = self._database.within("id", ids[start : start + _LOOKUP_CHUNK])
+            for row in self._rows(f"SELECT {_RECORD_SQL} FROM records WHERE {condition} AND {_LIVE_SQL}", values):  # noqa: S608 - our own names
+                found[row[0]] = _record_of(row)
+        return found
+
+    def _rows(self, statement: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        cursor = self._connection.cursor()
+        try:
+            cursor.execute(statement, values)
+            return list(cursor.fetchall())
+        except self._database.driver_error as error:
+            raise StoreError(f"{self._database.name}: {error}") from None
+        finally:
+            cursor.close()
+
+
+_FIELDS = tuple(field.name for field in fields(Record) if field.name not in {"hashes", "tags"})
+_NUMBERED = {"victim_identified": Ternary, "offender_identified": Ternary, "distributed": Ternary, "handling_code": HandlingCode}
+
+
+_RECORD_SQL = ", ".join(("id", "tags", *_FIELDS, *(algorithm.value for algorithm in Algorithm)))
+_LIVE_SQL = "retracted_ms IS NULL AND erased_ms IS NULL"
+_ALGORITHMS = tuple(Algorithm)
+
+
+def _record_of(row: tuple[Any, ...]) -> Record:
+    """Return the record in a row of _RECORD_SQL."""
+    values = dict(zip(_FIELDS, row[2:], strict=False))
+    for name, kind in _NUMBERED.items():
+        values[name] = kind(values[name])
+    codes = {algorithm: code for algorithm, code in zip(_ALGORITHMS, row[2 + len(_FIELDS) :], strict=True) if code is not None}
+    return Record(hashes=codes, tags=tuple(json.loads(row[1])), **values)
+
+
+def to_record(row: sa.Row[Any]) -> Record:
+    """Return the record that a row of the table `records` holds."""
+    mapping = row._mapping  # noqa: SLF001 - SQLAlchemy's public name for it
+    values = {name: mapping[name] for name in _FIELDS}
+    for name, kind in _NUMBERED.items():
+        values[name] = kind(values[name])
+    codes = {algorithm: code for algorithm in Algorithm if (code := mapping[algorithm.value]) is not None}
+    return Record(hashes=codes, tags=tuple(json.loads(row.tags)), **values)
+
+
+def _mark(connection: sa.Connection, version: int) -> str:
+    """Return the mark of the transaction that gave this version its number."""
+    commits = schema.commits
+    mark = sa.select(commits.c.mark).where(commits.c.version >= version).order_by(commits.c.version).limit(1)
+    return (connection.execute(mark).scalar() or "") if version else ""
+
+
+def _version(connection: sa.Connection) -> tuple[int, int]:
+    row = connection.execute(sa.select(_table.c.version, _table.c.changed_ms).order_by(_table.c.version.desc()).limit(1)).first()
+    return (row.version, row.changed_ms) if row else (0, 0)

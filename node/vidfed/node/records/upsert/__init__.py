@@ -1,0 +1,1 @@
+"""Taking many records in at once."""

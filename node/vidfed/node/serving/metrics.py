@@ -1,0 +1,93 @@
+"""What a node counts and measures. Names begin with vidfed_node_; deploy/grafana-dashboard.json shows them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+
+from vidfed.node.config import NodeSection
+from vidfed.node.errors import NodeError
+from vidfed.node.policy.file import POLICY_FILE, read_own_policy
+from vidfed.security.errors import SecurityError
+from vidfed.wire.metrics import Counted, MemberCollector, serving_metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from vidfed.node.lookup.admission import Gate
+    from vidfed.node.search.catalogue import Catalogue
+    from vidfed.security.member.home import MemberHome
+
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+lookups = Counter("vidfed_node_lookups", "Lookups and chunks of streams, by what became of them.", ["status"])
+hashes = Counter("vidfed_node_hashes", "Hashes asked about in lookups that were answered, by member.", ["member"])
+hits = Counter("vidfed_node_hits", "Hits told, by member.", ["member"])
+urgent = Counter("vidfed_node_urgent_lookups", "Answered lookups with a life at risk, by the budget that paid.", ["budget"])
+unknown_callers = Counter("vidfed_node_unknown_callers", "Calls by somebody who is no member's node.")
+_stage_seconds = Histogram(
+    "vidfed_node_stage_seconds", "Time that the lookups answered together take, by stage.", ["stage"], buckets=_SECONDS
+)
+admit_seconds, search_seconds, audit_seconds, sign_seconds = (_stage_seconds.labels(name) for name in ("admit", "search", "audit", "sign"))
+_running = Gauge("vidfed_node_running", "Lookups being worked on.", multiprocess_mode="livesum")
+_waiting = Gauge("vidfed_node_waiting", "Lookups waiting for a thread.", multiprocess_mode="livesum")
+_records = Gauge("vidfed_node_records", "Records when they were last counted.", multiprocess_mode="mostrecent")
+_index_version = Gauge(
+    "vidfed_node_index_version", "Change of the records that the search index has reached.", multiprocess_mode="mostrecent"
+)
+_store_version = Gauge("vidfed_node_store_version", "Last change of the records.", multiprocess_mode="mostrecent")
+_records_changed = Gauge(
+    "vidfed_node_records_changed_timestamp_seconds", "When the records last changed; 0: never.", multiprocess_mode="mostrecent"
+)
+_policy_taken = Gauge(
+    "vidfed_node_policy_taken_timestamp_seconds", "When the policy in force was taken over.", multiprocess_mode="mostrecent"
+)
+
+
+def observe(catalogue: Catalogue, gate: Gate[Any, Any], policy_taken_ms: int) -> None:
+    """Take down what changes by itself; called every second or so."""
+    have, want = catalogue.progress()
+    _index_version.set(have)
+    _store_version.set(want)
+    _records.set(catalogue.records)
+    _records_changed.set(catalogue.changed_ms / 1000)
+    _running.set(gate.running)
+    _waiting.set(gate.waiting)
+    _policy_taken.set(policy_taken_ms / 1000)
+
+
+def serving_node_metrics(home: MemberHome) -> AbstractContextManager[str]:
+    """Answer Prometheus about a node while inside; see `serving_metrics`. Inside `counting_in`."""
+    return serving_metrics(home.section("node", NodeSection).metrics_listen, Counted(), NodeCollector(home, home.directory_source()))
+
+
+class NodeCollector(MemberCollector):
+    """What is true of a node's folder when it is read."""
+
+    def parts(self) -> dict[str, Callable[[], list[Metric]]]:
+        """Return what reads each part."""
+        return super().parts() | {"index": self._index, "policy": self._policy}
+
+    def _index(self) -> list[Metric]:
+        size = sum(path.stat().st_size for path in (self._home.folder / "index").rglob("*") if path.is_file())
+        return [GaugeMetricFamily("vidfed_node_index_bytes", "Size of the search index.", size)]
+
+    def _policy(self) -> list[Metric]:
+        path = self._home.folder / POLICY_FILE
+        try:
+            members = self._source.current().members.keys()
+        except SecurityError:
+            members = None
+        try:
+            rules, right = len(read_own_policy(self._home, members).rules), 1
+        except NodeError:
+            rules, right = 0, 0
+        changed_s = path.stat().st_mtime if path.exists() else 0.0
+        return [
+            GaugeMetricFamily("vidfed_node_policy_right", "1 if the policy file is one; 0: an older policy is in force.", right),
+            GaugeMetricFamily("vidfed_node_policy_rules", "Rules in the policy file.", rules),
+            GaugeMetricFamily("vidfed_node_policy_changed_timestamp_seconds", "When the policy file last changed.", changed_s),
+        ]

@@ -1,0 +1,308 @@
+"""The node on the network: gRPC over mutual TLS, the pipeline in worker threads, an orderly end on SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import grpc
+from grpc_health.v1 import health_pb2
+from grpc_health.v1 import health_pb2_grpc as health_rpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_health.v1.health_pb2 import HealthCheckResponse
+
+from vidfed.node.config import NodeSection, store_location
+from vidfed.node.lookup.admission import Bounds, BusyError, CrowdedError, Gate
+from vidfed.node.lookup.pipeline import Call, LookupPipeline, UnknownPeerError
+from vidfed.node.lookup.streams import StoppingError, answer_chunks
+from vidfed.node.policy.file import POLICY_FILE, PolicyFile
+from vidfed.node.policy.quotas import Budgets
+from vidfed.node.records.store import RecordStore
+from vidfed.node.search.catalogue import Catalogue
+from vidfed.node.serving import metrics
+from vidfed.node.serving.audit_service import AuditDesk, AuditServicer
+from vidfed.node.serving.witnessing import Witnessing
+from vidfed.security.audit.changes import SEEN_FILE, Seen
+from vidfed.security.clock import system_clock
+from vidfed.security.errors import PeerError
+from vidfed.security.identity.replay import ReplayMemory
+from vidfed.security.identity.tls import NODE_ROLE
+from vidfed.security.lockfile import announced
+from vidfed.security.member.audit import open_witness, read_audit_section
+from vidfed.v1 import services_pb2_grpc as rpc
+from vidfed.v1 import trust_pb2_grpc as trust_rpc
+from vidfed.wire import envelope as wire_envelope
+from vidfed.wire.channels import SERVER_OPTIONS, server_credentials
+from vidfed.wire.errors import SequenceError
+from vidfed.wire.serving import Service, open_shared, run_until_signal
+from vidfed.wire.trust import TrustServicer
+from vidfed.wire.values import LOOKUP_METHOD, STREAM_METHOD
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
+
+    from vidfed.security.audit import AuditLog
+    from vidfed.security.crypto.envelope import Envelope as SignedEnvelope
+    from vidfed.security.identity.directory import DirectorySource
+    from vidfed.security.member.home import MemberHome
+    from vidfed.v1.envelope_pb2 import Envelope
+    from vidfed.v1.services_pb2 import LookupCall
+    from vidfed.wire.serving import Shared
+
+    NodeGate = Gate[Call, SignedEnvelope | None]
+
+_WATCH_S = 1.0
+HEALTH_SERVICES = ("", "vidfed.v1.NodeService")
+ROOM_BYTES = 4 * 2**20  # on the disk; with less the log cannot be written, now or soon
+_MAX_CALLS = 2_000  # at once, beyond what the gate lets wait: gRPC itself turns away the rest, unread
+_CROWDED = (grpc.StatusCode.RESOURCE_EXHAUSTED, "this member holds too many calls")
+_DEFECT = (grpc.StatusCode.INTERNAL, "a defect of this node")
+_BUSY_LOG_S = 10.0
+_NO_NODE = (grpc.StatusCode.UNAUTHENTICATED, "not a member's node")
+_log = logging.getLogger(__name__)
+
+
+class NodeServicer(rpc.NodeServiceServicer):
+    """Hands each call to the pipeline in a worker thread, through the gate; the event loop stays free."""
+
+    def __init__(self, pipeline: LookupPipeline, gate: NodeGate) -> None:
+        self._pipeline = pipeline
+        self._gate = gate
+        self._stopping = asyncio.Event()
+        self._silent_until_s: dict[str, float] = {}
+
+    def stop(self) -> None:
+        """Take no more chunks of running streams."""
+        self._stopping.set()
+
+    async def Lookup(self, request: LookupCall, context: grpc.aio.ServicerContext[LookupCall, Envelope]) -> Envelope:  # noqa: N802
+        """Answer one lookup."""
+        leaf_pem = _leaf_of(context)
+        try:
+            member = self._enter(leaf_pem, context)
+            answer = await self._gate.ask(member, Call(request, leaf_pem), len(request.request.payload))
+        except (UnknownPeerError, PeerError):
+            answer = None
+        except CrowdedError:
+            await context.abort(*_CROWDED)
+        except BusyError:
+            answer = self._busy(request, member, LOOKUP_METHOD)
+        except Exception:  # noqa: BLE001 - gRPC would tell the caller what the exception says
+            _log.exception("defect outside the pipeline")
+            await context.abort(*_DEFECT)
+        if answer is None:
+            await context.abort(*_NO_NODE)
+        return wire_envelope.to_message(answer)
+
+    async def LookupStream(  # noqa: N802 - the name in the .proto
+        self, request_iterator: AsyncIterator[LookupCall], context: grpc.aio.ServicerContext[LookupCall, Envelope]
+    ) -> AsyncIterator[Envelope]:
+        """Answer a stream of lookups, chunk by chunk."""
+        leaf_pem = _leaf_of(context)
+        try:
+            member = self._enter(leaf_pem, context)
+            with self._gate.stream(member):
+                run = functools.partial(self._gate.run, member)
+                answers = answer_chunks(self._pipeline, request_iterator, leaf_pem, run, self._stopping)
+                async with contextlib.aclosing(answers):
+                    async for answer in answers:
+                        yield wire_envelope.to_message(answer)
+        except (UnknownPeerError, PeerError):
+            await context.abort(*_NO_NODE)
+        except CrowdedError:
+            await context.abort(*_CROWDED)
+        except BusyError:
+            with contextlib.suppress(TimeoutError, StopAsyncIteration):
+                first = await asyncio.wait_for(anext(request_iterator), self._gate.wait_s)
+                yield wire_envelope.to_message(self._busy(first, member, STREAM_METHOD))
+        except SequenceError as error:
+            await context.abort(grpc.StatusCode.ABORTED, str(error))
+        except StoppingError:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the node stops; go on in a new call at the first chunk without an answer")
+        except Exception:  # noqa: BLE001 - as above
+            _log.exception("defect outside the pipeline")
+            await context.abort(*_DEFECT)
+
+    def _enter(self, leaf_pem: bytes, context: grpc.aio.ServicerContext[LookupCall, Envelope]) -> str:
+        """Return whose call it is, and count it among that member's until it has ended, its answer taken or not."""
+        member = self._pipeline.caller(leaf_pem)
+        self._gate.enter(member)
+        context.add_done_callback(lambda _: self._gate.leave(member))  # type: ignore[arg-type]  # the stubs ask for a context class
+        return member
+
+    def _busy(self, call: LookupCall, member: str, method: str) -> SignedEnvelope:
+        """Return the signed refusal to look at a call. It is in the log now and then only: a flood of calls must not be one of lines."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s >= self._silent_until_s.get(member, 0.0):
+            self._silent_until_s[member] = now_s + _BUSY_LOG_S
+            _log.warning("refused BUSY to %s: too much waits, or too many streams; said once in %.0f s", member, _BUSY_LOG_S)
+        return self._pipeline.busy(call, member, method)
+
+
+class Health(health_aio.HealthServicer):  # type: ignore[misc]  # it has no annotations
+    """Tells how the node is to whoever asks, but not again and again of its own accord: a call that never ends takes another's place."""
+
+    async def Watch(  # noqa: N802 - the name in the .proto
+        self,
+        request: health_pb2.HealthCheckRequest,
+        context: grpc.aio.ServicerContext[health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse],
+    ) -> None:
+        """Refuse; gRPC's own clients then do without."""
+        del request
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "ask with Check")
+
+
+def _leaf_of(context: grpc.aio.ServicerContext[LookupCall, Envelope]) -> bytes:
+    """Return the caller's TLS certificate, PEM."""
+    (leaf_pem,) = context.auth_context()["x509_pem_cert"]
+    return bytes(leaf_pem)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one process does of a node that runs in several; see `workers`. The first of them does what only one may do."""
+
+    number: int
+    listen: str
+
+    @property
+    def first(self) -> bool:
+        """True for the worker that keeps the indexes and makes the rounds."""
+        return self.number == 0
+
+
+@contextlib.contextmanager
+def open_pipeline(home: MemberHome, directory_source: DirectorySource, audit: AuditLog, *, keeper: bool = True) -> Iterator[LookupPipeline]:
+    """Open all that a member's lookups are answered with, and close it in the end. One process is the keeper of the indexes.
+
+    Raises:
+        SecurityError, NodeError, HashError: keys, policy, replay memory, store or index cannot be used.
+    """
+    seen = Seen(home.state_file(SEEN_FILE), home.member, audit, system_clock)
+    policy = PolicyFile(
+        home.folder / POLICY_FILE,
+        directory_source=directory_source,
+        accept=lambda taken: seen.policy(taken.to_json()),
+        accepted=lambda found: seen.was_policy(found.to_json()),
+    )
+    with (
+        contextlib.closing(Budgets(home.state_file("rates.db"))) as budgets,
+        contextlib.closing(RecordStore(store_location(home))) as store,
+        contextlib.closing(Catalogue(store, home.folder / "index", system_clock, keeper=keeper)) as catalogue,
+        contextlib.closing(ReplayMemory(home.state_file("replay.db"))) as replay,
+    ):
+        catalogue.start()
+        yield LookupPipeline(
+            federation=home.federation,
+            member=home.member,
+            signer=home.signer,
+            directory_source=directory_source,
+            catalogue=catalogue,
+            policy=policy,
+            budgets=budgets,
+            replay=replay,
+            audit=audit,
+            clock=system_clock,
+        )
+
+
+def would_answer(pipeline: LookupPipeline, folder: Path) -> bool:
+    """Tell whether a lookup would be answered now: what it needs is there, and room to log it."""
+    return shutil.disk_usage(folder).free >= ROOM_BYTES and pipeline.can_answer()
+
+
+async def _watch(pipeline: LookupPipeline, gate: NodeGate, health: health_aio.HealthServicer, folder: Path) -> None:
+    """Take a changed policy over also when nobody asks, take down what changes by itself, and say whether lookups can be answered."""
+    answered, answering = False, False
+    while True:
+        before = answering
+        try:
+            await asyncio.to_thread(pipeline.policy.current)
+            metrics.observe(pipeline.catalogue, gate, pipeline.policy.taken_ms)
+            answering = await asyncio.to_thread(would_answer, pipeline, folder)
+        except Exception:  # noqa: BLE001 - who asks for the node's health must not hear for ever what was true before a defect
+            _log.exception("defect while looking after the node")
+            answering = False
+        if answered and answering is not before:  # not while it starts: it catches up with the records then
+            _log.warning("lookups are answered again" if answering else "lookups are refused: vidfed node doctor says why")
+        answered = answered or answering
+        status = HealthCheckResponse.SERVING if answering else HealthCheckResponse.NOT_SERVING
+        for service in HEALTH_SERVICES:
+            await health.set(service, status)
+        await asyncio.sleep(_WATCH_S)
+
+
+@contextlib.asynccontextmanager
+async def node_service(shared: Shared, on_ready: Callable[[str], None], share: Share | None = None) -> AsyncIterator[Service]:
+    """Open a member's node, ready to be run, and close it in the end.
+
+    Args:
+        shared: what the process's services share.
+        on_ready: called with `host:port` once lookups are answered.
+        share: this process's part of a node in several processes; all of it if None.
+
+    Raises:
+        SecurityError, NodeError, HashError: keys, store or index cannot be used.
+    """
+    first = share is None or share.first
+    home, directory_source, audit = shared.home, shared.source, shared.audit
+    with contextlib.ExitStack() as stack:
+        seen = Seen(home.state_file(SEEN_FILE), home.member, audit, system_clock)
+        if first:
+            seen.trust(directory_source)
+        audit.checkpoint()  # so that the first answer can carry one
+        witness = stack.enter_context(contextlib.closing(open_witness(home)))
+        pipeline = stack.enter_context(open_pipeline(home, directory_source, audit, keeper=first))
+        bounds = Bounds()
+        workers = stack.enter_context(ThreadPoolExecutor(bounds.threads, thread_name_prefix="lookup"))
+        options = dict(SERVER_OPTIONS) | {"grpc.so_reuseport": int(share is not None)}
+        server = grpc.aio.server(options=list(options.items()), maximum_concurrent_rpcs=_MAX_CALLS)
+        gate: NodeGate = Gate(workers, pipeline.answer, bounds)
+        servicer, health = NodeServicer(pipeline, gate), Health()
+        health_rpc.add_HealthServicer_to_server(health, server)  # behind the same mutual TLS as everything else
+        rpc.add_NodeServiceServicer_to_server(servicer, server)
+        trust = TrustServicer(directory_source, lambda peer: peer.role == NODE_ROLE, system_clock, shared.publisher)
+        trust_rpc.add_TrustServiceServicer_to_server(trust, server)
+        rpc.add_AuditServiceServicer_to_server(AuditServicer(AuditDesk(audit, witness, directory_source), workers), server)
+        credentials = server_credentials(home.node_tls, directory_source)
+
+        def announce(address: str) -> None:
+            if share is None:
+                stack.enter_context(announced(home.state_file("serving"), address))
+            on_ready(address)
+
+        rounds = Witnessing(home.member, audit, witness, directory_source, home.node_tls, seen)
+        beside = [asyncio.create_task(_watch(pipeline, gate, health, home.folder))]
+        if first:
+            beside.append(asyncio.create_task(rounds.run(read_audit_section(home).witness_every_s)))
+        try:
+            listen = share.listen if share else home.section("node", NodeSection).listen
+            yield Service(server, listen, credentials, announce, servicer.stop)
+        finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+
+
+async def serve(home: MemberHome, on_ready: Callable[[str], None], share: Share | None = None) -> None:
+    """Serve one member's node until SIGTERM or SIGINT, then let running lookups finish.
+
+    Args:
+        home: the member's folder.
+        on_ready: called with `host:port` once lookups are answered.
+        share: this process's part of a node in several processes; all of it if None.
+
+    Raises:
+        ServeError: the address cannot be used.
+        SecurityError, NodeError, HashError: keys, directory, store or index cannot be used.
+    """
+    with open_shared(home, home.publisher(), keeper=share is None or share.first) as shared:
+        async with node_service(shared, on_ready, share) as service:
+            await run_until_signal(service)
