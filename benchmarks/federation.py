@@ -42,8 +42,8 @@ from pathlib import Path
 from statistics import linear_regression, median
 from typing import TYPE_CHECKING, Any
 
-from vidfed.federation.client import FederationClient
-from vidfed.federation.question import Item, Justification, split
+from vidfed.federation.client.client import FederationClient
+from vidfed.federation.lookup.question import Item, Justification, split
 from vidfed.index import Algorithm
 from vidfed.security.clock import system_clock
 from vidfed.security.crypto.envelope import Envelope
@@ -61,8 +61,8 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from vidfed.federation.outcome import NodeOutcome
-    from vidfed.federation.question import Part
+    from vidfed.federation.lookup.outcome import NodeOutcome
+    from vidfed.federation.lookup.question import Part
     from vidfed.security.member.kit import Kit
 
 MEMBERS = 194

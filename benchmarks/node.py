@@ -41,7 +41,7 @@ import grpc
 import numpy as np
 
 from benchmarks.index import DISTANCE, processor_name, queries, random_codes, say
-from vidfed.federation.verify import verify_answer
+from vidfed.federation.lookup.answers import verify_answer
 from vidfed.index import Algorithm, HashIndex
 from vidfed.node.records.record import Record
 from vidfed.node.records.store import RecordStore

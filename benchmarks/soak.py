@@ -25,7 +25,7 @@ import grpc
 
 from benchmarks.index import processor_name, queries
 from benchmarks.node import Measured
-from vidfed.federation.errors import AnswerError
+from vidfed.federation.lookup.errors import AnswerError
 from vidfed.wire.errors import Status, WireError
 
 if TYPE_CHECKING:

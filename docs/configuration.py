@@ -8,7 +8,7 @@ import textwrap
 import typing
 from pathlib import Path
 
-from vidfed.federation.settings import GatewaySection
+from vidfed.federation.gateway.settings import GatewaySection
 from vidfed.node.config import NodeSection, StoreSection
 from vidfed.node.policy.policy import Limits, Rule
 from vidfed.security.member.audit import AuditSection

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vidfed.federation.batches import Batches
+from vidfed.federation.gateway.group_commit import Batches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

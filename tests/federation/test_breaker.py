@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
-from vidfed.federation.breaker import Breaker, BreakerRules, BreakerState, Ticket
+from vidfed.federation.nodes.breaker import Breaker, BreakerRules, BreakerState, Ticket
 
 RULES = BreakerRules(failures=3, open_s=10.0, open_max_s=60.0)
 CLOSED, OPEN, HALF_OPEN = BreakerState

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from vidfed.federation.collecting import Collection
-from vidfed.federation.fanout import Asking, Nodes, failure
-from vidfed.federation.judging import Said
-from vidfed.federation.outcome import LookupResult, Outcome
-from vidfed.federation.question import Item, split
-from vidfed.federation.receipt_store import RECEIPTS_FILE, ReceiptStore
+from vidfed.federation.client.receipt_store import RECEIPTS_FILE, ReceiptStore
+from vidfed.federation.lookup.outcome import LookupResult, Outcome
+from vidfed.federation.lookup.question import Item, split
+from vidfed.federation.lookup.verification import Said
+from vidfed.federation.nodes.gather import Collection
+from vidfed.federation.nodes.pool import Asking, Nodes, failure
 from vidfed.index import Algorithm, Hash
 from vidfed.node.lookup.pipeline import UnknownPeerError
 from vidfed.security.errors import AuditError

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidfed.federation.errors import KeptError
-from vidfed.federation.kept import KeptLookups, new_key, seal, unseal
+from vidfed.federation.gateway.mailbox import KeptLookups, new_key, seal, unseal
+from vidfed.federation.lookup.errors import KeptError
 from vidfed.synthetic.memory import SettableClock, full_disk
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def test_the_file_is_its_owner_s_alone(kept: KeptLookups, tmp_path: Path) -> Non
 _KEEP_AND_WAIT = """
 import sys, time
 from pathlib import Path
-from vidfed.federation.kept import KeptLookups
+from vidfed.federation.gateway.mailbox import KeptLookups
 from vidfed.security.clock import system_clock
 kept = KeptLookups(Path(sys.argv[1]), max_bytes=1000, keep_ms=3600000, clock=system_clock)
 kept.begin(bytes(32), "inv-1", asked=2, collecting_until_ms=7)

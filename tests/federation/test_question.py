@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidfed.federation.errors import QuestionError
-from vidfed.federation.items import items_of_hashes, items_of_pictures, parse_distances
-from vidfed.federation.question import Item, Justification, split
+from vidfed.federation.lookup.errors import QuestionError
+from vidfed.federation.lookup.items import items_of_hashes, items_of_pictures, parse_distances
+from vidfed.federation.lookup.question import Item, Justification, split
 from vidfed.index import Algorithm, DistanceError, HashTextError
 from vidfed.synthetic.pictures import picture
 from vidfed.wire.values import MAX_CODES, MAX_TEXT, Purpose

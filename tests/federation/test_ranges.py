@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidfed.federation.ranges import Range, Ranges, lacking, plan, ranges_of
+from vidfed.federation.bulk.ranges import Range, Ranges, lacking, plan, ranges_of
 
 PIECES = st.lists(st.tuples(st.integers(1, 40), st.integers(0, 8)).map(lambda drawn: Range(drawn[0], drawn[0] + drawn[1])), max_size=12)
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vidfed.federation.errors import KeptError
-from vidfed.federation.receipt_store import RECEIPT_DAYS, Keeping, ReceiptStore
-from vidfed.federation.receipts import Receipt
+from vidfed.federation.client.receipt_store import RECEIPT_DAYS, Keeping, ReceiptStore
+from vidfed.federation.lookup.errors import KeptError
+from vidfed.federation.lookup.receipts import Receipt
 from vidfed.security.clock import DAY_MS
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.crypto.keys import SigningKey
@@ -91,7 +91,7 @@ _KEEP_AND_SAY = """
 import sys
 from pathlib import Path
 from tests.federation.test_receipts import NOON_MS, receipt
-from vidfed.federation.receipt_store import ReceiptStore
+from vidfed.federation.client.receipt_store import ReceiptStore
 
 first = int(sys.argv[2])
 store = ReceiptStore(Path(sys.argv[1]))

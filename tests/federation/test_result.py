@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from vidfed.federation.outcome import FoundHit, FoundMatch, LookupResult, NodeOutcome, Outcome
-from vidfed.federation.question import Item
-from vidfed.federation.result_json import SCHEMA, to_document
-from vidfed.federation.show import show_result
+from vidfed.federation.lookup.outcome import FoundHit, FoundMatch, LookupResult, NodeOutcome, Outcome
+from vidfed.federation.lookup.question import Item
+from vidfed.federation.output.json import SCHEMA, to_document
+from vidfed.federation.output.table import show_result
 from vidfed.index import Algorithm
 from vidfed.wire.values import HandlingCode, IndexState, RecordView, Searched, Ternary
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidfed.federation.outcome import FoundHit, FoundMatch, LookupResult, NodeOutcome, Outcome, merge
-from vidfed.federation.question import Item
-from vidfed.federation.result_json import SCHEMA, schema, to_document
+from vidfed.federation.lookup.outcome import FoundHit, FoundMatch, LookupResult, NodeOutcome, Outcome, merge
+from vidfed.federation.lookup.question import Item
+from vidfed.federation.output.json import SCHEMA, schema, to_document
 from vidfed.index import Algorithm
 from vidfed.wire.errors import Status
 from vidfed.wire.values import RECORD_BANDS, HandlingCode, IndexState, RecordView, Searched, Ternary

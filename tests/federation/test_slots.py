@@ -7,7 +7,7 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidfed.federation.slots import Limit, Slots
+from vidfed.federation.nodes.concurrency import Limit, Slots
 
 
 @given(st.integers(1, 50), st.lists(st.sampled_from(["good", "bad", "late"])))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vidfed.federation.errors import AnswerError
-from vidfed.federation.verify import verify_answer
+from vidfed.federation.lookup.answers import verify_answer
+from vidfed.federation.lookup.errors import AnswerError
 from vidfed.index import Algorithm, Hash
 from vidfed.node.records.record import Record
 from vidfed.security.crypto.envelope import Envelope

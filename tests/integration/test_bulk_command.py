@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 from click.testing import CliRunner
 
-from vidfed.federation.cli import lookup
+from vidfed.federation.cli.lookup import lookup
 from vidfed.security.clock import system_clock
 from vidfed.security.errors import CredentialError
 from vidfed.synthetic.memory import answer_to, sign_answer
@@ -111,7 +111,7 @@ async def test_refused_by_the_own_gateway_ends_with_4_and_the_reason(federation:
 
 async def test_each_stream_goes_by_the_newest_directory(federation: SocketFederation, monkeypatch: pytest.MonkeyPatch) -> None:
     """A case may take days: what is published meanwhile counts, and the lookup outlives the directory it began with."""
-    monkeypatch.setattr("vidfed.federation.bulk.STREAM_S", 0.0)  # one chunk in each
+    monkeypatch.setattr("vidfed.federation.bulk.lookup.STREAM_S", 0.0)  # one chunk in each
     honest, gateway = federation.honest("fr"), federation.gateway("nl")
 
     async def answer_and_leave(call: pb.LookupCall) -> EnvelopeMessage:

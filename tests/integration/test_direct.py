@@ -11,15 +11,15 @@ import jsonschema
 import pytest
 from click.testing import CliRunner
 
-from vidfed.federation.cli import lookup
-from vidfed.federation.client import FederationClient
+from vidfed.federation.cli.lookup import lookup
+from vidfed.federation.client.client import FederationClient
+from vidfed.federation.client.history import OwnLookups
 from vidfed.federation.direct import open_direct
-from vidfed.federation.errors import GatewayError, GatewayRefusedError, QuestionError
-from vidfed.federation.items import items_of_hashes
-from vidfed.federation.outcome import Outcome
-from vidfed.federation.own_lookups import OwnLookups
-from vidfed.federation.question import Justification
-from vidfed.federation.result_json import schema
+from vidfed.federation.lookup.errors import GatewayError, GatewayRefusedError, QuestionError
+from vidfed.federation.lookup.items import items_of_hashes
+from vidfed.federation.lookup.outcome import Outcome
+from vidfed.federation.lookup.question import Justification
+from vidfed.federation.output.json import schema
 from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.member.audit import open_storage
 from vidfed.security.member.home import MemberHome
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from vidfed.federation.outcome import LookupResult
+    from vidfed.federation.lookup.outcome import LookupResult
     from vidfed.security.member.kit import Kit
 
 WHY = Justification(Purpose.IDENTIFICATION, "test law", "T-1")

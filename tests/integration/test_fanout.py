@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from vidfed.federation.breaker import Breaker, BreakerState
-from vidfed.federation.client import FederationClient
-from vidfed.federation.errors import GatewayError
-from vidfed.federation.fanout import Asking, Nodes, _Node, _Visit
-from vidfed.federation.gateway_status import describe, read_status, write_status
-from vidfed.federation.outcome import Outcome
-from vidfed.federation.question import Item, Justification, split
-from vidfed.federation.settings import GatewaySection, read_gateway_section
-from vidfed.federation.slots import Slots
+from vidfed.federation.client.client import FederationClient
+from vidfed.federation.gateway.settings import GatewaySection, read_gateway_section
+from vidfed.federation.gateway.status import describe, read_status, write_status
+from vidfed.federation.lookup.errors import GatewayError
+from vidfed.federation.lookup.outcome import Outcome
+from vidfed.federation.lookup.question import Item, Justification, split
+from vidfed.federation.nodes.breaker import Breaker, BreakerState
+from vidfed.federation.nodes.concurrency import Slots
+from vidfed.federation.nodes.pool import Asking, Nodes, _Node, _Visit
 from vidfed.index import Algorithm
 from vidfed.security.clock import system_clock
 from vidfed.security.errors import HomeError
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from vidfed.federation.outcome import LookupResult
+    from vidfed.federation.lookup.outcome import LookupResult
     from vidfed.security.member.home import MemberHome
     from vidfed.security.member.kit import Kit
 
@@ -253,7 +253,7 @@ async def test_waiting_for_other_lookups_until_the_deadline_is_no_failure_of_the
 async def test_a_connection_that_is_replaced_and_closed_under_a_lookup_is_a_failure_and_not_silence(
     federation: SocketFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vidfed.federation.connections._RETIRE_S", 0.0)
+    monkeypatch.setattr("vidfed.federation.nodes.connections._RETIRE_S", 0.0)
     gateway = federation.gateway("nl")
 
     async def replaced(_: pb.LookupCall) -> EnvelopeMessage:

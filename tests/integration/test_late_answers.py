@@ -10,15 +10,15 @@ import jsonschema
 import pytest
 from click.testing import CliRunner
 
-from vidfed.federation.cli import lookup as lookup_command
-from vidfed.federation.cli_lookups import lookups as lookups_command
-from vidfed.federation.client import FederationClient
-from vidfed.federation.errors import GatewayRefusedError, KeptError, QuestionError
-from vidfed.federation.kept import KeptLookups
-from vidfed.federation.outcome import Outcome
-from vidfed.federation.question import Item, Justification
-from vidfed.federation.result_json import schema
-from vidfed.federation.settings import GatewaySection
+from vidfed.federation.cli.history import lookups as lookups_command
+from vidfed.federation.cli.lookup import lookup as lookup_command
+from vidfed.federation.client.client import FederationClient
+from vidfed.federation.gateway.mailbox import KeptLookups
+from vidfed.federation.gateway.settings import GatewaySection
+from vidfed.federation.lookup.errors import GatewayRefusedError, KeptError, QuestionError
+from vidfed.federation.lookup.outcome import Outcome
+from vidfed.federation.lookup.question import Item, Justification
+from vidfed.federation.output.json import schema
 from vidfed.index import Algorithm
 from vidfed.security.audit import Event
 from vidfed.security.member.audit import open_storage
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from vidfed.federation.gateway import GatewayServicer
-    from vidfed.federation.outcome import LookupResult
+    from vidfed.federation.gateway.service import GatewayServicer
+    from vidfed.federation.lookup.outcome import LookupResult
     from vidfed.security.member.kit import Kit
     from vidfed.v1 import services_pb2 as pb
     from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from vidfed.federation.client import FederationClient
-from vidfed.federation.errors import GatewayError, GatewayRefusedError
-from vidfed.federation.gateway import GatewayServicer
-from vidfed.federation.links import GatewayLink
-from vidfed.federation.outcome import Outcome
-from vidfed.federation.question import Item, Justification, split
+from vidfed.federation.client.client import FederationClient
+from vidfed.federation.client.transport import GatewayLink
+from vidfed.federation.gateway.service import GatewayServicer
+from vidfed.federation.lookup.errors import GatewayError, GatewayRefusedError
+from vidfed.federation.lookup.outcome import Outcome
+from vidfed.federation.lookup.question import Item, Justification, split
 from vidfed.index import Algorithm
 from vidfed.security.audit import AuditEntry, AuditLog, LogPosition, log_origin
 from vidfed.security.clock import system_clock
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from vidfed.federation.outcome import LookupResult, NodeOutcome
+    from vidfed.federation.lookup.outcome import LookupResult, NodeOutcome
     from vidfed.security.crypto.keys import Signer
     from vidfed.security.member.kit import Kit
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vidfed.federation.client import FederationClient
-from vidfed.federation.errors import GatewayRefusedError
-from vidfed.federation.items import items_of_hashes
-from vidfed.federation.outcome import Outcome
-from vidfed.federation.question import Justification
-from vidfed.federation.settings import GatewaySection
+from vidfed.federation.client.client import FederationClient
+from vidfed.federation.gateway.settings import GatewaySection
+from vidfed.federation.lookup.errors import GatewayRefusedError
+from vidfed.federation.lookup.items import items_of_hashes
+from vidfed.federation.lookup.outcome import Outcome
+from vidfed.federation.lookup.question import Justification
 from vidfed.index import Algorithm, Hash
 from vidfed.node.lookup.admission import Gate
 from vidfed.node.serving.server import NodeServicer
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from vidfed.federation.outcome import LookupResult, NodeOutcome
+    from vidfed.federation.lookup.outcome import LookupResult, NodeOutcome
     from vidfed.security.member.kit import Kit
 
 WHY = Justification(Purpose.IDENTIFICATION, "test law", "T-1")

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vidfed.federation.client import FederationClient
-from vidfed.federation.errors import GatewayError, GatewayRefusedError
-from vidfed.federation.gateway import GatewayServicer
-from vidfed.federation.links import DirectLink
-from vidfed.federation.outcome import NodeOutcome, Outcome
-from vidfed.federation.question import Item, Justification, Part, split
-from vidfed.federation.settings import GatewaySection
+from vidfed.federation.client.client import FederationClient
+from vidfed.federation.client.transport import DirectLink
+from vidfed.federation.gateway.service import GatewayServicer
+from vidfed.federation.gateway.settings import GatewaySection
+from vidfed.federation.lookup.errors import GatewayError, GatewayRefusedError
+from vidfed.federation.lookup.outcome import NodeOutcome, Outcome
+from vidfed.federation.lookup.question import Item, Justification, Part, split
 from vidfed.index import Algorithm
 from vidfed.synthetic.sockets import ScriptedNode, SocketFederation
 from vidfed.v1 import services_pb2 as pb
@@ -135,7 +135,7 @@ async def test_a_connection_that_is_replaced_under_a_stream_is_gone_on_with(
     federation: SocketFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A renewed certificate, a member that moves: the old connection ends some time later, also under a call that still runs."""
-    monkeypatch.setattr("vidfed.federation.connections._RETIRE_S", 0.0)
+    monkeypatch.setattr("vidfed.federation.nodes.connections._RETIRE_S", 0.0)
     gateway, honest = federation.gateway("nl"), federation.honest("fr")
 
     async def replaced(call: pb.LookupCall) -> EnvelopeMessage:

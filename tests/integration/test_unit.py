@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Self
 import grpc
 import pytest
 
-from vidfed.federation.client import FederationClient
-from vidfed.federation.errors import GatewayError
-from vidfed.federation.items import items_of_hashes
-from vidfed.federation.outcome import Outcome
-from vidfed.federation.question import Justification
+from vidfed.federation.client.client import FederationClient
+from vidfed.federation.lookup.errors import GatewayError
+from vidfed.federation.lookup.items import items_of_hashes
+from vidfed.federation.lookup.outcome import Outcome
+from vidfed.federation.lookup.question import Justification
 from vidfed.index import Algorithm, Hash
 from vidfed.node.policy.file import POLICY_FILE, render_policy
 from vidfed.security.member.audit import open_storage

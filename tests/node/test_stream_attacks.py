@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.node.conftest import KNOWN, UNKNOWN
-from vidfed.federation.verify import verify_answer
+from vidfed.federation.lookup.answers import verify_answer
 from vidfed.node.lookup.pipeline import UnknownPeerError
 from vidfed.node.lookup.streams import StoppingError
 from vidfed.node.policy.policy import Limits, Policy

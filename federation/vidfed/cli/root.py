@@ -21,15 +21,17 @@ class _Entry:
 
 
 _COMMANDS = {
-    "lookup": _Entry("vidfed.federation.cli", "lookup", "Investigators", "Ask every member's database about pictures or hashes."),
-    "lookups": _Entry("vidfed.federation.cli_lookups", "lookups", "Investigators", "See earlier lookups and fetch late answers."),
+    "lookup": _Entry("vidfed.federation.cli.lookup", "lookup", "Investigators", "Ask every member's database about pictures or hashes."),
+    "lookups": _Entry("vidfed.federation.cli.history", "lookups", "Investigators", "See earlier lookups and fetch late answers."),
     "enrol": _Entry("vidfed.security.cli.kits", "enrol", "Investigators", "Install the kit your unit gave you."),
     "hash": _Entry("vidfed.index.cli", "hash_command", "Investigators", "Show the digests and perceptual hashes of pictures."),
     "node": _Entry("vidfed.node.cli.node", "node", "National units", "Set up, fill and run a member's node."),
-    "gateway": _Entry("vidfed.federation.cli", "gateway", "National units", "Run the gateway that a member's investigators ask through."),
+    "gateway": _Entry(
+        "vidfed.federation.cli.lookup", "gateway", "National units", "Run the gateway that a member's investigators ask through."
+    ),
     "serve": _Entry("vidfed.unit.cli", "serve", "National units", "Run node and gateway of a small unit in one process."),
     "trust": _Entry("vidfed.security.cli.trust", "trust", "Administrators", "Say who is a member; hand out investigators' kits."),
-    "audit": _Entry("vidfed.federation.cli_audit", "audit", "Oversight", "Prove what was asked, answered and changed."),
+    "audit": _Entry("vidfed.federation.cli.audit", "audit", "Oversight", "Prove what was asked, answered and changed."),
     "demo": _Entry("vidfed.synthetic.cli", "demo", "Anyone", "Run a federation of three on this machine, on synthetic pictures."),
 }
 

@@ -10,16 +10,16 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vidfed.federation.agreement import Conflict, SharedSeries
-    from vidfed.federation.blocking import BlockingFederationClient
-    from vidfed.federation.client import FederationClient, KeptState
+    from vidfed.federation.client.blocking import BlockingFederationClient
+    from vidfed.federation.client.client import FederationClient, KeptState
     from vidfed.federation.direct import open_direct
-    from vidfed.federation.errors import FederationError, GatewayError, GatewayRefusedError, KeptError, QuestionError
-    from vidfed.federation.items import items_of_hashes, items_of_pictures
-    from vidfed.federation.outcome import FoundHit, FoundMatch, LookupResult, NodeOutcome, Outcome
-    from vidfed.federation.question import Item, Justification
-    from vidfed.federation.result_json import schema as result_schema
-    from vidfed.federation.result_json import to_document
+    from vidfed.federation.lookup.agreement import Conflict, SharedSeries
+    from vidfed.federation.lookup.errors import FederationError, GatewayError, GatewayRefusedError, KeptError, QuestionError
+    from vidfed.federation.lookup.items import items_of_hashes, items_of_pictures
+    from vidfed.federation.lookup.outcome import FoundHit, FoundMatch, LookupResult, NodeOutcome, Outcome
+    from vidfed.federation.lookup.question import Item, Justification
+    from vidfed.federation.output.json import schema as result_schema
+    from vidfed.federation.output.json import to_document
     from vidfed.index import Algorithm
     from vidfed.security.member.kit import Kit
     from vidfed.wire.values import Purpose, RecordView, Ternary, Urgency
@@ -56,21 +56,21 @@ __all__ = [
 ]
 
 _HOMES = {
-    "vidfed.federation.agreement": ("Conflict", "SharedSeries"),
-    "vidfed.federation.blocking": ("BlockingFederationClient",),
-    "vidfed.federation.client": ("FederationClient", "KeptState"),
+    "vidfed.federation.lookup.agreement": ("Conflict", "SharedSeries"),
+    "vidfed.federation.client.blocking": ("BlockingFederationClient",),
+    "vidfed.federation.client.client": ("FederationClient", "KeptState"),
     "vidfed.federation.direct": ("open_direct",),
-    "vidfed.federation.errors": ("FederationError", "GatewayError", "GatewayRefusedError", "KeptError", "QuestionError"),
-    "vidfed.federation.items": ("items_of_hashes", "items_of_pictures"),
-    "vidfed.federation.outcome": ("FoundHit", "FoundMatch", "LookupResult", "NodeOutcome", "Outcome"),
-    "vidfed.federation.question": ("Item", "Justification"),
-    "vidfed.federation.result_json": ("to_document",),
+    "vidfed.federation.lookup.errors": ("FederationError", "GatewayError", "GatewayRefusedError", "KeptError", "QuestionError"),
+    "vidfed.federation.lookup.items": ("items_of_hashes", "items_of_pictures"),
+    "vidfed.federation.lookup.outcome": ("FoundHit", "FoundMatch", "LookupResult", "NodeOutcome", "Outcome"),
+    "vidfed.federation.lookup.question": ("Item", "Justification"),
+    "vidfed.federation.output.json": ("to_document",),
     "vidfed.index": ("Algorithm",),
     "vidfed.security.member.kit": ("Kit",),
     "vidfed.wire.values": ("Purpose", "RecordView", "Ternary", "Urgency"),
 }
 _PLACES = {name: (module, name) for module, names in _HOMES.items() for name in names}
-_PLACES["result_schema"] = ("vidfed.federation.result_json", "schema")
+_PLACES["result_schema"] = ("vidfed.federation.output.json", "schema")
 
 
 def __getattr__(name: str) -> object:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from vidfed.federation.bookkeeping import Bookkeeping
-from vidfed.federation.client import FederationClient
-from vidfed.federation.desk import GatewayDesk
-from vidfed.federation.errors import QuestionError
-from vidfed.federation.fanout import Nodes
-from vidfed.federation.links import DirectLink
-from vidfed.federation.settings import read_gateway_section
+from vidfed.federation.client.client import FederationClient
+from vidfed.federation.client.transport import DirectLink
+from vidfed.federation.gateway.audit_trail import Bookkeeping
+from vidfed.federation.gateway.core import GatewayDesk
+from vidfed.federation.gateway.settings import read_gateway_section
+from vidfed.federation.lookup.errors import QuestionError
+from vidfed.federation.nodes.pool import Nodes
 from vidfed.security.member.audit import open_log
 from vidfed.wire.trust import PeerMirrors
 

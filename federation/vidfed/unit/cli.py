@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vidfed.cli.terminal import HELP, HOME, reporting
-from vidfed.federation.errors import FederationError
+from vidfed.federation.lookup.errors import FederationError
 from vidfed.index.errors import HashError
 from vidfed.node.errors import NodeError
 from vidfed.security.errors import SecurityError
@@ -29,7 +29,7 @@ def serve(home: Path) -> None:
     """
     import asyncio
 
-    from vidfed.federation.gateway_status import SERVING_FILE
+    from vidfed.federation.gateway.status import SERVING_FILE
     from vidfed.security.lockfile import check_alone
     from vidfed.security.member.home import MemberHome
     from vidfed.security.member.logs import start_logging
@@ -41,7 +41,7 @@ def serve(home: Path) -> None:
     check_alone(member_home.state_file("serving"), "node")
     check_alone(member_home.state_file(SERVING_FILE), "gateway")
     with counting_in(member_home.state_file("metrics"), "node"):
-        from vidfed.federation.metrics import serving_gateway_metrics
+        from vidfed.federation.gateway.metrics import serving_gateway_metrics
         from vidfed.node.serving.metrics import serving_node_metrics
         from vidfed.unit.serving import serve as serve_both
 

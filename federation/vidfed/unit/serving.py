@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vidfed.federation.gateway import gateway_service
+from vidfed.federation.gateway.service import gateway_service
 from vidfed.node.config import NodeSection
 from vidfed.node.serving.server import node_service
 from vidfed.wire.errors import ServeError

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Self
 
 import grpc
 
-from vidfed.federation.bookkeeping import Bookkeeping
-from vidfed.federation.desk import GatewayDesk
-from vidfed.federation.fanout import Nodes
-from vidfed.federation.gateway import GatewayServicer, open_kept
-from vidfed.federation.settings import GatewaySection
+from vidfed.federation.gateway.audit_trail import Bookkeeping
+from vidfed.federation.gateway.core import GatewayDesk
+from vidfed.federation.gateway.service import GatewayServicer, open_kept
+from vidfed.federation.gateway.settings import GatewaySection
+from vidfed.federation.nodes.pool import Nodes
 from vidfed.index import Algorithm
 from vidfed.node.config import render_config
 from vidfed.node.lookup.admission import Bounds, Gate

@@ -1,0 +1,1 @@
+"""Looking up everything in a file or folder."""

@@ -1,0 +1,273 @@
+"""What a bulk lookup is about and what was answered so far: one SQLite file in the result folder.
+
+With it memory stays constant, and a killed lookup goes on where it was.
+
+Entries are what the source lists, numbered as there; items are what is asked about, numbered from 1 in the order they came, equal ones
+once. Of each member it holds which items it has answered, as ranges, and its hits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import sqlite3
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from vidfed.federation.bulk.ranges import Range, Ranges, lacking, ranges_of
+from vidfed.federation.lookup.errors import QuestionError
+from vidfed.federation.lookup.question import Item
+from vidfed.index import Algorithm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+FILE = "lookup.db"
+_KEY_BYTES = 16
+_BATCH = 2_000  # rows read or written at a time
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS items (
+    item INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, label TEXT NOT NULL, codes BLOB NOT NULL, extra TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS entries (number INTEGER PRIMARY KEY, label TEXT NOT NULL, item INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS entries_of_item ON entries (item);
+CREATE TABLE IF NOT EXISTS files (
+    path TEXT PRIMARY KEY, size INTEGER NOT NULL, changed_ns INTEGER NOT NULL, number INTEGER, reason TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS answered (member TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS hits (item INTEGER NOT NULL, member TEXT NOT NULL, hit TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS hits_of_item ON hits (item, member);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One entry with what was answered about it.
+
+    Attributes:
+        number: of the entry in its source.
+        item: what was asked, under the entry's own label.
+        status: `known` if somebody knows it, `open` if nobody does and not everybody has answered, else `unseen`.
+        hits: as JSON objects.
+        open: members that have not answered.
+    """
+
+    number: int
+    item: Item
+    status: str
+    hits: list[dict[str, Any]]
+    open: list[str]
+
+
+class BulkStore:
+    """An open file. Safe from several threads. Use as a context manager."""
+
+    def __init__(self, folder: Path, question: Mapping[str, object]) -> None:
+        """Open what is in a folder, or begin it.
+
+        Args:
+            folder: for the results; made if absent.
+            question: what must be the same when the lookup goes on.
+
+        Raises:
+            QuestionError: the folder holds another question, or what is in it is damaged.
+        """
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = folder / FILE
+        path.touch(mode=0o600)
+        self._path = path
+        self._lock = threading.RLock()
+        self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            self._begin(json.dumps(question, sort_keys=True))
+        except BaseException:
+            self._database.close()
+            raise
+        self._answered: dict[str, Ranges] = {}
+        for member, first, last in self._database.execute("SELECT member, first, last FROM answered"):
+            self._answered.setdefault(member, Ranges()).add(Range(first, last))
+        self.count: int = self._one("SELECT coalesce(max(item), 0) FROM items")
+
+    def _begin(self, question: str) -> None:
+        try:
+            # What a power cut can undo is asked again; a killed process loses nothing.
+            self._database.execute("PRAGMA journal_mode=WAL")
+            self._database.execute("PRAGMA synchronous=NORMAL")
+            self._database.executescript(_SCHEMA)
+            if not self._one("SELECT count(*) FROM answered"):  # nothing to lose: the source was broken, or nobody was there
+                for table in ("meta", "items", "entries", "files", "hits"):
+                    self._database.execute(f"DELETE FROM {table}")  # noqa: S608 - names from the line above
+            self._database.execute("INSERT OR IGNORE INTO meta VALUES ('question', ?)", (question,))
+            stated = self._one("SELECT value FROM meta WHERE name = 'question'")
+        except sqlite3.DatabaseError as error:
+            raise QuestionError(f"{self._path}: {error}; name another --out, or delete it to ask everything anew") from None
+        if stated != question:
+            raise QuestionError(f"{self._path.parent}: holds the results of another question; name another --out")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._database.close()
+
+    # --- what is asked ---
+
+    def add(self, entries: Iterable[tuple[int, Item]]) -> None:
+        """Take entries with their numbers, all or none. Those it has already are passed over, items that are equal kept once."""
+        with self._writing():
+            for number, item in entries:
+                codes = _pack(item.codes)
+                key = hashlib.blake2b(codes, digest_size=_KEY_BYTES).digest()
+                extra = json.dumps([item.orientations, item.notes]) if item.orientations or item.notes else ""
+                self._database.execute(
+                    "INSERT OR IGNORE INTO items (key, label, codes, extra) VALUES (?, ?, ?, ?)", (key, item.label, codes, extra)
+                )
+                self._database.execute(
+                    "INSERT OR IGNORE INTO entries SELECT ?, ?, item FROM items WHERE key = ?", (number, item.label, key)
+                )
+        self.count = self._one("SELECT coalesce(max(item), 0) FROM items")
+
+    def add_file(self, path: str, size_bytes: int, changed_ns: int, outcome: Item | str) -> None:
+        """Take a file: its item, or why it cannot be asked about."""
+        with self._writing():
+            known = self._database.execute("SELECT number FROM files WHERE path = ?", (path,)).fetchone()
+            number = (known and known[0]) or self._one("SELECT coalesce(max(number), 0) + 1 FROM entries")
+            if known and known[0]:
+                self._database.execute("DELETE FROM entries WHERE number = ?", (number,))
+            if isinstance(outcome, Item):
+                self.add([(number, outcome)])
+            row = (path, size_bytes, changed_ns, number, "") if isinstance(outcome, Item) else (path, size_bytes, changed_ns, None, outcome)
+            self._database.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", row)
+
+    def has_file(self, path: str, size_bytes: int, changed_ns: int) -> bool:
+        """Return whether this very file was taken already and could be asked about."""
+        row = (path, size_bytes, changed_ns)
+        return bool(self._one("SELECT count(*) FROM files WHERE path = ? AND size = ? AND changed_ns = ? AND number IS NOT NULL", row))
+
+    def failures(self) -> dict[str, str]:
+        """Return the files that cannot be asked about, with the reason."""
+        return dict(self._rows("SELECT path, reason FROM files WHERE number IS NULL ORDER BY path"))
+
+    @property
+    def entry_count(self) -> int:
+        """How many entries the source has, duplicates counted."""
+        return int(self._one("SELECT count(*) FROM entries"))
+
+    def items(self, first: int, last: int) -> Iterator[tuple[int, Item]]:
+        """Yield the items from `first` to `last`, with their numbers, a batch in memory at a time."""
+        for start in range(first, last + 1, _BATCH):
+            bounds = (start, min(last, start + _BATCH - 1))
+            for item, label, codes, extra in self._rows(
+                "SELECT item, label, codes, extra FROM items WHERE item BETWEEN ? AND ? ORDER BY item", bounds
+            ):
+                yield item, _item(label, codes, extra)
+
+    # --- what was answered ---
+
+    def answered(self, members: Iterable[str]) -> dict[str, Ranges]:
+        """Return for each of these members which items it has answered. Not to be changed."""
+        return {member: self._answered.get(member, Ranges()) for member in members}
+
+    def keep(self, member: str, numbers: Sequence[int], hits: Iterable[tuple[int, Mapping[str, Any]]], *, whole: bool) -> None:
+        """Keep one answer.
+
+        Args:
+            member: whose.
+            numbers: the items it is about, rising.
+            hits: item and hit as JSON object; they replace what this member said about these items before.
+            whole: False if it does not cover the whole question, so that it stays open.
+        """
+        stretches = ranges_of(numbers)
+        done = self._answered.setdefault(member, Ranges())
+        if whole:
+            for stretch in stretches:
+                done.add(stretch)
+        with self._writing():
+            for first, last in stretches:
+                self._database.execute("DELETE FROM hits WHERE item BETWEEN ? AND ? AND member = ?", (first, last, member))
+            self._database.executemany(
+                "INSERT INTO hits VALUES (?, ?, ?)", ((item, member, json.dumps(hit, ensure_ascii=False)) for item, hit in hits)
+            )
+            self._database.execute("DELETE FROM answered WHERE member = ?", (member,))
+            self._database.executemany("INSERT INTO answered VALUES (?, ?, ?)", ((member, *each) for each in done))
+
+    def hit_count(self, member: str) -> int:
+        """How many hits a member gave."""
+        return int(self._one("SELECT count(*) FROM hits WHERE member = ?", (member,)))
+
+    def counts(self, members: Iterable[str]) -> tuple[int, int, int]:
+        """Return how many entries are known to somebody, are open, and were not answered by everybody; see `BulkResult`."""
+        known = int(self._one("SELECT count(*) FROM entries WHERE item IN (SELECT item FROM hits)"))
+        still_open = partial = 0
+        for stretch, _ in lacking(self.answered(members), self.count):
+            partial += self._one("SELECT count(*) FROM entries WHERE item BETWEEN ? AND ?", stretch)
+            still_open += self._one(
+                "SELECT count(*) FROM entries WHERE item BETWEEN ? AND ? AND item NOT IN (SELECT item FROM hits)", stretch
+            )
+        return known, still_open, partial
+
+    def entries(self, members: Iterable[str]) -> Iterator[Answered]:
+        """Yield every entry with what was answered, in the order of the source, a batch in memory at a time.
+
+        Args:
+            members: who should have answered.
+        """
+        stretches = lacking(self.answered(members), self.count)
+        number = -1
+        while rows := self._rows(
+            "SELECT e.number, e.label, i.item, i.codes, i.extra, (SELECT json_group_array(json(hit)) FROM hits WHERE item = i.item)"
+            " FROM entries e JOIN items i ON i.item = e.item WHERE e.number > ? ORDER BY e.number LIMIT ?",
+            (number, _BATCH),
+        ):
+            for number, label, item, codes, extra, told in rows:
+                hits = json.loads(told)
+                still_open = sorted(next((names for (first, last), names in stretches if first <= item <= last), ()))
+                status = "known" if hits else "open" if still_open else "unseen"
+                yield Answered(number, _item(label, codes, extra), status, hits, still_open)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._lock:
+            if self._database.in_transaction:  # inside another
+                yield
+                return
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                raise
+            self._database.execute("COMMIT")
+
+    def _rows(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
+        with self._lock:
+            return self._database.execute(statement, values).fetchall()
+
+    def _one(self, statement: str, values: Sequence[object] = ()) -> Any:  # noqa: ANN401 - a cell of whatever type
+        return self._rows(statement, values)[0][0]
+
+
+def _pack(codes: Mapping[Algorithm, tuple[bytes, ...]]) -> bytes:
+    """Write codes as one blob; equal ones are equal in it, in whatever order they came."""
+    return b"".join(
+        f"{algorithm.value} {len(own)} ".encode() + b"".join(own)
+        for algorithm, own in sorted(codes.items(), key=lambda pair: pair[0].value)
+    )
+
+
+def _unpack(blob: bytes) -> dict[Algorithm, tuple[bytes, ...]]:
+    codes, rest = {}, blob
+    while rest:
+        name, count, rest = rest.split(b" ", 2)
+        algorithm, size = Algorithm(name.decode()), int(count)
+        width = algorithm.code_bytes
+        codes[algorithm] = tuple(rest[place * width : (place + 1) * width] for place in range(size))
+        rest = rest[size * width :]
+    return codes
+
+
+def _item(label: str, codes: bytes, extra: str) -> Item:
+    orientations, notes = json.loads(extra) if extra else ((), ())
+    return Item(label, _unpack(codes), tuple(orientations), tuple(notes))

@@ -1,0 +1,1 @@
+"""`vidfed lookup`, `lookups`, `gateway` and their like. Thin: parse, call, print."""

@@ -1,0 +1,139 @@
+"""What the gateway writes into the member's audit log: each question that goes out, each reply that comes in, each refusal.
+
+The other end's log holds the same two digests, so that what one side deletes shows when the logs are compared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, NamedTuple
+
+from vidfed.federation.gateway.group_commit import Batches
+from vidfed.security.audit import AuditEntry, AuditLog, Event, Operation
+from vidfed.security.clock import Clock, system_clock
+from vidfed.wire.errors import WireError
+from vidfed.wire.lookup import answer_digest, read_answer
+from vidfed.wire.values import FailureKind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vidfed.v1 import services_pb2 as pb
+    from vidfed.wire.values import LookupRequest
+
+UNREADABLE = "UNREADABLE"
+_TOGETHER = 32  # replies in one commit
+
+
+class _Received(NamedTuple):
+    question: LookupRequest
+    digest: bytes
+    reply: pb.NodeReply
+    came_ms: int
+
+
+class Bookkeeping:
+    """Writes the gateway's entries; each is on disk when the call returns, and the event loop is never blocked by that.
+
+    Every method raises AuditError if the entry could not be written; nothing may be sent then.
+    """
+
+    def __init__(self, log: AuditLog, member: str, *, clock: Clock = system_clock) -> None:
+        self._log = log
+        self._member = member
+        self._clock = clock
+        self._replies = Batches(self._receive, _TOGETHER)
+
+    async def asked(self, question: LookupRequest, digest: bytes) -> None:
+        """Log a question before it goes out."""
+        header = question.header
+        await self._append(
+            AuditEntry(
+                time_ms=self._clock(),
+                operation=Operation.CONSULTATION,
+                event=Event.LOOKUP_ASKED,
+                member=self._member,
+                pseudonym=header.pseudonym,
+                purpose=header.purpose.code if header.purpose else "",
+                legal_basis=header.legal_basis,
+                offence_type=header.offence_type,
+                case_reference=header.case_reference,
+                request_digest=digest,
+                outcome="ASKED",
+                details={"audience": ",".join(header.audience), "items": question.item_count},
+            )
+        )
+
+    async def received(self, question: LookupRequest, digest: bytes, reply: pb.NodeReply) -> None:
+        """Log one node's reply, or that there was none, before it is passed on. The reply is not judged here; the client does that."""
+        await self._replies.add(_Received(question, digest, reply, self._clock()))
+
+    def _receive(self, replies: Sequence[_Received]) -> None:
+        """Read and log replies; an answer may be large, and reading it takes its time."""
+        self._log.append_many([_entry(reply) for reply in replies])
+
+    async def refused(self, pseudonym: str, digest: bytes, reason: str) -> None:
+        """Log that an own investigator's question was refused."""
+        await self._append(
+            AuditEntry(
+                time_ms=self._clock(),
+                operation=Operation.CONSULTATION,
+                event=Event.LOOKUP_REFUSED,
+                member=self._member,
+                pseudonym=pseudonym,
+                request_digest=digest,
+                outcome=reason,
+            )
+        )
+
+    async def fetched(self, pseudonym: str, digest: bytes, replies: int) -> None:
+        """Log that an own investigator fetches what was kept of a lookup, before it is given out."""
+        await self._of_kept(Operation.CONSULTATION, Event.LOOKUP_FETCHED, pseudonym, digest, replies)
+
+    async def forgotten(self, pseudonym: str, digest: bytes, replies: int) -> None:
+        """Log that an own investigator has what was kept of a lookup deleted."""
+        await self._of_kept(Operation.ERASURE, Event.LOOKUP_FORGOTTEN, pseudonym, digest, replies)
+
+    async def _of_kept(self, operation: Operation, event: Event, pseudonym: str, digest: bytes, replies: int) -> None:
+        details = {"replies": replies}
+        entry = AuditEntry(self._clock(), operation, event, self._member, pseudonym=pseudonym, request_digest=digest, details=details)
+        await self._append(entry)
+
+    async def _append(self, entry: AuditEntry) -> None:
+        await asyncio.to_thread(self._log.append, entry)
+
+
+def _entry(received: _Received) -> AuditEntry:
+    header = received.question.header
+    outcome, digest_back, records, position = _told(received.reply)
+    return AuditEntry(
+        time_ms=received.came_ms,
+        operation=Operation.COLLECTION if records else Operation.CONSULTATION,
+        event=Event.LOOKUP_RECEIVED,
+        member=received.reply.member,
+        pseudonym=header.pseudonym,
+        purpose=header.purpose.code if header.purpose else "",
+        request_digest=received.digest,
+        answer_digest=digest_back,
+        outcome=outcome,
+        records=records,
+        details={"took_ms": max(0, received.came_ms - header.issued_ms), "position": position},
+    )
+
+
+def _told(reply: pb.NodeReply) -> tuple[str, bytes, tuple[str, ...], int]:
+    """Return (outcome, answer digest, records told about, position in the node's log or -1)."""
+    if reply.WhichOneof("reply") != "answer":
+        kinds = {kind.value: kind.name for kind in FailureKind}
+        return kinds.get(reply.failure.kind, UNREADABLE), b"", (), -1
+    try:
+        answer = read_answer(reply.answer.payload)
+        digest = answer_digest(reply.answer.payload)
+    except WireError:
+        return UNREADABLE, b"", (), -1
+    return (
+        answer.header.status.name,
+        digest,
+        tuple(record.reference for record in answer.records),
+        answer.log.position if answer.log else -1,
+    )

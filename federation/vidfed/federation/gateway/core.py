@@ -1,0 +1,347 @@
+"""What a gateway does with a lookup, apart from the network it comes by.
+
+For each lookup: (1) the TLS peer is an investigator of this member, (2) its credential holds and is the same person's, (3) its
+signature holds over the bytes as received, (4) only then the request is parsed and must come from this member and person, now, for
+this call, (5) the audit log has it, (6) the member's signature is added to the same envelope and the nodes are asked, (7) the audit log
+has each reply before the investigator has it, and before it is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+from vidfed.federation.gateway.group_commit import Batches
+from vidfed.federation.gateway.mailbox import KEY_BYTES, seal
+from vidfed.federation.lookup.errors import BusyError, KeptError
+from vidfed.federation.nodes.gather import Collection
+from vidfed.federation.nodes.pool import Asking
+from vidfed.federation.nodes.relay import Chunk, relay
+from vidfed.security.clock import SECOND_MS, system_clock
+from vidfed.security.errors import CredentialError, PeerError, SecurityError, SignatureError
+from vidfed.security.identity.credentials import verify_credential
+from vidfed.security.identity.replay import check_time_window
+from vidfed.security.identity.tls import INVESTIGATOR_ROLE, verify_peer
+from vidfed.v1 import services_pb2 as pb
+from vidfed.wire import envelope as wire_envelope
+from vidfed.wire.errors import MalformedError, WireError
+from vidfed.wire.lookup import read_request
+from vidfed.wire.values import GATEWAY_GRACE_S, LOOKUP_METHOD, REQUEST_TYPE, STREAM_METHOD, Urgency
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+
+    from vidfed.federation.gateway.audit_trail import Bookkeeping
+    from vidfed.federation.gateway.mailbox import Kept, KeptLookups
+    from vidfed.federation.gateway.settings import GatewaySection
+    from vidfed.federation.nodes.pool import Nodes
+    from vidfed.security.clock import Clock
+    from vidfed.security.crypto.envelope import Envelope
+    from vidfed.security.identity.directory import Directory, DirectorySource
+    from vidfed.security.identity.tls import Peer
+    from vidfed.security.member.home import MemberHome
+    from vidfed.v1 import audit_pb2 as audit_pb
+    from vidfed.wire.values import LookupRequest
+
+_log = logging.getLogger(__name__)
+_KEPT_TOGETHER = 32  # replies sealed by one thread before their callers go on
+
+
+class _ToKeep(NamedTuple):
+    lookup: bytes
+    reply: pb.NodeReply
+    key: bytes
+
+
+class GatewayDesk:
+    """Serves one member's investigators. Every caller names itself with its TLS certificate (PEM)."""
+
+    def __init__(
+        self,
+        home: MemberHome,
+        section: GatewaySection,
+        source: DirectorySource,
+        nodes: Nodes,
+        books: Bookkeeping,
+        kept: KeptLookups | None = None,
+        clock: Clock = system_clock,
+    ) -> None:
+        """Open the desk.
+
+        Args:
+            home: the member's folder.
+            section: its `[gateway]`.
+            source: gives the trust directory.
+            nodes: asks the members' nodes.
+            books: writes the audit log.
+            kept: keeps replies for later; None: nothing is kept.
+            clock: gives the time.
+        """
+        self._home = home
+        self._section = section
+        self.source = source
+        self.nodes = nodes
+        self._books = books
+        self._kept = kept
+        self._keeping = Batches(self._keep, _KEPT_TOGETHER)
+        self._clock = clock
+        self._running: Counter[str] = Counter()
+        self._late: set[asyncio.Task[None]] = set()
+
+    @property
+    def running(self) -> int:
+        """How many lookups are under way."""
+        return self._running.total()
+
+    async def lookup(
+        self, call: pb.LookupCall, leaf_pem: bytes, time_left_s: float, on_kept: Callable[[int], object] = lambda _until_ms: None
+    ) -> AsyncGenerator[pb.NodeReply, None]:
+        """Ask the request's audience; yield each node's reply as it comes.
+
+        Args:
+            call: what the investigator sent.
+            leaf_pem: of the caller.
+            time_left_s: how long the caller waits.
+            on_kept: called before the first reply if replies are kept, with the time until which they are collected.
+
+        Raises:
+            SecurityError, WireError: a step refuses.
+            AuditError: the log cannot be written; no further reply is handed on.
+            BusyError: there are as many lookups as there may be.
+        """
+        directory = self.source.current()
+        peer = self._own_investigator(leaf_pem, directory)  # 1
+        with self._one_more(peer):
+            envelope, question = await self._admit(call, peer, directory)  # 2 to 4, 6
+            directory = self.source.current()  # admitting may have shown that there is a newer one
+            digest = envelope.digest
+            await self._books.asked(question, digest)  # 5
+            # The caller's own deadline leaves time to hear which nodes did not answer; a call without one is not of our client.
+            deadline_s = max(0.0, min(self._section.deadline_s, time_left_s - GATEWAY_GRACE_S))
+            members = [directory.members[member] for member in dict.fromkeys(question.header.audience) if member in directory.members]
+            until_ms = await self._begin_to_keep(call.keep_for, digest, peer, len(members), deadline_s)
+            if until_ms:
+                on_kept(until_ms)
+            to_nodes = pb.LookupCall(credential=call.credential, request=wire_envelope.to_message(envelope))
+            urgent = question.header.urgency is Urgency.LIFE_AT_RISK
+            asking = Asking(to_nodes, directory, deadline_s, self._section.late_s if until_ms else 0.0, urgent)
+
+            async def take(reply: pb.NodeReply) -> None:  # 7
+                await self._books.received(question, digest, reply)
+                if until_ms:
+                    await self._keeping.add(_ToKeep(digest, reply, call.keep_for))
+
+            collection = Collection(self.nodes, asking, members, take)
+            try:
+                async for reply in collection.replies():
+                    yield reply
+            finally:
+                # Also when the caller has gone: what it asked to have kept is collected without it.
+                if until_ms and len(self._late) < self._section.max_lookups:
+                    task = asyncio.create_task(collection.go_on())
+                    self._late.add(task)
+                    task.add_done_callback(self._late.discard)
+                else:
+                    await collection.end()
+
+    async def lookup_stream(self, calls: AsyncIterator[pb.LookupCall], leaf_pem: bytes) -> AsyncGenerator[pb.NodeReply, None]:
+        """Ask chunk by chunk; yield the nodes' replies as they come; see `stream`. Nothing of it is kept: whoever asks asks again.
+
+        Args:
+            calls: the chunks, as the investigator sends them.
+            leaf_pem: of the caller.
+
+        Raises:
+            SecurityError, WireError: a step refuses a chunk; the stream ends.
+            AuditError: the log cannot be written; no further reply is handed on.
+            BusyError: there are as many lookups as there may be.
+        """
+
+        async def take(chunk: Chunk, reply: pb.NodeReply) -> None:  # 7
+            await self._books.received(chunk.question, chunk.digest, reply)
+
+        with self._one_more(self._own_investigator(leaf_pem, self.source.current())):
+            async with contextlib.aclosing(relay(self._chunks(calls, leaf_pem), self.nodes, take)) as replies:
+                async for reply in replies:
+                    yield reply
+
+    async def _chunks(self, calls: AsyncIterator[pb.LookupCall], leaf_pem: bytes) -> AsyncIterator[Chunk]:
+        """Take each chunk through all steps: what was trusted when the stream began may not be any more."""
+        audience: tuple[str, ...] | None = None
+        async for call in calls:
+            directory = self.source.current()
+            peer = self._own_investigator(leaf_pem, directory)  # 1
+            envelope, question = await self._admit(call, peer, directory, STREAM_METHOD)  # 2 to 4, 6
+            if question.header.audience != (audience or question.header.audience):
+                raise PeerError("a chunk is to other members than those before it in its stream")
+            audience = question.header.audience
+            digest = envelope.digest
+            await self._books.asked(question, digest)  # 5
+            to_nodes = pb.LookupCall(credential=call.credential, request=wire_envelope.to_message(envelope))
+            urgent = question.header.urgency is Urgency.LIFE_AT_RISK
+            yield Chunk(question, digest, Asking(to_nodes, directory, self._section.deadline_s, urgent=urgent))
+
+    async def proof(self, request: pb.GetMemberProofRequest, leaf_pem: bytes) -> audit_pb.GetProofResponse:
+        """Fetch a node's proof for an investigator of this member, who checks it.
+
+        Raises:
+            SecurityError: not for this caller, or of no member.
+            UnreachableError, grpc.aio.AioRpcError: the node gives none.
+        """
+        directory = self.source.current()
+        self._own_investigator(leaf_pem, directory)
+        return await self.nodes.proof(request.proof, directory.member(request.member), directory)
+
+    async def kept(self, leaf_pem: bytes) -> list[Kept]:
+        """Return what is kept of the caller's own lookups.
+
+        Raises:
+            SecurityError: not for this caller.
+            KeptError: it cannot be read.
+        """
+        peer = self._own_investigator(leaf_pem, self.source.current())
+        return await asyncio.to_thread(self._kept.listed, peer.pseudonym) if self._kept else []
+
+    async def fetch(self, lookup: bytes, leaf_pem: bytes) -> list[tuple[str, bytes]]:
+        """Return (member, sealed reply) of one of the caller's own lookups; the audit log has it before.
+
+        Raises:
+            SecurityError: not for this caller.
+            KeptError: nothing is kept under this id for this person.
+            AuditError: the log cannot be written.
+        """
+        peer = self._own_investigator(leaf_pem, self.source.current())
+        if self._kept is None:
+            raise KeptError("this gateway keeps no lookups")
+        replies = await asyncio.to_thread(self._kept.fetch, lookup, peer.pseudonym)
+        await self._books.fetched(peer.pseudonym, lookup, len(replies))
+        return replies
+
+    async def forget(self, lookup: bytes, leaf_pem: bytes) -> None:
+        """Delete what is kept of one of the caller's own lookups.
+
+        Raises:
+            SecurityError: not for this caller.
+            KeptError: nothing is kept under this id for this person.
+            AuditError: the log cannot be written; nothing is deleted.
+        """
+        peer = self._own_investigator(leaf_pem, self.source.current())
+        if self._kept is None:
+            raise KeptError("this gateway keeps no lookups")
+        replies = await asyncio.to_thread(self._kept.fetch, lookup, peer.pseudonym)
+        await self._books.forgotten(peer.pseudonym, lookup, len(replies))
+        await asyncio.to_thread(self._kept.forget, lookup, peer.pseudonym)
+
+    async def close(self) -> None:
+        """Collect no more late answers, and close the connections to the nodes."""
+        for task in self._late:
+            task.cancel()
+        await asyncio.gather(*self._late, return_exceptions=True)
+        await self.nodes.close()
+
+    async def _begin_to_keep(self, key: bytes, lookup: bytes, peer: Peer, asked: int, deadline_s: float) -> int:
+        """Return until when answers are collected, 0 if nothing is kept. That it cannot be kept stops no lookup."""
+        if self._kept is None or not key:
+            return 0
+        until_ms = self._clock() + int((deadline_s + self._section.late_s) * SECOND_MS)
+        try:
+            await asyncio.to_thread(self._kept.begin, lookup, peer.pseudonym, asked=asked, collecting_until_ms=until_ms)
+        except KeptError as error:
+            _log.error("a lookup is not kept for later: %s", error)
+            return 0
+        return until_ms
+
+    def _keep(self, replies: Sequence[_ToKeep]) -> None:
+        """Seal and keep replies. That one cannot be kept stops no lookup."""
+        for lookup, reply, key in replies:
+            try:
+                if self._kept is not None:
+                    self._kept.keep(lookup, reply.member, seal(reply.SerializeToString(), key), final=reply.WhichOneof("reply") == "answer")
+            except KeptError as error:
+                _log.error("the reply of %s is not kept for later: %s", reply.member, error)
+
+    def _own_investigator(self, leaf_pem: bytes, directory: Directory) -> Peer:
+        """Step 1."""
+        peer = verify_peer(leaf_pem, directory, self._clock())
+        if (peer.member, peer.role) != (self._home.member, INVESTIGATOR_ROLE):
+            raise PeerError(f"this gateway serves the investigators of {self._home.member} only")
+        return peer
+
+    @contextlib.contextmanager
+    def _one_more(self, peer: Peer) -> Iterator[None]:
+        """Count a lookup while it runs.
+
+        Raises:
+            BusyError: there are as many as there may be.
+        """
+        if self.running >= self._section.max_lookups:
+            raise BusyError("the gateway has as many lookups as it takes at once; try again in some seconds")
+        if self._running[peer.pseudonym] >= self._section.max_lookups_per_investigator:
+            raise BusyError(f"{peer.pseudonym} has as many lookups as one person may have at once; wait for one to end")
+        self._running[peer.pseudonym] += 1
+        try:
+            yield
+        finally:
+            self._running[peer.pseudonym] -= 1
+            if not self._running[peer.pseudonym]:
+                del self._running[peer.pseudonym]
+
+    async def _admit(
+        self, call: pb.LookupCall, peer: Peer, directory: Directory, method: str = LOOKUP_METHOD
+    ) -> tuple[Envelope, LookupRequest]:
+        """Steps 2 to 4, and 6: return the envelope with the member's signature added, and what is in it.
+
+        Raises:
+            SecurityError, WireError: a step refuses, and it is logged.
+        """
+        credential_envelope, request_envelope = wire_envelope.read_call(call)
+        try:
+            if len(call.keep_for) not in {0, KEY_BYTES}:
+                raise MalformedError(f"keep_for of {len(call.keep_for)} bytes, expected {KEY_BYTES}")
+            # Signatures take their time: not on the event loop, where every other lookup would wait for them.
+            question = await asyncio.to_thread(self._check, credential_envelope, request_envelope, peer, directory, method)
+        except (SecurityError, WireError) as error:
+            await self._books.refused(peer.pseudonym, request_envelope.digest, type(error).__name__)
+            raise
+        return request_envelope.signed_by(self._home.signer), question  # 6
+
+    def _check(
+        self, credential_envelope: Envelope, request_envelope: Envelope, peer: Peer, directory: Directory, method: str
+    ) -> LookupRequest:
+        """Steps 2 to 4; with a newer directory, if there is one, where this one does not know a key or is older than the asker's."""
+        try:
+            question = self._check_by(credential_envelope, request_envelope, peer, directory, method)
+        except (CredentialError, SignatureError):
+            if not self.source.refresh_for(peer.member):
+                raise
+            return self._check_by(credential_envelope, request_envelope, peer, self.source.current(), method)
+        if question.header.directory_version > directory.version:
+            self.source.refresh_for(peer.member)
+        return question
+
+    def _check_by(
+        self, credential_envelope: Envelope, request_envelope: Envelope, peer: Peer, directory: Directory, method: str
+    ) -> LookupRequest:
+        now_ms = self._clock()
+        own = directory.member(self._home.member)
+        credential = verify_credential(  # 2
+            credential_envelope,
+            federation=directory.federation,
+            member=own.id,
+            member_keys=own.signing_keys,
+            now_ms=now_ms,
+            revoked=own.revoked,
+        )
+        if credential.pseudonym != peer.pseudonym:
+            raise PeerError("the credential is another person's than the TLS certificate")
+        question = read_request(request_envelope.verify(REQUEST_TYPE, [credential.key]))  # 3, 4
+        header = question.header
+        if (header.federation, header.issuer, header.pseudonym) != (directory.federation, own.id, credential.pseudonym):
+            raise PeerError("the request names another federation, member or person")
+        if header.method != method:
+            raise PeerError("the request was signed for another call")
+        check_time_window(header.issued_ms, header.expires_ms, now_ms)
+        return question

@@ -1,0 +1,198 @@
+"""Replies that a gateway keeps, so that an investigator can close the laptop and fetch them later.
+
+Each lookup's replies are sealed (libsodium sealed box: X25519, XSalsa20-Poly1305) to a public key that the investigator made for this one
+lookup. The gateway never has the private half: whoever takes its disk, its backup or its operator's place later reads who asked when, and
+how many members answered, and nothing else. Only the person who asked may fetch them, and only as long as the private key exists.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nacl.exceptions import CryptoError
+from nacl.public import PrivateKey, PublicKey, SealedBox
+
+from vidfed.federation.lookup.errors import KeptError
+from vidfed.security.clock import MINUTE_MS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vidfed.security.clock import Clock
+
+_log = logging.getLogger(__name__)
+KEY_BYTES = 32
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS lookups (
+    id BLOB PRIMARY KEY, pseudonym TEXT NOT NULL, asked_ms INTEGER NOT NULL, collecting_until_ms INTEGER NOT NULL,
+    kept_until_ms INTEGER NOT NULL, asked INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS lookups_by_end ON lookups (kept_until_ms);
+CREATE TABLE IF NOT EXISTS replies (
+    lookup BLOB NOT NULL REFERENCES lookups ON DELETE CASCADE, member TEXT NOT NULL, sealed BLOB NOT NULL, PRIMARY KEY (lookup, member)
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One lookup as it is kept. Fields as in `KeptLookup` of services.proto."""
+
+    id: bytes
+    asked_ms: int
+    collecting_until_ms: int
+    kept_until_ms: int
+    asked: int
+    replies: int
+
+
+def seal(reply: bytes, public: bytes) -> bytes:
+    """Close a reply so that only the holder of the private key can open it."""
+    return bytes(SealedBox(PublicKey(public)).encrypt(reply))
+
+
+def unseal(sealed: bytes, private: bytes) -> bytes:
+    """Open a reply.
+
+    Raises:
+        KeptError: it was not closed for this key, or altered.
+    """
+    try:
+        return bytes(SealedBox(PrivateKey(private)).decrypt(sealed))
+    except CryptoError:
+        raise KeptError("a kept reply was sealed for another key, or altered") from None
+
+
+def new_key() -> tuple[bytes, bytes]:
+    """Make a key pair for one lookup: (private, public), 32 bytes each."""
+    private = PrivateKey.generate()
+    return bytes(private), bytes(private.public_key)
+
+
+class KeptLookups:
+    """The SQLite file the gateway keeps sealed replies in. Survives a killed process. Safe from several threads; every call blocks."""
+
+    def __init__(self, path: Path, *, max_bytes: int, keep_ms: int, clock: Clock) -> None:
+        """Open the file, making it with mode 0600 if absent.
+
+        Args:
+            path: SQLite file.
+            max_bytes: of sealed replies, of all lookups together.
+            keep_ms: how long a lookup is kept.
+            clock: what the time goes by.
+
+        Raises:
+            KeptError: it cannot be opened.
+        """
+        self._path = path
+        self._max_bytes = max_bytes
+        self._keep_ms = keep_ms
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._pruned_ms = 0
+        try:
+            path.touch(mode=0o600)
+            self._database = sqlite3.connect(path, timeout=5, check_same_thread=False, isolation_level=None)
+            # NORMAL: a killed process loses nothing, a power cut may lose the last moments, which can be asked again.
+            for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "secure_delete=ON"):
+                self._database.execute(f"PRAGMA {pragma}")
+            self._database.executescript(_SCHEMA)
+            ((self._bytes,),) = self._database.execute("SELECT coalesce(sum(length(sealed)), 0) FROM replies").fetchall()
+        except (sqlite3.Error, OSError) as error:
+            raise KeptError(f"{path}: {error}") from None
+
+    def begin(self, lookup: bytes, pseudonym: str, *, asked: int, collecting_until_ms: int) -> None:
+        """Begin to keep a lookup, after dropping those whose time is over.
+
+        Raises:
+            KeptError: there is no room, or the file cannot be written.
+        """
+        now_ms = self._clock()
+        if now_ms - self._pruned_ms >= MINUTE_MS or self._bytes >= self._max_bytes:
+            self.prune()
+        row = (lookup, pseudonym, now_ms, collecting_until_ms, now_ms + self._keep_ms, asked)
+        with self._lock:
+            if self._bytes >= self._max_bytes:
+                raise KeptError("there is no room for more: [gateway] keep_max_mib")
+            self._execute("INSERT OR IGNORE INTO lookups VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    def keep(self, lookup: bytes, member: str, sealed: bytes, *, final: bool) -> None:
+        """Keep one member's reply.
+
+        Args:
+            lookup: begun before; if it was forgotten meanwhile nothing is kept.
+            member: whose reply.
+            sealed: from `seal`.
+            final: True for an answer, which replaces a failure; False for a failure, which replaces nothing.
+
+        Raises:
+            KeptError: there is no room, or the file cannot be written.
+        """
+        with self._lock:
+            if self._bytes + len(sealed) > self._max_bytes:
+                raise KeptError("there is no room for more: [gateway] keep_max_mib")
+            what = "REPLACE" if final else "IGNORE"
+            statement = f"INSERT OR {what} INTO replies SELECT id, ?, ? FROM lookups WHERE id = ?"  # noqa: S608 - one of two words
+            if self._execute(statement, (member, sealed, lookup)).rowcount:
+                self._bytes += len(sealed)  # an upper bound while something was replaced; made exact by `prune`
+
+    def listed(self, pseudonym: str) -> list[Kept]:
+        """Return one person's lookups, the newest first.
+
+        Raises:
+            KeptError: the file cannot be read.
+        """
+        query = (
+            "SELECT id, asked_ms, collecting_until_ms, kept_until_ms, asked, (SELECT count(*) FROM replies WHERE lookup = id)"
+            " FROM lookups WHERE pseudonym = ? AND kept_until_ms > ? ORDER BY asked_ms DESC"
+        )
+        with self._lock:
+            return [Kept(*row) for row in self._execute(query, (pseudonym, self._clock())).fetchall()]
+
+    def fetch(self, lookup: bytes, pseudonym: str) -> list[tuple[str, bytes]]:
+        """Return (member, sealed reply) of one of this person's lookups.
+
+        Raises:
+            KeptError: nothing is kept under this id for this person; whether it is for another is not told.
+        """
+        with self._lock:
+            known = "SELECT 1 FROM lookups WHERE id = ? AND pseudonym = ? AND kept_until_ms > ?"
+            if not self._execute(known, (lookup, pseudonym, self._clock())).fetchone():
+                raise KeptError("the gateway keeps no such lookup of yours")
+            return self._execute("SELECT member, sealed FROM replies WHERE lookup = ? ORDER BY member", (lookup,)).fetchall()
+
+    def forget(self, lookup: bytes, pseudonym: str) -> None:
+        """Delete what is kept of one of this person's lookups, if anything is.
+
+        Raises:
+            KeptError: the file cannot be written.
+        """
+        with self._lock:
+            self._execute("DELETE FROM lookups WHERE id = ? AND pseudonym = ?", (lookup, pseudonym))
+
+    def prune(self) -> int:
+        """Delete lookups whose time is over, and return how many.
+
+        Raises:
+            KeptError: the file cannot be written.
+        """
+        with self._lock:
+            self._pruned_ms = self._clock()
+            gone = self._execute("DELETE FROM lookups WHERE kept_until_ms <= ?", (self._pruned_ms,)).rowcount
+            ((self._bytes,),) = self._execute("SELECT coalesce(sum(length(sealed)), 0) FROM replies", ()).fetchall()
+            return gone
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._database.close()
+
+    def _execute(self, statement: str, values: tuple[object, ...]) -> sqlite3.Cursor:
+        try:
+            return self._database.execute(statement, values)
+        except sqlite3.Error as error:
+            raise KeptError(f"{self._path}: {error}") from None

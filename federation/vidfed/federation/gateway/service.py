@@ -1,0 +1,212 @@
+"""A member's gateway on the network: gRPC over mutual TLS before the desk that does the work."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from vidfed.federation.gateway.audit_trail import Bookkeeping
+from vidfed.federation.gateway.core import GatewayDesk
+from vidfed.federation.gateway.mailbox import KeptLookups
+from vidfed.federation.gateway.settings import read_gateway_section
+from vidfed.federation.gateway.status import SERVING_FILE, keep_status
+from vidfed.federation.lookup.errors import BusyError, KeptError, UnreachableError
+from vidfed.federation.nodes.pool import Nodes
+from vidfed.security.clock import SECOND_MS, system_clock
+from vidfed.security.errors import AuditError, SecurityError
+from vidfed.security.lockfile import announced
+from vidfed.v1 import audit_pb2 as audit_pb
+from vidfed.v1 import services_pb2 as pb
+from vidfed.v1 import services_pb2_grpc as rpc
+from vidfed.v1 import trust_pb2_grpc as trust_rpc
+from vidfed.wire.channels import SERVER_OPTIONS, server_credentials
+from vidfed.wire.errors import WireError
+from vidfed.wire.serving import Service, open_shared, run_until_signal
+from vidfed.wire.trust import TrustServicer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from vidfed.federation.gateway.settings import GatewaySection
+    from vidfed.security.clock import Clock
+    from vidfed.security.member.home import MemberHome
+    from vidfed.wire.serving import Shared
+
+_log = logging.getLogger(__name__)
+COLLECTING_KEY = "vidfed-collecting-until-ms"
+"""Metadata of a lookup's call whose replies are kept: until when late ones are collected."""
+
+_HOUR_MS = 3_600 * SECOND_MS
+_KEPT_FILE = "lookups.db"
+_Codes = grpc.StatusCode
+NOT_IN_THE_LOG = {_Codes.NOT_FOUND, _Codes.OUT_OF_RANGE}
+"""What a node says of an entry that its log does not show; passed on as it is."""
+
+
+class GatewayServicer(rpc.GatewayServiceServicer):
+    """The gateway's calls, each handed to the desk; what the desk raises becomes a status."""
+
+    def __init__(self, desk: GatewayDesk) -> None:
+        self.desk = desk
+
+    async def Lookup(  # noqa: N802 - the name in the .proto
+        self, request: pb.LookupCall, context: grpc.aio.ServicerContext[pb.LookupCall, pb.NodeReply]
+    ) -> AsyncIterator[pb.NodeReply]:
+        """Ask the request's audience; stream each node's reply as it comes."""
+        told: list[asyncio.Task[None]] = []
+
+        def tell(until_ms: int) -> None:
+            told.append(asyncio.ensure_future(context.send_initial_metadata(((COLLECTING_KEY, str(until_ms)),))))
+
+        async with _refusals(context):
+            replies = self.desk.lookup(request, _leaf(context), float(context.time_remaining() or 0), tell)
+            async with contextlib.aclosing(replies):
+                async for reply in replies:
+                    if told:
+                        await told.pop()
+                    yield reply
+
+    async def LookupStream(  # noqa: N802 - the name in the .proto
+        self, request_iterator: AsyncIterator[pb.LookupCall], context: grpc.aio.ServicerContext[pb.LookupCall, pb.NodeReply]
+    ) -> AsyncIterator[pb.NodeReply]:
+        """Ask the nodes chunk by chunk."""
+        async with _refusals(context), contextlib.aclosing(self.desk.lookup_stream(request_iterator, _leaf(context))) as replies:
+            async for reply in replies:
+                yield reply
+
+    async def ListLookups(  # noqa: N802 - the name in the .proto
+        self, request: pb.ListLookupsRequest, context: grpc.aio.ServicerContext[pb.ListLookupsRequest, pb.ListLookupsResponse]
+    ) -> pb.ListLookupsResponse:
+        """List what is kept for the caller."""
+        del request
+        async with _refusals(context):
+            kept = await self.desk.kept(_leaf(context))
+        return pb.ListLookupsResponse(
+            lookups=[
+                pb.KeptLookup(
+                    id=one.id,
+                    asked_ms=one.asked_ms,
+                    collecting_until_ms=one.collecting_until_ms,
+                    kept_until_ms=one.kept_until_ms,
+                    asked=one.asked,
+                    replies=one.replies,
+                )
+                for one in kept
+            ]
+        )
+
+    async def FetchLookup(  # noqa: N802 - the name in the .proto
+        self, request: pb.FetchLookupRequest, context: grpc.aio.ServicerContext[pb.FetchLookupRequest, pb.SealedReply]
+    ) -> AsyncIterator[pb.SealedReply]:
+        """Stream what is kept of one of the caller's lookups."""
+        async with _refusals(context):
+            for member, sealed in await self.desk.fetch(request.id, _leaf(context)):
+                yield pb.SealedReply(member=member, sealed=sealed)
+
+    async def ForgetLookup(  # noqa: N802 - the name in the .proto
+        self, request: pb.ForgetLookupRequest, context: grpc.aio.ServicerContext[pb.ForgetLookupRequest, pb.ForgetLookupResponse]
+    ) -> pb.ForgetLookupResponse:
+        """Delete what is kept of one of the caller's lookups."""
+        async with _refusals(context):
+            await self.desk.forget(request.id, _leaf(context))
+        return pb.ForgetLookupResponse()
+
+    async def GetMemberProof(  # noqa: N802 - the name in the .proto
+        self, request: pb.GetMemberProofRequest, context: grpc.aio.ServicerContext[pb.GetMemberProofRequest, audit_pb.GetProofResponse]
+    ) -> audit_pb.GetProofResponse:
+        """Fetch a node's proof for an investigator of this member, who checks it."""
+        try:
+            async with _refusals(context):
+                return await self.desk.proof(request, _leaf(context))
+        except UnreachableError as error:
+            await context.abort(_Codes.FAILED_PRECONDITION, f"{request.member}: {error}")
+        except grpc.aio.AioRpcError as error:  # UNAVAILABLE, say, would be taken for the gateway's own state
+            code = error.code() if error.code() in NOT_IN_THE_LOG else _Codes.FAILED_PRECONDITION
+            await context.abort(code, f"{request.member}: {error.details()}"[:500])
+
+
+def _leaf(context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+    (leaf_pem,) = context.auth_context()["x509_pem_cert"]
+    return bytes(leaf_pem)
+
+
+@contextlib.asynccontextmanager
+async def _refusals(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
+    """Turn what the desk raises on purpose into statuses."""
+    try:
+        yield
+    except AuditError as error:
+        _log.error("%s; nothing is passed on", error)
+        await context.abort(_Codes.FAILED_PRECONDITION, "the gateway cannot log and therefore does not pass answers on")
+    except BusyError as error:
+        await context.abort(_Codes.RESOURCE_EXHAUSTED, str(error))
+    except KeptError as error:
+        await context.abort(_Codes.NOT_FOUND, str(error))
+    except (SecurityError, WireError) as error:
+        _log.warning("refused: %s", error)
+        await context.abort(_Codes.PERMISSION_DENIED, str(error))
+
+
+def open_kept(home: MemberHome, section: GatewaySection, clock: Clock = system_clock) -> KeptLookups:
+    """Open what a member's gateway keeps of lookups.
+
+    Raises:
+        KeptError: it cannot be opened.
+    """
+    keep_ms = int(section.keep_hours * _HOUR_MS)
+    return KeptLookups(home.state_file(_KEPT_FILE), max_bytes=section.keep_max_mib * 2**20, keep_ms=keep_ms, clock=clock)
+
+
+@contextlib.asynccontextmanager
+async def gateway_service(shared: Shared, on_ready: Callable[[str], None]) -> AsyncIterator[Service]:
+    """Open a member's gateway, ready to be run, and close it in the end.
+
+    Args:
+        shared: what the process's services share.
+        on_ready: called with `host:port` once lookups are taken.
+
+    Raises:
+        KeptError: the file of kept lookups cannot be opened.
+        SecurityError: configuration, keys or directory cannot be used.
+    """
+    home, source = shared.home, shared.source
+    section = read_gateway_section(home)
+    with contextlib.ExitStack() as stack:
+        kept = stack.enter_context(contextlib.closing(open_kept(home, section)))
+        desk = GatewayDesk(home, section, source, Nodes(home.node_tls, section), Bookkeeping(shared.audit, home.member), kept)
+        server = grpc.aio.server(options=SERVER_OPTIONS)
+        rpc.add_GatewayServiceServicer_to_server(GatewayServicer(desk), server)
+        trust_rpc.add_TrustServiceServicer_to_server(TrustServicer(source, lambda peer: peer.member == home.member, system_clock), server)
+
+        def announce(address: str) -> None:
+            stack.enter_context(announced(home.state_file(SERVING_FILE), address))
+            on_ready(address)
+
+        status = asyncio.create_task(keep_status(home, desk.nodes, lambda: desk.running))
+        try:
+            yield Service(server, section.listen, server_credentials(home.node_tls, source), announce)
+        finally:
+            status.cancel()
+            await asyncio.gather(status, return_exceptions=True)
+            await desk.close()
+
+
+async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
+    """Serve a member's gateway until SIGTERM or SIGINT, then let running lookups finish.
+
+    Args:
+        home: the member's folder.
+        on_ready: called with `host:port` once lookups are taken.
+
+    Raises:
+        ServeError: the address cannot be used.
+        KeptError: the file of kept lookups cannot be opened.
+        SecurityError: keys or directory cannot be used.
+    """
+    with open_shared(home) as shared:
+        async with gateway_service(shared, on_ready) as service:
+            await run_until_signal(service)

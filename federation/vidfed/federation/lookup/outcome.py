@@ -1,0 +1,302 @@
+"""What there is to say about each node for one lookup, and about all of them together. Pure.
+
+"No hit" is said only for a node whose signed answer says so. Whatever else happened makes the result incomplete.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum, unique
+from typing import TYPE_CHECKING
+
+from vidfed.federation.lookup.agreement import SeriesTable, Statement, conflicts
+from vidfed.index import Algorithm
+from vidfed.wire.errors import Status
+from vidfed.wire.values import Ternary
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from vidfed.federation.lookup.agreement import Conflict, SharedSeries
+    from vidfed.federation.lookup.question import Item
+    from vidfed.wire.values import IndexState, LookupAnswer, RecordView
+
+
+@unique
+class Outcome(Enum):
+    """What became of asking one node."""
+
+    MATCH = "match"
+    NO_MATCH = "no match"
+    PARTIAL = "partial"
+    REFUSED = "refused"
+    RATE_LIMITED = "rate limited"
+    STALE_INDEX = "stale index"
+    INDEX_UNAVAILABLE = "index unavailable"
+    VERSION_UNSUPPORTED = "version unsupported"
+    EXPIRED = "expired"
+    TIMEOUT = "timeout"
+    UNREACHABLE = "unreachable"
+    BREAKER_OPEN = "breaker open"
+    PROTOCOL_ERROR = "protocol error"
+    BAD_SIGNATURE = "bad signature"
+    MISSING = "missing"
+
+    @property
+    def answered(self) -> bool:
+        """True if the node's signed answer covers the whole question."""
+        return self in {Outcome.MATCH, Outcome.NO_MATCH}
+
+    @property
+    def refused(self) -> bool:
+        """True if the node said, signed, that it does not answer this."""
+        return self in {Outcome.REFUSED, Outcome.RATE_LIMITED, Outcome.VERSION_UNSUPPORTED, Outcome.EXPIRED}
+
+    @property
+    def verified(self) -> bool:
+        """True if it is what the node itself said: its signed answer to this question, whatever is in it."""
+        return self not in _UNSIGNED
+
+
+_UNSIGNED = {
+    Outcome.TIMEOUT,
+    Outcome.UNREACHABLE,
+    Outcome.BREAKER_OPEN,
+    Outcome.PROTOCOL_ERROR,
+    Outcome.BAD_SIGNATURE,
+    Outcome.MISSING,
+}
+_OF_STATUS = {
+    Status.RATE_LIMITED: Outcome.RATE_LIMITED,
+    Status.BUSY: Outcome.RATE_LIMITED,
+    Status.STALE_INDEX: Outcome.STALE_INDEX,
+    Status.INDEX_UNAVAILABLE: Outcome.INDEX_UNAVAILABLE,
+    Status.VERSION_UNSUPPORTED: Outcome.VERSION_UNSUPPORTED,
+    Status.OUTSIDE_TIME_WINDOW: Outcome.EXPIRED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FoundMatch:
+    """How a record matched an item; `orientation` tells how the picture had to be turned, empty for as it is.
+
+    The true distance lies between `distance - slack` and `distance`: a node may tell bands only.
+    """
+
+    algorithm: Algorithm
+    distance: int
+    orientation: str = ""
+    slack: int = 0
+
+    @property
+    def exact(self) -> bool:
+        """True if a digest agreed: the very same file."""
+        return self.algorithm.is_digest
+
+    @property
+    def nearness(self) -> tuple[bool, float]:
+        """Sort key: digests first, then distance as a share of what the algorithm allows."""
+        return not self.exact, self.distance / max(self.algorithm.maximum_distance, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundHit:
+    """One record of one member that matches one item (its position in the result's items)."""
+
+    item: int
+    member: str
+    record: RecordView
+    matches: tuple[FoundMatch, ...]
+
+    @property
+    def usefulness(self) -> tuple[int, int, tuple[bool, float], str]:
+        """Sort key within a result: by item; identified first, with somebody to call before without; exact before near; distance."""
+        nearest = min(match.nearness for match in self.matches)
+        identified = 0 if self.record.victim_identified is Ternary.YES else 2
+        return self.item, identified + (identified == 0 and not self.record.case_contact), nearest, self.member
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOutcome:
+    """One node's part in a result. `code` is the status a node gave with its signed refusal, as `NOT_PERMITTED`; empty otherwise."""
+
+    member: str
+    outcome: Outcome
+    detail: str = ""
+    index: IndexState | None = None
+    hits: tuple[FoundHit, ...] = ()
+    truncated_items: tuple[int, ...] = ()
+    code: str = ""
+
+    @property
+    def said(self) -> str:
+        """The outcome for people, with the code where that says more."""
+        return f"{self.outcome.value}: {self.code}" if self.outcome is Outcome.REFUSED and self.code else self.outcome.value
+
+
+@dataclass(frozen=True, slots=True)
+class LookupResult:
+    """What all the nodes asked said about all the items.
+
+    Attributes:
+        items: what was asked about.
+        nodes: one for each member asked.
+        lookup: id under which later answers can be fetched; empty if nothing is kept.
+        collecting_until_ms: until when the gateway takes late answers; 0 if nothing is kept.
+        whole: False if only the first of the question's parts were ever asked, because asking was broken off; `items` are theirs.
+    """
+
+    items: tuple[Item, ...]
+    nodes: tuple[NodeOutcome, ...]
+    lookup: str = ""
+    collecting_until_ms: int = 0
+    whole: bool = True
+
+    @property
+    def hits(self) -> list[FoundHit]:
+        """All hits, what helps most first within each item."""
+        return sorted((hit for node in self.nodes for hit in node.hits), key=lambda hit: hit.usefulness)
+
+    @property
+    def shared_series(self) -> list[SharedSeries]:
+        """The series that several members hold."""
+        return SeriesTable(map(Statement.of_hit, self.hits)).shared()
+
+    @property
+    def conflicts(self) -> list[Conflict]:
+        """Where members contradict each other, by item."""
+        return conflicts(map(Statement.of_hit, self.hits))
+
+    @property
+    def asked_count(self) -> int:
+        """How many nodes were to be asked."""
+        return len(self.nodes)
+
+    @property
+    def answered_count(self) -> int:
+        """How many gave a signed answer to the whole question."""
+        return sum(node.outcome.answered for node in self.nodes)
+
+    @property
+    def verified_count(self) -> int:
+        """How many said something, signed, be it a refusal."""
+        return sum(node.outcome.verified for node in self.nodes)
+
+    @property
+    def complete(self) -> bool:
+        """True if every node asked gave a signed answer to the whole question. False if nobody was asked, or not about everything."""
+        return self.whole and bool(self.nodes) and all(node.outcome.answered for node in self.nodes)
+
+    @property
+    def refused(self) -> bool:
+        """True if every node asked refused."""
+        return bool(self.nodes) and all(node.outcome.refused for node in self.nodes)
+
+    @property
+    def unanswered(self) -> list[NodeOutcome]:
+        """The nodes without a whole signed answer."""
+        return [node for node in self.nodes if not node.outcome.answered]
+
+
+def outcome_of_answer(member: str, answer: LookupAnswer, items: Sequence[Item], asked: Mapping[Algorithm, int]) -> NodeOutcome:
+    """Return what a verified answer says.
+
+    Args:
+        member: who answered.
+        answer: verified against the question.
+        items: the question's items.
+        asked: the algorithms in the question, with the distance asked for.
+    """
+    header = answer.header
+    if header.status is not Status.ANSWERED:
+        said = " ".join(part for part in (header.detail and header.detail + ";", header.status.advice) if part)
+        outcome = _OF_STATUS.get(header.status, Outcome.REFUSED)
+        return NodeOutcome(member, outcome, f"{header.status.name}: {said}".rstrip(": "), header.index, code=header.status.name)
+    starts = _first_codes(items) if answer.hits else {}
+    hits = tuple(
+        FoundHit(
+            hit.item,
+            member,
+            answer.records[hit.record],
+            tuple(
+                FoundMatch(
+                    m.algorithm, m.distance, _orientation(items[hit.item], m.algorithm, m.code - starts[m.algorithm][hit.item]), m.slack
+                )
+                for m in hit.matches
+            ),
+        )
+        for hit in answer.hits
+    )
+    if less := _searched_less(header.index, asked):
+        return NodeOutcome(member, Outcome.PARTIAL, less, header.index, hits, answer.truncated_items)
+    outcome = Outcome.MATCH if hits else Outcome.NO_MATCH
+    return NodeOutcome(member, outcome, "", header.index, hits, answer.truncated_items)
+
+
+def _searched_less(index: IndexState | None, asked: Mapping[Algorithm, int]) -> str:
+    """Say what the node left out of the question; nothing if it searched all of it."""
+    reached = {each.algorithm: each.max_distance for each in index.searched} if index else {}
+    left_out = [algorithm for algorithm in Algorithm if algorithm in asked and reached.get(algorithm, -1) < asked[algorithm]]
+    missing = [algorithm.label for algorithm in left_out if algorithm not in reached]
+    nearer = [f"{each.label} only up to {reached[each]} of {asked[each]}" for each in left_out if each in reached]
+    return "; ".join(([f"not searched: {', '.join(missing)}"] if missing else []) + nearer)
+
+
+def merge(parts: Sequence[LookupResult]) -> LookupResult:
+    """Join the results of a question that was asked in parts: items in order, and for each node the worst that happened to it.
+
+    A node that was not asked about every part (the directory may change in between) has not answered the whole question.
+    """
+    items: list[Item] = []
+    nodes: dict[str, NodeOutcome] = {}
+    failed: dict[str, int] = {}
+    members = dict.fromkeys(node.member for part in parts for node in part.nodes)
+    for part in parts:
+        offset = len(items)
+        items += part.items
+        asked = {node.member for node in part.nodes}
+        absent = (NodeOutcome(member, Outcome.MISSING, "not asked") for member in members if member not in asked)
+        for node in (*part.nodes, *absent):
+            failed[node.member] = failed.get(node.member, 0) + (not node.outcome.answered)
+            shifted = replace(
+                node,
+                hits=tuple(replace(hit, item=hit.item + offset) for hit in node.hits),
+                truncated_items=tuple(item + offset for item in node.truncated_items),
+            )
+            before = nodes.get(node.member)
+            nodes[node.member] = shifted if before is None else _joined(before, shifted)
+    if len(parts) > 1:
+        for member, count in failed.items():
+            if count:
+                detail = f"{count} of {len(parts)} parts unanswered: {nodes[member].detail}".rstrip(": ")
+                nodes[member] = replace(nodes[member], detail=detail)
+    return LookupResult(tuple(items), tuple(nodes.values()))
+
+
+def _joined(before: NodeOutcome, after: NodeOutcome) -> NodeOutcome:
+    worst = next((node for node in (before, after) if not node.outcome.answered), None)
+    if worst is None:
+        worst = next((node for node in (before, after) if node.outcome is Outcome.MATCH), after)
+    return replace(
+        worst,
+        index=after.index or before.index,
+        hits=before.hits + after.hits,
+        truncated_items=before.truncated_items + after.truncated_items,
+    )
+
+
+def _first_codes(items: Sequence[Item]) -> dict[Algorithm, list[int]]:
+    """Return for each algorithm the position in its column of each item's first code."""
+    starts: dict[Algorithm, list[int]] = {}
+    for algorithm in {algorithm for item in items for algorithm in item.codes}:
+        position, positions = 0, []
+        for item in items:
+            positions.append(position)
+            position += len(item.codes.get(algorithm, ()))
+        starts[algorithm] = positions
+    return starts
+
+
+def _orientation(item: Item, algorithm: Algorithm, code: int) -> str:
+    """Name how the picture was turned for this code; the first orientation is the picture as it is."""
+    return item.orientations[code] if code and len(item.codes[algorithm]) == len(item.orientations) else ""

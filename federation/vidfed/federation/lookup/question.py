@@ -1,0 +1,116 @@
+"""What an investigator asks: items with their hashes, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vidfed.federation.lookup.errors import QuestionError
+from vidfed.wire.values import MAX_CODES, MAX_TEXT, HashColumn, Purpose, Urgency
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from vidfed.index import Algorithm
+
+DEFAULT_OFFENCE = "child-sexual-abuse"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing asked about: a picture, or a bare hash.
+
+    Attributes:
+        label: what the person calls it: a file name, or the hash as given.
+        codes: for each algorithm one or more codes; of PDQ, a picture's eight orientations.
+        orientations: names of those orientations, in the order of the PDQ codes; empty for a bare hash.
+        notes: what the person should know about how it was asked.
+    """
+
+    label: str
+    codes: Mapping[Algorithm, tuple[bytes, ...]]
+    orientations: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def code_count(self) -> int:
+        """How many codes it takes in a lookup."""
+        return sum(map(len, self.codes.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class Justification:
+    """Why a question is asked. Every node refuses one that is not complete."""
+
+    purpose: Purpose
+    legal_basis: str
+    case_reference: str
+    offence_type: str = DEFAULT_OFFENCE
+    urgency: Urgency = Urgency.ROUTINE
+
+    def __post_init__(self) -> None:
+        for name in ("legal_basis", "case_reference", "offence_type"):
+            value = getattr(self, name)
+            words = name.replace("_", " ")
+            if not value.strip():
+                raise QuestionError(f"{words} must be stated")
+            if len(value) > MAX_TEXT or not value.isprintable():
+                raise QuestionError(f"{words}: at most {MAX_TEXT} printable characters")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """As many items as fit into one lookup, with their codes in columns."""
+
+    items: tuple[Item, ...]
+    columns: tuple[HashColumn, ...]
+
+
+@dataclass(slots=True)
+class _Columns:
+    codes: dict[Algorithm, list[bytes]] = field(default_factory=dict)
+    items: dict[Algorithm, list[int]] = field(default_factory=dict)
+
+
+def split(items: Iterable[Item], distances: Mapping[Algorithm, int]) -> Iterator[Part]:
+    """Cut items into lookups of at most MAX_CODES codes.
+
+    Args:
+        items: each with at least one code.
+        distances: maximum distance (inclusive) where it is not the algorithm's default.
+
+    Raises:
+        QuestionError: an item has no code, or more than fit into one lookup.
+    """
+    part: list[Item] = []
+    room = MAX_CODES
+    for item in items:
+        if not 0 < item.code_count <= MAX_CODES:
+            raise QuestionError(f"{item.label}: {item.code_count} hashes; 1 to {MAX_CODES} fit into one lookup")
+        if item.code_count > room:
+            yield _part(part, distances)
+            part, room = [], MAX_CODES
+        part.append(item)
+        room -= item.code_count
+    if part:
+        yield _part(part, distances)
+
+
+def _part(items: Sequence[Item], distances: Mapping[Algorithm, int]) -> Part:
+    gathered = _Columns()
+    for number, item in enumerate(items):
+        for algorithm, codes in item.codes.items():
+            gathered.codes.setdefault(algorithm, []).extend(codes)
+            gathered.items.setdefault(algorithm, []).extend([number] * len(codes))
+    columns = tuple(
+        HashColumn(
+            algorithm,
+            np.frombuffer(b"".join(codes), dtype=np.uint8).reshape(len(codes), algorithm.code_bytes),
+            np.array(gathered.items[algorithm], dtype=np.uint32),
+            algorithm.check_distance(distances.get(algorithm, algorithm.default_distance)),
+        )
+        for algorithm, codes in gathered.codes.items()
+    )
+    return Part(tuple(items), columns)

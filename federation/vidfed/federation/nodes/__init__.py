@@ -1,0 +1,1 @@
+"""Asking all nodes at the same time."""

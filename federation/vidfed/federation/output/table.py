@@ -1,0 +1,240 @@
+"""A lookup's result as a table for people."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from vidfed.index import Algorithm
+from vidfed.security.clock import MINUTE_MS, SECOND_MS, as_text
+from vidfed.wire.values import Ternary
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from vidfed.federation.client.client import KeptState
+    from vidfed.federation.gateway.status import GatewayStatus
+    from vidfed.federation.lookup.outcome import FoundHit, FoundMatch, LookupResult
+    from vidfed.wire.values import IndexState, RecordView
+
+_STYLE = {Ternary.YES: "bold green", Ternary.NO: "bold red", Ternary.UNKNOWN: "yellow"}
+_HOUR_MS = 60 * MINUTE_MS
+_WIDE = 130  # columns of a terminal that take all of a hit in one row
+_NOTABLE_S = 60  # an answer on its way looks a little old
+_DAY_MS = 24 * _HOUR_MS
+
+
+def show_result(result: LookupResult, console: Console, *, now_ms: int) -> None:
+    """Print hits, what became of each node, and the line that says complete or incomplete."""
+    many = len(result.items) > 1
+    hits = result.hits
+    if hits:
+        console.print(_hit_table(result, hits, many=many, now_ms=now_ms, narrow=console.width < _WIDE))
+    if not any(node.outcome.answered for node in result.nodes) and not hits:
+        console.print(Text("No node answered: nothing is known about what was asked.", style="bold red"))
+    elif not many and not hits:
+        console.print(Text(f"No node that answered knows {result.items[0].label}."))
+    elif many:
+        known = len({hit.item for hit in hits})
+        console.print(f"{known} of {len(result.items)} items known, {len(result.items) - known} not known to any node that answered.")
+    for series in result.shared_series:
+        console.print(Text(series.text, style="bold" if series.identified_by else ""))
+    for conflict in result.conflicts:
+        console.print(Text(conflict.text(result.items[conflict.item].label), style="bold yellow"))
+    for item in result.items:
+        for text in item.notes:
+            console.print(Text(f"Note: {item.label}: {text}", style="yellow"))
+    console.print(_node_table(result, now_ms=now_ms))
+    for node in result.nodes:
+        if node.truncated_items:
+            labels = ", ".join(result.items[item].label for item in node.truncated_items[:5])
+            console.print(Text(f"Note: {node.member} holds more records than it tells for: {labels}", style="yellow"))
+    if searched := _searched(result):
+        console.print(searched, style="dim")
+    console.print(_verdict(result))
+    if result.lookup and not result.complete:
+        console.print(Text(_more_to_come(result, now_ms)))
+
+
+def show_lookups(states: Sequence[KeptState], console: Console, *, now_ms: int) -> None:
+    """Print an investigator's own lookups."""
+    if not states:
+        console.print("No lookups are remembered in this kit.")
+        return
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for name in ("Lookup", "Asked", "Case", "About", "Replies", "State"):
+        table.add_column(name, overflow="fold")
+    for state in states:
+        own = state.lookup
+        labels = short_labels([item.label for item in own.items])
+        about = labels[0] + (f" and {len(labels) - 1} more" if len(labels) > 1 else "")
+        if state.replies is None:
+            replies, how = "-", "the gateway keeps nothing of it any more"
+        else:
+            replies = f"{state.replies} of {state.asked}"
+            collecting = f"collecting until {as_text(state.collecting_until_ms)}, " if now_ms < state.collecting_until_ms else ""
+            how = f"{collecting}kept until {as_text(state.kept_until_ms)}"
+        cells = (own.id, f"{_ago(now_ms - own.asked_ms)} ago", own.parts[0].request.header.case_reference, about, replies, how)
+        table.add_row(*map(Text, cells))
+    console.print(table)
+
+
+def _more_to_come(result: LookupResult, now_ms: int) -> str:
+    """Say how late answers are fetched, or that no more will come."""
+    if now_ms >= result.collecting_until_ms:
+        return f"No more answers are collected for this lookup ({result.lookup}): ask again."
+    return f"Late answers are collected until {as_text(result.collecting_until_ms)}: vidfed lookup --resume {result.lookup}"
+
+
+def show_gateway(state: GatewayStatus, console: Console) -> None:
+    """Print how the members' nodes do."""
+    serving = (
+        f"serves on {state.address}, {state.lookups} lookups under way" if state.address else "does not serve; this was its last state"
+    )
+    console.print(Text(f"gateway of {state.member}: {serving}"))
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for name in ("Node", "Breaker", "Answers", "Without", "Usual time", "Lookups now", "Last failure"):
+        table.add_column(name, overflow="fold")
+    for row in state.rows():
+        table.add_row(*map(Text, row))
+    console.print(table)
+
+
+def short_labels(labels: list[str]) -> list[str]:
+    """Return the labels without the folder that all of them share."""
+    shared = os.path.commonpath(labels) if all(label.startswith("/") for label in labels) else ""
+    prefix = len(shared) + 1 if shared not in {"", "/", *labels} else 0
+    return [label[prefix:] for label in labels]
+
+
+def _hit_table(result: LookupResult, hits: list[FoundHit], *, many: bool, now_ms: int, narrow: bool) -> Table:
+    """Return one row for each hit; on a narrow terminal a row has few columns of several lines."""
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    labels = short_labels([item.label for item in result.items])
+    columns = ["Member", "Match", "Known"] if narrow else ["Member", "Match", "Victim\nidentified", "Offender\nidentified", "Series"]
+    for name in (["Item"] if many else []) + columns:
+        table.add_column(name, overflow="fold", no_wrap=name == "Match")
+    for name in ("Case and contact", "Handling", "Index"):
+        if not narrow:
+            table.add_column(name, overflow="fold", min_width=20 if name == "Case and contact" else None)
+    states = {node.member: node.index for node in result.nodes}
+    for hit in hits:
+        record = hit.record
+        contact = [part for part in (record.case_reference, record.case_contact, f"ref {record.reference}") if part]
+        handling = f"{record.handling_code.name} {record.handling_note or record.handling_code.meaning}" + _grading(record)
+        cells = [Text(labels[hit.item])] if many else []
+        cells += [Text(hit.member, style="bold"), Text(_matches(hit.matches))]
+        identified = [_ternary(record.victim_identified), _ternary(record.offender_identified)]
+        rest = [Text(_series_and_category(record)), Text("\n".join(contact)), Text(handling), Text(_age(states[hit.member], now_ms))]
+        if narrow:
+            known = Text("\n").join(
+                [
+                    Text("victim identified: ") + identified[0],
+                    Text("offender identified: ") + identified[1],
+                    Text("series: ") + rest[0],
+                    *rest[1:],
+                ]
+            )
+            table.add_row(*cells, known)
+        else:
+            table.add_row(*cells, *identified, *rest)
+    return table
+
+
+def _node_table(result: LookupResult, *, now_ms: int) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for name in ("Node", "Outcome", "Hits", "Index", ""):
+        table.add_column(name, overflow="fold")
+    for node in result.nodes:
+        style = "" if node.outcome.answered else "bold red"
+        hits = str(len(node.hits)) if node.outcome.answered else "?"
+        cells = (Text(node.outcome.value, style=style), Text(hits), Text(_age(node.index, now_ms)), Text(node.detail))
+        table.add_row(Text(node.member, style="bold"), *cells)
+    return table
+
+
+def _verdict(result: LookupResult) -> Text:
+    total = len(result.nodes)
+    if result.complete:
+        return Text(f"COMPLETE: all {total} nodes answered, every answer verified.", style="bold green")
+    said = []
+    if not result.whole:
+        said.append(f"this lookup was broken off: only {len(result.items)} items were asked about. Ask again about the rest.")
+    if result.unanswered or not result.nodes:
+        names = ", ".join(f"{node.member} ({node.said})" for node in result.unanswered)
+        said.append(f"{result.answered_count} of {total} nodes answered. Not answered: {names}. What they hold is not known.")
+    return Text(f"INCOMPLETE: {' '.join(said)}", style="bold red")
+
+
+def _matches(matches: tuple[FoundMatch, ...]) -> str:
+    exact = [match.algorithm.label for match in matches if match.exact]
+    near = [_near(match) for match in _nearest_of_each(matches)]
+    lines = [f"exact ({', '.join(exact)})"] if exact else []
+    return "\n".join(lines or near)
+
+
+def _nearest_of_each(matches: tuple[FoundMatch, ...]) -> list[FoundMatch]:
+    """Return the nearest match by each perceptual algorithm, the strongest algorithm first."""
+    nearest: dict[Algorithm, FoundMatch] = {}
+    for match in sorted(matches, key=lambda match: match.nearness):
+        nearest.setdefault(match.algorithm, match)
+    return [nearest[algorithm] for algorithm in Algorithm if algorithm in nearest and algorithm.is_perceptual]
+
+
+def _near(match: FoundMatch) -> str:
+    turned = f", {match.orientation}" if match.orientation else ""
+    band = f"{match.distance - match.slack} to " if match.slack else ""
+    return f"near: {match.algorithm.label} {band}{match.distance}{turned}"
+
+
+def _series_and_category(record: RecordView) -> str:
+    """Show a category only with its scale and region: the bare number means something else elsewhere."""
+    category = f"category {record.category} ({record.category_scale or 'scale unknown'}" if record.category else ""
+    if category:
+        category += f", {record.category_region})" if record.category_region else ")"
+    return "\n".join(part for part in (record.series, category) if part) or "-"
+
+
+def _grading(record: RecordView) -> str:
+    """Say how reliable the source is (A to C, X) and how sure the information (1 to 4), where the owner says it."""
+    said = {"source": record.source_grading, "information": record.information_grading}
+    return "".join(f"\n{name} {value}" for name, value in said.items() if value)
+
+
+def _searched(result: LookupResult) -> str:
+    """Say by what was searched, and how far; nodes that searched less say so themselves."""
+    reached: dict[Algorithm, int] = {}
+    for node in result.nodes:
+        for each in node.index.searched if node.index else ():
+            reached[each.algorithm] = max(each.max_distance, reached.get(each.algorithm, 0))
+    names = [f"{each.label} up to {reached[each]}" if reached[each] else each.label for each in Algorithm if each in reached]
+    return f"Searched by {', '.join(names)}." if names else ""
+
+
+def _ternary(value: Ternary) -> Text:
+    return Text(value.code.upper() if value is not Ternary.UNKNOWN else "unknown", style=_STYLE[value])
+
+
+def _age(index: IndexState | None, now_ms: int) -> str:
+    """Say how far the index was behind its records, and how old the records are."""
+    if index is None:
+        return "-"
+    behind_s = max(0, now_ms - index.current_ms) // SECOND_MS
+    current = f"{behind_s} s behind" if behind_s >= _NOTABLE_S else "current"
+    if not index.changed_ms:
+        return f"{current}, empty"
+    size = f"{index.records_at_least:,}+ records, " if index.records_at_least else ""
+    return f"{current}, {size}changed {_ago(now_ms - index.changed_ms)} ago"
+
+
+def _ago(elapsed_ms: int) -> str:
+    for unit_ms, name in ((_DAY_MS, "d"), (_HOUR_MS, "h"), (MINUTE_MS, "min")):
+        if elapsed_ms >= unit_ms:
+            return f"{elapsed_ms // unit_ms} {name}"
+    return f"{max(0, elapsed_ms) // SECOND_MS} s"
