@@ -42,16 +42,16 @@ from pathlib import Path
 from statistics import linear_regression, median
 from typing import TYPE_CHECKING, Any
 
+from tests.support.simulated import KNOWN, Behaviour, known_codes
+from tests.support.simulation import Simulation
 from vidfed.federation.client.client import FederationClient
 from vidfed.federation.lookup.question import Item, Justification, split
 from vidfed.index import Algorithm
+from vidfed.rpc.channels import open_channel
 from vidfed.security.clock import system_clock
 from vidfed.security.crypto.envelope import Envelope
-from vidfed.synthetic.simulated import KNOWN, Behaviour, known_codes
-from vidfed.synthetic.simulation import Simulation
 from vidfed.v1 import services_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
-from vidfed.wire.channels import open_channel
 from vidfed.wire.envelope import to_message
 from vidfed.wire.lookup import write_request
 from vidfed.wire.values import LOOKUP_METHOD, REQUEST_TYPE, LookupRequest, Purpose, RequestHeader, Urgency

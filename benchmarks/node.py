@@ -41,19 +41,19 @@ import grpc
 import numpy as np
 
 from benchmarks.index import DISTANCE, processor_name, queries, random_codes, say
+from tests.support.memory import call_of
+from tests.support.simulated import HomeFederation
 from vidfed.federation.lookup.answers import verify_answer
 from vidfed.index import Algorithm, HashIndex
 from vidfed.node.records.record import Record
 from vidfed.node.records.store import RecordStore
+from vidfed.rpc.channels import SERVER_OPTIONS, open_channel, server_credentials
 from vidfed.security.clock import system_clock
 from vidfed.security.member.home import MemberHome
-from vidfed.synthetic.local import LocalFederation
-from vidfed.synthetic.memory import call_of
-from vidfed.synthetic.simulated import HomeFederation
+from vidfed.synthetic.federation import LocalFederation
 from vidfed.v1 import services_pb2_grpc as rpc
-from vidfed.wire.channels import SERVER_OPTIONS, open_channel, server_credentials
 from vidfed.wire.envelope import from_message
-from vidfed.wire.errors import Status
+from vidfed.wire.statuses import Status
 from vidfed.wire.stream import AnswerOrder, ChunkChain
 from vidfed.wire.values import MAX_CODES, MAX_UNANSWERED_CHUNKS, STREAM_METHOD, HashColumn
 

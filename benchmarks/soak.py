@@ -26,7 +26,7 @@ import grpc
 from benchmarks.index import processor_name, queries
 from benchmarks.node import Measured
 from vidfed.federation.lookup.errors import AnswerError
-from vidfed.wire.errors import Status, WireError
+from vidfed.wire.statuses import Status, WireError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from hypothesis import settings
 
-from tests import postgresql
+from tests.support import postgresql
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from tests.support.memory import MemoryFederation, MemoryInvestigator, MemoryNode, answer_to, call_of, sign_answer
 from vidfed.federation.client.receipt_store import RECEIPTS_FILE, ReceiptStore
 from vidfed.federation.lookup.outcome import LookupResult, Outcome
 from vidfed.federation.lookup.question import Item, split
@@ -21,10 +22,9 @@ from vidfed.federation.nodes.pool import Asking, Nodes, failure
 from vidfed.index import Algorithm, Hash
 from vidfed.node.lookup.pipeline import UnknownPeerError
 from vidfed.security.errors import AuditError
-from vidfed.synthetic.memory import MemoryFederation, MemoryInvestigator, MemoryNode, answer_to, call_of, sign_answer
 from vidfed.v1 import services_pb2 as pb
 from vidfed.wire.envelope import to_message
-from vidfed.wire.errors import Status
+from vidfed.wire.statuses import Status
 from vidfed.wire.values import FailureKind
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.memory import SettableClock, full_disk
 from vidfed.federation.gateway.mailbox import KeptLookups, new_key, seal, unseal
 from vidfed.federation.lookup.errors import KeptError
-from vidfed.synthetic.memory import SettableClock, full_disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ import pytest
 from vidfed.federation.lookup.outcome import FoundHit, FoundMatch, LookupResult, NodeOutcome, Outcome, merge, outcome_of_answer
 from vidfed.federation.lookup.question import Item, split
 from vidfed.index import Algorithm
-from vidfed.wire.errors import Status
+from vidfed.wire.statuses import Status
 from vidfed.wire.values import AnswerHeader, Hit, IndexState, LookupAnswer, Match, RecordView, Searched, Ternary
 
 if TYPE_CHECKING:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.memory import full_disk
 from vidfed.federation.client.receipt_store import RECEIPT_DAYS, Keeping, ReceiptStore
 from vidfed.federation.lookup.errors import KeptError
 from vidfed.federation.lookup.receipts import Receipt
 from vidfed.security.clock import DAY_MS
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.crypto.keys import SigningKey
-from vidfed.synthetic.memory import full_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -15,7 +15,7 @@ from vidfed.federation.lookup.outcome import FoundHit, FoundMatch, LookupResult,
 from vidfed.federation.lookup.question import Item
 from vidfed.federation.output.json import SCHEMA, schema, to_document
 from vidfed.index import Algorithm
-from vidfed.wire.errors import Status
+from vidfed.wire.statuses import Status
 from vidfed.wire.values import RECORD_BANDS, HandlingCode, IndexState, RecordView, Searched, Ternary
 
 

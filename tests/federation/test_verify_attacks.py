@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.memory import MemoryFederation, MemoryNode, answer_to, call_of, sign_answer
 from vidfed.federation.lookup.answers import verify_answer
 from vidfed.federation.lookup.errors import AnswerError
 from vidfed.index import Algorithm, Hash
@@ -14,15 +15,14 @@ from vidfed.node.records.record import Record
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.identity.replay import WINDOW_MS
-from vidfed.synthetic.memory import MemoryFederation, MemoryNode, answer_to, call_of, sign_answer
-from vidfed.wire.errors import Status
 from vidfed.wire.lookup import write_answer
+from vidfed.wire.statuses import Status
 from vidfed.wire.values import ANSWER_TYPE, REQUEST_TYPE, Hit, LookupAnswer, LookupRequest, Match, RecordView
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vidfed.synthetic.memory import MemoryInvestigator
+    from tests.support.memory import MemoryInvestigator
 
 ASKED = [Hash(Algorithm.PDQ, bytes(range(32))), Hash(Algorithm.SHA256, bytes(32))]
 

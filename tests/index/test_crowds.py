@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.index.oracle import TINY, Oracle, flipped, make_codes
+from tests.support.brute_force import TINY, Oracle, flipped, make_codes
 from vidfed.index import Algorithm, HashIndex, HashInputError
 from vidfed.index.search import flat as flats
 from vidfed.index.search import segment as segments

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from tests.index.oracle import TINY, Oracle, flipped, make_codes
+from tests.support.brute_force import TINY, Oracle, flipped, make_codes
 from vidfed.index import Algorithm, HashIndex, IndexCorruptError, IndexStorageError
 from vidfed.index.search.manifest import MANIFEST, Disk
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.index.oracle import KINDS, TINY, Oracle, flipped, make_codes
+from tests.support.brute_force import KINDS, TINY, Oracle, flipped, make_codes
 from vidfed.index import Algorithm, HashIndex, IndexStorageError
 from vidfed.index.search import plan
 from vidfed.index.search import segment as segments

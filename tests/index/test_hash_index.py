@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import vidfed.index
-from tests.index.oracle import TINY, Oracle, make_codes
+from tests.support.brute_force import TINY, Oracle, make_codes
 from vidfed.index import (
     Algorithm,
     DistanceError,

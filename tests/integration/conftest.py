@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.memory import MemoryFederation, MemoryNode
+from tests.support.sockets import ServedNode, serve_node
 from vidfed.index import Algorithm, Hash
 from vidfed.node.records.record import Record
-from vidfed.synthetic.memory import MemoryFederation, MemoryNode
-from vidfed.synthetic.sockets import ServedNode, serve_node
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from vidfed.synthetic.memory import MemoryInvestigator
+    from tests.support.memory import MemoryInvestigator
 
 KNOWN = Hash(Algorithm.SHA256, bytes(range(32)))
 KNOWN_NEAR = Hash(Algorithm.PDQ, bytes(range(32)))

@@ -17,7 +17,7 @@ from vidfed.security.audit.group_commit import Waiting
 from vidfed.security.clock import system_clock
 from vidfed.security.member.audit import open_log, open_storage, open_witness
 from vidfed.security.member.home import MemberHome
-from vidfed.synthetic.local import LocalFederation
+from vidfed.synthetic.federation import LocalFederation
 from vidfed.synthetic.pictures import picture
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vidfed.synthetic.local import LocalFederation
+from vidfed.synthetic.federation import LocalFederation
 from vidfed.synthetic.pictures import picture
 
 if TYPE_CHECKING:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 from click.testing import CliRunner
 
+from tests.support.memory import answer_to, sign_answer
+from tests.support.sockets import ScriptedNode, SocketFederation
 from vidfed.federation.cli.lookup import lookup
 from vidfed.security.clock import system_clock
 from vidfed.security.errors import CredentialError
-from vidfed.synthetic.memory import answer_to, sign_answer
-from vidfed.synthetic.sockets import ScriptedNode, SocketFederation
 from vidfed.wire.envelope import read_call, to_message
-from vidfed.wire.errors import Status
 from vidfed.wire.lookup import read_request
+from vidfed.wire.statuses import Status
 from vidfed.wire.values import MAX_CODES
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vidfed.synthetic.local import LocalFederation
+from vidfed.synthetic.federation import LocalFederation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -11,6 +11,8 @@ import jsonschema
 import pytest
 from click.testing import CliRunner
 
+from tests.support.memory import full_disk
+from tests.support.sockets import SocketFederation
 from vidfed.federation.cli.lookup import lookup
 from vidfed.federation.client.client import FederationClient
 from vidfed.federation.client.history import OwnLookups
@@ -24,8 +26,6 @@ from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.member.audit import open_storage
 from vidfed.security.member.home import MemberHome
 from vidfed.security.member.kit import issue_kit
-from vidfed.synthetic.memory import full_disk
-from vidfed.synthetic.sockets import SocketFederation
 from vidfed.wire.values import Purpose
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from vidfed.node.cli.node import node
 from vidfed.node.operations.doctor import examine
 from vidfed.node.operations.status import read_status
 from vidfed.security.member.home import MemberHome
-from vidfed.synthetic.local import LocalFederation
+from vidfed.synthetic.federation import LocalFederation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

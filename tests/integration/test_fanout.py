@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
+from tests.support.memory import answer_to, sign_answer
+from tests.support.sockets import ScriptedNode, SocketFederation, no_hit
 from vidfed.federation.client.client import FederationClient
 from vidfed.federation.gateway.settings import GatewaySection, read_gateway_section
 from vidfed.federation.gateway.status import describe, read_status, write_status
@@ -24,14 +26,12 @@ from vidfed.security.clock import system_clock
 from vidfed.security.errors import HomeError
 from vidfed.security.files import write_private, write_whole
 from vidfed.security.identity.tls import make_node_leaf
-from vidfed.synthetic.memory import answer_to, sign_answer
-from vidfed.synthetic.sockets import ScriptedNode, SocketFederation, no_hit
 from vidfed.v1 import services_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
 from vidfed.wire.envelope import read_call, to_message
-from vidfed.wire.errors import Status
 from vidfed.wire.lookup import read_request
+from vidfed.wire.statuses import Status
 from vidfed.wire.values import MAX_MESSAGE_BYTES, Purpose, Urgency
 
 if TYPE_CHECKING:

@@ -10,6 +10,8 @@ import jsonschema
 import pytest
 from click.testing import CliRunner
 
+from tests.support.memory import full_disk
+from tests.support.sockets import ScriptedNode, SocketFederation
 from vidfed.federation.cli.history import lookups as lookups_command
 from vidfed.federation.cli.lookup import lookup as lookup_command
 from vidfed.federation.client.client import FederationClient
@@ -23,8 +25,6 @@ from vidfed.index import Algorithm
 from vidfed.security.audit import Event
 from vidfed.security.member.audit import open_storage
 from vidfed.security.member.kit import issue_kit
-from vidfed.synthetic.memory import full_disk
-from vidfed.synthetic.sockets import ScriptedNode, SocketFederation
 from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.wire.values import MAX_CODES, Purpose
 

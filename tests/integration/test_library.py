@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 import vidfed.federation
+from tests.support.sockets import ScriptedNode, SocketFederation
 from vidfed.federation import BlockingFederationClient, Kit
 from vidfed.security.errors import SecurityError
 from vidfed.synthetic.pictures import picture
-from vidfed.synthetic.sockets import ScriptedNode, SocketFederation
 from vidfed.wire.values import RecordView, Ternary
 
 if TYPE_CHECKING:

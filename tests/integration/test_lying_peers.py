@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
+from tests.support.sockets import ScriptedNode, SocketFederation, no_hit
 from vidfed.federation.client.client import FederationClient
 from vidfed.federation.client.transport import GatewayLink
 from vidfed.federation.gateway.service import GatewayServicer
@@ -19,6 +20,7 @@ from vidfed.federation.lookup.errors import GatewayError, GatewayRefusedError
 from vidfed.federation.lookup.outcome import Outcome
 from vidfed.federation.lookup.question import Item, Justification, split
 from vidfed.index import Algorithm
+from vidfed.rpc.channels import open_channel
 from vidfed.security.audit import AuditEntry, AuditLog, LogPosition, log_origin
 from vidfed.security.clock import system_clock
 from vidfed.security.crypto.keys import SigningKey
@@ -27,11 +29,9 @@ from vidfed.security.identity.replay import WINDOW_MS
 from vidfed.security.member.kit import issue_kit
 from vidfed.security.trust.client import TufDirectory
 from vidfed.security.trust.mirrors import FolderMirror
-from vidfed.synthetic.sockets import ScriptedNode, SocketFederation, no_hit
 from vidfed.v1 import services_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
-from vidfed.wire.channels import open_channel
 from vidfed.wire.values import MAX_MESSAGE_BYTES, FailureKind, Purpose
 
 if TYPE_CHECKING:

@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.memory import MemoryFederation, MemoryNode
+from tests.support.simulated import HomeFederation
+from tests.support.sockets import ScriptedNode, SocketFederation
+from tests.support.stale_directory import BehindDirectory
 from vidfed.federation.client.client import FederationClient
 from vidfed.federation.gateway.settings import GatewaySection
 from vidfed.federation.lookup.errors import GatewayRefusedError
@@ -19,23 +23,19 @@ from vidfed.federation.lookup.question import Justification
 from vidfed.index import Algorithm, Hash
 from vidfed.node.lookup.admission import Gate
 from vidfed.node.serving.server import NodeServicer
+from vidfed.rpc.trust import PeerMirrors, TrustServicer
 from vidfed.security.clock import system_clock
 from vidfed.security.identity.tls import NODE_ROLE
 from vidfed.security.member.rotation import OwnEntry
 from vidfed.security.trust.client import TufDirectory
 from vidfed.security.trust.entry import Entry
 from vidfed.security.trust.mirrors import FolderMirror
-from vidfed.synthetic.behind import BehindDirectory
-from vidfed.synthetic.memory import MemoryFederation, MemoryNode
-from vidfed.synthetic.simulated import HomeFederation
-from vidfed.synthetic.sockets import ScriptedNode, SocketFederation
 from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.v1 import trust_pb2_grpc as trust_rpc
 from vidfed.v1.services_pb2 import LookupCall
 from vidfed.wire.envelope import to_message
-from vidfed.wire.errors import Status
 from vidfed.wire.lookup import read_answer
-from vidfed.wire.trust import PeerMirrors, TrustServicer
+from vidfed.wire.statuses import Status
 from vidfed.wire.values import Purpose
 
 if TYPE_CHECKING:

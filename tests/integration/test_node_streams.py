@@ -12,23 +12,23 @@ import grpc
 import pytest
 
 from tests.integration.conftest import KNOWN, UNKNOWN
+from tests.support.memory import MemoryFederation, MemoryNode, call_of
+from tests.support.sockets import ServedNode, serve_node
 from vidfed.index import Algorithm, Hash
 from vidfed.node.lookup.admission import Bounds
 from vidfed.node.search.catalogue import Catalogue
-from vidfed.synthetic.memory import MemoryFederation, MemoryNode, call_of
-from vidfed.synthetic.sockets import ServedNode, serve_node
-from vidfed.wire.channels import SERVER_OPTIONS
+from vidfed.rpc.channels import SERVER_OPTIONS
 from vidfed.wire.envelope import from_message
-from vidfed.wire.errors import Status
 from vidfed.wire.lookup import read_answer
+from vidfed.wire.statuses import Status
 from vidfed.wire.stream import AnswerOrder
 from vidfed.wire.values import ANSWER_TYPE, MAX_CODES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from tests.support.memory import MemoryInvestigator
     from vidfed.security.crypto.envelope import Envelope
-    from vidfed.synthetic.memory import MemoryInvestigator
     from vidfed.v1 import services_pb2_grpc as rpc
     from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
     from vidfed.v1.services_pb2 import LookupCall

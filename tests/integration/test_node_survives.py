@@ -14,24 +14,24 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.integration.conftest import KNOWN_NEAR as KNOWN
+from tests.support.memory import FEDERATION, MemoryFederation, call_of, columns_of, full_disk
 from vidfed.index import Algorithm, Hash
 from vidfed.node.serving.server import would_answer
 from vidfed.security.clock import DAY_MS, MINUTE_MS
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.identity.tls import make_node_leaf
-from vidfed.synthetic.memory import FEDERATION, MemoryFederation, call_of, columns_of, full_disk
 from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
 from vidfed.wire.envelope import from_message, to_message
-from vidfed.wire.errors import Status
 from vidfed.wire.lookup import read_answer, write_request
+from vidfed.wire.statuses import Status
 from vidfed.wire.values import ANSWER_TYPE, REQUEST_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from vidfed.synthetic.memory import MemoryInvestigator, MemoryNode
-    from vidfed.synthetic.sockets import ServedNode
+    from tests.support.memory import MemoryInvestigator, MemoryNode
+    from tests.support.sockets import ServedNode
     from vidfed.v1.services_pb2 import LookupCall
     from vidfed.wire.values import LookupAnswer
 

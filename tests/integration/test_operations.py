@@ -20,10 +20,10 @@ from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
 import vidfed.node.serving.metrics  # noqa: F401 - its counters are then known to this process
+from vidfed.rpc.channels import blocking_channel
 from vidfed.security.identity.tls import node_server_name
 from vidfed.security.member.home import MemberHome
-from vidfed.synthetic.local import FEDERATION, LocalFederation
-from vidfed.wire.channels import blocking_channel
+from vidfed.synthetic.federation import FEDERATION, LocalFederation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

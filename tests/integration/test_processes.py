@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vidfed.synthetic.local import LocalFederation
+from vidfed.synthetic.federation import LocalFederation
 from vidfed.synthetic.modifications import mirrored, resized, turned
 from vidfed.synthetic.pictures import Family, picture
 

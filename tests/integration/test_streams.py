@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.sockets import ScriptedNode, SocketFederation
 from vidfed.federation.client.client import FederationClient
 from vidfed.federation.client.transport import DirectLink
 from vidfed.federation.gateway.service import GatewayServicer
@@ -16,7 +17,6 @@ from vidfed.federation.lookup.errors import GatewayError, GatewayRefusedError
 from vidfed.federation.lookup.outcome import NodeOutcome, Outcome
 from vidfed.federation.lookup.question import Item, Justification, Part, split
 from vidfed.index import Algorithm
-from vidfed.synthetic.sockets import ScriptedNode, SocketFederation
 from vidfed.v1 import services_pb2 as pb
 from vidfed.wire.values import MAX_UNANSWERED_CHUNKS, Purpose
 

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Self
 import grpc
 import pytest
 
+from tests.support.memory import call_of
+from tests.support.simulated import HomeFederation
+from tests.support.sockets import ScriptedNode, SocketFederation
 from vidfed.federation.client.client import FederationClient
 from vidfed.federation.lookup.errors import GatewayError
 from vidfed.federation.lookup.items import items_of_hashes
@@ -20,16 +23,13 @@ from vidfed.federation.lookup.outcome import Outcome
 from vidfed.federation.lookup.question import Justification
 from vidfed.index import Algorithm, Hash
 from vidfed.node.policy.file import POLICY_FILE, render_policy
+from vidfed.rpc.channels import open_channel
 from vidfed.security.member.audit import open_storage
-from vidfed.synthetic.local import free_ports
-from vidfed.synthetic.memory import call_of
-from vidfed.synthetic.simulated import HomeFederation
-from vidfed.synthetic.sockets import ScriptedNode, SocketFederation
+from vidfed.synthetic.federation import free_ports
 from vidfed.v1 import services_pb2_grpc as rpc
-from vidfed.wire.channels import open_channel
 from vidfed.wire.envelope import from_message
-from vidfed.wire.errors import Status
 from vidfed.wire.lookup import read_answer
+from vidfed.wire.statuses import Status
 from vidfed.wire.values import ANSWER_TYPE, Purpose
 
 if TYPE_CHECKING:

@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
+from tests.support.memory import call_of
+from tests.support.simulated import HomeFederation
 from vidfed.index import Algorithm, Hash
 from vidfed.node.records.record import Record
 from vidfed.node.records.store import RecordStore
+from vidfed.rpc.channels import open_channel
 from vidfed.security.clock import system_clock
 from vidfed.security.member.audit import open_storage
 from vidfed.security.member.home import MemberHome
-from vidfed.synthetic.local import LocalFederation
-from vidfed.synthetic.memory import call_of
-from vidfed.synthetic.simulated import HomeFederation
+from vidfed.synthetic.federation import LocalFederation
 from vidfed.v1 import services_pb2_grpc as rpc
-from vidfed.wire.channels import open_channel
 from vidfed.wire.envelope import from_message
-from vidfed.wire.errors import Status
 from vidfed.wire.lookup import read_answer
+from vidfed.wire.statuses import Status
 from vidfed.wire.values import ANSWER_TYPE
 
 if TYPE_CHECKING:

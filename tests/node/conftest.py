@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.memory import MemoryFederation, MemoryNode
 from vidfed.index import Algorithm, Hash
 from vidfed.node.records.record import Record
-from vidfed.synthetic.memory import MemoryFederation, MemoryNode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from vidfed.synthetic.memory import MemoryInvestigator
+    from tests.support.memory import MemoryInvestigator
 
 KNOWN = Hash(Algorithm.SHA256, bytes(range(32)))
 UNKNOWN = Hash(Algorithm.SHA256, bytes(32))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.memory import columns_of
 from vidfed.index import Algorithm, Hash, HashIndex, IndexCorruptError, IndexLockedError, IndexStorageError
 from vidfed.index.search import hash_index
 from vidfed.index.search.merger import Sizes
@@ -20,7 +21,6 @@ from vidfed.node.records.record import Record
 from vidfed.node.records.store import RecordStore
 from vidfed.node.search import nearest
 from vidfed.node.search.catalogue import Catalogue, Wanted
-from vidfed.synthetic.memory import columns_of
 from vidfed.wire.values import Match, Searched
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.node.conftest import KNOWN, UNKNOWN
+from tests.support.memory import ANSWERING, FEDERATION, MemoryFederation, MemoryNode, call_of, columns_of, full_disk
 from vidfed.index import Algorithm, Hash
 from vidfed.node.lookup.pipeline import UnknownPeerError
 from vidfed.node.policy.policy import Limits, Policy
@@ -24,17 +25,16 @@ from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.identity.credentials import Credential
 from vidfed.security.identity.replay import WINDOW_MS
 from vidfed.security.identity.tls import make_node_leaf
-from vidfed.synthetic.memory import ANSWERING, FEDERATION, MemoryFederation, MemoryNode, call_of, columns_of, full_disk
 from vidfed.v1 import lookup_pb2 as pb
 from vidfed.v1.services_pb2 import LookupCall
-from vidfed.wire.errors import Status
 from vidfed.wire.lookup import read_answer, write_request
+from vidfed.wire.statuses import Status
 from vidfed.wire.values import ANSWER_TYPE, MAX_CODES, MAX_TEXT, REQUEST_TYPE, LookupAnswer, LookupRequest, Purpose
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vidfed.synthetic.memory import MemoryInvestigator
+    from tests.support.memory import MemoryInvestigator
 
 
 def told(node: MemoryNode, call: LookupCall, peer: str = "nl") -> LookupAnswer:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.support.sockets import SocketFederation
 from vidfed.index import Algorithm
 from vidfed.node.cli.node import node
 from vidfed.node.config import store_location
@@ -21,7 +22,6 @@ from vidfed.node.serving.metrics import NodeCollector
 from vidfed.security.audit.changes import SEEN_FILE, Seen
 from vidfed.security.clock import system_clock
 from vidfed.security.member.audit import open_log
-from vidfed.synthetic.sockets import SocketFederation
 
 if TYPE_CHECKING:
     from pathlib import Path

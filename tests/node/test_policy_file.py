@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.memory import MemoryFederation, SettableClock
 from vidfed.index import Algorithm
 from vidfed.node.errors import PolicyError
 from vidfed.node.policy.file import PolicyFile, read_policy, render_policy
 from vidfed.node.policy.policy import Asker, Category, Distances, Limits, Policy, Rule
 from vidfed.security.errors import AuditError
-from vidfed.synthetic.memory import MemoryFederation, SettableClock
 from vidfed.wire.values import HandlingCode, Purpose
 
 if TYPE_CHECKING:

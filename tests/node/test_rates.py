@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.memory import full_disk
 from vidfed.node.errors import BudgetsError, RateLimitedError
 from vidfed.node.policy.policy import Limits
 from vidfed.node.policy.quotas import Budgets, Charge, Lane
 from vidfed.security.clock import DAY_MS, MINUTE_MS
-from vidfed.synthetic.memory import full_disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.node.conftest import KNOWN, UNKNOWN
+from tests.support.memory import ANSWERING, MemoryFederation, MemoryNode, call_of
 from vidfed.federation.lookup.answers import verify_answer
 from vidfed.node.lookup.pipeline import UnknownPeerError
 from vidfed.node.lookup.streams import StoppingError
@@ -17,9 +18,8 @@ from vidfed.node.records.record import Record
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.identity.replay import WINDOW_MS
-from vidfed.synthetic.memory import ANSWERING, MemoryFederation, MemoryNode, call_of
-from vidfed.wire.errors import SequenceError, Status
 from vidfed.wire.lookup import read_answer, write_request
+from vidfed.wire.statuses import SequenceError, Status
 from vidfed.wire.stream import AnswerOrder, ChunkChain
 from vidfed.wire.values import ANSWER_TYPE, LOOKUP_METHOD, MAX_UNANSWERED_CHUNKS, REQUEST_TYPE, STREAM_METHOD
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
     from pathlib import Path
 
+    from tests.support.memory import MemoryInvestigator
     from vidfed.index import Hash
-    from vidfed.synthetic.memory import MemoryInvestigator
     from vidfed.v1.services_pb2 import LookupCall
     from vidfed.wire.values import LookupAnswer, LookupRequest
 

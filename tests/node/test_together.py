@@ -6,14 +6,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tests.node.conftest import KNOWN, UNKNOWN
+from tests.support.memory import ANSWERING, MemoryFederation, call_of, full_disk
 from vidfed.index import Algorithm, Hash
 from vidfed.node.lookup.pipeline import Call
 from vidfed.node.policy.policy import Limits, Policy
 from vidfed.node.search.catalogue import Catalogue
 from vidfed.security.crypto.envelope import Envelope
-from vidfed.synthetic.memory import ANSWERING, MemoryFederation, call_of, full_disk
-from vidfed.wire.errors import Status
 from vidfed.wire.lookup import read_answer
+from vidfed.wire.statuses import Status
 from vidfed.wire.values import ANSWER_TYPE, LookupAnswer
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from tests.support.memory import MemoryInvestigator, MemoryNode
     from vidfed.node.search.catalogue import Found, Wanted
-    from vidfed.synthetic.memory import MemoryInvestigator, MemoryNode
     from vidfed.v1.services_pb2 import LookupCall
 
 

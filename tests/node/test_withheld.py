@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from sqlalchemy import event
 
+from tests.support.memory import ANSWERING, MemoryFederation, MemoryNode, call_of, columns_of
 from vidfed.index import Algorithm, Hash
 from vidfed.node.policy.policy import Category, Distances, Limits, Policy, Rule
 from vidfed.node.records.record import Record
-from vidfed.synthetic.memory import ANSWERING, MemoryFederation, MemoryNode, call_of, columns_of
-from vidfed.wire.errors import Status
 from vidfed.wire.lookup import read_answer
+from vidfed.wire.statuses import Status
 from vidfed.wire.values import ANSWER_TYPE, HandlingCode, LookupAnswer, RecordView, Searched, Urgency
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from tests.support.memory import FEDERATION, MemoryFederation
 from vidfed.security.clock import DAY_MS
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.errors import CredentialError
 from vidfed.security.identity.credentials import CREDENTIAL_TYPE, Credential, verify_credential
-from vidfed.synthetic.memory import FEDERATION, MemoryFederation
 
 
 @pytest.fixture(scope="module")

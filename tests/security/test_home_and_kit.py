@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.administrators import Administrators
+from tests.support.memory import SettableClock
 from vidfed.node.config import render_config
 from vidfed.security.clock import DAY_MS
 from vidfed.security.errors import DirectoryError, HomeError, KeyFileError, SecurityError
@@ -15,8 +17,6 @@ from vidfed.security.identity.tls import Peer, verify_peer
 from vidfed.security.member.home import MemberHome, create_home
 from vidfed.security.member.kit import Kit, issue_kit
 from vidfed.security.trust.entry import Entry
-from vidfed.synthetic.administrators import Administrators
-from vidfed.synthetic.memory import SettableClock
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from tests.support.memory import MemoryFederation
 from vidfed.security.errors import DirectoryError, UnknownMemberError
 from vidfed.security.identity.directory import Member, member_request, read_member_request
-from vidfed.synthetic.memory import MemoryFederation
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from tests.support.memory import FEDERATION, MemoryFederation
 from vidfed.security.clock import DAY_MS, MINUTE_MS
 from vidfed.security.errors import KeyFileError, PeerError
 from vidfed.security.identity import tls
@@ -25,7 +26,6 @@ from vidfed.security.identity.tls import (
     make_node_leaf,
     verify_peer,
 )
-from vidfed.synthetic.memory import FEDERATION, MemoryFederation
 
 
 @pytest.fixture(scope="module")

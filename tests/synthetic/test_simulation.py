@@ -6,11 +6,11 @@ import math
 import statistics
 from typing import TYPE_CHECKING
 
+from tests.support.simulated import Behaviour, Delays, known_codes
+from tests.support.simulation import Simulation
 from vidfed.federation.client.client import FederationClient
 from vidfed.federation.lookup.outcome import Outcome
 from vidfed.federation.lookup.question import Item, Justification, split
-from vidfed.synthetic.simulated import Behaviour, Delays, known_codes
-from vidfed.synthetic.simulation import Simulation
 from vidfed.wire.values import Purpose
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.errors import EnvelopeError
 from vidfed.v1 import envelope_pb2, services_pb2
 from vidfed.wire.envelope import from_message, read_call, to_message
-from vidfed.wire.errors import MalformedError
+from vidfed.wire.statuses import MalformedError
 from vidfed.wire.values import ANSWER_TYPE, MAX_MESSAGE_BYTES, REQUEST_TYPE
 
 texts = st.text(st.characters(codec="utf-8"), max_size=30)

@@ -12,11 +12,11 @@ from google.protobuf.descriptor import FieldDescriptor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.memory import MemoryFederation, columns_of
 from vidfed.index import Algorithm, Hash
-from vidfed.synthetic.memory import MemoryFederation, columns_of
 from vidfed.v1 import lookup_pb2 as pb
-from vidfed.wire.errors import MalformedError, Status, VersionError, WireError
 from vidfed.wire.lookup import answer_digest, read_answer, read_request, write_answer, write_request
+from vidfed.wire.statuses import MalformedError, Status, VersionError, WireError
 from vidfed.wire.values import (
     MAX_AUDIENCE,
     MAX_CODES,

@@ -10,7 +10,7 @@ from vidfed.index import Algorithm
 from vidfed.v1 import lookup_pb2 as pb
 from vidfed.v1 import services_pb2
 from vidfed.wire import lookup
-from vidfed.wire.errors import Status
+from vidfed.wire.statuses import Status
 from vidfed.wire.values import FailureKind, HandlingCode, Purpose, Ternary, Urgency
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.memory import MemoryFederation
 from vidfed.index import Algorithm, Hash
-from vidfed.synthetic.memory import MemoryFederation
-from vidfed.wire.errors import SequenceError, Status
 from vidfed.wire.lookup import read_request
+from vidfed.wire.statuses import SequenceError, Status
 from vidfed.wire.stream import AnswerOrder, ChunkChain, ChunkOrder
 from vidfed.wire.values import STREAM_METHOD, AnswerHeader, StreamPosition
 

@@ -17,8 +17,8 @@ from vidfed.federation.gateway.core import GatewayDesk
 from vidfed.federation.gateway.settings import read_gateway_section
 from vidfed.federation.lookup.errors import QuestionError
 from vidfed.federation.nodes.pool import Nodes
+from vidfed.rpc.trust import PeerMirrors
 from vidfed.security.member.audit import open_log
-from vidfed.wire.trust import PeerMirrors
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

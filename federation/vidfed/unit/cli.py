@@ -11,7 +11,7 @@ from vidfed.federation.lookup.errors import FederationError
 from vidfed.index.errors import HashError
 from vidfed.node.errors import NodeError
 from vidfed.security.errors import SecurityError
-from vidfed.wire.errors import WireError
+from vidfed.wire.statuses import WireError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,10 +30,10 @@ def serve(home: Path) -> None:
     import asyncio
 
     from vidfed.federation.gateway.status import SERVING_FILE
+    from vidfed.rpc.counting import counting_in
     from vidfed.security.lockfile import check_alone
     from vidfed.security.member.home import MemberHome
     from vidfed.security.member.logs import start_logging
-    from vidfed.wire.counting import counting_in
 
     member_home = MemberHome(home)
     member = member_home.member

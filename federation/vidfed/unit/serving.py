@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from vidfed.federation.gateway.service import gateway_service
 from vidfed.node.config import NodeSection
 from vidfed.node.serving.server import node_service
-from vidfed.wire.errors import ServeError
-from vidfed.wire.serving import open_shared, run_until_signal
+from vidfed.rpc.serving import open_shared, run_until_signal
+from vidfed.wire.statuses import ServeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

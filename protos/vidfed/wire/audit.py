@@ -8,7 +8,7 @@ from vidfed.security.audit.merkle import HASH_BYTES, MAX_PROOF_HASHES
 from vidfed.security.audit.notes import MAX_NOTE_BYTES
 from vidfed.security.audit.witness import Refusal, WitnessRefusalError
 from vidfed.v1 import audit_pb2 as pb
-from vidfed.wire.errors import MalformedError
+from vidfed.wire.statuses import MalformedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

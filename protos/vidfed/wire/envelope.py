@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from vidfed.security.crypto.envelope import MAX_SIGNATURES, Envelope, Signature
 from vidfed.security.crypto.keys import SIGNATURE_BYTES
 from vidfed.v1 import envelope_pb2 as pb
-from vidfed.wire.errors import MalformedError, TooLargeError
+from vidfed.wire.statuses import MalformedError, TooLargeError
 from vidfed.wire.values import MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError, Message
 from vidfed.index import Algorithm
 from vidfed.v1 import audit_pb2 as audit_pb
 from vidfed.v1 import lookup_pb2 as pb
-from vidfed.wire.errors import MalformedError, Status, TooLargeError, VersionError
+from vidfed.wire.statuses import MalformedError, Status, TooLargeError, VersionError
 from vidfed.wire.values import (
     DIGEST_BYTES,
     MAX_AUDIENCE,

@@ -19,8 +19,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vidfed.security.crypto.envelope import Envelope
-from vidfed.wire.errors import SequenceError, Status
 from vidfed.wire.lookup import write_request
+from vidfed.wire.statuses import SequenceError, Status
 from vidfed.wire.values import REQUEST_TYPE, STREAM_ID_BYTES, StreamPosition
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vidfed.index import Algorithm
-    from vidfed.wire.errors import Status
+    from vidfed.wire.statuses import Status
 
 MESSAGE_ID_BYTES = 16
 DIGEST_BYTES = 32

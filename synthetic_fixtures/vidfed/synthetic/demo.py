@@ -14,7 +14,7 @@ import click
 
 from vidfed.cli.root import root
 from vidfed.cli.terminal import note
-from vidfed.synthetic.local import LocalFederation
+from vidfed.synthetic.federation import LocalFederation
 from vidfed.synthetic.modifications import mirrored, resized
 from vidfed.synthetic.pictures import Family, frames, picture
 

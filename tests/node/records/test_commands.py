@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.support.administrators import Administrators
 from vidfed.index import Algorithm
 from vidfed.node.cli.node import node
 from vidfed.node.records.schema import REVISION
-from vidfed.synthetic.administrators import Administrators
 
 from .make import code
 

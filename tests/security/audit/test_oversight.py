@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.security.audit.conftest import Bench
+from tests.support.administrators import Administrators
 from vidfed.security.audit import Event, Operation, log_origin, witness_name
 from vidfed.security.audit.compare import compare
 from vidfed.security.audit.entries import commit_case, seal
@@ -35,7 +36,6 @@ from vidfed.security.trust.client import TufDirectory
 from vidfed.security.trust.entry import Entry
 from vidfed.security.trust.mirrors import FolderMirror
 from vidfed.security.trust.reader import read_as_issued
-from vidfed.synthetic.administrators import Administrators
 
 if TYPE_CHECKING:
     from vidfed.security.identity.directory import Directory

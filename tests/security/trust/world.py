@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuf.api.metadata import Metadata
 
+from tests.support.administrators import Administrators
 from vidfed.security.clock import system_clock
 from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.identity.directory import Member, member_request
@@ -15,7 +16,6 @@ from vidfed.security.identity.tls import TlsIdentity, make_ca
 from vidfed.security.trust.client import TufDirectory
 from vidfed.security.trust.entry import Entry
 from vidfed.security.trust.metadata_rules import Standing, TufSigning
-from vidfed.synthetic.administrators import Administrators
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

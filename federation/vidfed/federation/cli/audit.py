@@ -11,7 +11,7 @@ from vidfed.cli.terminal import HOME, JSON, kit_option, note, print_json, report
 from vidfed.federation.lookup.errors import FederationError
 from vidfed.security.cli.audit import audit
 from vidfed.security.errors import ReceiptError, SecurityError
-from vidfed.wire.errors import WireError
+from vidfed.wire.statuses import WireError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

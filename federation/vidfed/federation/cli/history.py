@@ -10,7 +10,7 @@ import click
 from vidfed.cli.terminal import HELP, console, kit_option, print_json, reporting
 from vidfed.federation.lookup.errors import FederationError
 from vidfed.security.errors import SecurityError
-from vidfed.wire.errors import WireError
+from vidfed.wire.statuses import WireError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -12,7 +12,7 @@ from vidfed.federation.lookup.errors import FederationError, GatewayRefusedError
 from vidfed.formats.entries import FormatError
 from vidfed.index.errors import HashError
 from vidfed.security.errors import SecurityError
-from vidfed.wire.errors import WireError
+from vidfed.wire.statuses import WireError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

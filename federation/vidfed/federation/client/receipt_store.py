@@ -22,7 +22,7 @@ from vidfed.security.clock import DAY_MS
 from vidfed.security.files import PRIVATE_MODE
 from vidfed.v1 import envelope_pb2 as pb
 from vidfed.wire import envelope as wire_envelope
-from vidfed.wire.errors import WireError
+from vidfed.wire.statuses import WireError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

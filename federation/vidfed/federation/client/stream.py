@@ -21,7 +21,7 @@ from vidfed.federation.lookup.receipts import Receipt
 from vidfed.federation.lookup.verification import judged_failure
 from vidfed.v1 import services_pb2 as pb
 from vidfed.wire import envelope as wire_envelope
-from vidfed.wire.errors import WireError
+from vidfed.wire.statuses import WireError
 from vidfed.wire.stream import ChunkChain
 from vidfed.wire.values import MAX_UNANSWERED_CHUNKS
 

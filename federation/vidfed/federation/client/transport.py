@@ -9,12 +9,12 @@ import grpc
 
 from vidfed.federation.gateway.service import COLLECTING_KEY, NOT_IN_THE_LOG
 from vidfed.federation.lookup.errors import BusyError, GatewayError, GatewayRefusedError, KeptError, UnreachableError
+from vidfed.rpc.channels import blocking_channel, open_channel
+from vidfed.rpc.trust import GrpcMirror
 from vidfed.security.errors import AuditError, SecurityError
 from vidfed.v1 import services_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
-from vidfed.wire.channels import blocking_channel, open_channel
-from vidfed.wire.errors import WireError
-from vidfed.wire.trust import GrpcMirror
+from vidfed.wire.statuses import WireError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence

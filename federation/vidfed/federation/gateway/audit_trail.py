@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from vidfed.federation.gateway.group_commit import Batches
 from vidfed.security.audit import AuditEntry, AuditLog, Event, Operation
 from vidfed.security.clock import Clock, system_clock
-from vidfed.wire.errors import WireError
 from vidfed.wire.lookup import answer_digest, read_answer
+from vidfed.wire.statuses import WireError
 from vidfed.wire.values import FailureKind
 
 if TYPE_CHECKING:

@@ -27,8 +27,8 @@ from vidfed.security.identity.replay import check_time_window
 from vidfed.security.identity.tls import INVESTIGATOR_ROLE, verify_peer
 from vidfed.v1 import services_pb2 as pb
 from vidfed.wire import envelope as wire_envelope
-from vidfed.wire.errors import MalformedError, WireError
 from vidfed.wire.lookup import read_request
+from vidfed.wire.statuses import MalformedError, WireError
 from vidfed.wire.values import GATEWAY_GRACE_S, LOOKUP_METHOD, REQUEST_TYPE, STREAM_METHOD, Urgency
 
 if TYPE_CHECKING:

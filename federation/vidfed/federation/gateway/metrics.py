@@ -8,7 +8,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 from vidfed.federation.gateway.settings import read_gateway_section
 from vidfed.federation.gateway.status import read_status
-from vidfed.wire.metrics import MemberCollector, serving_metrics
+from vidfed.rpc.metrics import MemberCollector, serving_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable

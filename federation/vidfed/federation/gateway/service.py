@@ -16,6 +16,9 @@ from vidfed.federation.gateway.settings import read_gateway_section
 from vidfed.federation.gateway.status import SERVING_FILE, keep_status
 from vidfed.federation.lookup.errors import BusyError, KeptError, UnreachableError
 from vidfed.federation.nodes.pool import Nodes
+from vidfed.rpc.channels import SERVER_OPTIONS, server_credentials
+from vidfed.rpc.serving import Service, open_shared, run_until_signal
+from vidfed.rpc.trust import TrustServicer
 from vidfed.security.clock import SECOND_MS, system_clock
 from vidfed.security.errors import AuditError, SecurityError
 from vidfed.security.lockfile import announced
@@ -23,18 +26,15 @@ from vidfed.v1 import audit_pb2 as audit_pb
 from vidfed.v1 import services_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.v1 import trust_pb2_grpc as trust_rpc
-from vidfed.wire.channels import SERVER_OPTIONS, server_credentials
-from vidfed.wire.errors import WireError
-from vidfed.wire.serving import Service, open_shared, run_until_signal
-from vidfed.wire.trust import TrustServicer
+from vidfed.wire.statuses import WireError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from vidfed.federation.gateway.settings import GatewaySection
+    from vidfed.rpc.serving import Shared
     from vidfed.security.clock import Clock
     from vidfed.security.member.home import MemberHome
-    from vidfed.wire.serving import Shared
 
 _log = logging.getLogger(__name__)
 COLLECTING_KEY = "vidfed-collecting-until-ms"

@@ -9,8 +9,8 @@ from vidfed.security.audit.notes import Checkpoint, log_origin
 from vidfed.security.clock import as_text
 from vidfed.security.errors import CheckpointError, EnvelopeError, SignatureError
 from vidfed.security.identity.replay import WINDOW_MS
-from vidfed.wire.errors import Status, WireError
 from vidfed.wire.lookup import read_answer
+from vidfed.wire.statuses import Status, WireError
 from vidfed.wire.values import ANSWER_TYPE
 
 if TYPE_CHECKING:

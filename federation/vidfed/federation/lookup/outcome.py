@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from vidfed.federation.lookup.agreement import SeriesTable, Statement, conflicts
 from vidfed.index import Algorithm
-from vidfed.wire.errors import Status
+from vidfed.wire.statuses import Status
 from vidfed.wire.values import Ternary
 
 if TYPE_CHECKING:

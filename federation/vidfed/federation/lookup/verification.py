@@ -11,7 +11,7 @@ from vidfed.federation.lookup.outcome import LookupResult, NodeOutcome, Outcome,
 from vidfed.federation.lookup.receipts import Receipt
 from vidfed.security.errors import UnknownMemberError
 from vidfed.wire import envelope as wire_envelope
-from vidfed.wire.errors import WireError
+from vidfed.wire.statuses import WireError
 from vidfed.wire.values import FailureKind
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import grpc
 
 from vidfed.federation.lookup.errors import UnreachableError
+from vidfed.rpc.channels import open_channel
 from vidfed.security.errors import SecurityError
-from vidfed.wire.channels import open_channel
 
 if TYPE_CHECKING:
     from collections.abc import Callable

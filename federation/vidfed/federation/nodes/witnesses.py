@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from vidfed.rpc.channels import open_channel
 from vidfed.security.audit.notes import Checkpoint, log_origin
 from vidfed.security.audit.verify import KnownCheckpoint
 from vidfed.security.errors import CheckpointError
 from vidfed.v1 import audit_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.wire.audit import read_note
-from vidfed.wire.channels import open_channel
-from vidfed.wire.errors import MalformedError
+from vidfed.wire.statuses import MalformedError
 
 if TYPE_CHECKING:
     from vidfed.security.identity.directory import Directory, Member

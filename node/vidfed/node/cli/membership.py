@@ -107,8 +107,8 @@ def passphrase(opening: bool, passphrase_file: Path | None, passphrase_fd: int |
 @HOME
 def submit(publisher: str, home: Path) -> None:
     """Hand this member's newest entry (member.json) to the node that publishes, so that everybody learns of it."""
+    from vidfed.rpc.trust import submit_entry
     from vidfed.security.member.home import MemberHome
-    from vidfed.wire.trust import submit_entry
 
     member_home = MemberHome(home)
     directory = member_home.directory_source().last_known_or_fail()

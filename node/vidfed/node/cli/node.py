@@ -144,10 +144,10 @@ def serve(home: Path, worker: int | None, listen: str | None) -> None:
     import os
 
     from vidfed.node.config import NodeSection
+    from vidfed.rpc.counting import counting_in
     from vidfed.security.lockfile import check_alone
     from vidfed.security.member.home import MemberHome
     from vidfed.security.member.logs import start_logging
-    from vidfed.wire.counting import counting_in
 
     member_home = MemberHome(home)
     start_logging(member_home, "node")

@@ -11,7 +11,7 @@ from vidfed.formats.entries import FormatError
 from vidfed.index.errors import HashError
 from vidfed.node.errors import NodeError
 from vidfed.security.errors import SecurityError
-from vidfed.wire.errors import WireError
+from vidfed.wire.statuses import WireError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -50,8 +50,8 @@ from vidfed.security.identity.credentials import Credential, verify_credential
 from vidfed.security.identity.replay import Message, ReplayMemory, check_time_window
 from vidfed.security.identity.tls import NODE_ROLE, claimed_peer, verify_peer
 from vidfed.wire.envelope import read_call
-from vidfed.wire.errors import MalformedError, SequenceError, Status, TooLargeError, VersionError
 from vidfed.wire.lookup import read_request, with_receipt, write_answer_header, write_found
+from vidfed.wire.statuses import MalformedError, SequenceError, Status, TooLargeError, VersionError
 from vidfed.wire.values import (
     ANSWER_TYPE,
     LOOKUP_METHOD,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from vidfed.node.serving import metrics
 from vidfed.security.audit import AuditEntry, Event, Operation
-from vidfed.wire.errors import Status
+from vidfed.wire.statuses import Status
 from vidfed.wire.values import Urgency
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ import numpy as np
 from vidfed.index import Algorithm, HashError
 from vidfed.node.errors import NodeError
 from vidfed.node.operations.status import read_status
+from vidfed.rpc.channels import blocking_channel
 from vidfed.security.clock import DAY_MS, MINUTE_MS, SECOND_MS, as_text, system_clock
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.crypto.keys import SigningKey
@@ -26,10 +27,9 @@ from vidfed.security.identity.tls import check_identity, leaf_expires_ms, verify
 from vidfed.security.trust.entry import Entry
 from vidfed.v1 import services_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
-from vidfed.wire.channels import blocking_channel
 from vidfed.wire.envelope import from_message, to_message
-from vidfed.wire.errors import WireError
 from vidfed.wire.lookup import read_answer, write_request
+from vidfed.wire.statuses import WireError
 from vidfed.wire.values import (
     ANSWER_TYPE,
     LOOKUP_METHOD,

@@ -17,7 +17,7 @@ from vidfed.security.identity.tls import NODE_ROLE, verify_peer
 from vidfed.v1 import audit_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.wire.audit import read_proof, refusal_message
-from vidfed.wire.errors import MalformedError
+from vidfed.wire.statuses import MalformedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from vidfed.rpc.channels import blocking_channel
 from vidfed.security.lockfile import serving_address
-from vidfed.wire.channels import blocking_channel
 
 if TYPE_CHECKING:
     from vidfed.security.member.home import MemberHome

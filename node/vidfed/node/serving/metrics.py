@@ -10,8 +10,8 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from vidfed.node.config import NodeSection
 from vidfed.node.errors import NodeError
 from vidfed.node.policy.file import POLICY_FILE, read_own_policy
+from vidfed.rpc.metrics import Counted, MemberCollector, serving_metrics
 from vidfed.security.errors import SecurityError
-from vidfed.wire.metrics import Counted, MemberCollector, serving_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable

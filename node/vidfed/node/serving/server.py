@@ -28,6 +28,9 @@ from vidfed.node.search.catalogue import Catalogue
 from vidfed.node.serving import metrics
 from vidfed.node.serving.audit_service import AuditDesk, AuditServicer
 from vidfed.node.serving.witnessing import Witnessing
+from vidfed.rpc.channels import SERVER_OPTIONS, server_credentials
+from vidfed.rpc.serving import Service, open_shared, run_until_signal
+from vidfed.rpc.trust import TrustServicer
 from vidfed.security.audit.changes import SEEN_FILE, Seen
 from vidfed.security.clock import system_clock
 from vidfed.security.errors import PeerError
@@ -38,23 +41,20 @@ from vidfed.security.member.audit import open_witness, read_audit_section
 from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.v1 import trust_pb2_grpc as trust_rpc
 from vidfed.wire import envelope as wire_envelope
-from vidfed.wire.channels import SERVER_OPTIONS, server_credentials
-from vidfed.wire.errors import SequenceError
-from vidfed.wire.serving import Service, open_shared, run_until_signal
-from vidfed.wire.trust import TrustServicer
+from vidfed.wire.statuses import SequenceError
 from vidfed.wire.values import LOOKUP_METHOD, STREAM_METHOD
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
+    from vidfed.rpc.serving import Shared
     from vidfed.security.audit import AuditLog
     from vidfed.security.crypto.envelope import Envelope as SignedEnvelope
     from vidfed.security.identity.directory import DirectorySource
     from vidfed.security.member.home import MemberHome
     from vidfed.v1.envelope_pb2 import Envelope
     from vidfed.v1.services_pb2 import LookupCall
-    from vidfed.wire.serving import Shared
 
     NodeGate = Gate[Call, SignedEnvelope | None]
 

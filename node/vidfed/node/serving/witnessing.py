@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from vidfed.rpc.channels import open_channel
 from vidfed.security.audit.notes import Checkpoint, NoteSignature, log_origin, witness_name
 from vidfed.security.audit.witness import WitnessRefusalError
 from vidfed.security.errors import AuditError, SecurityError
 from vidfed.v1 import audit_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.wire.audit import read_cosignatures, read_note, read_proof
-from vidfed.wire.channels import open_channel
-from vidfed.wire.errors import WireError
+from vidfed.wire.statuses import WireError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

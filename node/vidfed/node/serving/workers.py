@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from vidfed.node.config import NodeSection
 from vidfed.security.lockfile import announced
-from vidfed.wire.errors import ServeError
+from vidfed.wire.statuses import ServeError
 from vidfed.wire.values import DRAIN_S
 
 if TYPE_CHECKING:

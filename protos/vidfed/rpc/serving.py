@@ -14,12 +14,12 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vidfed.rpc.trust import PeerMirrors
 from vidfed.security.clock import system_clock
 from vidfed.security.member.audit import Checkpointer, open_log, read_audit_section
 from vidfed.security.member.rotation import renew_leaf
 from vidfed.security.trust.client import REFRESH_S
-from vidfed.wire.errors import ServeError
-from vidfed.wire.trust import PeerMirrors
+from vidfed.wire.statuses import ServeError
 from vidfed.wire.values import DRAIN_S
 
 if TYPE_CHECKING:

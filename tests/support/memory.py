@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from vidfed.index import Hash
     from vidfed.node.records.record import Record
     from vidfed.security.crypto.keys import Signer
-    from vidfed.wire.errors import Status
+    from vidfed.wire.statuses import Status
 
 FEDERATION = "memory"
 ANSWERING = Rule("members", frozenset({"nl", "fr", "br"}), frozenset({Purpose.IDENTIFICATION, Purpose.INVESTIGATION, Purpose.PROSECUTION}))

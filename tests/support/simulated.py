@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Self
 
 import grpc
 
+from tests.support.memory import ANSWERING, MemoryFederation, MemoryMember, MemoryNode, SettableClock
 from vidfed.index import Algorithm
 from vidfed.node.lookup.admission import Gate
 from vidfed.node.records.record import Record
 from vidfed.node.serving.server import NodeServicer
+from vidfed.rpc.channels import SERVER_OPTIONS, server_credentials
 from vidfed.security.clock import system_clock
 from vidfed.security.member.home import MemberHome
-from vidfed.synthetic.memory import ANSWERING, MemoryFederation, MemoryMember, MemoryNode, SettableClock
 from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
-from vidfed.wire.channels import SERVER_OPTIONS, server_credentials
 from vidfed.wire.values import Ternary
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Delays:
     def draw(self, member: str, number: int) -> float:
         """Return the delay in seconds of this member's lookup with this number."""
         # Plain seeded draws, nothing secret.
-        return self.median_s * math.exp(random.Random(f"{self.seed}/{member}/{number}").gauss(0.0, self.sigma))  # noqa: S311
+        return self.median_s * math.exp(random.Random(f"{self.seed}/{member}/{number}").gauss(0.0, self.sigma))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class OwnTime:
 
 def known_codes(number: int) -> dict[Algorithm, bytes]:
     """Return the hashes of the known item with this number; a member that knows any knows all KNOWN of them."""
-    drawn = random.Random(f"known/{number}")  # noqa: S311 - a seeded draw, nothing secret
+    drawn = random.Random(f"known/{number}")
     return {Algorithm.SHA256: drawn.randbytes(32), Algorithm.PDQ: drawn.randbytes(32)}
 
 
@@ -277,7 +277,7 @@ class _Neighbourhood:
 
 
 def _records(member: str, count: int, *, knows: bool) -> list[Record]:
-    drawn = random.Random(f"records/{member}")  # noqa: S311 - a seeded draw, nothing secret
+    drawn = random.Random(f"records/{member}")
     others: list[Mapping[Algorithm, bytes]] = [
         {Algorithm.SHA256: drawn.randbytes(32), Algorithm.PDQ: drawn.randbytes(32)} for _ in range(count)
     ]

@@ -2,7 +2,7 @@
 
 A line `$ COMMAND` is typed; the lines below it are what it shows. A command ending in `&` is left running; the next one is typed when all
 its shown lines have appeared. Numbers, keys, words of fingerprints, references and the width of columns may differ from run to run, so
-lines are compared without them. `python -m tests.docs.console FILE...` rewrites the shown lines with what is printed now.
+lines are compared without them. `python -m tests.support.console FILE...` rewrites the shown lines with what is printed now.
 """
 
 from __future__ import annotations

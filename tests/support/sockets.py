@@ -1,6 +1,6 @@
 """A federation over real sockets inside one process: true TLS, true gateways, and nodes that behave as a test tells them to.
 
-Everything runs on the event loop of the test and listens on free loopback ports. For real processes see `local`.
+Everything runs on the event loop of the test and listens on free loopback ports. For real processes see `vidfed.synthetic.federation`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Self
 
 import grpc
 
+from tests.support.administrators import Administrators
+from tests.support.memory import answer_to, sign_answer
 from vidfed.federation.gateway.audit_trail import Bookkeeping
 from vidfed.federation.gateway.core import GatewayDesk
 from vidfed.federation.gateway.service import GatewayServicer, open_kept
@@ -21,32 +23,30 @@ from vidfed.index import Algorithm
 from vidfed.node.config import render_config
 from vidfed.node.lookup.admission import Bounds, Gate
 from vidfed.node.serving.server import NodeServicer
+from vidfed.rpc.channels import SERVER_OPTIONS, open_channel, server_credentials
+from vidfed.rpc.trust import TrustServicer
 from vidfed.security.clock import system_clock
 from vidfed.security.member.audit import open_log
 from vidfed.security.member.home import MemberHome, create_home
 from vidfed.security.member.kit import Kit, issue_kit
 from vidfed.security.member.rotation import OwnEntry
 from vidfed.security.trust.entry import Entry
-from vidfed.synthetic.administrators import Administrators
-from vidfed.synthetic.memory import answer_to, sign_answer
 from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.v1 import trust_pb2_grpc as trust_rpc
-from vidfed.wire.channels import SERVER_OPTIONS, open_channel, server_credentials
 from vidfed.wire.envelope import read_call, to_message
-from vidfed.wire.errors import Status
 from vidfed.wire.lookup import read_request
-from vidfed.wire.trust import TrustServicer
+from vidfed.wire.statuses import Status
 from vidfed.wire.values import Hit, Match
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from pathlib import Path
 
+    from tests.support.memory import MemoryNode
     from vidfed.security.audit import AuditLog
     from vidfed.security.crypto.keys import Signer
     from vidfed.security.identity.directory import DirectorySource
     from vidfed.security.trust.client import TufDirectory
-    from vidfed.synthetic.memory import MemoryNode
     from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
     from vidfed.v1.services_pb2 import LookupCall
     from vidfed.wire.values import RecordView

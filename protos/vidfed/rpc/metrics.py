@@ -16,12 +16,12 @@ from prometheus_client import CollectorRegistry, multiprocess, start_http_server
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from vidfed.rpc.counting import FOLDER_VARIABLE, runs
 from vidfed.security.clock import SECOND_MS
 from vidfed.security.errors import SecurityError
 from vidfed.security.identity.tls import leaf_expires_ms
 from vidfed.security.member.audit import open_storage
-from vidfed.wire.counting import FOLDER_VARIABLE, runs
-from vidfed.wire.errors import ServeError
+from vidfed.wire.statuses import ServeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

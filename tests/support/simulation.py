@@ -17,16 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from vidfed.synthetic import local
-from vidfed.synthetic.simulated import Behaviour, Delays, Site, Spec, serve_members
-from vidfed.synthetic.sockets import SocketFederation
+from tests.support.simulated import Behaviour, Delays, Site, Spec, serve_members
+from tests.support.sockets import SocketFederation
+from vidfed.synthetic.federation import LocalFederation, Place, free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from multiprocessing.connection import Connection
 
+    from tests.support.simulated import OwnTime
     from vidfed.security.member.kit import Kit
-    from vidfed.synthetic.simulated import OwnTime
 
 _START_S = 120.0
 _STOP_S = 30.0
@@ -69,15 +69,15 @@ class Simulation:
         self.behaviours = dict.fromkeys(self.members, Behaviour.HONEST)
         self.delays = delays or Delays()
         self.knowing = self.members[1 :: max(1, count // knowing)][:knowing]
-        *ports, gateway_port = local.free_ports(count + 1)
+        *ports, gateway_port = free_ports(count + 1)
         addresses = {member: f"127.0.0.1:{port}" for member, port in zip(self.members, ports, strict=True)}
         self._gateway_address = f"127.0.0.1:{gateway_port}"
         self.federation = SocketFederation(folder, *self.members, places=addresses, gateway=self._gateway_address)
         sites = [Site(self.federation.homes[member].folder, addresses[member], knows=member in self.knowing) for member in self.members]
         self._specs = [Spec(tuple(sites[start::processes]), self.delays, records) for start in range(processes)]
         asker = self.members[0]
-        self._local = local.LocalFederation(
-            folder, _not_needed, {asker: local.Place(self.federation.homes[asker].folder, addresses[asker], self._gateway_address)}
+        self._local = LocalFederation(
+            folder, _not_needed, {asker: Place(self.federation.homes[asker].folder, addresses[asker], self._gateway_address)}
         )
         self._connections: list[Connection] = []
         self._stack = contextlib.AsyncExitStack()
@@ -135,7 +135,7 @@ class Simulation:
         a first hit to wait for.
         """
         drawable = [member for member in self.members[1:] if member not in self.knowing]
-        random.Random(self.delays.seed).shuffle(drawable)  # noqa: S311 - a seeded draw, nothing secret
+        random.Random(self.delays.seed).shuffle(drawable)
         drawn = drawable[: math.ceil(share * len(self.members))]
         return dict.fromkeys(self.members, Behaviour.HONEST) | dict(zip(drawn, itertools.cycle(_MISBEHAVIOURS), strict=False))
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from vidfed.rpc.channels import blocking_channel
 from vidfed.security.errors import DirectoryError, PeerError, SecurityError
 from vidfed.security.identity.tls import verify_peer
 from vidfed.security.trust.entry import Entry
 from vidfed.v1 import trust_pb2 as pb
 from vidfed.v1 import trust_pb2_grpc as rpc
-from vidfed.wire.channels import blocking_channel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,0 +1,1 @@
+"""Doubles and helpers that tests and benchmarks share: they fake the peer, never the crypto."""
