@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vidfed.security.errors import KeyFileError
-from vidfed.security.files import read_private, write_private, write_whole
+from vidfed.security.files import new_text_file, read_private, write_private, write_whole
 
 
 def test_a_file_is_written_with_its_mode_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
@@ -35,6 +35,32 @@ def test_a_failure_before_the_end_leaves_the_old_file_whole_and_nothing_beside_i
         write_whole(path, b"new")
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_text_that_is_written_piece_by_piece_takes_the_place_of_the_old_one_only_when_all_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_whole(path, b"old")
+
+    def interrupted() -> None:
+        with new_text_file(path) as file:
+            file.write("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_bytes() == b"old"
+    with new_text_file(path) as file:
+        file.write("whole\r\n")
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"whole\r\n"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_half_a_surrogate_pair_is_written_as_its_escape(tmp_path: Path) -> None:
+    with new_text_file(tmp_path / "file") as file:
+        file.write("\ud83d")
+    assert (tmp_path / "file").read_bytes() == rb"\ud83d"
 
 
 def test_a_crash_before_the_end_leaves_the_old_file_whole(tmp_path: Path) -> None:

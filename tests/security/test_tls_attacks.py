@@ -13,19 +13,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tests.support.memory import FEDERATION, MemoryFederation
 from vidfed.security.clock import DAY_MS, MINUTE_MS
+from vidfed.security.crypto.certificates import TlsIdentity
 from vidfed.security.errors import KeyFileError, PeerError
 from vidfed.security.identity import tls
 from vidfed.security.identity.directory import Directory
-from vidfed.security.identity.tls import (
-    Peer,
-    TlsIdentity,
-    claimed_peer,
-    leaf_expires_ms,
-    make_ca,
-    make_investigator_leaf,
-    make_node_leaf,
-    verify_peer,
-)
+from vidfed.security.identity.tls import Peer, claimed_peer, leaf_expires_ms, make_ca, make_investigator_leaf, make_node_leaf, verify_peer
 
 
 @pytest.fixture(scope="module")

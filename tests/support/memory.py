@@ -31,7 +31,7 @@ from vidfed.security.errors import AuditError, DirectoryExpiredError
 from vidfed.security.identity.credentials import Credential
 from vidfed.security.identity.directory import Directory, Member
 from vidfed.security.identity.replay import ReplayMemory
-from vidfed.security.identity.tls import TlsIdentity, make_ca, make_investigator_leaf, make_node_leaf
+from vidfed.security.identity.tls import make_ca, make_investigator_leaf, make_node_leaf
 from vidfed.v1.services_pb2 import LookupCall
 from vidfed.wire.envelope import to_message
 from vidfed.wire.lookup import write_answer, write_request
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 
     from vidfed.index import Hash
     from vidfed.node.records.record import Record
+    from vidfed.security.crypto.certificates import TlsIdentity
     from vidfed.security.crypto.keys import Signer
     from vidfed.wire.statuses import Status
 

@@ -13,8 +13,9 @@ import pytest
 from tests.security.trust.world import HOUR_MS, World
 from vidfed.rpc.channels import SERVER_OPTIONS, TlsSnapshots, blocking_channel, server_credentials
 from vidfed.rpc.trust import GrpcMirror, PeerMirrors, TrustServicer, submit_entry
+from vidfed.security.crypto.certificates import TlsIdentity
 from vidfed.security.errors import DirectoryError, KeyFileError
-from vidfed.security.identity.tls import NODE_ROLE, TlsIdentity, make_ca, make_node_leaf
+from vidfed.security.identity.tls import NODE_ROLE, make_ca, make_node_leaf
 from vidfed.security.trust.client import TufDirectory
 from vidfed.v1 import trust_pb2_grpc as rpc
 

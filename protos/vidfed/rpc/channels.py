@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from vidfed.security.crypto.certificates import TlsIdentity, check_identity
 from vidfed.security.errors import SecurityError
-from vidfed.security.identity.tls import TlsIdentity, check_identity, node_server_name
+from vidfed.security.identity.tls import node_server_name
 from vidfed.wire.values import MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
@@ -98,6 +99,12 @@ def server_credentials(own_tls: Callable[[], TlsIdentity], directory_source: Dir
 def _certificate_configuration(shown: tuple[TlsIdentity, bytes]) -> grpc.ServerCertificateConfiguration:
     identity, roots = shown
     return grpc.ssl_server_certificate_configuration([(identity.key, identity.certificate)], roots)
+
+
+def peer_certificate(context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+    """Return the TLS certificate that a caller presented, PEM. gRPC has checked only that some member's CA issued it: see `verify_peer`."""
+    (leaf_pem,) = context.auth_context()["x509_pem_cert"]
+    return bytes(leaf_pem)
 
 
 def open_channel(address: str, own_tls: TlsIdentity, directory: Directory, member: Member) -> grpc.aio.Channel:

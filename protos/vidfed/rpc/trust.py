@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from vidfed.rpc.channels import blocking_channel
+from vidfed.rpc.channels import blocking_channel, peer_certificate
 from vidfed.security.errors import DirectoryError, PeerError, SecurityError
 from vidfed.security.identity.tls import verify_peer
 from vidfed.security.trust.entry import Entry
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from vidfed.security.clock import Clock
+    from vidfed.security.crypto.certificates import TlsIdentity
     from vidfed.security.identity.directory import Directory, Member
-    from vidfed.security.identity.tls import Peer, TlsIdentity
+    from vidfed.security.identity.tls import Peer
     from vidfed.security.trust.client import TufDirectory
     from vidfed.security.trust.federation import FederationFolder
 
@@ -131,12 +132,11 @@ class TrustServicer(rpc.TrustServiceServicer):
         return pb.SubmitEntryResponse()
 
     async def _admitted(self, context: grpc.aio.ServicerContext[Any, Any]) -> Peer:
-        (leaf_pem,) = context.auth_context()["x509_pem_cert"]
         known = self._source.last_known
         try:
             if known is None:
                 raise PeerError("nothing is known yet")
-            peer = verify_peer(leaf_pem, known, self._clock())
+            peer = verify_peer(peer_certificate(context), known, self._clock())
             if not self._allowed(peer):
                 raise PeerError("not for this peer")
         except PeerError as error:

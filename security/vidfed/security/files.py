@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from vidfed.security.errors import KeyFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PRIVATE_MODE = 0o600
 PUBLIC_MODE = 0o644
@@ -20,11 +26,22 @@ def write_whole(path: Path, content: bytes, *, mode: int = PUBLIC_MODE) -> None:
         OSError: the folder is missing, not writable, or full; the old file is intact.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    with new_file(path, mode=mode) as file:
+        file.write(content)
+
+
+@contextmanager
+def new_file(path: Path, *, mode: int = PRIVATE_MODE) -> Iterator[BinaryIO]:
+    """Give a file to write that takes the name `path` only when all is written and on disk. The folder must exist.
+
+    Raises:
+        OSError: it cannot be written; what was at `path` is as it was.
+    """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), mode)
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).replace(path)
@@ -36,6 +53,22 @@ def write_whole(path: Path, content: bytes, *, mode: int = PUBLIC_MODE) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+@contextmanager
+def new_text_file(path: Path, *, mode: int = PRIVATE_MODE) -> Iterator[TextIO]:
+    """Give a UTF-8 file as `new_file` does; line ends are written as given.
+
+    Half a surrogate pair, which JSON texts of other members may hold, is written as its escape instead of losing the whole file.
+
+    Raises:
+        OSError: as `new_file`.
+    """
+    with new_file(path, mode=mode) as raw:
+        file = io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", newline="")
+        yield file
+        file.flush()
+        file.detach()
 
 
 def write_private(path: Path, content: bytes) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from vidfed.security.audit import AuditEntry, AuditLog, Event, Operation, log_origin
-from vidfed.security.audit.storage.protocol import open_database
+from vidfed.security.audit.storage.opening import open_database
 from vidfed.security.audit.storage.tables import Storage
 from vidfed.security.crypto.keys import SigningKey
 

@@ -17,7 +17,7 @@ import pytest
 
 from vidfed.security.audit.merkle import Frontier, verify_inclusion
 from vidfed.security.audit.notes import Checkpoint
-from vidfed.security.audit.storage.protocol import SqliteDatabase
+from vidfed.security.audit.storage.sqlite import SqliteDatabase
 from vidfed.security.audit.verify import verify_log
 from vidfed.security.clock import DAY_MS, MINUTE_MS
 from vidfed.security.errors import AuditError

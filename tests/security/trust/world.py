@@ -12,7 +12,7 @@ from tests.support.administrators import Administrators
 from vidfed.security.clock import system_clock
 from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.identity.directory import Member, member_request
-from vidfed.security.identity.tls import TlsIdentity, make_ca
+from vidfed.security.identity.tls import make_ca
 from vidfed.security.trust.client import TufDirectory
 from vidfed.security.trust.entry import Entry
 from vidfed.security.trust.metadata_rules import Standing, TufSigning
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from vidfed.security.crypto.certificates import TlsIdentity
     from vidfed.security.identity.directory import Directory
 
 HOUR_MS = 3_600_000

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import html
 import json
-import os
-import tempfile
 from collections import deque
 from dataclasses import asdict
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from vidfed.federation.lookup.agreement import SeriesTable, Statement, conflicts
@@ -19,9 +15,11 @@ from vidfed.formats.values import code_text, dumps
 from vidfed.formats.vics_read import VicsCopy
 from vidfed.index import Algorithm
 from vidfed.security.clock import as_text
+from vidfed.security.files import new_text_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from vidfed.federation.bulk.lookup import BulkResult
     from vidfed.federation.bulk.store import Answered, BulkStore
@@ -85,7 +83,7 @@ def write_all(
     }
     paths = []
     for name, write in writers.items():
-        with _new_file(folder / name) as file:
+        with new_text_file(folder / name) as file:
             write(file)
         paths.append(folder / name)
     return paths
@@ -239,17 +237,3 @@ def _safe(value: object) -> str:
     """Return a cell that a spreadsheet does not take for a formula; what another member wrote must not run here."""
     text = str(value)
     return f"'{text}" if text.startswith(_FORMULA) else text
-
-
-@contextlib.contextmanager
-def _new_file(path: Path) -> Iterator[IO[str]]:
-    """Give a file that gets its name only when it is whole; readable by its owner alone."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        # Half a character pair, which JSON texts may hold, is written as its JSON escape.
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-            yield file
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

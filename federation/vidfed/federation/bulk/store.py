@@ -20,6 +20,7 @@ from vidfed.federation.bulk.ranges import Range, Ranges, lacking, ranges_of
 from vidfed.federation.lookup.errors import QuestionError
 from vidfed.federation.lookup.question import Item
 from vidfed.index import Algorithm
+from vidfed.security.sqlite import connect, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -76,10 +77,9 @@ class BulkStore:
         """
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = folder / FILE
-        path.touch(mode=0o600)
         self._path = path
         self._lock = threading.RLock()
-        self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._database = connect(path)
         try:
             self._begin(json.dumps(question, sort_keys=True))
         except BaseException:
@@ -233,13 +233,8 @@ class BulkStore:
             if self._database.in_transaction:  # inside another
                 yield
                 return
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(self._database):
                 yield
-            except BaseException:
-                self._database.execute("ROLLBACK")
-                raise
-            self._database.execute("COMMIT")
 
     def _rows(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
         with self._lock:

@@ -11,7 +11,6 @@ import contextlib
 import logging
 import sqlite3
 import threading
-import time
 from typing import TYPE_CHECKING, Any, Self
 
 from google.protobuf.message import DecodeError
@@ -19,7 +18,7 @@ from google.protobuf.message import DecodeError
 from vidfed.federation.lookup.errors import KeptError
 from vidfed.federation.lookup.receipts import Receipt
 from vidfed.security.clock import DAY_MS
-from vidfed.security.files import PRIVATE_MODE
+from vidfed.security.sqlite import connect, transaction
 from vidfed.v1 import envelope_pb2 as pb
 from vidfed.wire import envelope as wire_envelope
 from vidfed.wire.statuses import WireError
@@ -35,8 +34,6 @@ RECEIPTS_FILE = "receipts.db"
 
 _GATHER_S = 0.2
 _BUSY_S = 30.0  # another program with the same kit writes for milliseconds
-_AGAIN_S = 0.01
-_PRIMARY_CODE = 0xFF  # of SQLite's extended error codes
 _BATCH = 200  # receipts in memory at a time
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS receipts (
@@ -73,18 +70,12 @@ class ReceiptStore:
         newest_ms = max((each.asked_ms for each in receipts), default=0)
         with self._lock, self._failures():
             database = self._connection()
-            database.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(database):
                 database.executemany("INSERT OR IGNORE INTO receipts VALUES (?, ?, ?, ?, ?, ?)", rows)
                 if newest_ms // DAY_MS > self._pruned_day:
                     before = Receipt.name_begins(newest_ms - RECEIPT_DAYS * DAY_MS)
                     database.execute("DELETE FROM receipts WHERE name < ?", (before,))
                     self._pruned_day = newest_ms // DAY_MS
-                database.execute("COMMIT")
-            except BaseException:
-                if database.in_transaction:  # a full disk may have ended it already
-                    database.execute("ROLLBACK")
-                raise
 
     def all(self) -> Iterator[Receipt]:
         """Yield every receipt, the oldest first, few in memory at a time.
@@ -116,12 +107,8 @@ class ReceiptStore:
 
     def _connection(self) -> sqlite3.Connection:
         if self._open is None:
-            self.path.touch(mode=PRIVATE_MODE)  # SQLite gives the files beside it the same mode
-            opened = sqlite3.connect(self.path, timeout=_BUSY_S, check_same_thread=False, isolation_level=None)
+            opened = connect(self.path, {"journal_mode": "WAL", "synchronous": "FULL", "secure_delete": "ON"}, busy_s=_BUSY_S)
             try:
-                _write_ahead(opened)
-                opened.execute("PRAGMA synchronous=FULL")
-                opened.execute("PRAGMA secure_delete=ON")
                 opened.executescript(_SCHEMA)
             except BaseException:
                 opened.close()
@@ -147,20 +134,6 @@ class ReceiptStore:
             yield
         except (sqlite3.Error, OSError) as error:
             raise KeptError(f"{self.path}: {error}") from None
-
-
-def _write_ahead(database: sqlite3.Connection) -> None:
-    """Go over to a write-ahead log. Unlike all else, SQLite does not wait by itself for another program that does the same now."""
-    ends_s = time.monotonic() + _BUSY_S
-    while True:
-        try:
-            database.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & _PRIMARY_CODE != sqlite3.SQLITE_BUSY or time.monotonic() > ends_s:
-                raise
-            time.sleep(_AGAIN_S)
-        else:
-            return
 
 
 def _row(receipt: Receipt) -> tuple[object, ...]:

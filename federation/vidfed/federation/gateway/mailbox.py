@@ -18,6 +18,7 @@ from nacl.public import PrivateKey, PublicKey, SealedBox
 
 from vidfed.federation.lookup.errors import KeptError
 from vidfed.security.clock import MINUTE_MS
+from vidfed.security.sqlite import connect
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,11 +96,9 @@ class KeptLookups:
         self._lock = threading.Lock()
         self._pruned_ms = 0
         try:
-            path.touch(mode=0o600)
-            self._database = sqlite3.connect(path, timeout=5, check_same_thread=False, isolation_level=None)
             # NORMAL: a killed process loses nothing, a power cut may lose the last moments, which can be asked again.
-            for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "secure_delete=ON"):
-                self._database.execute(f"PRAGMA {pragma}")
+            pragmas = {"journal_mode": "WAL", "synchronous": "NORMAL", "foreign_keys": "ON", "secure_delete": "ON"}
+            self._database = connect(path, pragmas)
             self._database.executescript(_SCHEMA)
             ((self._bytes,),) = self._database.execute("SELECT coalesce(sum(length(sealed)), 0) FROM replies").fetchall()
         except (sqlite3.Error, OSError) as error:

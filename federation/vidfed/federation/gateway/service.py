@@ -16,7 +16,7 @@ from vidfed.federation.gateway.settings import read_gateway_section
 from vidfed.federation.gateway.status import SERVING_FILE, keep_status
 from vidfed.federation.lookup.errors import BusyError, KeptError, UnreachableError
 from vidfed.federation.nodes.pool import Nodes
-from vidfed.rpc.channels import SERVER_OPTIONS, server_credentials
+from vidfed.rpc.channels import SERVER_OPTIONS, peer_certificate, server_credentials
 from vidfed.rpc.serving import Service, open_shared, run_until_signal
 from vidfed.rpc.trust import TrustServicer
 from vidfed.security.clock import SECOND_MS, system_clock
@@ -63,7 +63,7 @@ class GatewayServicer(rpc.GatewayServiceServicer):
             told.append(asyncio.ensure_future(context.send_initial_metadata(((COLLECTING_KEY, str(until_ms)),))))
 
         async with _refusals(context):
-            replies = self.desk.lookup(request, _leaf(context), float(context.time_remaining() or 0), tell)
+            replies = self.desk.lookup(request, peer_certificate(context), float(context.time_remaining() or 0), tell)
             async with contextlib.aclosing(replies):
                 async for reply in replies:
                     if told:
@@ -74,7 +74,7 @@ class GatewayServicer(rpc.GatewayServiceServicer):
         self, request_iterator: AsyncIterator[pb.LookupCall], context: grpc.aio.ServicerContext[pb.LookupCall, pb.NodeReply]
     ) -> AsyncIterator[pb.NodeReply]:
         """Ask the nodes chunk by chunk."""
-        async with _refusals(context), contextlib.aclosing(self.desk.lookup_stream(request_iterator, _leaf(context))) as replies:
+        async with _refusals(context), contextlib.aclosing(self.desk.lookup_stream(request_iterator, peer_certificate(context))) as replies:
             async for reply in replies:
                 yield reply
 
@@ -84,7 +84,7 @@ class GatewayServicer(rpc.GatewayServiceServicer):
         """List what is kept for the caller."""
         del request
         async with _refusals(context):
-            kept = await self.desk.kept(_leaf(context))
+            kept = await self.desk.kept(peer_certificate(context))
         return pb.ListLookupsResponse(
             lookups=[
                 pb.KeptLookup(
@@ -104,7 +104,7 @@ class GatewayServicer(rpc.GatewayServiceServicer):
     ) -> AsyncIterator[pb.SealedReply]:
         """Stream what is kept of one of the caller's lookups."""
         async with _refusals(context):
-            for member, sealed in await self.desk.fetch(request.id, _leaf(context)):
+            for member, sealed in await self.desk.fetch(request.id, peer_certificate(context)):
                 yield pb.SealedReply(member=member, sealed=sealed)
 
     async def ForgetLookup(  # noqa: N802 - the name in the .proto
@@ -112,7 +112,7 @@ class GatewayServicer(rpc.GatewayServiceServicer):
     ) -> pb.ForgetLookupResponse:
         """Delete what is kept of one of the caller's lookups."""
         async with _refusals(context):
-            await self.desk.forget(request.id, _leaf(context))
+            await self.desk.forget(request.id, peer_certificate(context))
         return pb.ForgetLookupResponse()
 
     async def GetMemberProof(  # noqa: N802 - the name in the .proto
@@ -121,17 +121,12 @@ class GatewayServicer(rpc.GatewayServiceServicer):
         """Fetch a node's proof for an investigator of this member, who checks it."""
         try:
             async with _refusals(context):
-                return await self.desk.proof(request, _leaf(context))
+                return await self.desk.proof(request, peer_certificate(context))
         except UnreachableError as error:
             await context.abort(_Codes.FAILED_PRECONDITION, f"{request.member}: {error}")
         except grpc.aio.AioRpcError as error:  # UNAVAILABLE, say, would be taken for the gateway's own state
             code = error.code() if error.code() in NOT_IN_THE_LOG else _Codes.FAILED_PRECONDITION
             await context.abort(code, f"{request.member}: {error.details()}"[:500])
-
-
-def _leaf(context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
-    (leaf_pem,) = context.auth_context()["x509_pem_cert"]
-    return bytes(leaf_pem)
 
 
 @contextlib.asynccontextmanager

@@ -20,8 +20,8 @@ from vidfed.security.errors import SecurityError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from vidfed.security.crypto.certificates import TlsIdentity
     from vidfed.security.identity.directory import Directory, Member
-    from vidfed.security.identity.tls import TlsIdentity
 
 _log = logging.getLogger(__name__)
 _RETIRE_S = 300.0  # how long calls on a connection that is replaced may go on; longer than our client lets a stream go on

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vidfed.federation.gateway.settings import GatewaySection
+    from vidfed.security.crypto.certificates import TlsIdentity
     from vidfed.security.identity.directory import Directory, Member
-    from vidfed.security.identity.tls import TlsIdentity
     from vidfed.v1.envelope_pb2 import Envelope
 
 _log = logging.getLogger(__name__)

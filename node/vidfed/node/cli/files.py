@@ -169,11 +169,12 @@ def export(file: Path, home: Path, format_name: str | None, tag: str, in_scale: 
     from contextlib import closing
 
     from vidfed.node.config import store_location
-    from vidfed.node.intake.exports import new_file, write_csv, write_vics
+    from vidfed.node.intake.exports import write_csv, write_vics
     from vidfed.node.operations.operator_audit import Operation, log_operation
     from vidfed.node.records.lifecycle import Wanted, kept_records
     from vidfed.node.records.store import RecordStore
     from vidfed.security.clock import system_clock
+    from vidfed.security.files import new_text_file
     from vidfed.security.member.home import MemberHome
 
     member_home = MemberHome(home)
@@ -184,7 +185,7 @@ def export(file: Path, home: Path, format_name: str | None, tag: str, in_scale: 
     with closing(RecordStore(store_location(member_home))) as store, progress() as bar:
         task = bar.add_task("exporting", total=store.state().records)
         log_operation(member_home, Operation.CONSULTATION, "EXPORTED", records=0, now_ms=system_clock())
-        with new_file(file) as out:
+        with new_text_file(file) as out:
             records: Iterator[Record] = (kept.record for kept in kept_records(store, wanted))
             if in_scale:
                 records = _translated(records, member_home, in_scale)

@@ -5,12 +5,8 @@ Fields that VICS has no place for go under one extra key of each media object, w
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import os
-import tempfile
 from dataclasses import fields
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from vidfed.formats.values import RECORD_FIELDS, code_text, dumps, field_text
@@ -20,7 +16,7 @@ from vidfed.node.records.record import Record
 from vidfed.wire.values import Ternary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
 VICS_CONTEXT = "http://github.com/VICSDATAMODEL/ProjectVic/DataModels/2.0.xml/Default/$metadata#Media"
 _FLAG = {Ternary.YES: True, Ternary.NO: False, Ternary.UNKNOWN: None}
@@ -83,25 +79,6 @@ def write_csv(records: Iterable[Record], file: IO[str], on_record: Callable[[int
         if not count % _REPORT_EVERY:
             on_record(count)
     return count
-
-
-@contextlib.contextmanager
-def new_file(path: Path) -> Iterator[IO[str]]:
-    """Give a file to write that becomes `path` only when all is written; readable by its owner alone.
-
-    Raises:
-        OSError: it cannot be written; what was at `path` is as it was.
-    """
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _is_number(category: str) -> bool:

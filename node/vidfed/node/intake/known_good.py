@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 from vidfed.formats.entries import Entry, FormatError
 from vidfed.formats.recognise import open_hash_file
 from vidfed.node.errors import ImportFileError
+from vidfed.security.sqlite import connect, connect_read_only, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -38,15 +39,12 @@ class KnownGood:
             ImportFileError, FormatError: one cannot be used.
         """
         self._folder = tempfile.TemporaryDirectory(prefix="vidfed-known-good-")
-        self._database = sqlite3.connect(Path(self._folder.name) / "digests.db", isolation_level=None)
+        self._database = connect(Path(self._folder.name) / "digests.db", {"journal_mode": "OFF", "synchronous": "OFF"})
         try:
-            self._database.execute("PRAGMA journal_mode=OFF")
-            self._database.execute("PRAGMA synchronous=OFF")
             self._database.execute("CREATE TABLE digests (digest BLOB PRIMARY KEY) WITHOUT ROWID")
-            self._database.execute("BEGIN")
-            for path in paths:
-                self._database.executemany("INSERT OR IGNORE INTO digests VALUES (?)", _digests(path))
-            self._database.execute("COMMIT")
+            with transaction(self._database):
+                for path in paths:
+                    self._database.executemany("INSERT OR IGNORE INTO digests VALUES (?)", _digests(path))
         except BaseException:
             self.__exit__()
             raise
@@ -92,7 +90,7 @@ def _digests(path: Path) -> Iterator[tuple[bytes]]:
 def _nsrl(path: Path) -> Iterator[tuple[bytes]]:
     """Yield the digests of an NSRL RDSv3 database, opened so that it cannot be changed."""
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as nsrl:
+        with contextlib.closing(connect_read_only(path)) as nsrl:
             columns = {row[1].lower() for row in nsrl.execute("PRAGMA table_info(FILE)")} & set(_DIGESTS)
             if not columns:
                 raise ImportFileError(f"{path}: a SQLite database without a table FILE of digests: not NSRL RDSv3")

@@ -19,11 +19,12 @@ from vidfed.node.errors import NodeError
 from vidfed.node.operations.status import read_status
 from vidfed.rpc.channels import blocking_channel
 from vidfed.security.clock import DAY_MS, MINUTE_MS, SECOND_MS, as_text, system_clock
+from vidfed.security.crypto.certificates import check_identity
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.errors import SecurityError
 from vidfed.security.identity.credentials import Credential
-from vidfed.security.identity.tls import check_identity, leaf_expires_ms, verify_peer
+from vidfed.security.identity.tls import leaf_expires_ms, verify_peer
 from vidfed.security.trust.entry import Entry
 from vidfed.v1 import services_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc

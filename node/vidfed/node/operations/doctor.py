@@ -25,6 +25,7 @@ from vidfed.security.lockfile import serving_address
 from vidfed.security.member.audit import audit_location, open_storage, read_audit_section
 from vidfed.security.member.kit import issued_kits
 from vidfed.security.member.logs import LogSection
+from vidfed.security.sqlite import connect_read_only
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -181,7 +182,7 @@ def _as_warning(test: Callable[[], str]) -> str:
 
 def _quick_check(path: Path, advice: str) -> None:
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_S)) as database:
+        with contextlib.closing(connect_read_only(path)) as database:
             ((said,),) = database.execute("PRAGMA quick_check(1)").fetchall()
     except (sqlite3.Error, ValueError) as error:
         raise FailedError(f"{path}: {error}: {advice}") from None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vidfed.node.errors import BudgetsError, RateLimitedError
 from vidfed.security.clock import DAY_MS, MINUTE_MS, SECOND_MS
+from vidfed.security.sqlite import connect, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,15 +62,13 @@ class Budgets:
         """
         self._lock = threading.Lock()
         try:
-            self._database = sqlite3.connect(path, timeout=5, check_same_thread=False, isolation_level=None)
-            self._database.execute("PRAGMA journal_mode=WAL")
-            # A killed process loses nothing; a power cut may lose the last moments, which is less than a budget forgives.
-            self._database.execute("PRAGMA synchronous=NORMAL")
+            # NORMAL: a killed process loses nothing; a power cut may lose the last moments, which is less than a budget forgives.
+            self._database = connect(path, {"journal_mode": "WAL", "synchronous": "NORMAL"})
             self._database.execute(
                 "CREATE TABLE IF NOT EXISTS spent (member TEXT, rule TEXT, lane TEXT, span TEXT, start_ms INTEGER, lookups INTEGER, "
                 "hashes INTEGER, PRIMARY KEY (member, rule, lane, span)) WITHOUT ROWID"
             )
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise BudgetsError(f"{path}: {error}") from None
 
     def spend(self, charges: Sequence[Charge], now_ms: int) -> list[Lane | RateLimitedError]:
@@ -83,16 +82,10 @@ class Budgets:
         """
         with self._lock:
             try:
-                self._database.execute("BEGIN IMMEDIATE")
-                try:
+                with transaction(self._database):
                     ledger = _Ledger(self._database, now_ms)
                     lanes = [ledger.take(charge) for charge in charges]
                     ledger.save()
-                    self._database.execute("COMMIT")
-                except BaseException:
-                    if self._database.in_transaction:
-                        self._database.execute("ROLLBACK")
-                    raise
             except sqlite3.Error as error:
                 raise BudgetsError(f"rate budgets: {error}") from error
             return lanes

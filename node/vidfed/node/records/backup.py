@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from vidfed.node.errors import StoreError
 from vidfed.node.records.database import Database
 from vidfed.node.records.schema import REVISION
+from vidfed.security.files import new_file
+from vidfed.security.sqlite import connect, connect_read_only
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,9 +78,8 @@ def restore(location: Path | str, backup: Path, index_folder: Path) -> None:
 def _copy_sqlite(source: Path, target: Path, on_progress: Callable[[int, int], None]) -> None:
     if not source.exists():
         raise StoreError(f"{source}: there is no store yet")
-    with contextlib.closing(sqlite3.connect(source, timeout=30)) as here, contextlib.closing(sqlite3.connect(target)) as there:
+    with contextlib.closing(connect(source, busy_s=30)) as here, contextlib.closing(connect(target)) as there:
         # One read transaction for the whole copy: a writer would otherwise make it begin anew again and again.
-        here.isolation_level = None
         here.execute("BEGIN")
         here.execute("SELECT count(*) FROM alembic_version")
         here.backup(there, pages=_PAGES, progress=lambda _status, remaining, total: on_progress(total - remaining, total))
@@ -86,7 +87,7 @@ def _copy_sqlite(source: Path, target: Path, on_progress: Callable[[int, int], N
 
 
 def _verify_sqlite(path: Path) -> None:
-    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+    with contextlib.closing(connect_read_only(path)) as database:
         (verdict,) = database.execute("PRAGMA integrity_check(1)").fetchone()
         (revision,) = database.execute("SELECT version_num FROM alembic_version").fetchone()
     if verdict != "ok":
@@ -97,17 +98,13 @@ def _verify_sqlite(path: Path) -> None:
 
 def _replace_sqlite(store: Path, backup: Path) -> None:
     """Put a copy of the backup where the store is; the old store stays beside it as `.before-restore`."""
-    fresh = store.with_name(f".{store.name}.restoring")
-    shutil.copyfile(backup, fresh)
-    fresh.chmod(0o600)
-    with fresh.open("rb") as file:
-        os.fsync(file.fileno())
-    if store.exists():
-        with contextlib.closing(sqlite3.connect(store, timeout=1)) as old:  # brings its write-ahead log into the file
-            old.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            old.execute("PRAGMA journal_mode=DELETE")
-        store.rename(store.with_name(f"{store.name}.before-restore"))
-    fresh.rename(store)
+    with new_file(store) as fresh, backup.open("rb") as source:
+        shutil.copyfileobj(source, fresh)
+        if store.exists():
+            with contextlib.closing(connect(store, busy_s=1)) as old:  # brings its write-ahead log into the file
+                old.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                old.execute("PRAGMA journal_mode=DELETE")
+            store.rename(store.with_name(f"{store.name}.before-restore"))
 
 
 def _plain(url: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 
+from vidfed.rpc.channels import peer_certificate
 from vidfed.security.audit import Event
 from vidfed.security.audit.witness import Refusal, WitnessRefusalError
 from vidfed.security.clock import Clock, system_clock
@@ -132,7 +133,7 @@ class AuditServicer(rpc.AuditServiceServicer):
         return await self._run(context, lambda leaf: self._desk.proof(request, leaf))
 
     async def _run(self, context: grpc.aio.ServicerContext, work: Callable[[bytes], Response]) -> Response:  # type: ignore[type-arg]  # any call's
-        (leaf_pem,) = context.auth_context()["x509_pem_cert"]
+        leaf_pem = peer_certificate(context)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._workers, work, leaf_pem)
         except PeerError:

@@ -28,7 +28,7 @@ from vidfed.node.search.catalogue import Catalogue
 from vidfed.node.serving import metrics
 from vidfed.node.serving.audit_service import AuditDesk, AuditServicer
 from vidfed.node.serving.witnessing import Witnessing
-from vidfed.rpc.channels import SERVER_OPTIONS, server_credentials
+from vidfed.rpc.channels import SERVER_OPTIONS, peer_certificate, server_credentials
 from vidfed.rpc.serving import Service, open_shared, run_until_signal
 from vidfed.rpc.trust import TrustServicer
 from vidfed.security.audit.changes import SEEN_FILE, Seen
@@ -84,7 +84,7 @@ class NodeServicer(rpc.NodeServiceServicer):
 
     async def Lookup(self, request: LookupCall, context: grpc.aio.ServicerContext[LookupCall, Envelope]) -> Envelope:  # noqa: N802
         """Answer one lookup."""
-        leaf_pem = _leaf_of(context)
+        leaf_pem = peer_certificate(context)
         try:
             member = self._enter(leaf_pem, context)
             answer = await self._gate.ask(member, Call(request, leaf_pem), len(request.request.payload))
@@ -105,7 +105,7 @@ class NodeServicer(rpc.NodeServiceServicer):
         self, request_iterator: AsyncIterator[LookupCall], context: grpc.aio.ServicerContext[LookupCall, Envelope]
     ) -> AsyncIterator[Envelope]:
         """Answer a stream of lookups, chunk by chunk."""
-        leaf_pem = _leaf_of(context)
+        leaf_pem = peer_certificate(context)
         try:
             member = self._enter(leaf_pem, context)
             with self._gate.stream(member):
@@ -157,12 +157,6 @@ class Health(health_aio.HealthServicer):  # type: ignore[misc]  # it has no anno
         """Refuse; gRPC's own clients then do without."""
         del request
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "ask with Check")
-
-
-def _leaf_of(context: grpc.aio.ServicerContext[LookupCall, Envelope]) -> bytes:
-    """Return the caller's TLS certificate, PEM."""
-    (leaf_pem,) = context.auth_context()["x509_pem_cert"]
-    return bytes(leaf_pem)
 
 
 @dataclass(frozen=True, slots=True)

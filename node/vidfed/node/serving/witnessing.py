@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from vidfed.security.audit import AuditLog
     from vidfed.security.audit.changes import Seen
     from vidfed.security.audit.witness import Witness
+    from vidfed.security.crypto.certificates import TlsIdentity
     from vidfed.security.identity.directory import Directory, DirectorySource, Member
-    from vidfed.security.identity.tls import TlsIdentity
 
 _CALL_S = 10.0
 _log = logging.getLogger(__name__)

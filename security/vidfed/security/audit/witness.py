@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from vidfed.security.audit.merkle import EMPTY_ROOT, verify_consistency
 from vidfed.security.audit.notes import Checkpoint, log_origin, witness_name
-from vidfed.security.audit.storage.protocol import create_tables, open_database
+from vidfed.security.audit.storage.opening import open_database
+from vidfed.security.audit.storage.protocol import create_tables
 from vidfed.security.clock import SECOND_MS, Clock, system_clock
 from vidfed.security.errors import AuditError, CheckpointError, ProofError
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from vidfed.security.crypto.certificates import TlsIdentity
 from vidfed.security.crypto.keys import KeyFile, SigningKey
 from vidfed.security.crypto.passphrase import is_closed, read_secret, write_secret
 from vidfed.security.errors import KeyFileError
 from vidfed.security.files import write_whole
-from vidfed.security.identity.tls import TlsIdentity
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from vidfed.security.crypto.certificates import are_cas
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.crypto.keys import PublicKey, Signer
 from vidfed.security.documents import FEDERATION_ID, MEMBER_ID, check_id, read_document, read_object
 from vidfed.security.errors import DirectoryError, EnvelopeError, KeyFileError, SignatureError, UnknownMemberError
-from vidfed.security.identity.tls import are_cas
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

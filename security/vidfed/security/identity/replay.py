@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vidfed.security.clock import MINUTE_MS, Clock, as_text, system_clock
 from vidfed.security.errors import ReplayError, ReplayMemoryError, TimeWindowError
+from vidfed.security.sqlite import connect, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 WINDOW_MS = MINUTE_MS  # clocks of national units are kept by NTP; a minute forgives a bad one and bounds the memory
 MESSAGE_ID_BYTES = 16
 MAX_MESSAGES_PER_ISSUER = 1_000_000  # in one window: far above any rate limit; bounds the disk one member can use (about 60 MB)
-_BUSY_S = 5.0  # how long to wait for another process that is just recording; it takes microseconds
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 # One statement records messages and keeps the rules: fewer steps under Python's lock.
 _SCHEMA = f"""
@@ -84,9 +84,7 @@ class ReplayMemory:
         self._lock = threading.Lock()
         self._tidied_slot = 0
         try:
-            self._database = sqlite3.connect(path, timeout=_BUSY_S, check_same_thread=False, isolation_level=None)
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=NORMAL")
+            self._database = connect(path, {"journal_mode": "WAL", "synchronous": "NORMAL"})
             self._database.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}COMMIT;")
             boot = _BOOT_ID.read_text().strip()
             self._database.execute("INSERT OR IGNORE INTO memory VALUES (1, 0, ?, 0)", (boot,))
@@ -128,15 +126,8 @@ class ReplayMemory:
             self._database.close()
 
     def _record_each(self, messages: Sequence[Message]) -> list[ReplayError | None]:
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
-            refusals = [self._insert(message) for message in messages]
-            self._database.execute("COMMIT")
-        except BaseException:
-            if self._database.in_transaction:  # some failures end it by themselves
-                self._database.execute("ROLLBACK")
-            raise
-        return refusals
+        with transaction(self._database):
+            return [self._insert(message) for message in messages]
 
     def _insert(self, message: Message) -> ReplayError | None:
         try:

@@ -20,6 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from vidfed.security.clock import SECOND_MS
+from vidfed.security.crypto.certificates import TlsIdentity
 from vidfed.security.errors import KeyFileError, PeerError
 
 if TYPE_CHECKING:
@@ -28,20 +29,8 @@ if TYPE_CHECKING:
 NODE_ROLE = "node"
 INVESTIGATOR_ROLE = "investigator"
 CA_LIFE = timedelta(days=3650)
-MAX_CAS = 2  # of a member: the present one, and while it is replaced the next
 LEAF_LIFE = timedelta(days=30)  # renewed by the services themselves when a third is left
 _BACKDATE = timedelta(minutes=5)  # a peer's clock may be a little behind
-
-
-@dataclass(frozen=True, slots=True)
-class TlsIdentity:
-    """A private key and its certificate, both PEM."""
-
-    key: bytes
-    certificate: bytes
-
-    def __repr__(self) -> str:
-        return "<TlsIdentity>"  # the key must not reach a log or a traceback
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,35 +92,6 @@ def verify_peer(leaf_pem: bytes, directory: Directory, now_ms: int) -> Peer:
     if not not_before_ms <= now_ms < not_after_ms:
         raise PeerError(f"certificate of {peer.member} is outside its validity")
     return peer
-
-
-def check_identity(identity: TlsIdentity) -> None:
-    """Check that a private key and a certificate can be read and belong together.
-
-    Raises:
-        KeyFileError: they do not.
-    """
-    try:
-        key = serialization.load_pem_private_key(identity.key, password=None)
-        certificate = x509.load_pem_x509_certificate(identity.certificate)
-    except ValueError:
-        raise KeyFileError("the TLS key or certificate is damaged") from None
-    if key.public_key() != certificate.public_key():
-        raise KeyFileError("the TLS key is not that of the certificate")
-
-
-@functools.lru_cache(maxsize=4096)
-def are_cas(authorities_pem: bytes) -> bool:
-    """Tell whether this is one CA certificate, or two while one replaces the other.
-
-    gRPC takes all members' CAs as one text, in which a damaged one spoils the others.
-    """
-    try:
-        authorities = x509.load_pem_x509_certificates(authorities_pem)
-        sound = all(authority.extensions.get_extension_for_class(x509.BasicConstraints).value.ca for authority in authorities)
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
-        return False
-    return sound and 1 <= len(authorities) <= MAX_CAS
 
 
 def leaf_expires_ms(certificate: bytes) -> int:

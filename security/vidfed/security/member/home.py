@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from vidfed.security.crypto.certificates import TlsIdentity
     from vidfed.security.crypto.keys import KeyFile
     from vidfed.security.crypto.passphrase import Passphrase
     from vidfed.security.identity.directory import Directory
-    from vidfed.security.identity.tls import TlsIdentity
     from vidfed.security.trust.mirrors import Mirror
 
 CONFIG_FILE = "vidfed.toml"

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from vidfed.security.clock import DAY_MS, MINUTE_MS, Clock, system_clock
+from vidfed.security.crypto.certificates import TlsIdentity
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.crypto.passphrase import close, open_closed
@@ -21,7 +22,7 @@ from vidfed.security.documents import read_document
 from vidfed.security.errors import HomeError
 from vidfed.security.files import read_private, write_private
 from vidfed.security.identity.credentials import Credential
-from vidfed.security.identity.tls import TlsIdentity, make_investigator_leaf
+from vidfed.security.identity.tls import make_investigator_leaf
 from vidfed.security.trust.anchor import Anchor
 from vidfed.security.trust.client import TufDirectory
 

@@ -1,4 +1,4 @@
-"""The log's tables on a PostgreSQL server, in a schema of their own beside the record store's tables. See `database`."""
+"""The log's tables on a PostgreSQL server, in a schema of their own beside the record store's tables. See `protocol.Database`."""
 
 from __future__ import annotations
 

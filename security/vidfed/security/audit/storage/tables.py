@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from vidfed.security.audit.entries import SealedEntry
 from vidfed.security.audit.merkle import leaf_hash
-from vidfed.security.audit.storage.protocol import create_tables, open_database
+from vidfed.security.audit.storage.opening import open_database
+from vidfed.security.audit.storage.protocol import create_tables
 from vidfed.security.clock import DAY_MS, HOUR_MS
 from vidfed.security.errors import AuditDamagedError, AuditError, NoLogError
 
