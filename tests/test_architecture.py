@@ -23,9 +23,6 @@ STILL_CIRCULAR = frozenset(
         "vidfed.federation.lookup",
         "vidfed.node",
         "vidfed.node.search",
-        "vidfed.security",
-        "vidfed.security.audit.storage",
-        "vidfed.security.identity",
     }
 )
 """Folders whose circles are being taken out; nothing is ever added here."""
