@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from tests.support.brute_force import TINY, Oracle, flipped, make_codes
 from vidfed.index import Algorithm, HashIndex, HashInputError
+from vidfed.index.search import compiled
 from vidfed.index.search import flat as flats
 from vidfed.index.search import segment as segments
-from vidfed.index.search.distances import distances_to
+from vidfed.index.search.flat import distances_to
 from vidfed.index.search.hits import Hits, Nearest
 from vidfed.index.search.merger import Sizes
 
@@ -40,8 +41,7 @@ def room(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.fixture(params=["compiled", "no compiler"])
 def compiler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "no compiler":
-        monkeypatch.setattr(segments, "kernels", lambda: (None, "none here"))
-        monkeypatch.setattr("vidfed.index.search.hash_index.kernels", segments.kernels)
+        monkeypatch.setattr(compiled, "kernels", lambda: (None, "none here"))
 
 
 @pytest.mark.usefixtures("room", "compiler")

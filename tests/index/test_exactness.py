@@ -18,7 +18,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from tests.support.brute_force import KINDS, TINY, Oracle, flipped, make_codes
 from vidfed.index import Algorithm, HashIndex, IndexStorageError
-from vidfed.index.search import plan
+from vidfed.index.search import compiled, plan
 from vidfed.index.search import segment as segments
 
 HAMMING = [Algorithm.PDQ, Algorithm.PHASH]
@@ -107,8 +107,7 @@ def test_without_a_compiler_the_scan_answers_and_the_statistics_say_why(tmp_path
     oracle.add(np.arange(300), codes)
     with HashIndex.open(tmp_path, Algorithm.PDQ, sizes=TINY) as index:
         index.add(np.arange(150), codes[:150])
-    monkeypatch.setattr(segments, "kernels", lambda: (None, "ImportError: no compiler here"))
-    monkeypatch.setattr("vidfed.index.search.hash_index.kernels", segments.kernels)
+    monkeypatch.setattr(compiled, "kernels", lambda: (None, "ImportError: no compiler here"))
     with HashIndex.open(tmp_path, Algorithm.PDQ, sizes=TINY) as index:
         index.add(np.arange(150, 300), codes[150:])
         index.settle()
@@ -244,8 +243,8 @@ def test_where_machine_code_cannot_be_kept_it_is_compiled_at_each_start() -> Non
     program = (
         "import sys, numba.core.caching\n"
         "numba.core.caching.CacheImpl._locator_classes = []\n"
-        "from vidfed.index.search import kernels, segment\n"
-        "module, reason = segment.kernels()\n"
+        "from vidfed.index.search import compiled, kernels\n"
+        "module, reason = compiled.kernels()\n"
         "assert module is kernels and not reason, reason\n"
         "assert not kernels.KEPT\n"
     )

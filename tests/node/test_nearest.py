@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vidfed.index import Algorithm
-from vidfed.index.search.distances import distances_to
+from vidfed.index.search.flat import distances_to
 from vidfed.index.search.hits import Hits, Nearest
 from vidfed.node.policy.policy import Distances, Rule
 from vidfed.node.records.record import Record

@@ -1,4 +1,4 @@
-"""Full scans by FAISS: how few rows are searched, and the fallback where the compiled search is not to be had."""
+"""Full scans: the definition of distance, and FAISS, by which few rows are searched, or all where there is no compiled search."""
 
 from __future__ import annotations
 
@@ -17,6 +17,20 @@ if TYPE_CHECKING:
 
 _ROOM = 1 << 20
 """Hits that may pile up before those not wanted are dropped: 32 MB."""
+
+
+def distances_to(algorithm: Algorithm, codes: NDArray[np.uint8], code: bytes) -> NDArray[np.int64]:
+    """Return how far each of `codes`, uint8[n, bytes], is from `code`. Digests are equal, distance 0, or farther than anybody may ask."""
+    other = np.frombuffer(code, np.uint8)
+    match algorithm.distance_kind:
+        case DistanceKind.HAMMING:
+            apart = np.bitwise_count(codes ^ other)
+        case DistanceKind.SQUARED_EUCLIDEAN:
+            apart = (codes.astype(np.int64) - other) ** 2
+        case DistanceKind.EQUALITY:
+            apart = (codes != other).any(axis=1, keepdims=True)
+    total: NDArray[np.int64] = apart.sum(axis=1, dtype=np.int64)
+    return total
 
 
 class FlatScan:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import logging
 import os
 import threading
 import time
@@ -11,22 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from vidfed.index.errors import (
-    HashInputError,
-    IndexClosedError,
-    IndexCorruptError,
-    IndexLockedError,
-    IndexStorageError,
-)
+from vidfed.index.errors import HashInputError, IndexClosedError, IndexCorruptError, IndexStorageError
+from vidfed.index.search import compiled
+from vidfed.index.search.arguments import ascending, checked_bands, checked_codes, checked_integer, checked_labels, checked_rows
+from vidfed.index.search.builder import build
 from vidfed.index.search.hits import Nearest, SearchResult
-from vidfed.index.search.manifest import Disk, FileEntry, Folder
-from vidfed.index.search.merger import Sizes, merge, removed_meanwhile, to_merge
-from vidfed.index.search.segment import Segment, build, frozen, kernels, no_bits, processor_count
+from vidfed.index.search.manifest import Disk, Folder
+from vidfed.index.search.merger import BackgroundMerger, Sizes, merge, removed_meanwhile, to_merge
 from vidfed.index.search.snapshot import OpenRows, Sealed, Snapshot
+from vidfed.index.search.storage import Flushed, Storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -36,11 +31,8 @@ if TYPE_CHECKING:
 
     from vidfed.index.algorithms import Algorithm
 
-_logger = logging.getLogger(__name__)
-_FORMAT = 2
 _BATCH, _LARGE_BATCH = 128, 1_024
 """Queries searched together, by one thread: as many as each thread gets, but without a limit few, because their hits pile up."""
-_MERGE_NICENESS = 15
 _ATTEMPTS = 8
 """How often a reader that meets a writer's sweep starts again; once is rare."""
 
@@ -88,19 +80,13 @@ class HashIndex:
         self._pool: ThreadPoolExecutor | None = None
         self._writing = threading.RLock()
         self._closing = self._closed = False
+        self._storage = Storage(folder, algorithm)
+        self._merger = BackgroundMerger(folder.path, self._writing, self._merge_once)
+        self._merge_name = ""
         # Queries read this one attribute, once; changes replace it under the lock.
         self._snapshot = Snapshot((), OpenRows.none(algorithm))
-        self._flushed = self._snapshot
-        self._unsynced: dict[str, FileEntry] = {}
-        self._merge_name = ""
-        self._sequence = 0
-        self._generation = 0
-        self._source_version = 0
-        self._source_mark = ""
-        self._flushed_at: float | None = None
+        self._flushed = Flushed(self._snapshot)
         self._stamp = (0, 0, 0)
-        self._merger: threading.Thread | None = None
-        self._trouble = ""
 
     @classmethod
     def open(
@@ -132,9 +118,9 @@ class HashIndex:
         if algorithm.is_digest:
             raise HashInputError(f"{algorithm.label} is a digest, compared by equality: keep it in the record store, not in a HashIndex")
         folder = Folder(Path(path), disk or Disk())
-        lock = None if read_only else _lock(folder.path)
+        lock = None if read_only else folder.lock()
         try:
-            index = cls(folder, algorithm, lock, sizes or Sizes(), threads or processor_count())
+            index = cls(folder, algorithm, lock, sizes or Sizes(), threads or len(os.sched_getaffinity(0)))
             index._load()
         except BaseException:
             if lock is not None:
@@ -151,7 +137,7 @@ class HashIndex:
             IndexStorageError: the folder cannot be written.
         """
         folder = Folder(Path(path), Disk())
-        lock = _lock(folder.path)
+        lock = folder.lock()
         try:
             # The data first: a folder with files but no manifest is damage, one with a manifest but no files is too.
             folder.sweep(set())
@@ -180,11 +166,11 @@ class HashIndex:
             IndexClosedError: the index was closed.
             IndexCorruptError: (read-only) the writer's newest files are damaged.
         """
-        codes = self._checked_codes(codes)
-        max_distance = self._algorithm.check_distance(_checked_integer(max_distance, "max_distance"))
-        if limit is not None and (limit := _checked_integer(limit, "limit")) < 1:
+        codes = checked_codes(self._algorithm, codes)
+        max_distance = self._algorithm.check_distance(checked_integer(max_distance, "max_distance"))
+        if limit is not None and (limit := checked_integer(limit, "limit")) < 1:
             raise HashInputError(f"limit must be at least 1, or None for all hits; got {limit}")
-        nearest = Nearest(limit, _checked_bands(bands)) if limit is not None else None
+        nearest = Nearest(limit, checked_bands(bands)) if limit is not None else None
         one_more = nearest.more() if nearest is not None else None
         snapshot = self._current()
 
@@ -213,13 +199,13 @@ class HashIndex:
     def source_version(self) -> int:
         """The version of the record store that the last flush said it had caught up with; 0 before."""
         self._current()
-        return self._source_version
+        return self._flushed.source_version
 
     @property
     def source_mark(self) -> str:
         """What the last flush gave to tell this history of the record store from others; empty before."""
         self._current()
-        return self._source_mark
+        return self._flushed.source_mark
 
     def stats(self) -> IndexStats:
         """Say how the index is doing."""
@@ -234,11 +220,11 @@ class HashIndex:
             segments=len(snapshot.sealed),
             size_bytes=snapshot.size_bytes,
             removed_share=sum(part.removed_rows for part in snapshot.sealed) / sealed_rows if sealed_rows else 0.0,
-            source_version=self._source_version,
-            flushed_at=self._flushed_at,
+            source_version=self._flushed.source_version,
+            flushed_at=self._flushed.flushed_at,
             plan=described,
-            merging=self._merger is not None,
-            trouble=self._trouble or (kernels()[1] if snapshot.sealed else ""),
+            merging=self._merger.running,
+            trouble=self._merger.trouble or (compiled.kernels()[1] if snapshot.sealed else ""),
         )
 
     # --- changing ---
@@ -254,7 +240,7 @@ class HashIndex:
             HashInputError: an argument of the wrong type, shape or value, or a label that is there already.
             IndexClosedError: the index was closed or is read-only.
         """
-        labels, codes = self._checked_rows(labels, codes)
+        labels, codes = checked_rows(self._algorithm, labels, codes)
         with self._writing:
             self._check_writable()
             if (there := self._snapshot.any_of(labels)).size:
@@ -274,7 +260,7 @@ class HashIndex:
             HashInputError: an argument of the wrong type, shape or value.
             IndexClosedError: the index was closed or is read-only.
         """
-        labels, codes = self._checked_rows(labels, codes)
+        labels, codes = checked_rows(self._algorithm, labels, codes)
         with self._writing:
             self._check_writable()
             if labels.size:
@@ -296,7 +282,7 @@ class HashIndex:
             HashInputError: an argument of the wrong type, shape or value.
             IndexClosedError: the index was closed or is read-only.
         """
-        labels = _checked_labels(labels)
+        labels = checked_labels(labels)
         with self._writing:
             self._check_writable()
             before = self._snapshot.rows
@@ -318,29 +304,25 @@ class HashIndex:
             IndexClosedError: the index was closed or is read-only.
             IndexStorageError: the disk refused; the state flushed before is intact, and what was added since is still searched.
         """
-        if source_version is not None and (source_version := _checked_integer(source_version, "source_version")) < 0:
+        if source_version is not None and (source_version := checked_integer(source_version, "source_version")) < 0:
             raise HashInputError(f"source_version cannot be negative, got {source_version}")
         with self._writing:
             self._check_writable()
-            version = self._source_version if source_version is None else source_version
-            mark = self._source_mark if source_mark is None else source_mark
-            if self._generation and self._snapshot is self._flushed and (version, mark) == (self._source_version, self._source_mark):
+            before = self._flushed
+            version = before.source_version if source_version is None else source_version
+            mark = before.source_mark if source_mark is None else source_mark
+            unchanged = self._snapshot is before.snapshot and (version, mark) == (before.source_version, before.source_mark)
+            if before.generation and unchanged:
                 return
-            self._write_changed()
-            flushed_at = time.time()
-            needed = self._snapshot.file_names()
-            unsynced = [entry for name, entry in self._unsynced.items() if name in needed]
-            self._folder.commit(self._manifest(version, mark, flushed_at), unsynced)
-            self._unsynced.clear()
-            self._generation, self._flushed_at = self._generation + 1, flushed_at
-            self._source_version, self._source_mark = version, mark
-            self._flushed = self._snapshot
+            self._snapshot = self._storage.written(self._snapshot)
+            flushed = Flushed(self._snapshot, before.generation + 1, version, mark, time.time())
+            self._storage.commit(flushed)
+            self._flushed = flushed
             self._sweep()
 
     def settle(self) -> None:
         """Return when no merge is running or due. Queries and changes need not wait for it; tests and benchmarks do."""
-        while (merger := self._merger) is not None:
-            merger.join()
+        self._merger.settle()
 
     def close(self) -> None:
         """Flush (a writer) and let go of all files. Closing twice is allowed.
@@ -366,109 +348,59 @@ class HashIndex:
         if before.open.labels.size:
             opened = before.open.with_added(labels, codes)
             labels, codes = opened.labels, opened.codes
-        if not _ascending(labels):
+        if not ascending(labels):
             order = np.argsort(labels, kind="stable")
             labels, codes = labels.take(order), codes.take(order, axis=0)
         sealed = []
         for start in range(0, rows, self._sizes.most_rows):
             part = slice(start, start + self._sizes.most_rows)
             arrays = build(self._algorithm, labels[part], codes[part], self._threads)
-            sealed.append(Sealed(self._write_segment(self._new_name("segment"), arrays)))
-        self._unsynced.update((part.segment.entry.name, part.segment.entry) for part in sealed)
+            sealed.append(Sealed(self._storage.write_segment(self._storage.new_name("segment"), arrays)))
+        self._storage.sync_later(sealed)
         return Snapshot((*before.sealed, *sealed), OpenRows.none(self._algorithm))
-
-    def _write_segment(self, name: str, arrays: dict[str, NDArray[Any]]) -> Segment:
-        entry = self._folder.write_arrays(name, arrays)
-        return Segment(self._algorithm, entry, self._folder.read_arrays(entry, check=False))
-
-    def _new_name(self, kind: str) -> str:
-        self._sequence += 1
-        return f"{kind}-{self._sequence:08d}"
-
-    def _write_changed(self) -> None:
-        """Write the open rows and the bitmaps that have no file yet."""
-        opened, sealed = self._snapshot.open, []
-        if opened.labels.size and not opened.entry:
-            opened.entry = self._write(self._new_name("open"), {"labels": opened.labels, "codes": opened.codes})
-        for part in self._snapshot.sealed:
-            if part.removed_rows and not part.removed_entry:
-                sealed.append(replace(part, removed_entry=self._write(self._new_name("removed"), {"removed": part.removed})))
-            else:
-                sealed.append(part)
-        self._snapshot = Snapshot(tuple(sealed), opened)
-
-    def _write(self, name: str, arrays: dict[str, NDArray[Any]]) -> FileEntry:
-        self._unsynced[name] = entry = self._folder.write_arrays(name, arrays)
-        return entry
-
-    def _manifest(self, version: int, mark: str, flushed_at: float) -> dict[str, Any]:
-        opened = self._snapshot.open.entry
-        return {
-            "format": _FORMAT,
-            "algorithm": self._algorithm.value,
-            "generation": self._generation + 1,
-            "sequence": self._sequence,
-            "source_version": version,
-            "source_mark": mark,
-            "flushed_at": flushed_at,
-            "open": opened and opened.to_json(),
-            "segments": [
-                {"file": part.segment.entry.to_json(), "removed": part.removed_entry and part.removed_entry.to_json()}
-                for part in self._snapshot.sealed
-            ],
-        }
 
     def _sweep(self) -> None:
         """Remove files that neither the flushed state nor the present one needs."""
-        self._folder.sweep(self._flushed.file_names() | self._snapshot.file_names() | {self._merge_name})
+        self._folder.sweep(self._flushed.snapshot.file_names() | self._snapshot.file_names() | {self._merge_name})
 
     # --- inside: merging ---
 
     def _start_merging(self) -> None:
-        if self._merger is None and not self._closing and to_merge(self._snapshot.sealed, self._sizes):
-            self._merger = threading.Thread(target=self._merge_all, name="vidfed-index-merge", daemon=True)
+        if not self._merger.running and not self._closing and to_merge(self._snapshot.sealed, self._sizes):
             self._merger.start()
 
-    def _merge_all(self) -> None:
-        """Merge until nothing is left to merge.
+    def _merge_once(self) -> bool:
+        """Replace some segments by one, and return whether there were any to replace.
 
         Only the present state changes; the next flush makes it durable, and until then the old files stay.
         """
-        # To Linux a thread is a process with a priority of its own: merging takes the time that queries leave.
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _MERGE_NICENESS)
-        try:
-            while self._merge_once():
-                pass
-        except (IndexStorageError, MemoryError) as error:
-            self._trouble = f"merging failed, queries go on unmerged: {error}"
-            _logger.warning("%s: %s", self._folder.path, self._trouble)
-        finally:
-            with self._writing:
-                if self._merger is threading.current_thread():
-                    self._merger, self._merge_name = None, ""
-
-    def _merge_once(self) -> bool:
         with self._writing:
             before = [] if self._closing else to_merge(self._snapshot.sealed, self._sizes)
             if not before:
-                # Under the lock: a change that comes later sees that no merger is at work and starts another.
-                self._merger = None
+                self._merger.ended()
                 return False
-            self._merge_name = self._new_name("segment")
-        # One thread: the other processors are for queries.
-        arrays = merge(self._algorithm, before, threads=1)
-        merged = [Sealed(self._write_segment(self._merge_name, arrays))] if arrays else []
-        with self._writing:
-            replaced = {id(part.segment) for part in before}
-            now = {id(part.segment): part for part in self._snapshot.sealed}
-            gone = removed_meanwhile(before, [now[id(part.segment)] for part in before])
-            if gone.size:
-                merged = [part.without(part.find(gone)) for part in merged]
-            kept = tuple(part for part in self._snapshot.sealed if id(part.segment) not in replaced)
-            self._snapshot = replace(self._snapshot, sealed=(*kept, *merged))
-            self._unsynced.update((part.segment.entry.name, part.segment.entry) for part in merged)
-            self._merge_name, self._trouble = "", ""
+            # Not swept up meanwhile.
+            self._merge_name = self._storage.new_name("segment")
+        try:
+            # One thread: the other processors are for queries.
+            arrays = merge(self._algorithm, before, threads=1)
+            merged = [Sealed(self._storage.write_segment(self._merge_name, arrays))] if arrays else []
+            with self._writing:
+                self._replace_merged(before, merged)
+        finally:
+            with self._writing:
+                self._merge_name = ""
         return True
+
+    def _replace_merged(self, before: Sequence[Sealed], merged: Sequence[Sealed]) -> None:
+        replaced = {id(part.segment) for part in before}
+        now = {id(part.segment): part for part in self._snapshot.sealed}
+        gone = removed_meanwhile(before, [now[id(part.segment)] for part in before])
+        if gone.size:
+            merged = [part.without(part.find(gone)) for part in merged]
+        kept = tuple(part for part in self._snapshot.sealed if id(part.segment) not in replaced)
+        self._snapshot = replace(self._snapshot, sealed=(*kept, *merged))
+        self._storage.sync_later(merged)
 
     # --- inside: opening ---
 
@@ -483,45 +415,17 @@ class HashIndex:
                 return
             try:
                 stamp = self._folder.stamp()
-                self._take(manifest)
+                flushed = self._storage.read(manifest, self._snapshot)
             except IndexCorruptError:
                 # A reader may have read the manifest just before the writer replaced it and swept the files it named.
                 if not self._read_only or attempt + 1 == _ATTEMPTS or self._folder.read_manifest() == manifest:
                     raise
                 continue
-            self._stamp = stamp
+            self._snapshot, self._flushed, self._stamp = flushed.snapshot, flushed, stamp
             break
         if not self._read_only:
             self._sweep()
             self._start_merging()
-
-    def _take(self, manifest: dict[str, Any]) -> None:
-        """Map what is not mapped yet; every byte of it is checked."""
-        if manifest["format"] != _FORMAT:
-            raise IndexCorruptError(f"format {manifest['format']}, this version reads {_FORMAT}: rebuild the index from the record store")
-        if manifest["algorithm"] != self._algorithm.value:
-            raise HashInputError(f"the index holds {manifest['algorithm']}, not {self._algorithm.value}")
-        known = {part.segment.entry: part for part in self._snapshot.sealed}
-        sealed = []
-        for item in manifest["segments"]:
-            entry = FileEntry.from_json(item["file"])
-            removed_entry = FileEntry.from_json(item["removed"]) if item["removed"] else None
-            part = known.get(entry) or Sealed(Segment(self._algorithm, entry, self._folder.read_arrays(entry)))
-            if part.removed_entry != removed_entry:
-                removed = frozen(self._folder.read_arrays(removed_entry)["removed"]) if removed_entry else no_bits()
-                part = Sealed(part.segment, removed, int(np.bitwise_count(removed).sum()), removed_entry)
-            sealed.append(part)
-        opened = self._snapshot.open
-        open_entry = FileEntry.from_json(manifest["open"]) if manifest["open"] else None
-        if open_entry != opened.entry:
-            opened = OpenRows.none(self._algorithm)
-            if open_entry is not None:
-                arrays = self._folder.read_arrays(open_entry)
-                opened = OpenRows(self._algorithm, arrays["labels"], arrays["codes"].reshape(-1, self._algorithm.code_bytes), open_entry)
-        self._sequence, self._generation = manifest["sequence"], manifest["generation"]
-        self._source_version, self._source_mark = manifest["source_version"], manifest["source_mark"]
-        self._flushed_at = manifest["flushed_at"]
-        self._snapshot = self._flushed = Snapshot(tuple(sealed), opened)
 
     def _current(self) -> Snapshot:
         """One consistent state to answer from; a reader first looks whether the writer flushed."""
@@ -561,71 +465,3 @@ class HashIndex:
                     self._pool.shutdown(wait=False)
                 if self._lock_descriptor is not None:
                     os.close(self._lock_descriptor)
-
-    def _checked_rows(
-        self, labels: NDArray[np.int64] | Sequence[int], codes: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        labels, codes = _checked_labels(labels), self._checked_codes(codes)
-        if len(labels) != len(codes):
-            raise HashInputError(f"{len(labels)} labels for {len(codes)} codes")
-        ordered = labels if _ascending(labels) else np.sort(labels)
-        if (twice := ordered[1:][ordered[1:] == ordered[:-1]]).size:
-            raise HashInputError(f"label {twice[0]} is given twice")
-        return labels, codes
-
-    def _checked_codes(self, codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        length = self._algorithm.code_bytes
-        if not isinstance(codes, np.ndarray):
-            raise HashInputError(f"codes must be a NumPy array of uint8, got {type(codes).__name__}")
-        if codes.dtype != np.uint8:
-            raise HashInputError(f"codes must be uint8, got {codes.dtype}")
-        if codes.ndim != 2 or codes.shape[1] != length:  # noqa: PLR2004 - rows and bytes
-            raise HashInputError(f"codes must be of shape (n, {length}) for {self._algorithm.label}, got {codes.shape}")
-        return np.ascontiguousarray(codes)
-
-
-def _checked_labels(labels: NDArray[np.int64] | Sequence[int]) -> NDArray[np.int64]:
-    array = labels if isinstance(labels, np.ndarray) else np.asarray(labels)
-    if array.size == 0 and not isinstance(labels, np.ndarray):
-        array = array.astype(np.int64)
-    if array.dtype != np.int64:
-        raise HashInputError(f"labels must be int64, got {array.dtype}")
-    if array.ndim != 1:
-        raise HashInputError(f"labels must be of one dimension, got shape {array.shape}")
-    if array.size and (lowest := array.min()) < 0:
-        raise HashInputError(f"labels cannot be negative, got {lowest}")
-    return cast("NDArray[np.int64]", array)
-
-
-def _ascending(labels: NDArray[np.int64]) -> bool:
-    return bool((labels[1:] > labels[:-1]).all())
-
-
-def _checked_integer(value: int, name: str) -> int:
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
-        raise HashInputError(f"{name} must be an integer, got {type(value).__name__}")
-    return int(value)
-
-
-def _checked_bands(bands: Sequence[int] | None) -> NDArray[np.int64] | None:
-    if bands is None:
-        return None
-    edges = np.array([_checked_integer(edge, "bands") for edge in bands], np.int64)
-    if not _ascending(edges):
-        raise HashInputError("bands must rise")
-    return edges
-
-
-def _lock(path: Path) -> int:
-    """Become the folder's only writer, creating the folder if need be. The lock ends with the process, however that ends."""
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise IndexStorageError(f"{path}: cannot be written: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise IndexLockedError(f"{path}: another writer has the index open") from None
-    return descriptor

@@ -8,6 +8,7 @@ that any interruption leaves either the old state or the new one. What no manife
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import mmap
 import os
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vidfed.index.errors import IndexCorruptError, IndexStorageError
+from vidfed.index.errors import IndexCorruptError, IndexLockedError, IndexStorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -87,6 +88,27 @@ class Folder:
     def __init__(self, path: Path, disk: Disk) -> None:
         self.path = path
         self.disk = disk
+
+    def lock(self) -> int:
+        """Become the folder's only writer, creating the folder if need be, until the descriptor returned is closed.
+
+        The lock ends with the process, however that ends.
+
+        Raises:
+            IndexLockedError: another writer has it.
+            IndexStorageError: the folder cannot be written.
+        """
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(self.path / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise IndexStorageError(f"{self.path}: cannot be written: {error.strerror}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            raise IndexLockedError(f"{self.path}: another writer has the index open") from None
+        return descriptor
 
     def write_arrays(self, name: str, arrays: dict[str, NDArray[Any]]) -> FileEntry:
         """Write a new file of named arrays: a line of JSON that says what is where, then the arrays, each on a cache line of its own.

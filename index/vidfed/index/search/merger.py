@@ -1,22 +1,31 @@
-"""Which segments to merge, and merging them: pure decisions, and the one job that runs in the background."""
+"""Which segments to merge, and merging them: pure decisions, and the thread that carries them out in the background."""
 
 from __future__ import annotations
 
+import logging
+import os
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vidfed.index.errors import IndexStorageError
 from vidfed.index.search import plan
-from vidfed.index.search.segment import build
+from vidfed.index.search.builder import build
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from vidfed.index.algorithms import Algorithm
     from vidfed.index.search.snapshot import Sealed
+
+_logger = logging.getLogger(__name__)
+_NICENESS = 15
+"""Of the merging thread: it gets what processor time the queries leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +90,56 @@ def removed_meanwhile(before: Sequence[Sealed], now: Sequence[Sealed]) -> NDArra
             rows = np.flatnonzero(np.unpackbits(since, count=new.segment.rows, bitorder="little"))
             labels.append(new.segment.labels_of(rows))
     return np.concatenate(labels)
+
+
+class BackgroundMerger:
+    """Merges in a thread of its own until nothing is left to merge. At most one thread at a time."""
+
+    def __init__(self, path: Path, writing: threading.RLock, merge_once: Callable[[], bool]) -> None:
+        """Merge for the index in folder `path`.
+
+        Args:
+            path: For the operator's log.
+            writing: The lock under which the index changes; `start` and `ended` are called with it held.
+            merge_once: Merges once and returns True, or calls `ended` and returns False where nothing is left to merge.
+        """
+        self.trouble = ""
+        """Why merging last failed; empty where it did not."""
+        self._path = path
+        self._writing = writing
+        self._merge_once = merge_once
+        self._thread: threading.Thread | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether a merge is running or due."""
+        return self._thread is not None
+
+    def start(self) -> None:
+        """Start merging, unless a thread is at it."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._merge_all, name="vidfed-index-merge", daemon=True)
+            self._thread.start()
+
+    def ended(self) -> None:
+        """Say, with the lock held, that nothing is left to merge: whoever changes the index afterwards starts another thread."""
+        self._thread = None
+
+    def settle(self) -> None:
+        """Return when no merge is running or due."""
+        while (thread := self._thread) is not None:
+            thread.join()
+
+    def _merge_all(self) -> None:
+        # To Linux a thread is a process with a priority of its own.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        try:
+            while self._merge_once():
+                self.trouble = ""
+        except (IndexStorageError, MemoryError) as error:
+            self.trouble = f"merging failed, queries go on unmerged: {error}"
+            _logger.warning("%s: %s", self._path, self.trouble)
+        finally:
+            with self._writing:
+                if self._thread is threading.current_thread():
+                    self._thread = None

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import logging
-import os
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vidfed.index.algorithms import Algorithm, DistanceKind
-from vidfed.index.search import plan
+from vidfed.index.search import compiled, plan
+from vidfed.index.search.bitmap import bits_at
+from vidfed.index.search.compiled import frozen
 from vidfed.index.search.flat import FlatScan
 from vidfed.index.search.hits import Hits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from types import ModuleType
-
     from numpy.typing import NDArray
 
+    from vidfed.index.algorithms import Algorithm
     from vidfed.index.search.hits import Nearest
     from vidfed.index.search.manifest import FileEntry
 
-_logger = logging.getLogger(__name__)
 _FIRST_ROOM, _MOST_ROOM = 1 << 10, 1 << 18
 """Hits made room for at first, and at most (6 MB) unless one query alone has more."""
 _SCAN_ROOM = 1 << 16
@@ -34,33 +27,13 @@ _BUDGET_SHARE = 0.12
 """A query that turns out to cost more than this share of a scan (its buckets are crowded) is scanned instead: 1.12 scans in all."""
 _OVERRUN = 1.5
 """A distance that is expected to cost more than that gets so much more than expected."""
-_NONE_REMOVED = np.empty(0, np.uint8)
-_NONE_REMOVED.flags.writeable = False
-
-
-@cache
-def kernels() -> tuple[ModuleType | None, str]:
-    """The compiled loops, or None and the reason why there are none. Takes a second, and several the first time on a machine."""
-    try:
-        from vidfed.index.search import kernels as module  # noqa: PLC0415 - needs a second to load, or a compiler
-    except Exception as error:  # noqa: BLE001 - whatever a compiler fails with, the scan is right, only slower
-        _logger.warning("compiled search not available, every query scans every row: %s: %s", type(error).__name__, error)
-        return None, f"{type(error).__name__}: {error}"
-    return module, ""
-
-
-def frozen(array: NDArray[Any]) -> NDArray[Any]:
-    """A view nobody can write to: the type of array the compiled loops are compiled for."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
 
 
 class Segment:
     """Rows in ascending order of their labels; a row's number is its position."""
 
     def __init__(self, algorithm: Algorithm, entry: FileEntry, arrays: dict[str, NDArray[Any]]) -> None:
-        """Take over the arrays of `build`, usually mapped from the file that `entry` names."""
+        """Use the arrays of `build`, usually mapped from the file that `entry` names."""
         self.entry = entry
         self.codes: NDArray[np.uint8] = arrays["codes"].reshape(-1, algorithm.code_bytes)
         self.rows = len(self.codes)
@@ -70,7 +43,7 @@ class Segment:
         self._arrays = arrays
         self._flat: FlatScan | None = None
         self._layout = arrays.get("layout")
-        self._kernels = kernels()[0] if self._layout is not None else None
+        self._kernels = compiled.kernels()[0] if self._layout is not None else None
         if self._layout is not None and self._kernels is not None:
             self._words = algorithm.code_bytes // 8
             self._tables = tuple(plan.Table(int(offset), int(prefix)) for offset, prefix, _ in self._layout.reshape(-1, 3))
@@ -201,76 +174,3 @@ def _kept(out: NDArray[np.int64], found: int, nearest: Nearest | None) -> Hits:
     rows = (out[: 3 * found] if out.size <= 3 * _FIRST_ROOM else out[: 3 * found].copy()).reshape(-1, 3)
     hits = Hits(rows[:, 0], rows[:, 1].astype(np.int32), rows[:, 2])
     return hits if nearest is None else nearest.of(hits)
-
-
-def build(algorithm: Algorithm, labels: NDArray[np.int64], codes: NDArray[np.uint8], threads: int) -> dict[str, NDArray[Any]]:
-    """Make a segment's arrays.
-
-    Args:
-        algorithm: Whose codes they are. PhotoDNA's have no tables: Euclidean distance cannot be cut into substrings.
-        labels: int64[rows], ascending, none twice; at least one and at most `plan.MAX_SEGMENT_ROWS`.
-        codes: uint8[rows, bytes].
-        threads: How many tables to build at the same time.
-    """
-    base = int(labels[0])
-    narrow = int(labels[-1]) - base <= np.iinfo(np.uint32).max
-    offsets = (labels - base).astype(np.uint32 if narrow else np.int64)
-    arrays: dict[str, NDArray[Any]] = {
-        "label_base": np.array([base]),
-        "label_offsets": offsets,
-        "codes": np.ascontiguousarray(codes).reshape(-1),
-    }
-    module = kernels()[0] if algorithm.distance_kind is DistanceKind.HAMMING else None
-    if module is None:
-        return arrays
-    rows, words = len(codes), algorithm.code_bytes // 8
-    tables = plan.tables_for(algorithm.code_bytes * 8, rows, algorithm.default_distance)
-    starts = list(accumulate([0, *((1 << table.prefix) + 1 for table in tables)]))
-    directory = np.empty(starts[-1], np.uint32)
-    filters = np.zeros(len(tables) * rows + module.LANES, np.uint16)
-    row_numbers = np.empty(len(tables) * rows * plan.ROW_NUMBER_BYTES, np.uint8)
-    code_words = frozen(arrays["codes"].view(np.uint64))
-
-    def fill(numbers: Iterable[int]) -> None:
-        scratch = np.empty(rows, np.uint64)
-        for number in numbers:
-            table = tables[number]
-            own = directory[starts[number] : starts[number + 1]]
-            module.build_table(code_words, words, number, table.offset, table.prefix, scratch, own, filters, row_numbers)
-
-    if threads > 1 and rows >= _MANY_ROWS:
-        with ThreadPoolExecutor(threads, "vidfed-index-build") as pool:
-            list(pool.map(fill, [range(first, len(tables), threads) for first in range(threads)]))
-    else:
-        fill(range(len(tables)))
-    layout = np.array([(*table, start) for table, start in zip(tables, starts[:-1], strict=True)], np.int64).reshape(-1)
-    return arrays | {"layout": layout, "directory": directory, "filters": filters, "row_numbers": row_numbers}
-
-
-_MANY_ROWS = 1 << 20
-
-
-def processor_count() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
-def no_bits() -> NDArray[np.uint8]:
-    """The bitmap of a segment from which nothing was removed."""
-    return _NONE_REMOVED
-
-
-def with_bits(bitmap: NDArray[np.uint8], rows: NDArray[np.int64], row_count: int) -> NDArray[np.uint8]:
-    """A new bitmap in which the bits of `rows` are set too."""
-    changed = bitmap.copy() if bitmap.size else np.zeros((row_count + 7) // 8, np.uint8)
-    np.bitwise_or.at(changed, rows >> 3, np.left_shift(1, rows & 7).astype(np.uint8))
-    changed.flags.writeable = False
-    return changed
-
-
-def bits_at(bitmap: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which of `rows` are set; an empty bitmap has none."""
-    if not bitmap.size:
-        return np.zeros(rows.size, np.bool_)
-    set_bits: NDArray[np.bool_] = (bitmap[rows >> 3] >> (rows & 7).astype(np.uint8) & 1).astype(np.bool_)
-    return set_bits

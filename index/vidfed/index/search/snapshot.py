@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vidfed.index.search.bitmap import bits_at, no_bits, with_bits
 from vidfed.index.search.flat import FlatScan
 from vidfed.index.search.hits import NO_HITS, Hits
-from vidfed.index.search.segment import Segment, bits_at, no_bits, with_bits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vidfed.index.algorithms import Algorithm
     from vidfed.index.search.hits import Nearest
     from vidfed.index.search.manifest import FileEntry
+    from vidfed.index.search.segment import Segment
 
 
 class OpenRows:

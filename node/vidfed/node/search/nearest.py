@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
-from vidfed.index.search.distances import distances_to
+from vidfed.index.search.flat import distances_to
 from vidfed.wire.values import Hit, Match
 
 if TYPE_CHECKING:
