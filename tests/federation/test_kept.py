@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.memory import SettableClock, full_disk
+from tests.support.disk import full_disk
+from tests.support.memory import SettableClock
 from vidfed.federation.gateway.mailbox import KeptLookups, new_key, seal, unseal
 from vidfed.federation.lookup.errors import KeptError
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.memory import full_disk
+from tests.support.disk import full_disk
 from vidfed.federation.client.receipt_store import RECEIPT_DAYS, Keeping, ReceiptStore
 from vidfed.federation.lookup.errors import KeptError
 from vidfed.federation.lookup.receipts import Receipt

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 from click.testing import CliRunner
 
-from tests.support.memory import full_disk
+from tests.support.disk import full_disk
 from tests.support.sockets import SocketFederation
 from vidfed.federation.cli.lookup import lookup
 from vidfed.federation.client.client import FederationClient

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 from click.testing import CliRunner
 
-from tests.support.memory import full_disk
+from tests.support.disk import full_disk
 from tests.support.sockets import ScriptedNode, SocketFederation
 from vidfed.federation.cli.history import lookups as lookups_command
 from vidfed.federation.cli.lookup import lookup as lookup_command

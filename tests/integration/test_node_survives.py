@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.integration.conftest import KNOWN_NEAR as KNOWN
-from tests.support.memory import FEDERATION, MemoryFederation, call_of, columns_of, full_disk
+from tests.support.disk import full_disk
+from tests.support.memory import FEDERATION, MemoryFederation, call_of, columns_of
 from vidfed.index import Algorithm, Hash
 from vidfed.node.serving.server import would_answer
 from vidfed.security.clock import DAY_MS, MINUTE_MS

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.node.conftest import KNOWN, UNKNOWN
-from tests.support.memory import ANSWERING, FEDERATION, MemoryFederation, MemoryNode, call_of, columns_of, full_disk
+from tests.support.disk import full_disk
+from tests.support.memory import ANSWERING, FEDERATION, MemoryFederation, MemoryNode, call_of, columns_of
 from vidfed.index import Algorithm, Hash
 from vidfed.node.lookup.pipeline import UnknownPeerError
 from vidfed.node.policy.policy import Limits, Policy

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.memory import full_disk
+from tests.support.disk import full_disk
 from vidfed.node.errors import BudgetsError, RateLimitedError
 from vidfed.node.policy.policy import Limits
 from vidfed.node.policy.quotas import Budgets, Charge, Lane

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tests.node.conftest import KNOWN, UNKNOWN
-from tests.support.memory import ANSWERING, MemoryFederation, call_of, full_disk
+from tests.support.disk import full_disk
+from tests.support.memory import ANSWERING, MemoryFederation, call_of
 from vidfed.index import Algorithm, Hash
 from vidfed.node.lookup.pipeline import Call
 from vidfed.node.policy.policy import Limits, Policy
