@@ -1,0 +1,1 @@
+"""A conversation as a value: entries, rules, state, clocks. Pure."""
