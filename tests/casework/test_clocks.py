@@ -138,8 +138,8 @@ def test_time_without_pauses_is_what_counting_minutes_gives(steps: list[tuple[st
     for name, after, length in steps:
         minute += after
         until = START_MS + (minute + length) * MINUTE_MS
-        body = {"wait": Wait(WaitReason.THIRD_PARTY, until), "acknowledge": Acknowledge(), "part": PARTIAL}[name]
-        conversation = conversation.added(entry_of(next_header(conversation, O, body, at_ms=START_MS + minute * MINUTE_MS)))
+        bodies: dict[str, Body] = {"wait": Wait(WaitReason.THIRD_PARTY, until), "acknowledge": Acknowledge(), "part": PARTIAL}
+        conversation = conversation.added(entry_of(next_header(conversation, O, bodies[name], at_ms=START_MS + minute * MINUTE_MS)))
         events.append((minute, minute + length if name == "wait" else None))
 
     def paused(moment: int) -> bool:
