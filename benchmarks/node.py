@@ -43,7 +43,8 @@ import numpy as np
 from benchmarks.index import DISTANCE, processor_name, queries, random_codes, say
 from tests.support.memory import call_of
 from tests.support.simulated import HomeFederation
-from vidfed.federation.lookup.answers import verify_answer
+from vidfed.federation.lookup.question import Part
+from vidfed.federation.lookup.verification import SignedPart, verify_answer
 from vidfed.index import Algorithm, HashIndex
 from vidfed.node.records.record import Record
 from vidfed.node.records.store import RecordStore
@@ -169,7 +170,9 @@ class Measured:
     def judged(self, message: EnvelopeMessage, request: LookupRequest, digest: bytes | None = None) -> LookupAnswer:
         """The verified answer."""
         digest = digest or self.federation.sign(request, self.asker).digest
-        return verify_answer(from_message(message), member=self.fr, request=request, request_digest=digest, now_ms=system_clock())
+        asked = SignedPart(Part((), request.columns), request, digest)
+        _, answer = verify_answer(from_message(message), member=self.fr, pending={digest: asked}, now_ms=system_clock())
+        return answer
 
 
 def asked(codes: NDArray[np.uint8], count: int, seed: int, *, known: int) -> NDArray[np.uint8]:

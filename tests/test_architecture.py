@@ -18,9 +18,7 @@ MOST_FILES = 14
 """In one folder, beside its `__init__`: about what one can list from memory."""
 STILL_CIRCULAR = frozenset(
     {
-        "vidfed.federation",
         "vidfed.federation.cli",
-        "vidfed.federation.lookup",
         "vidfed.node",
         "vidfed.node.search",
     }

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidfed.federation.lookup.agreement import QUESTIONS, SeriesTable, Statement, conflicts, series_key
-from vidfed.federation.lookup.outcome import FoundHit, FoundMatch, LookupResult, NodeOutcome, Outcome
+from vidfed.federation.lookup.outcome import FoundHit, FoundMatch, NodeOutcome, Outcome
 from vidfed.federation.lookup.question import Item
+from vidfed.federation.lookup.result import LookupResult
 from vidfed.federation.output.json import hit_fields
 from vidfed.index import Algorithm
 from vidfed.wire.values import RecordView, Ternary

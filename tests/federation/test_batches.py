@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vidfed.federation.gateway.group_commit import Batches
+from vidfed.federation.gateway.group_commit import GroupCommit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +30,7 @@ class Held:
 
 async def test_who_comes_while_a_batch_is_under_way_is_in_the_next_in_order_and_up_to_the_bound() -> None:
     work = Held()
-    batches = Batches(work, 3)
+    batches = GroupCommit(work, 3)
     callers = [asyncio.create_task(batches.add(number)) for number in range(1, 7)]
     await asyncio.sleep(0)
     work.leave.release(3)
@@ -40,7 +40,7 @@ async def test_who_comes_while_a_batch_is_under_way_is_in_the_next_in_order_and_
 
 async def test_nobody_goes_on_before_the_own_work_is_done() -> None:
     work = Held()
-    batches = Batches(work, 3)
+    batches = GroupCommit(work, 3)
     first, second = asyncio.create_task(batches.add(1)), asyncio.create_task(batches.add(2))
     await asyncio.sleep(0)
     work.leave.release()
@@ -52,7 +52,7 @@ async def test_nobody_goes_on_before_the_own_work_is_done() -> None:
 
 async def test_a_failure_reaches_everybody_in_its_batch_and_nobody_else() -> None:
     work = Held()
-    batches = Batches(work, 2)
+    batches = GroupCommit(work, 2)
     callers = [asyncio.create_task(batches.add(number)) for number in (1, 0, 2, 3)]
     await asyncio.sleep(0)
     work.leave.release(3)
@@ -62,7 +62,7 @@ async def test_a_failure_reaches_everybody_in_its_batch_and_nobody_else() -> Non
 
 async def test_a_caller_that_goes_takes_neither_its_own_work_nor_others_with_it() -> None:
     work = Held()
-    batches = Batches(work, 3)
+    batches = GroupCommit(work, 3)
     callers = [asyncio.create_task(batches.add(number)) for number in (1, 2, 3)]
     await asyncio.sleep(0)
     callers[0].cancel()
@@ -76,7 +76,7 @@ async def test_a_caller_that_goes_takes_neither_its_own_work_nor_others_with_it(
 
 async def test_work_begins_again_after_a_pause() -> None:
     work = Held()
-    batches = Batches(work, 3)
+    batches = GroupCommit(work, 3)
     work.leave.release(2)
     await batches.add(1)
     await batches.add(2)

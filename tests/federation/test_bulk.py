@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vidfed.federation.bulk import lookup
-from vidfed.federation.bulk.lookup import BulkLookup, BulkResult, NumberedPart, Reading, picture_reader, read_file, result_of
+from vidfed.federation.bulk.lookup import (
+    RATE_TRIES,
+    BulkLookup,
+    BulkResult,
+    NumberedPart,
+    Reading,
+    StreamAsk,
+    picture_reader,
+    read_file,
+    result_of,
+)
 from vidfed.federation.bulk.ranges import Range
 from vidfed.federation.bulk.result_files import ANNOTATION, write_all
 from vidfed.federation.bulk.store import FILE, BulkStore
@@ -140,7 +149,7 @@ async def test_an_interrupted_lookup_goes_on_where_each_node_stopped(tmp_path: P
     assert (result.unseen, result.complete) == (21_000, True)
 
 
-def _interrupted_after(nodes: Nodes, chunks: int) -> lookup.Asker:
+def _interrupted_after(nodes: Nodes, chunks: int) -> StreamAsk:
     async def asker(
         parts: AsyncIterator[NumberedPart], ask: Sequence[str], on_node: Callable[[NumberedPart, NodeOutcome], None]
     ) -> dict[str, NodeOutcome]:
@@ -219,7 +228,7 @@ async def test_a_rate_limit_that_never_ends_is_given_up(tmp_path: Path) -> None:
         store.add(items(10))
         result = await ask(Nodes(fr=[Outcome.RATE_LIMITED]), store, waits=waits)
     assert not result.complete
-    assert len(waits) == lookup.RATE_TRIES
+    assert len(waits) == RATE_TRIES
 
 
 async def test_items_are_asked_while_others_are_still_read(tmp_path: Path) -> None:

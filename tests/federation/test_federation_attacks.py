@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from tests.support.memory import MemoryFederation, MemoryInvestigator, MemoryNode, answer_to, call_of, sign_answer
-from vidfed.federation.client.receipt_store import RECEIPTS_FILE, ReceiptStore
-from vidfed.federation.lookup.outcome import LookupResult, Outcome
+from vidfed.federation.client.receipt_store import RECEIPTS_FILE, ReceiptStore, ReceiptWriter
+from vidfed.federation.client.replies import LookupReplies
+from vidfed.federation.lookup.outcome import Outcome
 from vidfed.federation.lookup.question import Item, split
-from vidfed.federation.lookup.verification import Said
-from vidfed.federation.nodes.gather import Collection
-from vidfed.federation.nodes.pool import Asking, Nodes, failure
+from vidfed.federation.lookup.verification import SignedPart
+from vidfed.federation.nodes.gather import Gathering
+from vidfed.federation.nodes.outgoing import OutgoingLookup, failure
 from vidfed.index import Algorithm, Hash
 from vidfed.node.lookup.pipeline import UnknownPeerError
 from vidfed.security.errors import AuditError
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
+    from vidfed.federation.lookup.result import LookupResult
+    from vidfed.federation.nodes.pool import NodePool
     from vidfed.security.crypto.envelope import Envelope
     from vidfed.security.identity.directory import Directory, Member
     from vidfed.wire.values import LookupRequest
@@ -56,10 +59,12 @@ class Question:
     async def judged(self, folder: Path, replies: Sequence[pb.NodeReply]) -> LookupResult:
         """Return what an investigator concludes from these replies of a gateway."""
         with ReceiptStore(folder / RECEIPTS_FILE) as receipts:
-            async with Said(PART, self.request, self.envelope.digest, self.federation.directory(), receipts, self.federation.clock) as said:
+            async with ReceiptWriter(receipts) as writer:
+                asked = SignedPart(PART, self.request, self.envelope.digest)
+                judged = LookupReplies(asked, self.federation.directory(), self.federation.clock, writer.add)
                 for reply in replies:
-                    said.take(reply)
-        return said.result()
+                    judged.take(reply)
+        return judged.result()
 
 
 @pytest.fixture
@@ -149,7 +154,7 @@ class ScriptedNodes:
     def __init__(self, reply: Callable[[str], Awaitable[pb.NodeReply]]) -> None:
         self._reply = reply
 
-    async def ask(self, _asking: Asking, member: Member) -> pb.NodeReply:
+    async def ask(self, _asking: OutgoingLookup, member: Member) -> pb.NodeReply:
         return await self._reply(member.id)
 
 
@@ -162,10 +167,10 @@ def collection(
     reply: Callable[[str], Awaitable[pb.NodeReply]],
     take: Callable[[pb.NodeReply], Awaitable[None]] = take_all,
     **asking: Any,  # noqa: ANN401
-) -> Collection:
+) -> Gathering:
     directory = federation.directory()
-    asked = Asking(pb.LookupCall(), directory, **({"deadline_s": 30.0} | asking))
-    return Collection(cast("Nodes", ScriptedNodes(reply)), asked, directory.members.values(), take)
+    asked = OutgoingLookup(pb.LookupCall(), directory, **({"deadline_s": 30.0} | asking))
+    return Gathering(cast("NodePool", ScriptedNodes(reply)), asked, directory.members.values(), take)
 
 
 async def test_slow_node(question: Question) -> None:

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from tests.support.disk import full_disk
 from tests.support.memory import SettableClock
-from vidfed.federation.gateway.mailbox import KeptLookups, new_key, seal, unseal
+from vidfed.federation.gateway.mailbox import Mailbox
 from vidfed.federation.lookup.errors import KeptError
+from vidfed.federation.lookup.sealing import new_key, seal, unseal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,13 +32,13 @@ def clock() -> SettableClock:
 
 
 @pytest.fixture
-def kept(tmp_path: Path, clock: SettableClock) -> Iterator[KeptLookups]:
-    opened = KeptLookups(tmp_path / "lookups.db", max_bytes=1000, keep_ms=HOUR_MS, clock=clock)
+def kept(tmp_path: Path, clock: SettableClock) -> Iterator[Mailbox]:
+    opened = Mailbox(tmp_path / "lookups.db", max_bytes=1000, keep_ms=HOUR_MS, clock=clock)
     yield opened
     opened.close()
 
 
-def begin(kept: KeptLookups, lookup: bytes = ID, person: str = "inv-1") -> None:
+def begin(kept: Mailbox, lookup: bytes = ID, person: str = "inv-1") -> None:
     kept.begin(lookup, person, asked=2, collecting_until_ms=7)
 
 
@@ -53,7 +54,7 @@ def test_what_is_sealed_is_opened_with_the_private_key_alone(reply: bytes) -> No
         unseal(sealed[:-1] + bytes([sealed[-1] ^ 1]), private)
 
 
-def test_replies_are_given_back_to_the_person_who_asked_and_to_nobody_else(kept: KeptLookups) -> None:
+def test_replies_are_given_back_to_the_person_who_asked_and_to_nobody_else(kept: Mailbox) -> None:
     begin(kept)
     kept.keep(ID, "fr", b"sealed", final=True)
     assert kept.fetch(ID, "inv-1") == [("fr", b"sealed")]
@@ -63,7 +64,7 @@ def test_replies_are_given_back_to_the_person_who_asked_and_to_nobody_else(kept:
     assert kept.listed("inv-2") == []
 
 
-def test_the_list_says_how_each_stands_and_the_newest_is_first(kept: KeptLookups, clock: SettableClock) -> None:
+def test_the_list_says_how_each_stands_and_the_newest_is_first(kept: Mailbox, clock: SettableClock) -> None:
     begin(kept)
     clock.advance(5)
     begin(kept, OTHER)
@@ -74,7 +75,7 @@ def test_the_list_says_how_each_stands_and_the_newest_is_first(kept: KeptLookups
     assert oldest.kept_until_ms == oldest.asked_ms + HOUR_MS
 
 
-def test_an_answer_replaces_a_failure_and_a_failure_replaces_nothing(kept: KeptLookups) -> None:
+def test_an_answer_replaces_a_failure_and_a_failure_replaces_nothing(kept: Mailbox) -> None:
     begin(kept)
     kept.keep(ID, "fr", b"timeout", final=False)
     kept.keep(ID, "fr", b"answer", final=True)
@@ -82,7 +83,7 @@ def test_an_answer_replaces_a_failure_and_a_failure_replaces_nothing(kept: KeptL
     assert kept.fetch(ID, "inv-1") == [("fr", b"answer")]
 
 
-def test_after_its_time_a_lookup_is_gone_also_from_the_file(kept: KeptLookups, clock: SettableClock, tmp_path: Path) -> None:
+def test_after_its_time_a_lookup_is_gone_also_from_the_file(kept: Mailbox, clock: SettableClock, tmp_path: Path) -> None:
     begin(kept)
     kept.keep(ID, "fr", b"a sealed reply to be found", final=True)
     clock.advance(HOUR_MS)
@@ -94,7 +95,7 @@ def test_after_its_time_a_lookup_is_gone_also_from_the_file(kept: KeptLookups, c
     assert b"a sealed reply to be found" not in (tmp_path / "lookups.db").read_bytes()
 
 
-def test_forgetting_deletes_the_replies_and_what_comes_later_is_not_kept(kept: KeptLookups) -> None:
+def test_forgetting_deletes_the_replies_and_what_comes_later_is_not_kept(kept: Mailbox) -> None:
     begin(kept)
     kept.keep(ID, "fr", b"sealed", final=True)
     kept.forget(ID, "inv-2")
@@ -106,7 +107,7 @@ def test_forgetting_deletes_the_replies_and_what_comes_later_is_not_kept(kept: K
         kept.fetch(ID, "inv-1")
 
 
-def test_there_is_room_for_so_much_and_again_when_time_has_passed(kept: KeptLookups, clock: SettableClock) -> None:
+def test_there_is_room_for_so_much_and_again_when_time_has_passed(kept: Mailbox, clock: SettableClock) -> None:
     begin(kept)
     kept.keep(ID, "fr", bytes(900), final=True)
     with pytest.raises(KeptError, match="no room"):
@@ -119,16 +120,16 @@ def test_there_is_room_for_so_much_and_again_when_time_has_passed(kept: KeptLook
     kept.keep(OTHER, "fr", bytes(900), final=True)
 
 
-def test_room_is_counted_again_when_the_file_is_opened(kept: KeptLookups, clock: SettableClock, tmp_path: Path) -> None:
+def test_room_is_counted_again_when_the_file_is_opened(kept: Mailbox, clock: SettableClock, tmp_path: Path) -> None:
     begin(kept)
     kept.keep(ID, "fr", bytes(900), final=True)
-    again = KeptLookups(tmp_path / "lookups.db", max_bytes=1000, keep_ms=HOUR_MS, clock=clock)
+    again = Mailbox(tmp_path / "lookups.db", max_bytes=1000, keep_ms=HOUR_MS, clock=clock)
     with pytest.raises(KeptError, match="no room"):
         again.keep(ID, "nl", bytes(101), final=True)
     again.close()
 
 
-def test_disk_full(kept: KeptLookups) -> None:
+def test_disk_full(kept: Mailbox) -> None:
     begin(kept)
     with full_disk(), pytest.raises(KeptError):
         kept.keep(ID, "fr", bytes(500), final=True)
@@ -140,10 +141,10 @@ def test_a_file_that_is_none_is_named(tmp_path: Path, clock: SettableClock) -> N
     path = tmp_path / "lookups.db"
     path.write_bytes(b"something else, and long enough to be looked at" * 100)
     with pytest.raises(KeptError, match=r"lookups\.db: "):
-        KeptLookups(path, max_bytes=1, keep_ms=1, clock=clock)
+        Mailbox(path, max_bytes=1, keep_ms=1, clock=clock)
 
 
-def test_the_file_is_its_owner_s_alone(kept: KeptLookups, tmp_path: Path) -> None:
+def test_the_file_is_its_owner_s_alone(kept: Mailbox, tmp_path: Path) -> None:
     begin(kept)
     assert (tmp_path / "lookups.db").stat().st_mode & 0o077 == 0
 
@@ -151,9 +152,9 @@ def test_the_file_is_its_owner_s_alone(kept: KeptLookups, tmp_path: Path) -> Non
 _KEEP_AND_WAIT = """
 import sys, time
 from pathlib import Path
-from vidfed.federation.gateway.mailbox import KeptLookups
+from vidfed.federation.gateway.mailbox import Mailbox
 from vidfed.security.clock import system_clock
-kept = KeptLookups(Path(sys.argv[1]), max_bytes=1000, keep_ms=3600000, clock=system_clock)
+kept = Mailbox(Path(sys.argv[1]), max_bytes=1000, keep_ms=3600000, clock=system_clock)
 kept.begin(bytes(32), "inv-1", asked=2, collecting_until_ms=7)
 kept.keep(bytes(32), "fr", b"sealed", final=True)
 print("kept", flush=True)
@@ -169,6 +170,6 @@ def test_killed_while_collecting(tmp_path: Path, clock: SettableClock) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    kept = KeptLookups(path, max_bytes=1000, keep_ms=HOUR_MS, clock=clock)
+    kept = Mailbox(path, max_bytes=1000, keep_ms=HOUR_MS, clock=clock)
     assert kept.fetch(bytes(32), "inv-1") == [("fr", b"sealed")]
     kept.close()

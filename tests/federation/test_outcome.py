@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vidfed.federation.lookup.outcome import FoundHit, FoundMatch, LookupResult, NodeOutcome, Outcome, merge, outcome_of_answer
+from vidfed.federation.lookup.outcome import FoundHit, FoundMatch, NodeOutcome, Outcome, outcome_of_answer
 from vidfed.federation.lookup.question import Item, split
+from vidfed.federation.lookup.result import LookupResult, merge
 from vidfed.index import Algorithm
 from vidfed.wire.statuses import Status
 from vidfed.wire.values import AnswerHeader, Hit, IndexState, LookupAnswer, Match, RecordView, Searched, Ternary

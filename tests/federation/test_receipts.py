@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.disk import full_disk
-from vidfed.federation.client.receipt_store import RECEIPT_DAYS, Keeping, ReceiptStore
+from vidfed.federation.client.receipt_store import RECEIPT_DAYS, ReceiptStore, ReceiptWriter
 from vidfed.federation.lookup.errors import KeptError
 from vidfed.federation.lookup.receipts import Receipt
 from vidfed.security.clock import DAY_MS
@@ -141,7 +141,7 @@ class Telling(ReceiptStore):
 async def test_what_comes_in_a_moment_is_written_together_and_is_there_on_leaving(store: ReceiptStore) -> None:
     written: list[int] = []
     with Telling(store.path, written.append) as telling:
-        async with Keeping(telling) as keeping:
+        async with ReceiptWriter(telling) as keeping:
             for number in range(194):
                 keeping.add(receipt(NOON_MS + number))
     assert written == [194]
@@ -151,7 +151,7 @@ async def test_what_comes_in_a_moment_is_written_together_and_is_there_on_leavin
 async def test_receipts_are_written_while_other_answers_are_still_due(store: ReceiptStore) -> None:
     written, loop = asyncio.Event(), asyncio.get_running_loop()
     with Telling(store.path, lambda _: loop.call_soon_threadsafe(written.set)) as telling:
-        async with Keeping(telling) as keeping:
+        async with ReceiptWriter(telling) as keeping:
             keeping.add(receipt(NOON_MS))
             await written.wait()
             assert len(list(store.all())) == 1
@@ -162,7 +162,7 @@ async def test_receipts_are_written_while_other_answers_are_still_due(store: Rec
 async def test_a_full_disk_is_said_and_takes_nothing_from_the_answer(store: ReceiptStore, caplog: pytest.LogCaptureFixture) -> None:
     store.keep([receipt(NOON_MS)])
     with caplog.at_level(logging.WARNING), full_disk():
-        async with Keeping(store) as keeping:
+        async with ReceiptWriter(store) as keeping:
             keeping.add(replace(receipt(NOON_MS + 1), case_reference="c" * 10_000))
     assert "1 receipts could not be kept" in caplog.text
     store.keep([receipt(NOON_MS + 2)])

@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from vidfed.federation.lookup.outcome import FoundHit, FoundMatch, LookupResult, NodeOutcome, Outcome
+from vidfed.federation.lookup.outcome import FoundHit, FoundMatch, NodeOutcome, Outcome
 from vidfed.federation.lookup.question import Item
+from vidfed.federation.lookup.result import LookupResult
 from vidfed.federation.output.json import SCHEMA, to_document
 from vidfed.federation.output.table import show_result
 from vidfed.index import Algorithm
@@ -132,10 +133,10 @@ def test_a_series_of_several_members_and_a_conflict_are_pointed_out() -> None:
 
 
 def test_what_others_wrote_is_not_taken_for_markup() -> None:
-    record = RecordView("r", series="[bold]x[/bold]", case_reference="[link=http://x]", case_contact="[/]")
+    record = RecordView("r", series="[bold]x[/bold]", case_reference="[transport=http://x]", case_contact="[/]")
     said = shown(result(NodeOutcome("nl", Outcome.MATCH, index=STATE, hits=(hit(record),))))
     assert "[bold]x[/bold]" in said
-    assert "[link=http://x]" in said
+    assert "[transport=http://x]" in said
 
 
 # --- as JSON ---

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidfed.federation.lookup.outcome import FoundHit, FoundMatch, LookupResult, NodeOutcome, Outcome, merge
+from vidfed.federation.lookup.outcome import FoundHit, FoundMatch, NodeOutcome, Outcome
 from vidfed.federation.lookup.question import Item
+from vidfed.federation.lookup.result import LookupResult, merge
 from vidfed.federation.output.json import SCHEMA, schema, to_document
 from vidfed.index import Algorithm
 from vidfed.wire.statuses import Status

@@ -7,12 +7,12 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidfed.federation.nodes.concurrency import Limit, Slots
+from vidfed.federation.nodes.concurrency import ConcurrencyLimit, ConcurrencyLimiter
 
 
 @given(st.integers(1, 50), st.lists(st.sampled_from(["good", "bad", "late"])))
 def test_the_limit_stays_between_one_and_the_maximum(maximum: int, events: list[str]) -> None:
-    limit = Limit(maximum)
+    limit = ConcurrencyLimit(maximum)
     for event in events:
         if event == "good":
             limit.good()
@@ -22,7 +22,7 @@ def test_the_limit_stays_between_one_and_the_maximum(maximum: int, events: list[
 
 
 def test_answers_in_time_raise_it_to_the_maximum_and_failures_halve_it() -> None:
-    limit = Limit(16)
+    limit = ConcurrencyLimit(16)
     for _ in range(200):
         limit.good()
     assert limit.allowed == 16
@@ -31,7 +31,7 @@ def test_answers_in_time_raise_it_to_the_maximum_and_failures_halve_it() -> None
 
 
 def test_many_failures_of_one_trouble_halve_it_once() -> None:
-    limit = Limit(16)
+    limit = ConcurrencyLimit(16)
     for _ in range(200):
         limit.good()
     began = limit.epoch
@@ -41,7 +41,7 @@ def test_many_failures_of_one_trouble_halve_it_once() -> None:
 
 
 async def test_who_comes_beyond_the_limit_waits_for_who_came_before() -> None:
-    slots = Slots(2)
+    slots = ConcurrencyLimiter(2)
     first = await slots.take()
     await slots.take()
     order: list[int] = []
@@ -63,7 +63,7 @@ async def test_who_comes_beyond_the_limit_waits_for_who_came_before() -> None:
 
 
 async def test_who_gives_up_waiting_takes_no_slot() -> None:
-    slots = Slots(1)
+    slots = ConcurrencyLimiter(1)
     began = await slots.take()
     gone = asyncio.create_task(slots.take())
     stays = asyncio.create_task(slots.take())
@@ -76,7 +76,7 @@ async def test_who_gives_up_waiting_takes_no_slot() -> None:
 
 
 async def test_a_slot_given_to_one_who_gives_up_in_the_same_moment_is_not_lost() -> None:
-    slots = Slots(1)
+    slots = ConcurrencyLimiter(1)
     began = await slots.take()
     gone = asyncio.create_task(slots.take())
     await asyncio.sleep(0)
@@ -88,7 +88,7 @@ async def test_a_slot_given_to_one_who_gives_up_in_the_same_moment_is_not_lost()
 
 
 async def test_a_smaller_limit_is_reached_by_waiting_not_by_taking_away() -> None:
-    slots = Slots(4)
+    slots = ConcurrencyLimiter(4)
     epochs = [await slots.take() for _ in range(4)]
     waiting = asyncio.create_task(slots.take())
     slots.give_back(epochs[0], good=False)

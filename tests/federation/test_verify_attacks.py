@@ -8,43 +8,91 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.memory import MemoryFederation, MemoryNode, answer_to, call_of, sign_answer
-from vidfed.federation.lookup.answers import verify_answer
+from vidfed.federation.client.replies import LookupReplies, StreamReplies
 from vidfed.federation.lookup.errors import AnswerError
+from vidfed.federation.lookup.outcome import NodeOutcome, Outcome
+from vidfed.federation.lookup.question import Item, split
+from vidfed.federation.lookup.verification import ReplyVerifier, SignedPart
 from vidfed.index import Algorithm, Hash
 from vidfed.node.records.record import Record
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.identity.replay import WINDOW_MS
+from vidfed.v1 import services_pb2 as pb
+from vidfed.wire.envelope import to_message
 from vidfed.wire.lookup import write_answer
 from vidfed.wire.statuses import Status
-from vidfed.wire.values import ANSWER_TYPE, REQUEST_TYPE, Hit, LookupAnswer, LookupRequest, Match, RecordView
+from vidfed.wire.values import (
+    ANSWER_TYPE,
+    REQUEST_TYPE,
+    STREAM_ID_BYTES,
+    STREAM_METHOD,
+    Hit,
+    LookupAnswer,
+    LookupRequest,
+    Match,
+    RecordView,
+    StreamPosition,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.memory import MemoryInvestigator
+    from vidfed.federation.lookup.question import Part
+    from vidfed.federation.lookup.receipts import Receipt
 
 ASKED = [Hash(Algorithm.PDQ, bytes(range(32))), Hash(Algorithm.SHA256, bytes(32))]
+(PART,) = split([Item(str(each), {each.algorithm: (each.code,)}) for each in ASKED], {})
 
 
 class Scene:
-    """A question by nl to fr and br, signed; and the means to judge any answer to it."""
+    """A lookup by nl at fr and br, signed; and the means to judge any answer to it, by itself or as a chunk of a stream."""
 
-    def __init__(self) -> None:
-        self.federation = MemoryFederation()
-        self.federation.add("nl", "fr", "br")
+    def __init__(self, way: str, federation: MemoryFederation | None = None) -> None:
+        self.way = way
+        self.federation = federation or MemoryFederation()
+        if federation is None:
+            self.federation.add("nl", "fr", "br")
         self.asker: MemoryInvestigator = self.federation.investigator("nl")
-        self.request: LookupRequest = self.federation.request(self.asker, ASKED)
-        self.envelope = self.federation.sign(self.request, self.asker)
+        self.ask(ASKED)
 
-    def judge(self, envelope: Envelope, member: str = "fr") -> LookupAnswer:
-        return verify_answer(
-            envelope,
-            member=self.federation.members[member].entry,
-            request=self.request,
-            request_digest=self.envelope.digest,
-            now_ms=self.federation.clock(),
-        )
+    def ask(self, hashes: list[Hash]) -> None:
+        request = self.federation.request(self.asker, hashes)
+        if self.way == "stream":
+            request = replace(
+                request,
+                header=replace(request.header, method=STREAM_METHOD),
+                stream=StreamPosition(bytes(STREAM_ID_BYTES), 0, last=True, previous_digest=b""),
+            )
+        self.request: LookupRequest = request
+        self.envelope = self.federation.sign(request, self.asker)
+
+    def judge(self, envelope: Envelope, member: str = "fr") -> NodeOutcome:
+        """Return what the client makes of it; raise what it says of an answer that it does not believe."""
+        reply = pb.NodeReply(member=member, answer=to_message(envelope))
+        asked = SignedPart(PART, self.request, self.envelope.digest)
+        receipts: list[Receipt] = []
+        found = self._by_stream(reply, asked, receipts) if self.way == "stream" else self._by_lookup(reply, asked, receipts)
+        if found.outcome is Outcome.BAD_SIGNATURE:
+            assert not receipts
+            raise AnswerError(found.detail)
+        assert [receipt.answer for receipt in receipts] == [envelope]
+        return found
+
+    def _by_lookup(self, reply: pb.NodeReply, asked: SignedPart[Part], receipts: list[Receipt]) -> NodeOutcome:
+        replies = LookupReplies(asked, self.federation.directory(), self.federation.clock, receipts.append)
+        replies.take(reply)
+        return replies.outcomes[reply.member]
+
+    def _by_stream(self, reply: pb.NodeReply, asked: SignedPart[Part], receipts: list[Receipt]) -> NodeOutcome:
+        verifier: ReplyVerifier[Part] = ReplyVerifier(self.federation.directory(), self.federation.clock)
+        believed: list[NodeOutcome] = []
+        replies: StreamReplies[Part] = StreamReplies(["fr", "br"], verifier, receipts.append, lambda _part, node: believed.append(node))
+        replies.expect(asked)
+        replies.take(reply)
+        (found,) = believed or replies.left.values()
+        return found
 
     def answer(self, member: str = "fr", status: Status = Status.ANSWERED, **header: object) -> LookupAnswer:
         now_ms = self.federation.clock()
@@ -54,9 +102,10 @@ class Scene:
         return sign_answer(answer, self.federation.members[by].signer)
 
 
-@pytest.fixture
-def scene() -> Scene:
-    return Scene()
+@pytest.fixture(params=["lookup", "stream"])
+def scene(request: pytest.FixtureRequest) -> Scene:
+    """Both ways in: every attack is tried on a lookup and on a chunk of a stream."""
+    return Scene(request.param)
 
 
 def with_hit(answer: LookupAnswer, item: int = 0, algorithm: Algorithm = Algorithm.PDQ, distance: int = 3, code: int = 0) -> LookupAnswer:
@@ -64,16 +113,17 @@ def with_hit(answer: LookupAnswer, item: int = 0, algorithm: Algorithm = Algorit
 
 
 def test_an_honest_answer_holds(scene: Scene) -> None:
-    assert scene.judge(scene.signed(scene.answer())) == scene.answer()
+    assert scene.judge(scene.signed(scene.answer())).outcome is Outcome.NO_MATCH
     assert scene.judge(scene.signed(with_hit(scene.answer()))).hits
 
 
 def test_an_honest_refusal_holds(scene: Scene) -> None:
     refusal = scene.answer(status=Status.STALE_INDEX, index=None)
-    assert scene.judge(scene.signed(refusal)).header.status is Status.STALE_INDEX
+    assert scene.judge(scene.signed(refusal)).outcome is Outcome.STALE_INDEX
 
 
-def test_a_real_node_s_answer_holds(scene: Scene, tmp_path: Path) -> None:
+def test_a_real_node_s_answer_holds(tmp_path: Path) -> None:
+    scene = Scene("lookup")
     with MemoryNode(scene.federation, "fr", tmp_path) as node:
         node.hold(Record({Algorithm.PDQ: ASKED[0].code}))
         answer = scene.judge(node.ask(call_of(scene.asker.credential, scene.envelope), "nl"))
@@ -113,10 +163,8 @@ def test_answer_of_one_node_in_the_name_of_another(scene: Scene) -> None:
 
 def test_answer_swapped(scene: Scene) -> None:
     """A true 'no hit' of this node, to another question of the same person."""
-    other = Scene.__new__(Scene)
-    other.federation, other.asker = scene.federation, scene.asker
-    other.request = scene.federation.request(scene.asker, [Hash(Algorithm.PDQ, bytes(32))])
-    other.envelope = scene.federation.sign(other.request, scene.asker)
+    other = Scene(scene.way, scene.federation)
+    other.ask([Hash(Algorithm.PDQ, bytes(32))])
     with pytest.raises(AnswerError, match="another question"):
         scene.judge(scene.signed(other.answer()))
 
@@ -143,7 +191,8 @@ def test_answer_to_another_call(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("header", [{"sequence": 1}, {"last": False}, {"previous_digest": bytes(32)}])
-def test_a_piece_of_a_stream_is_no_whole_answer(scene: Scene, header: dict[str, Any]) -> None:
+def test_a_piece_of_a_stream_is_no_whole_answer(header: dict[str, Any]) -> None:
+    scene = Scene("lookup")
     with pytest.raises(AnswerError, match="piece of a stream"):
         scene.judge(scene.signed(scene.answer(**header)))
 

@@ -103,7 +103,7 @@ async def test_refused_by_the_own_gateway_ends_with_4_and_the_reason(federation:
     def revoked(*_: object) -> NoReturn:
         raise CredentialError("credential revoked by its member")
 
-    gateway.desk._check = revoked  # type: ignore[method-assign, assignment]
+    gateway.core._check = revoked  # type: ignore[method-assign, assignment]
     ran = await look_up(federation, await federation.start_gateway("nl", gateway), "ab" * 32)
     assert ran.exit_code == 4, ran.output
     assert "credential revoked by its member" in ran.output
@@ -116,7 +116,7 @@ async def test_each_stream_goes_by_the_newest_directory(federation: SocketFedera
 
     async def answer_and_leave(call: pb.LookupCall) -> EnvelopeMessage:
         federation.administrators.remove("fr")
-        gateway.desk.source.current()  # as it would a moment later
+        gateway.core.source.current()  # as it would a moment later
         return await honest(call)
 
     await federation.start_node("fr", ScriptedNode(answer_and_leave))

@@ -15,7 +15,7 @@ from tests.support.disk import full_disk
 from tests.support.sockets import SocketFederation
 from vidfed.federation.cli.lookup import lookup
 from vidfed.federation.client.client import FederationClient
-from vidfed.federation.client.history import OwnLookups
+from vidfed.federation.client.history import History
 from vidfed.federation.direct import open_direct
 from vidfed.federation.lookup.errors import GatewayError, GatewayRefusedError, QuestionError
 from vidfed.federation.lookup.items import items_of_hashes
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from vidfed.federation.lookup.outcome import LookupResult
+    from vidfed.federation.lookup.result import LookupResult
     from vidfed.security.member.kit import Kit
 
 WHY = Justification(Purpose.IDENTIFICATION, "test law", "T-1")
@@ -129,10 +129,10 @@ async def test_interrupted_it_says_so_and_remembers_only_what_a_gateway_goes_on_
     options += ["--kit", str(kit.folder)]
     ran = await asyncio.to_thread(CliRunner().invoke, lookup, [*options, "--direct", str(federation.homes["nl"].folder)])
     assert (ran.exit_code, "Error: interrupted: nothing is known\n" in ran.output) == (1, True)
-    assert not OwnLookups(kit.folder / "lookups").ids()
+    assert not History(kit.folder / "lookups").ids()
     ran = await asyncio.to_thread(CliRunner().invoke, lookup, options)
     assert (ran.exit_code, "interrupted: nothing is known; the gateway collects" in ran.output) == (1, True)
-    assert len(OwnLookups(kit.folder / "lookups").ids()) == 1
+    assert len(History(kit.folder / "lookups").ids()) == 1
 
 
 async def test_on_a_terminal_it_shows_how_many_nodes_have_spoken(federation: SocketFederation) -> None:

@@ -19,8 +19,10 @@ from vidfed.federation.lookup.errors import GatewayError
 from vidfed.federation.lookup.outcome import Outcome
 from vidfed.federation.lookup.question import Item, Justification, split
 from vidfed.federation.nodes.breaker import Breaker, BreakerState
-from vidfed.federation.nodes.concurrency import Slots
-from vidfed.federation.nodes.pool import Asking, Nodes, _Node, _Visit
+from vidfed.federation.nodes.concurrency import ConcurrencyLimiter
+from vidfed.federation.nodes.outgoing import OutgoingLookup
+from vidfed.federation.nodes.pool import NodePool
+from vidfed.federation.nodes.visit import KnownNode, Visit
 from vidfed.index import Algorithm
 from vidfed.security.clock import system_clock
 from vidfed.security.errors import HomeError
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from vidfed.federation.lookup.outcome import LookupResult
+    from vidfed.federation.lookup.result import LookupResult
     from vidfed.security.member.home import MemberHome
     from vidfed.security.member.kit import Kit
 
@@ -102,7 +104,7 @@ async def test_breaker_closing_by_a_probe_after_its_pause(federation: SocketFede
         while (said := await outcome_of_fr(kit)) is Outcome.BREAKER_OPEN:
             pass
     assert said is Outcome.NO_MATCH
-    states = {state.member: state.breaker for state in gateway.desk.nodes.states()}
+    states = {state.member: state.breaker for state in gateway.core.nodes.states()}
     assert states == {"fr": BreakerState.CLOSED, "nl": BreakerState.CLOSED}
 
 
@@ -186,7 +188,7 @@ async def test_a_connection_is_tried_again_before_anything_is_sent(federation: S
         gateway = federation.gateway("nl")
         assert await outcome_of_fr(await federation.start_gateway("nl", gateway)) is Outcome.NO_MATCH
         assert (tries, len(calls)) == (2, 1)
-        await gateway.desk.nodes.close()
+        await gateway.core.nodes.close()
 
 
 def busy_node(federation: SocketFederation) -> Callable[[pb.LookupCall], Awaitable[EnvelopeMessage]]:
@@ -214,7 +216,7 @@ async def test_a_busy_node_is_asked_again_with_the_same_message(federation: Sock
     assert await outcome_of_fr(await federation.start_gateway("nl", gateway)) is Outcome.NO_MATCH
     assert len(calls) == 3
     assert len({call.request.payload for call in calls}) == 1
-    (fr,) = [state for state in gateway.desk.nodes.states() if state.member == "fr"]
+    (fr,) = [state for state in gateway.core.nodes.states() if state.member == "fr"]
     assert (fr.under_way, fr.failures, fr.allowed) == (0, 0, 2)
 
 
@@ -224,27 +226,27 @@ async def test_a_node_that_stays_busy_says_so_in_the_end(federation: SocketFeder
 
 
 async def test_a_slot_given_at_the_very_deadline_is_given_back() -> None:
-    node = _Node(Breaker(TOUCHY.breaker), Slots(1))
-    taken = await node.slots.take()
+    node = KnownNode(Breaker(TOUCHY.pool.breaker), ConcurrencyLimiter(1))
+    taken = await node.limiter.take()
     ticket = node.breaker.admit(0.0)
     assert ticket
-    visit = _Visit("fr", node, ticket)
+    visit = Visit("fr", node, ticket)
     waiting = asyncio.create_task(visit.take_slot())
     await asyncio.sleep(0)
-    node.slots.give_back(taken, good=None)  # the slot is given ...
+    node.limiter.give_back(taken, good=None)  # the slot is given ...
     visit.end(good=None)  # ... and the deadline passes before the lookup wakes up
     with pytest.raises(TimeoutError):
         await waiting
-    assert node.slots.busy == 0
+    assert node.limiter.busy == 0
 
 
 async def test_waiting_for_other_lookups_until_the_deadline_is_no_failure_of_the_node(federation: SocketFederation) -> None:
     """It was never asked. Else a crowd at the gateway would open the breaker of a node that is well."""
     section = replace(TOUCHY, breaker_slow_s=0.01, max_calls_per_member=1)
-    nodes = Nodes(federation.homes["nl"].node_tls, section)
+    nodes = NodePool(federation.homes["nl"].node_tls, section.pool)
     directory = federation.administrators.directory()
-    await nodes._node("fr").slots.take()
-    replies = [await nodes.ask(Asking(pb.LookupCall(), directory, deadline_s=0.05), directory.member("fr")) for _ in range(4)]
+    await nodes._node("fr").limiter.take()
+    replies = [await nodes.ask(OutgoingLookup(pb.LookupCall(), directory, deadline_s=0.05), directory.member("fr")) for _ in range(4)]
     assert ["other lookups" in reply.failure.detail for reply in replies] == [True] * 4
     assert nodes._node("fr").breaker.failures == 0
     await nodes.close()
@@ -257,7 +259,7 @@ async def test_a_connection_that_is_replaced_and_closed_under_a_lookup_is_a_fail
     gateway = federation.gateway("nl")
 
     async def replaced(_: pb.LookupCall) -> EnvelopeMessage:
-        gateway.desk.nodes._connections.retire("fr")
+        gateway.core.nodes._connections.retire("fr")
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -303,7 +305,7 @@ async def test_lookups_share_one_connection_until_the_certificate_changes(federa
     gateway = federation.gateway("nl")
     kit = await federation.start_gateway("nl", gateway)
     await look_up(kit)
-    connections = gateway.desk.nodes._connections
+    connections = gateway.core.nodes._connections
     before = {member: channel for member, (_, channel) in connections._channels.items()}
     await look_up(kit)
     assert {member: channel for member, (_, channel) in connections._channels.items()} == before
@@ -322,7 +324,7 @@ async def test_a_key_file_damaged_while_serving_leaves_the_old_certificate_in_us
     kit = await federation.start_gateway("nl", gateway)
     await look_up(kit)
     (federation.homes["nl"].folder / "keys/node.key").chmod(0o644)
-    gateway.desk.nodes._connections._own_tls._read_at_s = float("-inf")
+    gateway.core.nodes._connections._own_tls._read_at_s = float("-inf")
     assert (await look_up(kit)).complete
     assert "TLS goes on with the old certificate" in caplog.text
 
@@ -395,7 +397,7 @@ async def test_the_gateway_tells_how_the_nodes_do(federation: SocketFederation) 
     home = federation.homes["nl"]
     with pytest.raises(HomeError, match="no gateway has run here"):
         read_status(home)
-    write_status(home, describe(gateway.desk.nodes, gateway.desk.running))
+    write_status(home, describe(gateway.core.nodes, gateway.core.running))
     state = read_status(home)
     fr, nl = state.nodes
     assert (fr["member"], fr["breaker"], fr["unanswered"], fr["last_failure"]) == ("fr", "open", 2, "unreachable")

@@ -15,7 +15,7 @@ from tests.support.sockets import ScriptedNode, SocketFederation
 from vidfed.federation.cli.history import lookups as lookups_command
 from vidfed.federation.cli.lookup import lookup as lookup_command
 from vidfed.federation.client.client import FederationClient
-from vidfed.federation.gateway.mailbox import KeptLookups
+from vidfed.federation.gateway.mailbox import Mailbox
 from vidfed.federation.gateway.settings import GatewaySection
 from vidfed.federation.lookup.errors import GatewayRefusedError, KeptError, QuestionError
 from vidfed.federation.lookup.outcome import Outcome
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vidfed.federation.gateway.service import GatewayServicer
-    from vidfed.federation.lookup.outcome import LookupResult
+    from vidfed.federation.lookup.result import LookupResult
     from vidfed.security.member.kit import Kit
     from vidfed.v1 import services_pb2 as pb
     from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
@@ -84,7 +84,7 @@ async def resume(kit: Kit, lookup: str) -> LookupResult:
 
 async def collected(gateway: GatewayServicer) -> None:
     """Wait until the gateway has what is still to come."""
-    await asyncio.gather(*gateway.desk._late)
+    await asyncio.gather(*gateway.core._late)
 
 
 async def test_an_answer_after_the_deadline_is_kept_and_fetched(late: Late) -> None:
@@ -106,7 +106,7 @@ async def test_an_investigator_who_goes_away_in_the_middle_fetches_the_answers_l
     """The laptop is closed before any answer has come; the gateway goes on without it."""
     gateway = late.federation.gateway("nl")
     kit = await late.federation.start_gateway("nl", gateway)
-    kept = gateway.desk._kept
+    kept = gateway.core._mailbox
     assert kept
     keep, loop, all_kept = kept.keep, asyncio.get_running_loop(), asyncio.Event()
 
@@ -123,7 +123,7 @@ async def test_an_investigator_who_goes_away_in_the_middle_fetches_the_answers_l
     late.may_answer.set()
     await all_kept.wait()
     async with FederationClient(kit) as client:
-        (state,) = await client.own_lookups()
+        (state,) = await client.history()
         assert (state.replies, state.asked) == (2, 2)
         assert (await client.resume(state.lookup.id)).complete
 
@@ -132,7 +132,7 @@ async def test_what_was_received_survives_a_restart_of_the_gateway(late: Late) -
     gateway = late.federation.gateway("nl")
     kit = await late.federation.start_gateway("nl", gateway)
     first = await ask(kit)
-    await gateway.desk.close()
+    await gateway.core.close()
     again = await late.federation.serve(
         "nl", lambda server: rpc.add_GatewayServiceServicer_to_server(late.federation.gateway("nl"), server)
     )
@@ -162,7 +162,7 @@ async def test_a_stranger_may_not_list_fetch_or_forget(late: Late) -> None:
     first = await ask(kit)
     kit.tls = late.federation.homes["nl"].node_tls()
     async with FederationClient(kit) as client:
-        for act in (client.own_lookups(), client.resume(first.lookup), client.forget(first.lookup)):
+        for act in (client.history(), client.resume(first.lookup), client.forget(first.lookup)):
             with pytest.raises(GatewayRefusedError):
                 await act
 
@@ -171,8 +171,8 @@ async def test_gateway_alters_what_it_keeps(late: Late) -> None:
     gateway = late.federation.gateway("nl")
     kit = await late.federation.start_gateway("nl", gateway)
     first = await ask(kit)
-    database = gateway.desk._kept
-    assert isinstance(database, KeptLookups)
+    database = gateway.core._mailbox
+    assert isinstance(database, Mailbox)
     database._database.execute("UPDATE replies SET sealed = zeroblob(200) WHERE member = 'nl'")
     assert outcomes(await resume(kit, first.lookup))["nl"] is Outcome.BAD_SIGNATURE
     database._database.execute("DELETE FROM replies WHERE member = 'nl'")
@@ -183,8 +183,8 @@ async def test_gateway_swaps_kept_answers_of_two_lookups(late: Late) -> None:
     gateway = late.federation.gateway("nl")
     kit = await late.federation.start_gateway("nl", gateway)
     first, second = await ask(kit), await ask(kit)
-    database = gateway.desk._kept
-    assert isinstance(database, KeptLookups)
+    database = gateway.core._mailbox
+    assert isinstance(database, Mailbox)
     rows = database._database.execute("SELECT lookup, sealed FROM replies WHERE member = 'nl'").fetchall()
     for (lookup, _), (_, sealed) in zip(rows, reversed(rows), strict=True):
         database._database.execute("UPDATE replies SET sealed = ? WHERE member = 'nl' AND lookup = ?", (sealed, lookup))
@@ -197,7 +197,7 @@ async def test_forgetting_deletes_a_lookup_here_and_there(late: Late) -> None:
     first = await ask(kit)
     async with FederationClient(kit) as client:
         await client.forget(first.lookup)
-        assert await client.own_lookups() == []
+        assert await client.history() == []
         with pytest.raises(KeptError, match="remembers no lookup"):
             await client.resume(first.lookup)
     assert not (kit.folder / "lookups" / first.lookup).exists()
@@ -209,15 +209,15 @@ async def test_what_is_not_to_be_kept_is_not(late: Late) -> None:
     result = await ask(kit, keep=False)
     assert (result.lookup, result.collecting_until_ms) == ("", 0)
     async with FederationClient(kit) as client:
-        assert await client.own_lookups() == []
-    assert not gateway.desk._late
+        assert await client.history() == []
+    assert not gateway.core._late
 
 
 async def test_a_gateway_without_room_answers_all_the_same_and_keeps_nothing(late: Late) -> None:
     late.may_answer.set()
     gateway = late.federation.gateway("nl")
     kit = await late.federation.start_gateway("nl", gateway)
-    kept = gateway.desk._kept
+    kept = gateway.core._mailbox
     assert kept
     kept._max_bytes = 0
     result = await ask(kit, deadline_s=10.0)
@@ -227,7 +227,7 @@ async def test_a_gateway_without_room_answers_all_the_same_and_keeps_nothing(lat
 
 async def test_keeping_on_a_full_disk_harms_no_lookup(late: Late, caplog: pytest.LogCaptureFixture) -> None:
     gateway = late.federation.gateway("nl")
-    kept = gateway.desk._kept
+    kept = gateway.core._mailbox
     assert kept
     begin = kept.begin
 
@@ -264,7 +264,7 @@ async def test_no_late_answers_are_collected_when_the_gateway_is_full_of_them(la
     kit = await late.federation.start_gateway("nl", gateway)
     await ask(kit)
     await ask(kit)
-    assert len(gateway.desk._late) == 1
+    assert len(gateway.core._late) == 1
 
 
 async def test_a_lookup_that_was_broken_off_is_never_complete(late: Late) -> None:
@@ -281,7 +281,7 @@ async def test_a_lookup_that_was_broken_off_is_never_complete(late: Late) -> Non
         whole = await client.ask(items, WHY)
         with pytest.raises(ZeroDivisionError):
             await client.ask(items, WHY, on_part=break_off)
-        (broken,) = {state.lookup.id for state in await client.own_lookups()} - {whole.lookup}
+        (broken,) = {state.lookup.id for state in await client.history()} - {whole.lookup}
     assert (await resume(kit, whole.lookup)).complete
     result = await resume(kit, broken)
     assert (len(result.items), result.answered_count, result.complete) == (MAX_CODES, 2, False)
@@ -296,9 +296,9 @@ async def test_what_is_damaged_in_the_kit_can_be_forgotten_as_the_error_says(lat
     (kit.folder / "lookups" / lookup / "0000.json").write_text("{}")
     async with FederationClient(kit) as client:
         with pytest.raises(KeptError, match="forget this lookup with `vidfed lookups forget`"):
-            await client.own_lookups()
+            await client.history()
         await client.forget(lookup)
-        assert await client.own_lookups() == []
+        assert await client.history() == []
 
 
 async def test_what_is_no_id_is_named(late: Late) -> None:

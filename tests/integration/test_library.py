@@ -75,7 +75,7 @@ async def test_a_closed_client_says_so(place: Path) -> None:
         client = BlockingFederationClient(Kit(place / "kit"))
         client.close()
         client.close()
-        client.own_lookups()
+        client.history()
 
     with pytest.raises(RuntimeError, match="closed"):
         await asyncio.to_thread(use)

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.sockets import ScriptedNode, SocketFederation, no_hit
 from vidfed.federation.client.client import FederationClient
-from vidfed.federation.client.transport import GatewayLink
+from vidfed.federation.client.transport import GrpcTransport
 from vidfed.federation.gateway.service import GatewayServicer
 from vidfed.federation.lookup.errors import GatewayError, GatewayRefusedError
 from vidfed.federation.lookup.outcome import Outcome
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from vidfed.federation.lookup.outcome import LookupResult, NodeOutcome
+    from vidfed.federation.lookup.outcome import NodeOutcome
+    from vidfed.federation.lookup.result import LookupResult
     from vidfed.security.crypto.keys import Signer
     from vidfed.security.member.kit import Kit
 
@@ -239,7 +240,7 @@ class LyingGateway(GatewayServicer):
     """The true gateway, with something done to what it passes on."""
 
     def __init__(self, true: GatewayServicer, lie: Callable[[list[pb.NodeReply]], list[pb.NodeReply]]) -> None:
-        super().__init__(true.desk)
+        super().__init__(true.core)
         self._lie = lie
 
     async def Lookup(  # noqa: N802
@@ -345,7 +346,7 @@ async def test_an_investigator_of_another_member_is_refused_by_the_gateway(feder
     stranger = issue_kit(federation.homes["fr"], federation.folder / "stranger", gateway=kit.gateway)
     directory = federation.administrators.directory()
     stranger.member = "nl"
-    async with FederationClient(stranger, link=GatewayLink(stranger, directory)) as client:
+    async with FederationClient(stranger, transport=GrpcTransport(stranger, directory)) as client:
         with pytest.raises(GatewayRefusedError, match="investigators of nl only"):
             await client.lookup(PART, WHY)
 

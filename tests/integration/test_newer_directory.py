@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from vidfed.federation.lookup.outcome import LookupResult, NodeOutcome
+    from vidfed.federation.lookup.outcome import NodeOutcome
+    from vidfed.federation.lookup.result import LookupResult
     from vidfed.security.member.kit import Kit
 
 WHY = Justification(Purpose.IDENTIFICATION, "test law", "T-1")
@@ -78,8 +79,8 @@ async def test_a_gateway_that_does_not_know_its_member_s_new_key_asks_for_a_newe
     federation: SocketFederation, reachable: bool
 ) -> None:
     gateway = federation.gateway("nl")
-    behind = BehindDirectory(gateway.desk.source, "nl", reachable)
-    gateway.desk.source = behind
+    behind = BehindDirectory(gateway.core.source, "nl", reachable)
+    gateway.core.source = behind
     async with FederationClient(await federation.start_gateway("nl", gateway)) as client:
         await client.refresh_directory()
         if reachable:
@@ -92,8 +93,8 @@ async def test_a_gateway_that_does_not_know_its_member_s_new_key_asks_for_a_newe
 
 async def test_a_gateway_older_than_the_asker_s_directory_asks_for_a_newer_one(federation: SocketFederation) -> None:
     gateway = federation.gateway("nl")
-    behind = BehindDirectory(gateway.desk.source, "fr")
-    gateway.desk.source = behind
+    behind = BehindDirectory(gateway.core.source, "fr")
+    gateway.core.source = behind
     async with FederationClient(await federation.start_gateway("nl", gateway)) as client:
         await client.refresh_directory()
         assert (await client.ask(ITEMS, WHY)).complete

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.sockets import ScriptedNode, SocketFederation
 from vidfed.federation.client.client import FederationClient
-from vidfed.federation.client.transport import DirectLink
+from vidfed.federation.direct import DirectTransport
 from vidfed.federation.gateway.service import GatewayServicer
 from vidfed.federation.gateway.settings import GatewaySection
 from vidfed.federation.lookup.errors import GatewayError, GatewayRefusedError
@@ -139,7 +139,7 @@ async def test_a_connection_that_is_replaced_under_a_stream_is_gone_on_with(
     gateway, honest = federation.gateway("nl"), federation.honest("fr")
 
     async def replaced(call: pb.LookupCall) -> EnvelopeMessage:
-        gateway.desk.nodes._connections.retire("fr")
+        gateway.core.nodes._connections.retire("fr")
         await asyncio.Event().wait()
         return await honest(call)
 
@@ -212,7 +212,7 @@ class LyingStream(GatewayServicer):
     """The true gateway, with something done to each reply of a stream; it is told the reply's number."""
 
     def __init__(self, true: GatewayServicer, lie: Callable[[int, pb.NodeReply], Sequence[pb.NodeReply]]) -> None:
-        super().__init__(true.desk)
+        super().__init__(true.core)
         self._lie = lie
 
     async def LookupStream(  # noqa: N802
@@ -296,7 +296,7 @@ async def test_gateway_breaks_off_in_the_middle_of_a_stream(federation: SocketFe
 async def test_an_investigator_who_goes_away_while_answers_wait_to_be_taken_leaves_nothing_behind(federation: SocketFederation) -> None:
     gateway = federation.gateway("nl")
     kit = await federation.start_gateway("nl", gateway)
-    received, came, some_wait = gateway.desk._books.received, [0], asyncio.Event()
+    received, came, some_wait = gateway.core._trail.received, [0], asyncio.Event()
 
     async def count(*reply: Any) -> None:  # noqa: ANN401 - passed on
         came[0] += 1
@@ -304,9 +304,9 @@ async def test_an_investigator_who_goes_away_while_answers_wait_to_be_taken_leav
             some_wait.set()
         await received(*reply)
 
-    gateway.desk._books.received = count  # type: ignore[method-assign, assignment]
+    gateway.core._trail.received = count  # type: ignore[method-assign, assignment]
 
-    class GoesAway(DirectLink):
+    class GoesAway(DirectTransport):
         async def stream(self, chunks: AsyncIterator[pb.LookupCall]) -> AsyncGenerator[pb.NodeReply, None]:
             async with contextlib.aclosing(super().stream(chunks)) as replies:
                 async for reply in replies:
@@ -314,12 +314,12 @@ async def test_an_investigator_who_goes_away_while_answers_wait_to_be_taken_leav
                     await some_wait.wait()
                     raise GatewayError("gone")
 
-    link = GoesAway(gateway.desk, kit, federation.homes["nl"].directory_source().held)
-    async with asyncio.timeout(20), FederationClient(kit, link=link) as client:
+    link = GoesAway(gateway.core, kit, federation.homes["nl"].directory_source().held)
+    async with asyncio.timeout(20), FederationClient(kit, transport=link) as client:
         heard = Heard()
         with pytest.raises(GatewayError, match="gone"):
             await client.lookup_stream(heard.parts(), WHY, ask=["fr", "nl"], on_node=heard.on_node)
-    assert gateway.desk.running == 0
+    assert gateway.core.running == 0
 
 
 async def test_a_chunk_to_others_than_those_before_it_is_refused(federation: SocketFederation, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from tests.node.conftest import KNOWN, UNKNOWN
 from tests.support.memory import ANSWERING, MemoryFederation, MemoryNode, call_of
-from vidfed.federation.lookup.answers import verify_answer
+from vidfed.federation.lookup.question import Part
+from vidfed.federation.lookup.verification import SignedPart, verify_answer
 from vidfed.node.lookup.pipeline import UnknownPeerError
 from vidfed.node.lookup.streams import StoppingError
 from vidfed.node.policy.policy import Limits, Policy
@@ -58,13 +59,9 @@ class Call:
 
     def take(self, envelope: Envelope) -> None:
         digest = read_answer(envelope.verify(ANSWER_TYPE, self.node.member.entry.signing_keys)).header.request_digest
-        answer = verify_answer(
-            envelope,
-            member=self.node.member.entry,
-            request=self.asked[digest],
-            request_digest=digest,
-            now_ms=self.node.federation.clock(),
-        )
+        request = self.asked[digest]
+        asked = SignedPart(Part((), request.columns), request, digest)
+        _, answer = verify_answer(envelope, member=self.node.member.entry, pending={digest: asked}, now_ms=self.node.federation.clock())
         self.order.accept(answer.header, envelope.digest)
         self.answers.append(answer)
 

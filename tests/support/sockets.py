@@ -14,11 +14,11 @@ import grpc
 
 from tests.support.administrators import Administrators
 from tests.support.memory import answer_to, sign_answer
-from vidfed.federation.gateway.audit_trail import Bookkeeping
-from vidfed.federation.gateway.core import GatewayDesk
-from vidfed.federation.gateway.service import GatewayServicer, open_kept
+from vidfed.federation.gateway.audit_trail import AuditTrail
+from vidfed.federation.gateway.core import GatewayCore
+from vidfed.federation.gateway.service import GatewayServicer, open_mailbox
 from vidfed.federation.gateway.settings import GatewaySection
-from vidfed.federation.nodes.pool import Nodes
+from vidfed.federation.nodes.pool import NodePool
 from vidfed.index import Algorithm
 from vidfed.node.config import render_config
 from vidfed.node.lookup.admission import Bounds, Gate
@@ -183,10 +183,12 @@ class SocketFederation:
         section = section or GatewaySection(f"{_HOST}:0", deadline_s)
         if audit is None:
             audit = self._stack.enter_context(contextlib.closing(open_log(home)))
-        kept = self._stack.enter_context(contextlib.closing(open_kept(home, section)))
-        desk = GatewayDesk(home, section, home.directory_source(), Nodes(home.node_tls, section), Bookkeeping(audit, member), kept)
-        self._stack.push_async_callback(desk.close)
-        return GatewayServicer(desk)
+        mailbox = self._stack.enter_context(contextlib.closing(open_mailbox(home, section)))
+        core = GatewayCore(
+            home, section, home.directory_source(), NodePool(home.node_tls, section.pool), AuditTrail(audit, member), mailbox
+        )
+        self._stack.push_async_callback(core.close)
+        return GatewayServicer(core)
 
     async def start_gateway(
         self, member: str, servicer: rpc.GatewayServiceServicer | None = None, directory_source: TufDirectory | None = None

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vidfed.federation.client.blocking import BlockingFederationClient
-    from vidfed.federation.client.client import FederationClient, KeptState
+    from vidfed.federation.client.client import FederationClient, LookupStatus
     from vidfed.federation.direct import open_direct
     from vidfed.federation.lookup.agreement import Conflict, SharedSeries
     from vidfed.federation.lookup.errors import FederationError, GatewayError, GatewayRefusedError, KeptError, QuestionError
     from vidfed.federation.lookup.items import items_of_hashes, items_of_pictures
-    from vidfed.federation.lookup.outcome import FoundHit, FoundMatch, LookupResult, NodeOutcome, Outcome
+    from vidfed.federation.lookup.outcome import FoundHit, FoundMatch, NodeOutcome, Outcome
     from vidfed.federation.lookup.question import Item, Justification
+    from vidfed.federation.lookup.result import LookupResult
     from vidfed.federation.output.json import schema as result_schema
     from vidfed.federation.output.json import to_document
     from vidfed.index import Algorithm
@@ -37,9 +38,9 @@ __all__ = [
     "Item",
     "Justification",
     "KeptError",
-    "KeptState",
     "Kit",
     "LookupResult",
+    "LookupStatus",
     "NodeOutcome",
     "Outcome",
     "Purpose",
@@ -58,12 +59,13 @@ __all__ = [
 _HOMES = {
     "vidfed.federation.lookup.agreement": ("Conflict", "SharedSeries"),
     "vidfed.federation.client.blocking": ("BlockingFederationClient",),
-    "vidfed.federation.client.client": ("FederationClient", "KeptState"),
+    "vidfed.federation.client.client": ("FederationClient", "LookupStatus"),
     "vidfed.federation.direct": ("open_direct",),
     "vidfed.federation.lookup.errors": ("FederationError", "GatewayError", "GatewayRefusedError", "KeptError", "QuestionError"),
     "vidfed.federation.lookup.items": ("items_of_hashes", "items_of_pictures"),
-    "vidfed.federation.lookup.outcome": ("FoundHit", "FoundMatch", "LookupResult", "NodeOutcome", "Outcome"),
+    "vidfed.federation.lookup.outcome": ("FoundHit", "FoundMatch", "NodeOutcome", "Outcome"),
     "vidfed.federation.lookup.question": ("Item", "Justification"),
+    "vidfed.federation.lookup.result": ("LookupResult",),
     "vidfed.federation.output.json": ("to_document",),
     "vidfed.index": ("Algorithm",),
     "vidfed.security.member.kit": ("Kit",),

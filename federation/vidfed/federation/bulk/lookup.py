@@ -45,7 +45,7 @@ class NumberedPart(Part):
     numbers: tuple[int, ...]
 
 
-class Asker(Protocol):
+class StreamAsk(Protocol):
     """Who asks: `FederationClient` with a justification."""
 
     async def __call__(
@@ -178,7 +178,7 @@ class BulkLookup:
     store: BulkStore
     members: Sequence[str]
     distances: Mapping[Algorithm, int]
-    ask: Asker
+    ask: StreamAsk
     on_progress: Callable[[], None] = lambda: None
     on_wait: Callable[[str], None] = lambda _: None
     sleep: Callable[[float], Any] = asyncio.sleep

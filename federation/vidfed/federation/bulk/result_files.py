@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vidfed.federation.bulk.lookup import BulkResult
-    from vidfed.federation.bulk.store import Answered, BulkStore
+    from vidfed.federation.bulk.store import BulkStore, EntryResult
     from vidfed.federation.lookup.question import Justification
 
 SCHEMA = "vidfed.bulk-lookup/1"
@@ -69,7 +69,7 @@ def write_all(
         now_ms: time of the report.
     """
 
-    def answered() -> Iterator[Answered]:
+    def answered() -> Iterator[EntryResult]:
         return store.entries(members)
 
     head = {"asked_at": as_text(now_ms), "purpose": justification.purpose.code, "legal_basis": justification.legal_basis}
@@ -89,7 +89,7 @@ def write_all(
     return paths
 
 
-def _write_vics(file: IO[str], answered: Iterator[Answered], source: Path | None) -> None:
+def _write_vics(file: IO[str], answered: Iterator[EntryResult], source: Path | None) -> None:
     """Write the source again, its cases as they were, with the answers beside each media object; a hash set where it was not VICS."""
     if source is not None and (opened := open_hash_file(source)).format == "vics":
         pending = next(answered, None)
@@ -121,11 +121,11 @@ def _write_vics(file: IO[str], answered: Iterator[Answered], source: Path | None
     file.write("\n]}\n")
 
 
-def _annotation(each: Answered) -> dict[str, Any]:
+def _annotation(each: EntryResult) -> dict[str, Any]:
     return {"Status": each.status, "NotAnsweredBy": each.open, "Hits": [{k: v for k, v in hit.items() if k != "item"} for hit in each.hits]}
 
 
-def _write_csv(file: IO[str], answered: Iterator[Answered]) -> None:
+def _write_csv(file: IO[str], answered: Iterator[EntryResult]) -> None:
     rows = csv.writer(file)
     rows.writerow(("number", "label", "status", "not_answered_by", *_HIT_COLUMNS))
     for each in answered:
@@ -134,7 +134,7 @@ def _write_csv(file: IO[str], answered: Iterator[Answered]) -> None:
             rows.writerow([*lead, *(_safe(hit.get(name, "")) for name in _HIT_COLUMNS)])
 
 
-def _write_unseen(file: IO[str], answered: Iterator[Answered]) -> None:
+def _write_unseen(file: IO[str], answered: Iterator[EntryResult]) -> None:
     """Write what every node says it does not know, in a form that `vidfed lookup --csv` reads: this is what to work on next."""
     rows = csv.writer(file)
     rows.writerow(_CODE_COLUMNS)
@@ -143,7 +143,7 @@ def _write_unseen(file: IO[str], answered: Iterator[Answered]) -> None:
             rows.writerow([code_text(a.value, each.item.codes[a][0]) if a in each.item.codes else "" for a in Algorithm])
 
 
-def _write_json(file: IO[str], answered: Iterator[Answered], result: BulkResult, head: dict[str, str]) -> None:
+def _write_json(file: IO[str], answered: Iterator[EntryResult], result: BulkResult, head: dict[str, str]) -> None:
     counts = asdict(result)
     file.write(json.dumps({"schema": SCHEMA, "complete": result.complete, **head, **counts}, ensure_ascii=False, indent=1)[:-2])
     file.write(',\n "items": [')
@@ -160,7 +160,7 @@ th,td{border:1px solid #999;padding:.25em .4em;text-align:left;vertical-align:to
 @media print{body{margin:0}thead{display:table-header-group}tr{page-break-inside:avoid}}"""
 
 
-def _write_html(file: IO[str], answered: Iterator[Answered], result: BulkResult, head: dict[str, str]) -> None:
+def _write_html(file: IO[str], answered: Iterator[EntryResult], result: BulkResult, head: dict[str, str]) -> None:
     """Write a report that stands alone: no picture, no script, nothing from elsewhere."""
     file.write('<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Federated lookup</title>')
     file.write("<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">")
@@ -174,7 +174,7 @@ def _write_html(file: IO[str], answered: Iterator[Answered], result: BulkResult,
         file.write(f'<p class="warn">{warning}</p>\n')
     counts = f"{result.asked} items: {result.known} known, {result.unseen} not known to any node, {result.open} open,"
     counts += f" {result.skipped} not asked."
-    file.write(f"<p>{counts} &quot;Not known&quot; speaks of the nodes asked at that time, not of the world.</p>\n<h2>Nodes</h2>\n")
+    file.write(f"<p>{counts} &quot;Not known&quot; speaks of the nodes asked at that time, not of the world.</p>\n<h2>NodePool</h2>\n")
     nodes = [(name, node.answered, node.hits, node.unanswered, node.detail) for name, node in result.nodes.items()]
     file.write(_table(("Member", "Different items answered", "Hits", "Not answered", "Why not"), nodes))
     columns = (

@@ -44,7 +44,7 @@ CREATE INDEX IF NOT EXISTS hits_of_item ON hits (item, member);
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class EntryResult:
     """One entry with what was answered about it.
 
     Attributes:
@@ -208,7 +208,7 @@ class BulkStore:
             )
         return known, still_open, partial
 
-    def entries(self, members: Iterable[str]) -> Iterator[Answered]:
+    def entries(self, members: Iterable[str]) -> Iterator[EntryResult]:
         """Yield every entry with what was answered, in the order of the source, a batch in memory at a time.
 
         Args:
@@ -225,7 +225,7 @@ class BulkStore:
                 hits = json.loads(told)
                 still_open = sorted(next((names for (first, last), names in stretches if first <= item <= last), ()))
                 status = "known" if hits else "open" if still_open else "unseen"
-                yield Answered(number, _item(label, codes, extra), status, hits, still_open)
+                yield EntryResult(number, _item(label, codes, extra), status, hits, still_open)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

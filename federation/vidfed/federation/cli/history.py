@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TypeVar
 
-    from vidfed.federation.client.client import FederationClient, KeptState
+    from vidfed.federation.client.client import FederationClient, LookupStatus
     from vidfed.security.member.kit import Kit
 
     Value = TypeVar("Value")
@@ -43,7 +43,7 @@ def list_lookups(kit: Path, as_json: bool) -> None:
     from vidfed.security.clock import system_clock
     from vidfed.security.member.kit import Kit
 
-    states = _run(Kit(kit), lambda client: client.own_lookups())
+    states = _run(Kit(kit), lambda client: client.history())
     if as_json:
         print_json({"schema": "vidfed.lookups/1", "lookups": [_fields(state) for state in states]})
     else:
@@ -90,9 +90,9 @@ def _run(kit: Kit, use: Callable[[FederationClient], Awaitable[Value]]) -> Value
     return asyncio.run(run())
 
 
-def _fields(state: KeptState) -> dict[str, object]:
+def _fields(state: LookupStatus) -> dict[str, object]:
     own = state.lookup
-    header = own.parts[0].request.header
+    header = own.parts[0].asked.request.header
     return {
         "lookup": own.id,
         "asked_ms": own.asked_ms,

@@ -17,8 +17,9 @@ from vidfed.wire.statuses import WireError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from vidfed.federation.lookup.outcome import LookupResult, NodeOutcome
+    from vidfed.federation.lookup.outcome import NodeOutcome
     from vidfed.federation.lookup.question import Item, Justification
+    from vidfed.federation.lookup.result import LookupResult
     from vidfed.index import Algorithm
     from vidfed.security.member.kit import Kit
 

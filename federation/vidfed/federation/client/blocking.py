@@ -12,9 +12,10 @@ from vidfed.security.clock import Clock, system_clock
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-    from vidfed.federation.client.client import KeptState
-    from vidfed.federation.lookup.outcome import LookupResult, NodeOutcome
+    from vidfed.federation.client.client import LookupStatus
+    from vidfed.federation.lookup.outcome import NodeOutcome
     from vidfed.federation.lookup.question import Item, Justification
+    from vidfed.federation.lookup.result import LookupResult
     from vidfed.index import Algorithm
     from vidfed.security.member.kit import Kit
 
@@ -93,9 +94,9 @@ class BlockingFederationClient:
         """Fetch what the gateway has collected of an earlier lookup."""
         return self._with(lambda client: client.resume(lookup))
 
-    def own_lookups(self) -> list[KeptState]:
+    def history(self) -> list[LookupStatus]:
         """Return the lookups this kit remembers, the newest first."""
-        return self._with(lambda client: client.own_lookups())
+        return self._with(lambda client: client.history())
 
     def forget(self, lookup: str) -> None:
         """Delete a lookup here and at the gateway."""

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Self
 
 from google.protobuf.message import DecodeError
 
-from vidfed.federation.client.history import DamagedLookupError, OwnLookups, Slot
-from vidfed.federation.client.receipt_store import RECEIPTS_FILE, ReceiptStore
-from vidfed.federation.client.stream import P, PartStream
-from vidfed.federation.client.transport import GatewayLink, NotInLogError
-from vidfed.federation.gateway.mailbox import unseal
+from vidfed.federation.client.history import DamagedLookupError, History, PartPlace
+from vidfed.federation.client.receipt_store import RECEIPTS_FILE, ReceiptStore, ReceiptWriter
+from vidfed.federation.client.replies import LookupReplies
+from vidfed.federation.client.stream import PartStream
+from vidfed.federation.client.transport import GrpcTransport, NotInLogError
 from vidfed.federation.lookup.errors import GatewayError, KeptError
-from vidfed.federation.lookup.outcome import LookupResult, merge
 from vidfed.federation.lookup.question import split
 from vidfed.federation.lookup.receipts import Checked, Receipt, check_proof
-from vidfed.federation.lookup.verification import Said
+from vidfed.federation.lookup.result import LookupResult, merge
+from vidfed.federation.lookup.sealing import unseal
+from vidfed.federation.lookup.verification import P, SignedPart
 from vidfed.security.clock import SECOND_MS, system_clock
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.errors import ReceiptError
@@ -35,8 +36,8 @@ from vidfed.wire.values import GATEWAY_GRACE_S, LOOKUP_METHOD, MESSAGE_ID_BYTES,
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
-    from vidfed.federation.client.history import OwnLookup
-    from vidfed.federation.client.transport import Link
+    from vidfed.federation.client.history import PastLookup
+    from vidfed.federation.client.transport import Transport
     from vidfed.federation.lookup.outcome import NodeOutcome
     from vidfed.federation.lookup.question import Item, Justification, Part
     from vidfed.index import Algorithm
@@ -50,7 +51,7 @@ CHUNK_LIFE_S = 60.0  # no node takes an older one anyway
 
 
 @dataclass(frozen=True, slots=True)
-class KeptState:
+class LookupStatus:
     """How one of the investigator's lookups stands.
 
     Attributes:
@@ -61,7 +62,7 @@ class KeptState:
         kept_until_ms: when the gateway deletes the first part.
     """
 
-    lookup: OwnLookup
+    lookup: PastLookup
     replies: int | None
     asked: int
     collecting_until_ms: int = 0
@@ -71,13 +72,13 @@ class KeptState:
 class FederationClient:
     """Asks for one investigator. Use as an async context manager."""
 
-    def __init__(self, kit: Kit, *, clock: Clock = system_clock, link: Link | None = None) -> None:
+    def __init__(self, kit: Kit, *, clock: Clock = system_clock, transport: Transport | None = None) -> None:
         """Begin with a kit.
 
         Args:
             kit: the investigator's.
             clock: gives the time.
-            link: to the gateway; the kit's own gateway over the network if None. Closed with this client.
+            transport: to the gateway; the kit's own gateway over the network if None. Closed with this client.
 
         Raises:
             SecurityError: the kit or its trust directory cannot be used.
@@ -85,15 +86,15 @@ class FederationClient:
         self._kit = kit
         self._clock = clock
         self._source = kit.directory_source(clock, self._mirrors)
-        self._own = OwnLookups(kit.folder / "lookups")
+        self._history = History(kit.folder / "lookups")
         self._receipts = ReceiptStore(kit.folder / RECEIPTS_FILE)
-        self.link: Link = link or GatewayLink(kit, self._source.last_known_or_fail())
+        self.transport: Transport = transport or GrpcTransport(kit, self._source.last_known_or_fail())
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.link.close()
+        await self.transport.close()
         self._receipts.close()
 
     async def refresh_directory(self) -> Directory:
@@ -139,18 +140,18 @@ class FederationClient:
             UnknownMemberError: `ask` names somebody who is no member.
             GatewayError, GatewayRefusedError: the gateway fails or refuses; nothing is known then.
         """
-        own = self._own.begin() if keep else ""
+        own = self._history.begin() if keep else ""
         if own:
-            await asyncio.to_thread(self._own.prune, self._clock())
+            await asyncio.to_thread(self._history.prune, self._clock())
         results: list[LookupResult] = []
         parts = list(split(items, distances or {}))
         for number, part in enumerate(parts):
-            slot = Slot(own, number, last=number == len(parts) - 1) if own else None
-            results.append(await self.lookup(part, justification, ask=ask, deadline_s=deadline_s, on_node=on_node, remember=slot))
+            place = PartPlace(own, number, last=number == len(parts) - 1) if own else None
+            results.append(await self.lookup(part, justification, ask=ask, deadline_s=deadline_s, on_node=on_node, remember=place))
             on_part(len(part.items))
         until_ms = max((result.collecting_until_ms for result in results), default=0)
         if own and not until_ms:
-            await asyncio.to_thread(self._own.forget, own)  # the gateway keeps nothing: there is nothing to fetch
+            await asyncio.to_thread(self._history.forget, own)  # the gateway keeps nothing: there is nothing to fetch
         return replace(merge(results), lookup=own if until_ms else "", collecting_until_ms=until_ms)
 
     async def resume(self, lookup: str) -> LookupResult:
@@ -164,32 +165,32 @@ class FederationClient:
             KeptError: kit or gateway do not have it (any more), or what they have is damaged.
             GatewayError, GatewayRefusedError: the gateway fails or refuses.
         """
-        own = await asyncio.to_thread(self._own.load, lookup)
+        own = await asyncio.to_thread(self._history.load, lookup)
         directory = self._source.current()
         results = []
         for part in own.parts:
-            said = Said(part.part, part.request, part.question.digest, directory, self._receipts, self._clock)
-            async with said:
-                async for member, sealed in self.link.fetch(part.question.digest):
+            async with ReceiptWriter(self._receipts) as writer:
+                replies = LookupReplies(part.asked, directory, self._clock, writer.add)
+                async for member, sealed in self.transport.fetch(part.asked.digest):
                     try:
                         reply = pb.NodeReply.FromString(unseal(sealed, part.private_key))
                     except (KeptError, DecodeError):
-                        said.take_unreadable(member)
+                        replies.take_unreadable(member)
                     else:
-                        said.take(reply)
-                await said.judge_again(self._newer_directory)
-            results.append(said.result())
+                        replies.take(reply)
+                await replies.judge_again(self._newer_directory)
+            results.append(replies.result())
         state = (await self._states([own]))[0]
         return replace(merge(results), lookup=lookup, collecting_until_ms=state.collecting_until_ms, whole=own.whole)
 
-    async def own_lookups(self) -> list[KeptState]:
+    async def history(self) -> list[LookupStatus]:
         """Return the lookups this kit remembers and how they stand at the gateway, the newest first.
 
         Raises:
             KeptError: what the kit remembers is damaged.
             GatewayError, GatewayRefusedError: the gateway fails or refuses.
         """
-        own = await asyncio.to_thread(lambda: [self._own.load(lookup) for lookup in self._own.ids()])
+        own = await asyncio.to_thread(lambda: [self._history.load(lookup) for lookup in self._history.ids()])
         return sorted(await self._states(own), key=lambda state: -state.lookup.asked_ms)
 
     async def forget(self, lookup: str) -> None:
@@ -201,33 +202,33 @@ class FederationClient:
             GatewayError, GatewayRefusedError: the gateway fails or refuses; then it is deleted nowhere.
         """
         try:
-            parts = (await asyncio.to_thread(self._own.load, lookup)).parts
+            parts = (await asyncio.to_thread(self._history.load, lookup)).parts
         except DamagedLookupError:
             parts = ()
         for part in parts:
             try:
-                await self.link.forget(part.question.digest)
+                await self.transport.forget(part.asked.digest)
             except KeptError:
                 continue  # already gone there
-        await asyncio.to_thread(self._own.forget, lookup)
+        await asyncio.to_thread(self._history.forget, lookup)
 
     async def _newer_directory(self, member: str) -> Directory | None:
         return self._source.current() if await asyncio.to_thread(self._source.refresh_for, member) else None
 
     def _mirrors(self, known: Directory | None) -> list[Mirror]:
-        return self.link.mirrors(known)
+        return self.transport.mirrors(known)
 
-    async def _states(self, lookups: Sequence[OwnLookup]) -> list[KeptState]:
-        kept = {one.id: one for one in await self.link.kept()}
+    async def _states(self, lookups: Sequence[PastLookup]) -> list[LookupStatus]:
+        kept = {one.id: one for one in await self.transport.mailbox_entries()}
         states = []
         for own in lookups:
-            asked = sum(len(part.request.header.audience) for part in own.parts)
-            there = [kept[part.question.digest] for part in own.parts if part.question.digest in kept]
+            asked = sum(len(part.asked.request.header.audience) for part in own.parts)
+            there = [kept[part.asked.digest] for part in own.parts if part.asked.digest in kept]
             if not there:
-                states.append(KeptState(own, None, asked))
+                states.append(LookupStatus(own, None, asked))
                 continue
             collecting = max(one.collecting_until_ms for one in there)
-            states.append(KeptState(own, sum(one.replies for one in there), asked, collecting, min(one.kept_until_ms for one in there)))
+            states.append(LookupStatus(own, sum(one.replies for one in there), asked, collecting, min(one.kept_until_ms for one in there)))
         return states
 
     async def lookup(
@@ -238,7 +239,7 @@ class FederationClient:
         ask: Sequence[str] = (),
         deadline_s: float = DEFAULT_DEADLINE_S,
         on_node: Callable[[NodeOutcome], None] = lambda _: None,
-        remember: Slot | None = None,
+        remember: PartPlace | None = None,
     ) -> LookupResult:
         """Ask about the items of one part.
 
@@ -260,18 +261,18 @@ class FederationClient:
         envelope = Envelope(REQUEST_TYPE, write_request(request)).signed_by(self._kit.signer)
         call = pb.LookupCall(credential=wire_envelope.to_message(self._kit.credential), request=wire_envelope.to_message(envelope))
         if remember is not None:
-            call.keep_for = await asyncio.to_thread(self._own.remember, remember, envelope, part.items)
-        said = Said(part, request, envelope.digest, directory, self._receipts, self._clock, on_node)
+            call.keep_for = await asyncio.to_thread(self._history.remember, remember, envelope, part.items)
         collecting: list[int] = []
-        async with said:
+        async with ReceiptWriter(self._receipts) as writer:
+            replies = LookupReplies(SignedPart(part, request, envelope.digest), directory, self._clock, writer.add, on_node)
             try:
-                async for reply in self.link.lookup(call, deadline_s + GATEWAY_GRACE_S, collecting.append):
-                    said.take(reply)
+                async for reply in self.transport.lookup(call, deadline_s + GATEWAY_GRACE_S, collecting.append):
+                    replies.take(reply)
             except GatewayError:
-                if not said.outcomes:
+                if not replies.outcomes:
                     raise
-            await said.judge_again(self._newer_directory)
-        return replace(said.result(), collecting_until_ms=max(collecting, default=0))
+            await replies.judge_again(self._newer_directory)
+        return replace(replies.result(), collecting_until_ms=max(collecting, default=0))
 
     async def lookup_stream(
         self, parts: AsyncIterator[P], justification: Justification, *, ask: Sequence[str], on_node: Callable[[P, NodeOutcome], None]
@@ -298,7 +299,7 @@ class FederationClient:
             return self._request(part, justification, audience, directory, CHUNK_LIFE_S, STREAM_METHOD)
 
         stream = PartStream(self._kit, directory, audience, self._receipts, self._clock, compose, on_node)
-        await stream.run(self.link, parts)
+        await stream.run(self.transport, parts)
         return stream.left
 
     async def fetch_proof(self, receipt: Receipt) -> Checked:
@@ -312,7 +313,7 @@ class FederationClient:
         log, then, _, _ = receipt.read(directory)
         wanted = audit_pb.GetProofRequest(position=log.position, known_size=then.size)
         try:
-            response = await self.link.proof(pb.GetMemberProofRequest(member=receipt.member, proof=wanted))
+            response = await self.transport.proof(pb.GetMemberProofRequest(member=receipt.member, proof=wanted))
         except NotInLogError:
             raise ReceiptError(
                 f"{receipt.member} says that its log has no entry {log.position} or no state of {then.size} entries, and signed both"

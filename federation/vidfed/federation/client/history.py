@@ -15,9 +15,10 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vidfed.federation.gateway.mailbox import new_key
 from vidfed.federation.lookup.errors import KeptError, QuestionError
 from vidfed.federation.lookup.question import Item, Part
+from vidfed.federation.lookup.sealing import new_key
+from vidfed.federation.lookup.verification import SignedPart
 from vidfed.security.clock import DAY_MS
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.errors import EnvelopeError
@@ -38,7 +39,7 @@ _KIND = "vidfed-own-lookup/1"
 _ID = re.compile(r"[0-9a-f]{8}")
 
 
-class Slot(NamedTuple):
+class PartPlace(NamedTuple):
     """A part's place in an own lookup: its id, the part's number, and whether no part comes after it."""
 
     lookup: str
@@ -51,36 +52,34 @@ class DamagedLookupError(KeptError):
 
 
 @dataclass(frozen=True, slots=True)
-class OwnPart:
+class PastPart:
     """One part of a lookup: what was asked, and how its replies can be opened."""
 
-    question: Envelope
-    request: LookupRequest
-    part: Part
+    asked: SignedPart[Part]
     private_key: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class OwnLookup:
+class PastLookup:
     """One lookup as the kit remembers it."""
 
     id: str
-    parts: tuple[OwnPart, ...]
+    parts: tuple[PastPart, ...]
     whole: bool
     """False if it was broken off before its last part was asked."""
 
     @property
     def items(self) -> tuple[Item, ...]:
         """All that was asked about, in order."""
-        return tuple(item for part in self.parts for item in part.part.items)
+        return tuple(item for part in self.parts for item in part.asked.part.items)
 
     @property
     def asked_ms(self) -> int:
         """When it was asked, in ms since the epoch."""
-        return min(part.request.header.issued_ms for part in self.parts)
+        return min(part.asked.request.header.issued_ms for part in self.parts)
 
 
-class OwnLookups:
+class History:
     """The lookups a kit remembers."""
 
     def __init__(self, folder: Path) -> None:
@@ -91,17 +90,17 @@ class OwnLookups:
         """Return a new id: 8 hex digits."""
         return secrets.token_hex(4)
 
-    def remember(self, slot: Slot, question: Envelope, items: Iterable[Item]) -> bytes:
-        """Write one part down, before it is asked, and return the public key its replies are to be sealed for."""
+    def remember(self, place: PartPlace, signed: Envelope, items: Iterable[Item]) -> bytes:
+        """Write one part down, signed, before it is asked, and return the public key its replies are to be sealed for."""
         private, public = new_key()
         fields = {
             "kind": _KIND,
-            "question": base64.b64encode(question.to_json()).decode(),
+            "question": base64.b64encode(signed.to_json()).decode(),
             "private_key": base64.b64encode(private).decode(),
-            "last": slot.last,
+            "last": place.last,
             "items": [{"label": item.label, "orientations": item.orientations, "notes": item.notes} for item in items],
         }
-        write_private(self._folder / slot.lookup / f"{slot.number:04}.json", json.dumps(fields).encode())
+        write_private(self._folder / place.lookup / f"{place.number:04}.json", json.dumps(fields).encode())
         return public
 
     def ids(self) -> list[str]:
@@ -110,7 +109,7 @@ class OwnLookups:
             return []
         return sorted(path.name for path in self._folder.iterdir() if _ID.fullmatch(path.name))
 
-    def load(self, lookup: str) -> OwnLookup:
+    def load(self, lookup: str) -> PastLookup:
         """Read one lookup.
 
         Raises:
@@ -124,7 +123,7 @@ class OwnLookups:
         if not paths:
             raise KeptError(f"this kit remembers no lookup {lookup}; `vidfed lookups list` shows those it does")
         parts, last = zip(*map(_load_part, paths), strict=True)
-        return OwnLookup(lookup, parts, whole=last[-1])
+        return PastLookup(lookup, parts, whole=last[-1])
 
     def forget(self, lookup: str) -> None:
         """Delete one lookup, and with its keys what anybody keeps of it."""
@@ -139,20 +138,21 @@ class OwnLookups:
                 self.forget(lookup)
 
 
-def _load_part(path: Path) -> tuple[OwnPart, bool]:
+def _load_part(path: Path) -> tuple[PastPart, bool]:
     """Read one part, and whether it is the last."""
     content = read_private(path)
     try:
         fields: Mapping[str, Any] = json.loads(content)
         if fields["kind"] != _KIND:
             raise DamagedLookupError(f"{path}: not of this version; forget this lookup with `vidfed lookups forget`")
-        question = Envelope.from_json(base64.b64decode(fields["question"], validate=True))
-        request = read_request(question.payload)
+        signed = Envelope.from_json(base64.b64decode(fields["question"], validate=True))
+        request = read_request(signed.payload)
         items = [_item(entry, request, number) for number, entry in enumerate(fields["items"])]
-        if question.payload_type != REQUEST_TYPE or len(items) != request.item_count:
+        if signed.payload_type != REQUEST_TYPE or len(items) != request.item_count:
             raise DamagedLookupError(f"{path}: damaged; forget this lookup with `vidfed lookups forget`")
         private_key = base64.b64decode(fields["private_key"], validate=True)
-        return OwnPart(question, request, Part(tuple(items), request.columns), private_key), bool(fields["last"])
+        asked = SignedPart(Part(tuple(items), request.columns), request, signed.digest)
+        return PastPart(asked, private_key), bool(fields["last"])
     except (ValueError, KeyError, TypeError, AttributeError, EnvelopeError, WireError, RecursionError):
         raise DamagedLookupError(f"{path}: damaged; forget this lookup with `vidfed lookups forget`") from None
 

@@ -141,7 +141,7 @@ def _row(receipt: Receipt) -> tuple[object, ...]:
     return receipt.name, receipt.federation, receipt.member, receipt.asked_ms, receipt.case_reference, answer
 
 
-class Keeping:
+class ReceiptWriter:
     """Has receipts written while answers still come in. An async context manager: leaving it waits until all of them are on disk."""
 
     def __init__(self, store: ReceiptStore) -> None:

@@ -1,4 +1,4 @@
-"""How an investigator's client reaches the desk that asks for it: over the network, or in the same process."""
+"""How an investigator's client reaches the gateway that asks for it: an interface, and the one over the network."""
 
 from __future__ import annotations
 
@@ -7,20 +7,16 @@ from typing import TYPE_CHECKING, Protocol
 
 import grpc
 
-from vidfed.federation.gateway.service import COLLECTING_KEY, NOT_IN_THE_LOG
-from vidfed.federation.lookup.errors import BusyError, GatewayError, GatewayRefusedError, KeptError, UnreachableError
+from vidfed.federation.lookup.contract import COLLECTING_KEY, NOT_IN_THE_LOG, MailboxEntry
+from vidfed.federation.lookup.errors import GatewayError, GatewayRefusedError, KeptError
 from vidfed.rpc.channels import blocking_channel, open_channel
 from vidfed.rpc.trust import GrpcMirror
-from vidfed.security.errors import AuditError, SecurityError
 from vidfed.v1 import services_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
-from vidfed.wire.statuses import WireError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 
-    from vidfed.federation.gateway.core import GatewayDesk
-    from vidfed.federation.gateway.mailbox import Kept
     from vidfed.security.identity.directory import Directory
     from vidfed.security.member.kit import Kit
     from vidfed.security.trust.mirrors import Mirror
@@ -34,7 +30,7 @@ class NotInLogError(Exception):
     """A node says, and signed, that its log does not hold what it is asked to prove."""
 
 
-class Link(Protocol):
+class Transport(Protocol):
     """What a client needs of a gateway. All of it raises GatewayError or GatewayRefusedError when the gateway fails or refuses."""
 
     def lookup(self, call: pb.LookupCall, timeout_s: float, on_kept: Callable[[int], object]) -> AsyncIterator[pb.NodeReply]:
@@ -46,7 +42,7 @@ class Link(Protocol):
     async def proof(self, request: pb.GetMemberProofRequest) -> audit_pb.GetProofResponse:
         """Fetch a node's proof. Raises NotInLogError."""
 
-    async def kept(self) -> Sequence[pb.KeptLookup | Kept]:
+    async def mailbox_entries(self) -> list[MailboxEntry]:
         """List what is kept of this investigator's lookups."""
 
     def fetch(self, lookup: bytes) -> AsyncIterator[tuple[str, bytes]]:
@@ -62,7 +58,7 @@ class Link(Protocol):
         """Let go of the gateway."""
 
 
-class GatewayLink:
+class GrpcTransport:
     """The own member's gateway over mutual TLS."""
 
     def __init__(self, kit: Kit, directory: Directory) -> None:
@@ -73,7 +69,7 @@ class GatewayLink:
         self._gateway = rpc.GatewayServiceStub(self._channel)
 
     async def lookup(self, call: pb.LookupCall, timeout_s: float, on_kept: Callable[[int], object]) -> AsyncIterator[pb.NodeReply]:
-        """Ask; see `Link`."""
+        """Ask; see `Transport`."""
         with self._failures():
             replies = self._gateway.Lookup(call, timeout=timeout_s)
             told = dict(await replies.initial_metadata() or ())
@@ -83,7 +79,7 @@ class GatewayLink:
                 yield reply
 
     async def stream(self, chunks: AsyncIterator[pb.LookupCall]) -> AsyncGenerator[pb.NodeReply, None]:
-        """Ask chunk by chunk; see `Link`."""
+        """Ask chunk by chunk; see `Transport`."""
         with self._failures():
             call = self._gateway.LookupStream(chunks)
             try:
@@ -93,7 +89,7 @@ class GatewayLink:
                 call.cancel()
 
     async def proof(self, request: pb.GetMemberProofRequest) -> audit_pb.GetProofResponse:
-        """Fetch a node's proof; see `Link`."""
+        """Fetch a node's proof; see `Transport`."""
         with self._failures():
             try:
                 return await self._gateway.GetMemberProof(request, timeout=_TIMEOUT_S)
@@ -102,24 +98,28 @@ class GatewayLink:
                     raise NotInLogError from None
                 raise
 
-    async def kept(self) -> Sequence[pb.KeptLookup]:
-        """List; see `Link`."""
+    async def mailbox_entries(self) -> list[MailboxEntry]:
+        """List; see `Transport`."""
         with self._failures():
-            return (await self._gateway.ListLookups(pb.ListLookupsRequest(), timeout=_TIMEOUT_S)).lookups
+            response = await self._gateway.ListLookups(pb.ListLookupsRequest(), timeout=_TIMEOUT_S)
+        return [
+            MailboxEntry(one.id, one.asked_ms, one.collecting_until_ms, one.kept_until_ms, one.asked, one.replies)
+            for one in response.lookups
+        ]
 
     async def fetch(self, lookup: bytes) -> AsyncIterator[tuple[str, bytes]]:
-        """Fetch; see `Link`."""
+        """Fetch; see `Transport`."""
         with self._failures(), self._kept_failures():
             async for reply in self._gateway.FetchLookup(pb.FetchLookupRequest(id=lookup), timeout=_TIMEOUT_S):
                 yield reply.member, reply.sealed
 
     async def forget(self, lookup: bytes) -> None:
-        """Forget; see `Link`."""
+        """Forget; see `Transport`."""
         with self._failures(), self._kept_failures():
             await self._gateway.ForgetLookup(pb.ForgetLookupRequest(id=lookup), timeout=_TIMEOUT_S)
 
     def mirrors(self, known: Directory | None) -> list[Mirror]:
-        """Return the gateway as a mirror; see `Link`."""
+        """Return the gateway as a mirror; see `Transport`."""
         if known is None:
             return []
         if self._trust_channel is None:
@@ -156,81 +156,3 @@ class GatewayLink:
                 text = "cannot be reached: is it running, is this its address, is your kit still valid?"
                 raise GatewayError(f"the gateway at {self._address} {text}") from None
             raise GatewayError(f"the gateway at {self._address} failed: {error.code().name}: {error.details()}") from None
-
-
-class DirectLink:
-    """The desk in this very process: for a machine that holds the member's folder and reaches the other members' nodes itself."""
-
-    def __init__(self, desk: GatewayDesk, kit: Kit, held: Mirror) -> None:
-        """Use a desk.
-
-        Args:
-            desk: of the kit's own member. Closed with this link.
-            kit: who asks.
-            held: the trust directory that the member's folder holds.
-        """
-        self._desk = desk
-        self._held = held
-        self._leaf_pem = kit.tls.certificate
-
-    async def lookup(self, call: pb.LookupCall, timeout_s: float, on_kept: Callable[[int], object]) -> AsyncIterator[pb.NodeReply]:
-        """Ask; see `Link`."""
-        with _desk_failures():
-            replies = self._desk.lookup(call, self._leaf_pem, timeout_s, on_kept)
-            async with contextlib.aclosing(replies):
-                async for reply in replies:
-                    yield reply
-
-    async def stream(self, chunks: AsyncIterator[pb.LookupCall]) -> AsyncGenerator[pb.NodeReply, None]:
-        """Ask chunk by chunk; see `Link`."""
-        with _desk_failures():
-            async with contextlib.aclosing(self._desk.lookup_stream(chunks, self._leaf_pem)) as replies:
-                async for reply in replies:
-                    yield reply
-
-    async def proof(self, request: pb.GetMemberProofRequest) -> audit_pb.GetProofResponse:
-        """Fetch a node's proof; see `Link`."""
-        with _desk_failures():
-            try:
-                return await self._desk.proof(request, self._leaf_pem)
-            except grpc.aio.AioRpcError as error:
-                if error.code() in NOT_IN_THE_LOG:
-                    raise NotInLogError from None
-                raise GatewayError(f"{request.member}: {error.details()}") from None
-
-    async def kept(self) -> Sequence[Kept]:
-        """List; see `Link`."""
-        with _desk_failures():
-            return await self._desk.kept(self._leaf_pem)
-
-    async def fetch(self, lookup: bytes) -> AsyncIterator[tuple[str, bytes]]:
-        """Fetch; see `Link`."""
-        with _desk_failures():
-            for reply in await self._desk.fetch(lookup, self._leaf_pem):
-                yield reply
-
-    async def forget(self, lookup: bytes) -> None:
-        """Forget; see `Link`."""
-        with _desk_failures():
-            await self._desk.forget(lookup, self._leaf_pem)
-
-    def mirrors(self, known: Directory | None) -> list[Mirror]:
-        """Return what the member's folder holds; see `Link`."""
-        del known
-        return [self._held]
-
-    async def close(self) -> None:
-        """Collect no more, and close the connections to the nodes."""
-        await self._desk.close()
-
-
-@contextlib.contextmanager
-def _desk_failures() -> Iterator[None]:
-    try:
-        yield
-    except AuditError as error:
-        raise GatewayError(f"nothing is asked without a log: {error}") from None
-    except (BusyError, UnreachableError) as error:
-        raise GatewayError(str(error)) from None
-    except (SecurityError, WireError) as error:
-        raise GatewayRefusedError(f"refused: {error}") from None

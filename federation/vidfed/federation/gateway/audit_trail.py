@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
-from vidfed.federation.gateway.group_commit import Batches
+from vidfed.federation.gateway.group_commit import GroupCommit
 from vidfed.security.audit import AuditEntry, AuditLog, Event, Operation
 from vidfed.security.clock import Clock, system_clock
 from vidfed.wire.lookup import answer_digest, read_answer
@@ -32,7 +32,7 @@ class _Received(NamedTuple):
     came_ms: int
 
 
-class Bookkeeping:
+class AuditTrail:
     """Writes the gateway's entries; each is on disk when the call returns, and the event loop is never blocked by that.
 
     Every method raises AuditError if the entry could not be written; nothing may be sent then.
@@ -42,7 +42,7 @@ class Bookkeeping:
         self._log = log
         self._member = member
         self._clock = clock
-        self._replies = Batches(self._receive, _TOGETHER)
+        self._replies = GroupCommit(self._receive, _TOGETHER)
 
     async def asked(self, question: LookupRequest, digest: bytes) -> None:
         """Log a question before it goes out."""

@@ -14,11 +14,11 @@ import logging
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from vidfed.federation.gateway.group_commit import Batches
-from vidfed.federation.gateway.mailbox import KEY_BYTES, seal
+from vidfed.federation.gateway.group_commit import GroupCommit
 from vidfed.federation.lookup.errors import BusyError, KeptError
-from vidfed.federation.nodes.gather import Collection
-from vidfed.federation.nodes.pool import Asking
+from vidfed.federation.lookup.sealing import KEY_BYTES, seal
+from vidfed.federation.nodes.gather import Gathering
+from vidfed.federation.nodes.outgoing import OutgoingLookup
 from vidfed.federation.nodes.relay import Chunk, relay
 from vidfed.security.clock import SECOND_MS, system_clock
 from vidfed.security.errors import CredentialError, PeerError, SecurityError, SignatureError
@@ -34,10 +34,11 @@ from vidfed.wire.values import GATEWAY_GRACE_S, LOOKUP_METHOD, REQUEST_TYPE, STR
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 
-    from vidfed.federation.gateway.audit_trail import Bookkeeping
-    from vidfed.federation.gateway.mailbox import Kept, KeptLookups
+    from vidfed.federation.gateway.audit_trail import AuditTrail
+    from vidfed.federation.gateway.mailbox import Mailbox
     from vidfed.federation.gateway.settings import GatewaySection
-    from vidfed.federation.nodes.pool import Nodes
+    from vidfed.federation.lookup.contract import MailboxEntry
+    from vidfed.federation.nodes.pool import NodePool
     from vidfed.security.clock import Clock
     from vidfed.security.crypto.envelope import Envelope
     from vidfed.security.identity.directory import Directory, DirectorySource
@@ -56,7 +57,7 @@ class _ToKeep(NamedTuple):
     key: bytes
 
 
-class GatewayDesk:
+class GatewayCore:
     """Serves one member's investigators. Every caller names itself with its TLS certificate (PEM)."""
 
     def __init__(
@@ -64,29 +65,29 @@ class GatewayDesk:
         home: MemberHome,
         section: GatewaySection,
         source: DirectorySource,
-        nodes: Nodes,
-        books: Bookkeeping,
-        kept: KeptLookups | None = None,
+        nodes: NodePool,
+        trail: AuditTrail,
+        mailbox: Mailbox | None = None,
         clock: Clock = system_clock,
     ) -> None:
-        """Open the desk.
+        """Open the core.
 
         Args:
             home: the member's folder.
             section: its `[gateway]`.
             source: gives the trust directory.
             nodes: asks the members' nodes.
-            books: writes the audit log.
-            kept: keeps replies for later; None: nothing is kept.
+            trail: writes the audit log.
+            mailbox: keeps replies for later; None: nothing is kept.
             clock: gives the time.
         """
         self._home = home
         self._section = section
         self.source = source
         self.nodes = nodes
-        self._books = books
-        self._kept = kept
-        self._keeping = Batches(self._keep, _KEPT_TOGETHER)
+        self._trail = trail
+        self._mailbox = mailbox
+        self._mailing = GroupCommit(self._keep, _KEPT_TOGETHER)
         self._clock = clock
         self._running: Counter[str] = Counter()
         self._late: set[asyncio.Task[None]] = set()
@@ -118,7 +119,7 @@ class GatewayDesk:
             envelope, question = await self._admit(call, peer, directory)  # 2 to 4, 6
             directory = self.source.current()  # admitting may have shown that there is a newer one
             digest = envelope.digest
-            await self._books.asked(question, digest)  # 5
+            await self._trail.asked(question, digest)  # 5
             # The caller's own deadline leaves time to hear which nodes did not answer; a call without one is not of our client.
             deadline_s = max(0.0, min(self._section.deadline_s, time_left_s - GATEWAY_GRACE_S))
             members = [directory.members[member] for member in dict.fromkeys(question.header.audience) if member in directory.members]
@@ -127,14 +128,14 @@ class GatewayDesk:
                 on_kept(until_ms)
             to_nodes = pb.LookupCall(credential=call.credential, request=wire_envelope.to_message(envelope))
             urgent = question.header.urgency is Urgency.LIFE_AT_RISK
-            asking = Asking(to_nodes, directory, deadline_s, self._section.late_s if until_ms else 0.0, urgent)
+            outgoing = OutgoingLookup(to_nodes, directory, deadline_s, self._section.late_s if until_ms else 0.0, urgent)
 
             async def take(reply: pb.NodeReply) -> None:  # 7
-                await self._books.received(question, digest, reply)
+                await self._trail.received(question, digest, reply)
                 if until_ms:
-                    await self._keeping.add(_ToKeep(digest, reply, call.keep_for))
+                    await self._mailing.add(_ToKeep(digest, reply, call.keep_for))
 
-            collection = Collection(self.nodes, asking, members, take)
+            collection = Gathering(self.nodes, outgoing, members, take)
             try:
                 async for reply in collection.replies():
                     yield reply
@@ -161,7 +162,7 @@ class GatewayDesk:
         """
 
         async def take(chunk: Chunk, reply: pb.NodeReply) -> None:  # 7
-            await self._books.received(chunk.question, chunk.digest, reply)
+            await self._trail.received(chunk.question, chunk.digest, reply)
 
         with self._one_more(self._own_investigator(leaf_pem, self.source.current())):
             async with contextlib.aclosing(relay(self._chunks(calls, leaf_pem), self.nodes, take)) as replies:
@@ -179,10 +180,10 @@ class GatewayDesk:
                 raise PeerError("a chunk is to other members than those before it in its stream")
             audience = question.header.audience
             digest = envelope.digest
-            await self._books.asked(question, digest)  # 5
+            await self._trail.asked(question, digest)  # 5
             to_nodes = pb.LookupCall(credential=call.credential, request=wire_envelope.to_message(envelope))
             urgent = question.header.urgency is Urgency.LIFE_AT_RISK
-            yield Chunk(question, digest, Asking(to_nodes, directory, self._section.deadline_s, urgent=urgent))
+            yield Chunk(question, digest, OutgoingLookup(to_nodes, directory, self._section.deadline_s, urgent=urgent))
 
     async def proof(self, request: pb.GetMemberProofRequest, leaf_pem: bytes) -> audit_pb.GetProofResponse:
         """Fetch a node's proof for an investigator of this member, who checks it.
@@ -195,7 +196,7 @@ class GatewayDesk:
         self._own_investigator(leaf_pem, directory)
         return await self.nodes.proof(request.proof, directory.member(request.member), directory)
 
-    async def kept(self, leaf_pem: bytes) -> list[Kept]:
+    async def mailbox_entries(self, leaf_pem: bytes) -> list[MailboxEntry]:
         """Return what is kept of the caller's own lookups.
 
         Raises:
@@ -203,7 +204,7 @@ class GatewayDesk:
             KeptError: it cannot be read.
         """
         peer = self._own_investigator(leaf_pem, self.source.current())
-        return await asyncio.to_thread(self._kept.listed, peer.pseudonym) if self._kept else []
+        return await asyncio.to_thread(self._mailbox.listed, peer.pseudonym) if self._mailbox else []
 
     async def fetch(self, lookup: bytes, leaf_pem: bytes) -> list[tuple[str, bytes]]:
         """Return (member, sealed reply) of one of the caller's own lookups; the audit log has it before.
@@ -214,10 +215,10 @@ class GatewayDesk:
             AuditError: the log cannot be written.
         """
         peer = self._own_investigator(leaf_pem, self.source.current())
-        if self._kept is None:
+        if self._mailbox is None:
             raise KeptError("this gateway keeps no lookups")
-        replies = await asyncio.to_thread(self._kept.fetch, lookup, peer.pseudonym)
-        await self._books.fetched(peer.pseudonym, lookup, len(replies))
+        replies = await asyncio.to_thread(self._mailbox.fetch, lookup, peer.pseudonym)
+        await self._trail.fetched(peer.pseudonym, lookup, len(replies))
         return replies
 
     async def forget(self, lookup: bytes, leaf_pem: bytes) -> None:
@@ -229,11 +230,11 @@ class GatewayDesk:
             AuditError: the log cannot be written; nothing is deleted.
         """
         peer = self._own_investigator(leaf_pem, self.source.current())
-        if self._kept is None:
+        if self._mailbox is None:
             raise KeptError("this gateway keeps no lookups")
-        replies = await asyncio.to_thread(self._kept.fetch, lookup, peer.pseudonym)
-        await self._books.forgotten(peer.pseudonym, lookup, len(replies))
-        await asyncio.to_thread(self._kept.forget, lookup, peer.pseudonym)
+        replies = await asyncio.to_thread(self._mailbox.fetch, lookup, peer.pseudonym)
+        await self._trail.forgotten(peer.pseudonym, lookup, len(replies))
+        await asyncio.to_thread(self._mailbox.forget, lookup, peer.pseudonym)
 
     async def close(self) -> None:
         """Collect no more late answers, and close the connections to the nodes."""
@@ -244,11 +245,11 @@ class GatewayDesk:
 
     async def _begin_to_keep(self, key: bytes, lookup: bytes, peer: Peer, asked: int, deadline_s: float) -> int:
         """Return until when answers are collected, 0 if nothing is kept. That it cannot be kept stops no lookup."""
-        if self._kept is None or not key:
+        if self._mailbox is None or not key:
             return 0
         until_ms = self._clock() + int((deadline_s + self._section.late_s) * SECOND_MS)
         try:
-            await asyncio.to_thread(self._kept.begin, lookup, peer.pseudonym, asked=asked, collecting_until_ms=until_ms)
+            await asyncio.to_thread(self._mailbox.begin, lookup, peer.pseudonym, asked=asked, collecting_until_ms=until_ms)
         except KeptError as error:
             _log.error("a lookup is not kept for later: %s", error)
             return 0
@@ -258,8 +259,10 @@ class GatewayDesk:
         """Seal and keep replies. That one cannot be kept stops no lookup."""
         for lookup, reply, key in replies:
             try:
-                if self._kept is not None:
-                    self._kept.keep(lookup, reply.member, seal(reply.SerializeToString(), key), final=reply.WhichOneof("reply") == "answer")
+                if self._mailbox is not None:
+                    self._mailbox.keep(
+                        lookup, reply.member, seal(reply.SerializeToString(), key), final=reply.WhichOneof("reply") == "answer"
+                    )
             except KeptError as error:
                 _log.error("the reply of %s is not kept for later: %s", reply.member, error)
 
@@ -304,7 +307,7 @@ class GatewayDesk:
             # Signatures take their time: not on the event loop, where every other lookup would wait for them.
             question = await asyncio.to_thread(self._check, credential_envelope, request_envelope, peer, directory, method)
         except (SecurityError, WireError) as error:
-            await self._books.refused(peer.pseudonym, request_envelope.digest, type(error).__name__)
+            await self._trail.refused(peer.pseudonym, request_envelope.digest, type(error).__name__)
             raise
         return request_envelope.signed_by(self._home.signer), question  # 6
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Batches(Generic[T]):
+class GroupCommit(Generic[T]):
     """The callers that wait. For one event loop."""
 
     def __init__(self, work: Callable[[Sequence[T]], None], most: int) -> None:

@@ -1,21 +1,17 @@
 """Replies that a gateway keeps, so that an investigator can close the laptop and fetch them later.
 
-Each lookup's replies are sealed (libsodium sealed box: X25519, XSalsa20-Poly1305) to a public key that the investigator made for this one
-lookup. The gateway never has the private half: whoever takes its disk, its backup or its operator's place later reads who asked when, and
-how many members answered, and nothing else. Only the person who asked may fetch them, and only as long as the private key exists.
+They are sealed for the investigator alone (see `lookup/sealing.py`). The gateway never has the private half: whoever takes its disk, its
+backup or its operator's place later reads who asked when, and how many members answered, and nothing else. Only the
+person who asked may fetch them, and only as long as the private key exists.
 """
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nacl.exceptions import CryptoError
-from nacl.public import PrivateKey, PublicKey, SealedBox
-
+from vidfed.federation.lookup.contract import MailboxEntry
 from vidfed.federation.lookup.errors import KeptError
 from vidfed.security.clock import MINUTE_MS
 from vidfed.security.sqlite import connect
@@ -25,8 +21,6 @@ if TYPE_CHECKING:
 
     from vidfed.security.clock import Clock
 
-_log = logging.getLogger(__name__)
-KEY_BYTES = 32
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS lookups (
     id BLOB PRIMARY KEY, pseudonym TEXT NOT NULL, asked_ms INTEGER NOT NULL, collecting_until_ms INTEGER NOT NULL,
@@ -39,42 +33,7 @@ CREATE TABLE IF NOT EXISTS replies (
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """One lookup as it is kept. Fields as in `KeptLookup` of services.proto."""
-
-    id: bytes
-    asked_ms: int
-    collecting_until_ms: int
-    kept_until_ms: int
-    asked: int
-    replies: int
-
-
-def seal(reply: bytes, public: bytes) -> bytes:
-    """Close a reply so that only the holder of the private key can open it."""
-    return bytes(SealedBox(PublicKey(public)).encrypt(reply))
-
-
-def unseal(sealed: bytes, private: bytes) -> bytes:
-    """Open a reply.
-
-    Raises:
-        KeptError: it was not closed for this key, or altered.
-    """
-    try:
-        return bytes(SealedBox(PrivateKey(private)).decrypt(sealed))
-    except CryptoError:
-        raise KeptError("a kept reply was sealed for another key, or altered") from None
-
-
-def new_key() -> tuple[bytes, bytes]:
-    """Make a key pair for one lookup: (private, public), 32 bytes each."""
-    private = PrivateKey.generate()
-    return bytes(private), bytes(private.public_key)
-
-
-class KeptLookups:
+class Mailbox:
     """The SQLite file the gateway keeps sealed replies in. Survives a killed process. Safe from several threads; every call blocks."""
 
     def __init__(self, path: Path, *, max_bytes: int, keep_ms: int, clock: Clock) -> None:
@@ -139,7 +98,7 @@ class KeptLookups:
             if self._execute(statement, (member, sealed, lookup)).rowcount:
                 self._bytes += len(sealed)  # an upper bound while something was replaced; made exact by `prune`
 
-    def listed(self, pseudonym: str) -> list[Kept]:
+    def listed(self, pseudonym: str) -> list[MailboxEntry]:
         """Return one person's lookups, the newest first.
 
         Raises:
@@ -150,7 +109,7 @@ class KeptLookups:
             " FROM lookups WHERE pseudonym = ? AND kept_until_ms > ? ORDER BY asked_ms DESC"
         )
         with self._lock:
-            return [Kept(*row) for row in self._execute(query, (pseudonym, self._clock())).fetchall()]
+            return [MailboxEntry(*row) for row in self._execute(query, (pseudonym, self._clock())).fetchall()]
 
     def fetch(self, lookup: bytes, pseudonym: str) -> list[tuple[str, bytes]]:
         """Return (member, sealed reply) of one of this person's lookups.

@@ -1,4 +1,4 @@
-"""A member's gateway on the network: gRPC over mutual TLS before the desk that does the work."""
+"""A member's gateway on the network: gRPC over mutual TLS before the core that does the work."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from vidfed.federation.gateway.audit_trail import Bookkeeping
-from vidfed.federation.gateway.core import GatewayDesk
-from vidfed.federation.gateway.mailbox import KeptLookups
+from vidfed.federation.gateway.audit_trail import AuditTrail
+from vidfed.federation.gateway.core import GatewayCore
+from vidfed.federation.gateway.mailbox import Mailbox
 from vidfed.federation.gateway.settings import read_gateway_section
 from vidfed.federation.gateway.status import SERVING_FILE, keep_status
+from vidfed.federation.lookup.contract import COLLECTING_KEY, NOT_IN_THE_LOG
 from vidfed.federation.lookup.errors import BusyError, KeptError, UnreachableError
-from vidfed.federation.nodes.pool import Nodes
+from vidfed.federation.nodes.pool import NodePool
 from vidfed.rpc.channels import SERVER_OPTIONS, peer_certificate, server_credentials
 from vidfed.rpc.serving import Service, open_shared, run_until_signal
 from vidfed.rpc.trust import TrustServicer
@@ -37,21 +38,16 @@ if TYPE_CHECKING:
     from vidfed.security.member.home import MemberHome
 
 _log = logging.getLogger(__name__)
-COLLECTING_KEY = "vidfed-collecting-until-ms"
-"""Metadata of a lookup's call whose replies are kept: until when late ones are collected."""
-
 _HOUR_MS = 3_600 * SECOND_MS
 _KEPT_FILE = "lookups.db"
 _Codes = grpc.StatusCode
-NOT_IN_THE_LOG = {_Codes.NOT_FOUND, _Codes.OUT_OF_RANGE}
-"""What a node says of an entry that its log does not show; passed on as it is."""
 
 
 class GatewayServicer(rpc.GatewayServiceServicer):
-    """The gateway's calls, each handed to the desk; what the desk raises becomes a status."""
+    """The gateway's calls, each handed to the core; what the core raises becomes a status."""
 
-    def __init__(self, desk: GatewayDesk) -> None:
-        self.desk = desk
+    def __init__(self, core: GatewayCore) -> None:
+        self.core = core
 
     async def Lookup(  # noqa: N802 - the name in the .proto
         self, request: pb.LookupCall, context: grpc.aio.ServicerContext[pb.LookupCall, pb.NodeReply]
@@ -63,7 +59,7 @@ class GatewayServicer(rpc.GatewayServiceServicer):
             told.append(asyncio.ensure_future(context.send_initial_metadata(((COLLECTING_KEY, str(until_ms)),))))
 
         async with _refusals(context):
-            replies = self.desk.lookup(request, peer_certificate(context), float(context.time_remaining() or 0), tell)
+            replies = self.core.lookup(request, peer_certificate(context), float(context.time_remaining() or 0), tell)
             async with contextlib.aclosing(replies):
                 async for reply in replies:
                     if told:
@@ -74,7 +70,7 @@ class GatewayServicer(rpc.GatewayServiceServicer):
         self, request_iterator: AsyncIterator[pb.LookupCall], context: grpc.aio.ServicerContext[pb.LookupCall, pb.NodeReply]
     ) -> AsyncIterator[pb.NodeReply]:
         """Ask the nodes chunk by chunk."""
-        async with _refusals(context), contextlib.aclosing(self.desk.lookup_stream(request_iterator, peer_certificate(context))) as replies:
+        async with _refusals(context), contextlib.aclosing(self.core.lookup_stream(request_iterator, peer_certificate(context))) as replies:
             async for reply in replies:
                 yield reply
 
@@ -84,7 +80,7 @@ class GatewayServicer(rpc.GatewayServiceServicer):
         """List what is kept for the caller."""
         del request
         async with _refusals(context):
-            kept = await self.desk.kept(peer_certificate(context))
+            kept = await self.core.mailbox_entries(peer_certificate(context))
         return pb.ListLookupsResponse(
             lookups=[
                 pb.KeptLookup(
@@ -104,7 +100,7 @@ class GatewayServicer(rpc.GatewayServiceServicer):
     ) -> AsyncIterator[pb.SealedReply]:
         """Stream what is kept of one of the caller's lookups."""
         async with _refusals(context):
-            for member, sealed in await self.desk.fetch(request.id, peer_certificate(context)):
+            for member, sealed in await self.core.fetch(request.id, peer_certificate(context)):
                 yield pb.SealedReply(member=member, sealed=sealed)
 
     async def ForgetLookup(  # noqa: N802 - the name in the .proto
@@ -112,7 +108,7 @@ class GatewayServicer(rpc.GatewayServiceServicer):
     ) -> pb.ForgetLookupResponse:
         """Delete what is kept of one of the caller's lookups."""
         async with _refusals(context):
-            await self.desk.forget(request.id, peer_certificate(context))
+            await self.core.forget(request.id, peer_certificate(context))
         return pb.ForgetLookupResponse()
 
     async def GetMemberProof(  # noqa: N802 - the name in the .proto
@@ -121,7 +117,7 @@ class GatewayServicer(rpc.GatewayServiceServicer):
         """Fetch a node's proof for an investigator of this member, who checks it."""
         try:
             async with _refusals(context):
-                return await self.desk.proof(request, peer_certificate(context))
+                return await self.core.proof(request, peer_certificate(context))
         except UnreachableError as error:
             await context.abort(_Codes.FAILED_PRECONDITION, f"{request.member}: {error}")
         except grpc.aio.AioRpcError as error:  # UNAVAILABLE, say, would be taken for the gateway's own state
@@ -131,7 +127,7 @@ class GatewayServicer(rpc.GatewayServiceServicer):
 
 @contextlib.asynccontextmanager
 async def _refusals(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
-    """Turn what the desk raises on purpose into statuses."""
+    """Turn what the core raises on purpose into statuses."""
     try:
         yield
     except AuditError as error:
@@ -146,14 +142,14 @@ async def _refusals(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterato
         await context.abort(_Codes.PERMISSION_DENIED, str(error))
 
 
-def open_kept(home: MemberHome, section: GatewaySection, clock: Clock = system_clock) -> KeptLookups:
+def open_mailbox(home: MemberHome, section: GatewaySection, clock: Clock = system_clock) -> Mailbox:
     """Open what a member's gateway keeps of lookups.
 
     Raises:
         KeptError: it cannot be opened.
     """
     keep_ms = int(section.keep_hours * _HOUR_MS)
-    return KeptLookups(home.state_file(_KEPT_FILE), max_bytes=section.keep_max_mib * 2**20, keep_ms=keep_ms, clock=clock)
+    return Mailbox(home.state_file(_KEPT_FILE), max_bytes=section.keep_max_mib * 2**20, keep_ms=keep_ms, clock=clock)
 
 
 @contextlib.asynccontextmanager
@@ -171,23 +167,23 @@ async def gateway_service(shared: Shared, on_ready: Callable[[str], None]) -> As
     home, source = shared.home, shared.source
     section = read_gateway_section(home)
     with contextlib.ExitStack() as stack:
-        kept = stack.enter_context(contextlib.closing(open_kept(home, section)))
-        desk = GatewayDesk(home, section, source, Nodes(home.node_tls, section), Bookkeeping(shared.audit, home.member), kept)
+        mailbox = stack.enter_context(contextlib.closing(open_mailbox(home, section)))
+        core = GatewayCore(home, section, source, NodePool(home.node_tls, section.pool), AuditTrail(shared.audit, home.member), mailbox)
         server = grpc.aio.server(options=SERVER_OPTIONS)
-        rpc.add_GatewayServiceServicer_to_server(GatewayServicer(desk), server)
+        rpc.add_GatewayServiceServicer_to_server(GatewayServicer(core), server)
         trust_rpc.add_TrustServiceServicer_to_server(TrustServicer(source, lambda peer: peer.member == home.member, system_clock), server)
 
         def announce(address: str) -> None:
             stack.enter_context(announced(home.state_file(SERVING_FILE), address))
             on_ready(address)
 
-        status = asyncio.create_task(keep_status(home, desk.nodes, lambda: desk.running))
+        status = asyncio.create_task(keep_status(home, core.nodes, lambda: core.running))
         try:
             yield Service(server, section.listen, server_credentials(home.node_tls, source), announce)
         finally:
             status.cancel()
             await asyncio.gather(status, return_exceptions=True)
-            await desk.close()
+            await core.close()
 
 
 async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:

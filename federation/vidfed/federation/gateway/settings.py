@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vidfed.federation.nodes.breaker import BreakerRules
+from vidfed.federation.nodes.limits import PoolLimits
 from vidfed.security.settings import check_above_zero, check_listen
 
 if TYPE_CHECKING:
@@ -57,9 +58,15 @@ class GatewaySection:
         check_above_zero(self, *(field.name for field in dataclasses.fields(self) if field.name not in {"listen", "metrics_listen"}))
 
     @property
-    def breaker(self) -> BreakerRules:
-        """The breakers' rules."""
-        return BreakerRules(self.breaker_failures, self.breaker_open_s, self.breaker_open_max_s)
+    def pool(self) -> PoolLimits:
+        """What the pool of nodes goes by."""
+        return PoolLimits(
+            connect_s=self.connect_s,
+            connect_attempts=self.connect_attempts,
+            max_calls_per_member=self.max_calls_per_member,
+            breaker=BreakerRules(self.breaker_failures, self.breaker_open_s, self.breaker_open_max_s),
+            breaker_slow_s=self.breaker_slow_s,
+        )
 
 
 def read_gateway_section(home: MemberHome) -> GatewaySection:

@@ -18,7 +18,8 @@ from vidfed.security.lockfile import serving_address
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from vidfed.federation.nodes.pool import Nodes, NodeState
+    from vidfed.federation.nodes.pool import NodePool
+    from vidfed.federation.nodes.visit import NodeState
     from vidfed.security.member.home import MemberHome
 
 _log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class GatewayStatus:
             yield node["member"], breaker, str(node["answers"]), str(node["unanswered"]), usual, load, node["last_failure"] or "-"
 
 
-async def keep_status(home: MemberHome, nodes: Nodes, lookups: Callable[[], int]) -> None:
+async def keep_status(home: MemberHome, nodes: NodePool, lookups: Callable[[], int]) -> None:
     """Write the state every two seconds while something changes, until cancelled."""
     path = home.state_file(_STATUS_FILE)
     before = None
@@ -76,7 +77,7 @@ async def keep_status(home: MemberHome, nodes: Nodes, lookups: Callable[[], int]
         await asyncio.sleep(_EVERY_S)
 
 
-def describe(nodes: Nodes, lookups: int) -> dict[str, Any]:
+def describe(nodes: NodePool, lookups: int) -> dict[str, Any]:
     """Return the state of a running gateway."""
     return {"lookups": lookups, "nodes": [_node_fields(node) for node in nodes.states()]}
 

@@ -1,15 +1,14 @@
-"""What there is to say about each node for one lookup, and about all of them together. Pure.
+"""What there is to say about each node for one lookup. Pure.
 
-"No hit" is said only for a node whose signed answer says so. Whatever else happened makes the result incomplete.
+"No hit" is said only for a node whose signed answer says so.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum, unique
 from typing import TYPE_CHECKING
 
-from vidfed.federation.lookup.agreement import SeriesTable, Statement, conflicts
 from vidfed.index import Algorithm
 from vidfed.wire.statuses import Status
 from vidfed.wire.values import Ternary
@@ -17,7 +16,6 @@ from vidfed.wire.values import Ternary
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from vidfed.federation.lookup.agreement import Conflict, SharedSeries
     from vidfed.federation.lookup.question import Item
     from vidfed.wire.values import IndexState, LookupAnswer, RecordView
 
@@ -134,71 +132,13 @@ class NodeOutcome:
         return f"{self.outcome.value}: {self.code}" if self.outcome is Outcome.REFUSED and self.code else self.outcome.value
 
 
-@dataclass(frozen=True, slots=True)
-class LookupResult:
-    """What all the nodes asked said about all the items.
-
-    Attributes:
-        items: what was asked about.
-        nodes: one for each member asked.
-        lookup: id under which later answers can be fetched; empty if nothing is kept.
-        collecting_until_ms: until when the gateway takes late answers; 0 if nothing is kept.
-        whole: False if only the first of the question's parts were ever asked, because asking was broken off; `items` are theirs.
-    """
-
-    items: tuple[Item, ...]
-    nodes: tuple[NodeOutcome, ...]
-    lookup: str = ""
-    collecting_until_ms: int = 0
-    whole: bool = True
-
-    @property
-    def hits(self) -> list[FoundHit]:
-        """All hits, what helps most first within each item."""
-        return sorted((hit for node in self.nodes for hit in node.hits), key=lambda hit: hit.usefulness)
-
-    @property
-    def shared_series(self) -> list[SharedSeries]:
-        """The series that several members hold."""
-        return SeriesTable(map(Statement.of_hit, self.hits)).shared()
-
-    @property
-    def conflicts(self) -> list[Conflict]:
-        """Where members contradict each other, by item."""
-        return conflicts(map(Statement.of_hit, self.hits))
-
-    @property
-    def asked_count(self) -> int:
-        """How many nodes were to be asked."""
-        return len(self.nodes)
-
-    @property
-    def answered_count(self) -> int:
-        """How many gave a signed answer to the whole question."""
-        return sum(node.outcome.answered for node in self.nodes)
-
-    @property
-    def verified_count(self) -> int:
-        """How many said something, signed, be it a refusal."""
-        return sum(node.outcome.verified for node in self.nodes)
-
-    @property
-    def complete(self) -> bool:
-        """True if every node asked gave a signed answer to the whole question. False if nobody was asked, or not about everything."""
-        return self.whole and bool(self.nodes) and all(node.outcome.answered for node in self.nodes)
-
-    @property
-    def refused(self) -> bool:
-        """True if every node asked refused."""
-        return bool(self.nodes) and all(node.outcome.refused for node in self.nodes)
-
-    @property
-    def unanswered(self) -> list[NodeOutcome]:
-        """The nodes without a whole signed answer."""
-        return [node for node in self.nodes if not node.outcome.answered]
-
-
-def outcome_of_answer(member: str, answer: LookupAnswer, items: Sequence[Item], asked: Mapping[Algorithm, int]) -> NodeOutcome:
+def outcome_of_answer(
+    member: str,
+    answer: LookupAnswer,
+    items: Sequence[Item],
+    asked: Mapping[Algorithm, int],
+    starts: Mapping[Algorithm, Sequence[int]] | None = None,
+) -> NodeOutcome:
     """Return what a verified answer says.
 
     Args:
@@ -206,13 +146,15 @@ def outcome_of_answer(member: str, answer: LookupAnswer, items: Sequence[Item], 
         answer: verified against the question.
         items: the question's items.
         asked: the algorithms in the question, with the distance asked for.
+        starts: `first_codes(items)`, where it is known already.
     """
     header = answer.header
     if header.status is not Status.ANSWERED:
         said = " ".join(part for part in (header.detail and header.detail + ";", header.status.advice) if part)
         outcome = _OF_STATUS.get(header.status, Outcome.REFUSED)
         return NodeOutcome(member, outcome, f"{header.status.name}: {said}".rstrip(": "), header.index, code=header.status.name)
-    starts = _first_codes(items) if answer.hits else {}
+    if starts is None:
+        starts = first_codes(items) if answer.hits else {}
     hits = tuple(
         FoundHit(
             hit.item,
@@ -242,50 +184,7 @@ def _searched_less(index: IndexState | None, asked: Mapping[Algorithm, int]) -> 
     return "; ".join(([f"not searched: {', '.join(missing)}"] if missing else []) + nearer)
 
 
-def merge(parts: Sequence[LookupResult]) -> LookupResult:
-    """Join the results of a question that was asked in parts: items in order, and for each node the worst that happened to it.
-
-    A node that was not asked about every part (the directory may change in between) has not answered the whole question.
-    """
-    items: list[Item] = []
-    nodes: dict[str, NodeOutcome] = {}
-    failed: dict[str, int] = {}
-    members = dict.fromkeys(node.member for part in parts for node in part.nodes)
-    for part in parts:
-        offset = len(items)
-        items += part.items
-        asked = {node.member for node in part.nodes}
-        absent = (NodeOutcome(member, Outcome.MISSING, "not asked") for member in members if member not in asked)
-        for node in (*part.nodes, *absent):
-            failed[node.member] = failed.get(node.member, 0) + (not node.outcome.answered)
-            shifted = replace(
-                node,
-                hits=tuple(replace(hit, item=hit.item + offset) for hit in node.hits),
-                truncated_items=tuple(item + offset for item in node.truncated_items),
-            )
-            before = nodes.get(node.member)
-            nodes[node.member] = shifted if before is None else _joined(before, shifted)
-    if len(parts) > 1:
-        for member, count in failed.items():
-            if count:
-                detail = f"{count} of {len(parts)} parts unanswered: {nodes[member].detail}".rstrip(": ")
-                nodes[member] = replace(nodes[member], detail=detail)
-    return LookupResult(tuple(items), tuple(nodes.values()))
-
-
-def _joined(before: NodeOutcome, after: NodeOutcome) -> NodeOutcome:
-    worst = next((node for node in (before, after) if not node.outcome.answered), None)
-    if worst is None:
-        worst = next((node for node in (before, after) if node.outcome is Outcome.MATCH), after)
-    return replace(
-        worst,
-        index=after.index or before.index,
-        hits=before.hits + after.hits,
-        truncated_items=before.truncated_items + after.truncated_items,
-    )
-
-
-def _first_codes(items: Sequence[Item]) -> dict[Algorithm, list[int]]:
+def first_codes(items: Sequence[Item]) -> dict[Algorithm, list[int]]:
     """Return for each algorithm the position in its column of each item's first code."""
     starts: dict[Algorithm, list[int]] = {}
     for algorithm in {algorithm for item in items for algorithm in item.codes}:

@@ -1,132 +1,204 @@
-"""What the nodes said to one question: each reply judged once, by the asker's own copy of the directory."""
+"""What is said to be a node's reply is judged here, and nowhere else: replies to one lookup and to the chunks of a stream alike. Pure.
+
+An answer holds if it is signed by the node it is said to be from, to this very request, and about nothing else. It is read once; which
+request it answers it says itself, under its signature.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from collections import deque
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from vidfed.federation.client.receipt_store import Keeping
-from vidfed.federation.lookup.answers import verify_answer
 from vidfed.federation.lookup.errors import AnswerError
-from vidfed.federation.lookup.outcome import LookupResult, NodeOutcome, Outcome, outcome_of_answer
+from vidfed.federation.lookup.outcome import NodeOutcome, Outcome, first_codes, outcome_of_answer
+from vidfed.federation.lookup.question import Part
 from vidfed.federation.lookup.receipts import Receipt
-from vidfed.security.errors import UnknownMemberError
+from vidfed.security.audit.notes import Checkpoint, log_origin
+from vidfed.security.clock import as_text
+from vidfed.security.errors import CheckpointError, EnvelopeError, SignatureError, UnknownMemberError
+from vidfed.security.identity.replay import WINDOW_MS
 from vidfed.wire import envelope as wire_envelope
-from vidfed.wire.statuses import WireError
-from vidfed.wire.values import FailureKind
+from vidfed.wire.lookup import read_answer
+from vidfed.wire.statuses import Status, WireError
+from vidfed.wire.values import ANSWER_TYPE, MAX_UNANSWERED_CHUNKS, FailureKind
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Mapping
 
-    from vidfed.federation.client.receipt_store import ReceiptStore
-    from vidfed.federation.lookup.question import Part
+    from vidfed.index import Algorithm
     from vidfed.security.clock import Clock
-    from vidfed.security.identity.directory import Directory
+    from vidfed.security.crypto.envelope import Envelope
+    from vidfed.security.identity.directory import Directory, Member
     from vidfed.v1 import services_pb2 as pb
-    from vidfed.wire.values import LookupRequest
+    from vidfed.wire.values import LookupAnswer, LookupRequest
 
+_REMEMBERED = 2 * MAX_UNANSWERED_CHUNKS  # answers of each member, to know one that is repeated on the way
 _FAILURES = {
     FailureKind.UNREACHABLE.value: Outcome.UNREACHABLE,
     FailureKind.TIMEOUT.value: Outcome.TIMEOUT,
     FailureKind.BREAKER_OPEN.value: Outcome.BREAKER_OPEN,
 }
+P = TypeVar("P", bound=Part)
 
 
-def judged_failure(reply: pb.NodeReply) -> NodeOutcome:
+@dataclass(frozen=True, eq=False)
+class SignedPart(Generic[P]):
+    """A part as it was asked about.
+
+    Attributes:
+        part: what it is about.
+        request: how it was asked.
+        digest: SHA-256 of the request's signed bytes, by which answers name it.
+    """
+
+    part: P
+    request: LookupRequest
+    digest: bytes
+
+    @cached_property
+    def distances(self) -> dict[Algorithm, int]:
+        """The algorithms asked, with the largest distance asked for."""
+        return {column.algorithm: column.max_distance for column in self.request.columns}
+
+    @cached_property
+    def items_of_codes(self) -> dict[Algorithm, list[int]]:
+        """For each algorithm the item of each code, by the code's position in its column."""
+        return {column.algorithm: column.items.tolist() for column in self.request.columns}
+
+    @cached_property
+    def first_codes(self) -> dict[Algorithm, list[int]]:
+        """For each algorithm the position in its column of each item's first code."""
+        return first_codes(self.part.items)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict(Generic[P]):
+    """What a reply is worth.
+
+    Attributes:
+        outcome: for people and programs.
+        answered: the part that the answer is about; None if there is no answer that holds.
+        receipt: of an answer that holds.
+    """
+
+    outcome: NodeOutcome
+    answered: SignedPart[P] | None = None
+    receipt: Receipt | None = None
+
+
+class ReplyVerifier(Generic[P]):
+    """Judges replies by the investigator's own copy of the directory, whoever passed them on."""
+
+    def __init__(self, directory: Directory, clock: Clock) -> None:
+        """Begin with no answer seen.
+
+        Args:
+            directory: the investigator's own.
+            clock: the investigator's.
+        """
+        self._directory = directory
+        self._clock = clock
+        self._seen: dict[str, deque[bytes]] = {}
+
+    def judge(self, reply: pb.NodeReply, pending: Mapping[bytes, SignedPart[P]]) -> Verdict[P] | None:
+        """Return what a reply is worth; None for an answer that held before and was repeated on the way.
+
+        Args:
+            reply: as the gateway passed it on.
+            pending: the requests this member may answer now, by digest.
+        """
+        if reply.WhichOneof("reply") != "answer":
+            return Verdict(_reported_failure(reply))
+        member_id = reply.member
+        try:
+            envelope = wire_envelope.from_message(reply.answer)
+            seen = self._seen.setdefault(member_id, deque(maxlen=_REMEMBERED))
+            if envelope.digest in seen:
+                return None
+            member = self._directory.member(member_id)
+            answered, answer = verify_answer(envelope, member=member, pending=pending, now_ms=self._clock())
+        except UnknownMemberError:
+            return Verdict(NodeOutcome(member_id, Outcome.BAD_SIGNATURE, "it is no member any more: its answer cannot be checked"))
+        except (AnswerError, WireError) as error:
+            return Verdict(NodeOutcome(member_id, Outcome.BAD_SIGNATURE, f"the answer {error}; it was not believed"))
+        seen.append(envelope.digest)
+        header = answered.request.header
+        starts = answered.first_codes if answer.hits else {}
+        return Verdict(
+            outcome_of_answer(member_id, answer, answered.part.items, answered.distances, starts),
+            answered,
+            Receipt(header.federation, member_id, header.issued_ms, header.case_reference, envelope),
+        )
+
+
+def verify_answer(
+    envelope: Envelope, *, member: Member, pending: Mapping[bytes, SignedPart[P]], now_ms: int
+) -> tuple[SignedPart[P], LookupAnswer]:
+    """Return the answer and what it is an answer to, if this member gave it to one of these requests.
+
+    Args:
+        envelope: as received, from whomever.
+        member: the node it is said to be from, by the investigator's own directory.
+        pending: the requests it may be an answer to, by digest.
+        now_ms: the investigator's time.
+
+    Raises:
+        AnswerError: it does not hold; the message says which rule it breaks.
+    """
+    try:
+        answer = read_answer(envelope.verify(ANSWER_TYPE, member.signing_keys))
+    except SignatureError:
+        raise AnswerError(f"not signed with a key of {member.id}") from None
+    except (EnvelopeError, WireError) as error:
+        raise AnswerError(str(error)) from None
+    header = answer.header
+    federations = {asked.request.header.federation for asked in pending.values()}
+    if header.issuer != member.id or header.federation not in federations:
+        raise AnswerError("names another issuer or federation")
+    answered = pending.get(header.request_digest)
+    if answered is None:
+        raise AnswerError("answers another question")
+    request = answered.request
+    if header.audience != request.header.issuer:
+        raise AnswerError("is addressed to another member")
+    if header.method != request.header.method:
+        raise AnswerError("was given to another call")
+    if request.stream is None and (header.sequence or not header.last or header.previous_digest):
+        raise AnswerError("is a piece of a stream, not a whole answer")
+    if not request.header.issued_ms - WINDOW_MS <= header.answered_ms <= now_ms + WINDOW_MS:
+        raise AnswerError(f"is dated {as_text(header.answered_ms)}; compare the clocks")
+    _check_receipt(answer, member, request)
+    _check_hits(answer, answered)
+    return answered, answer
+
+
+def _check_receipt(answer: LookupAnswer, member: Member, request: LookupRequest) -> None:
+    """An answer that was not logged is not one: only the refusal to answer for want of a log, or of time to look, may come without."""
+    if answer.log is None:
+        if answer.header.status not in {Status.AUDIT_UNAVAILABLE, Status.BUSY}:
+            raise AnswerError("was not logged")
+        return
+    try:
+        Checkpoint.parse(answer.log.checkpoint).verify(log_origin(request.header.federation, member.id), member.audit_keys)
+    except CheckpointError as error:
+        raise AnswerError(f"names no state of the node's log: {error}") from None
+
+
+def _check_hits(answer: LookupAnswer, answered: SignedPart[P]) -> None:
+    for hit in answer.hits:
+        for match in hit.matches:
+            items = answered.items_of_codes.get(match.algorithm, [])
+            if match.code >= len(items) or items[match.code] != hit.item:
+                raise AnswerError("has a hit for something that was not asked")
+            if match.distance > answered.distances[match.algorithm]:
+                raise AnswerError("has a hit beyond the distance asked for")
+    if any(item >= answered.request.item_count for item in answer.truncated_items):
+        raise AnswerError("names an item that was not asked")
+
+
+def _reported_failure(reply: pb.NodeReply) -> NodeOutcome:
     """Return what a gateway says of a node that it has no answer from."""
     outcome = _FAILURES.get(reply.failure.kind, Outcome.PROTOCOL_ERROR)
     return NodeOutcome(reply.member, outcome, reply.failure.detail if reply.failure.detail.isprintable() else "")
-
-
-class Said:
-    """Collects replies. An async context manager: leaving it waits until the receipts of what was believed are on disk."""
-
-    def __init__(
-        self,
-        part: Part,
-        request: LookupRequest,
-        digest: bytes,
-        directory: Directory,
-        receipts: ReceiptStore,
-        clock: Clock,
-        on_node: Callable[[NodeOutcome], None] = lambda _: None,
-    ) -> None:
-        """Begin with nothing said.
-
-        Args:
-            part: what was asked about.
-            request: how it was asked.
-            digest: SHA-256 of the request's signed bytes.
-            directory: the asker's own.
-            receipts: where answers that hold are kept.
-            clock: the asker's.
-            on_node: called with each judgement; twice for a node that is believed only with a newer directory.
-        """
-        self.outcomes: dict[str, NodeOutcome] = {}
-        self._part = part
-        self._request = request
-        self._digest = digest
-        self._directory = directory
-        self._keeping = Keeping(receipts)
-        self._clock = clock
-        self._on_node = on_node
-        self._disbelieved: dict[str, pb.NodeReply] = {}
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._keeping.__aexit__()
-
-    def take(self, reply: pb.NodeReply) -> None:
-        """Judge a reply of a member that was asked and has not been heard yet; any other changes nothing."""
-        if reply.member in self._request.header.audience and reply.member not in self.outcomes:
-            outcome = self._judge(reply)
-            if outcome.outcome is Outcome.BAD_SIGNATURE:
-                self._disbelieved[reply.member] = reply
-            self._note(outcome)
-
-    async def judge_again(self, newer: Callable[[str], Awaitable[Directory | None]]) -> None:
-        """Judge what was not believed once more if there is a newer directory: the node may have a key that this one does not name.
-
-        Args:
-            newer: given a member that was not believed, returns the newer directory or None.
-        """
-        for member in sorted(self._disbelieved):
-            if (directory := await newer(member)) is not None:
-                self._directory = directory
-                for reply in self._disbelieved.values():
-                    self._note(self._judge(reply))
-                return
-
-    def take_unreadable(self, member: str) -> None:
-        """Note that what is said to be this member's reply cannot be read."""
-        if member in self._request.header.audience and member not in self.outcomes:
-            self._note(NodeOutcome(member, Outcome.BAD_SIGNATURE, "what was kept of its answer cannot be read"))
-
-    def result(self) -> LookupResult:
-        """Return what is known, with those of whom nothing was heard named."""
-        silent = "the gateway gave no answer of this node"
-        audience = self._request.header.audience
-        nodes = (self.outcomes.get(member, NodeOutcome(member, Outcome.MISSING, silent)) for member in audience)
-        return LookupResult(self._part.items, tuple(nodes))
-
-    def _note(self, outcome: NodeOutcome) -> None:
-        self.outcomes[outcome.member] = outcome
-        self._on_node(outcome)
-
-    def _judge(self, reply: pb.NodeReply) -> NodeOutcome:
-        if reply.WhichOneof("reply") != "answer":
-            return judged_failure(reply)
-        try:
-            envelope = wire_envelope.from_message(reply.answer)
-            member = self._directory.member(reply.member)
-            answer = verify_answer(envelope, member=member, request=self._request, request_digest=self._digest, now_ms=self._clock())
-        except UnknownMemberError:
-            return NodeOutcome(reply.member, Outcome.BAD_SIGNATURE, "it is no member any more: its answer cannot be checked")
-        except (AnswerError, WireError) as error:
-            return NodeOutcome(reply.member, Outcome.BAD_SIGNATURE, f"the answer {error}; it was not believed")
-        header = self._request.header
-        self._keeping.add(Receipt(header.federation, reply.member, header.issued_ms, header.case_reference, envelope))
-        return outcome_of_answer(
-            reply.member, answer, self._part.items, {column.algorithm: column.max_distance for column in self._part.columns}
-        )

@@ -11,7 +11,7 @@ from collections import deque
 _START = 4.0
 
 
-class Limit:
+class ConcurrencyLimit:
     """The number itself. Pure."""
 
     def __init__(self, maximum: int) -> None:
@@ -45,11 +45,11 @@ class Limit:
             self._value = max(1.0, self._value / 2.0)
 
 
-class Slots:
+class ConcurrencyLimiter:
     """Hands out as many slots as the limit allows, first come first served. For one event loop."""
 
     def __init__(self, maximum: int) -> None:
-        self.limit = Limit(maximum)
+        self.limit = ConcurrencyLimit(maximum)
         self.busy = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 

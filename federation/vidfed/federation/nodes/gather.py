@@ -6,13 +6,14 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from vidfed.federation.nodes.pool import failure
+from vidfed.federation.nodes.outgoing import failure
 from vidfed.wire.values import FailureKind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
-    from vidfed.federation.nodes.pool import Asking, Nodes
+    from vidfed.federation.nodes.outgoing import OutgoingLookup
+    from vidfed.federation.nodes.pool import NodePool
     from vidfed.security.identity.directory import Member
     from vidfed.v1 import services_pb2 as pb
 
@@ -20,22 +21,24 @@ _log = logging.getLogger(__name__)
 _BEGUN_TOGETHER = 16
 
 
-class Collection:
+class Gathering:
     """One question on its way to all its nodes. Begins to ask when it is made."""
 
-    def __init__(self, nodes: Nodes, asking: Asking, members: Iterable[Member], take: Callable[[pb.NodeReply], Awaitable[None]]) -> None:
+    def __init__(
+        self, nodes: NodePool, outgoing: OutgoingLookup, members: Iterable[Member], take: Callable[[pb.NodeReply], Awaitable[None]]
+    ) -> None:
         """Ask.
 
         Args:
             nodes: who asks.
-            asking: what; its `late_s` is how long after the deadline replies are still taken.
+            outgoing: what; its `late_s` is how long after the deadline replies are still taken.
             members: who is asked.
             take: awaited for each reply before it is handed on; several at the same time. What it raises ends `replies`.
         """
         self._nodes = nodes
-        self._asking = asking
+        self._outgoing = outgoing
         self._take = take
-        self._deadline_s = asyncio.get_running_loop().time() + asking.deadline_s
+        self._deadline_s = asyncio.get_running_loop().time() + outgoing.deadline_s
         self._arrived: asyncio.Queue[pb.NodeReply | Exception | None] = asyncio.Queue()  # one for each member; None: the deadline
         self._members = tuple(members)
         self._read = True  # somebody takes the replies, or will
@@ -46,7 +49,7 @@ class Collection:
         """Yield one reply for each member, as they come; at the deadline, a timeout for each that has given none."""
         pending = {member.id for member in self._members}
         deadline = asyncio.get_running_loop().call_at(self._deadline_s, self._arrived.put_nowait, None)
-        if not self._asking.late_s:  # then each ends by itself
+        if not self._outgoing.late_s:  # then each ends by itself
             deadline.cancel()
         try:
             while pending and (arrived := await self._arrived.get()) is not None:
@@ -83,7 +86,7 @@ class Collection:
 
     async def _one(self, member: Member) -> None:
         try:
-            reply = await self._nodes.ask(self._asking, member)
+            reply = await self._nodes.ask(self._outgoing, member)
             await self._take(reply)
         except Exception as error:  # noqa: BLE001 - handed to whoever reads the replies
             if not self._read:  # the deadline has passed, or who asked has gone

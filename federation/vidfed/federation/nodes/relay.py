@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from vidfed.federation.nodes.connections import closed_under_call
-from vidfed.federation.nodes.pool import NotOpenError, Opening, failure
+from vidfed.federation.nodes.outgoing import NodeChannel, NodeUnavailableError, failure
 from vidfed.v1 import services_pb2 as pb
 from vidfed.v1 import services_pb2_grpc as rpc
 from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
@@ -27,7 +27,8 @@ from vidfed.wire.values import MAX_UNANSWERED_CHUNKS, FailureKind
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
-    from vidfed.federation.nodes.pool import Asking, Nodes
+    from vidfed.federation.nodes.outgoing import OutgoingLookup
+    from vidfed.federation.nodes.pool import NodePool
     from vidfed.security.identity.directory import Member
     from vidfed.wire.values import LookupRequest
 
@@ -40,13 +41,13 @@ class Chunk:
 
     question: LookupRequest
     digest: bytes
-    asking: Asking
+    outgoing: OutgoingLookup
 
 
 class _Branch:
     """One node's part in a stream."""
 
-    def __init__(self, member: Member, nodes: Nodes, say: Callable[[Chunk | None, pb.NodeReply], Awaitable[None]]) -> None:
+    def __init__(self, member: Member, nodes: NodePool, say: Callable[[Chunk | None, pb.NodeReply], Awaitable[None]]) -> None:
         self._member = member
         self._nodes = nodes
         self._say = say
@@ -76,19 +77,19 @@ class _Branch:
             if first is None:
                 return
             self._sent.append(first)
-            asking = first.asking
+            outgoing = first.outgoing
             while not self._ended or self._sent:
-                opening = await self._nodes.open(asking, self._member)
-                if left := await self._call(opening, asking.deadline_s):
+                opening = await self._nodes.open(outgoing, self._member)
+                if left := await self._call(opening, outgoing.deadline_s):
                     await self._say(None, left)
                     return
-        except NotOpenError as error:
+        except NodeUnavailableError as error:
             await self._say(None, error.reply)
         finally:
             self.gone = True
             self._room.release()
 
-    async def _call(self, opening: Opening, deadline_s: float) -> pb.NodeReply | None:
+    async def _call(self, opening: NodeChannel, deadline_s: float) -> pb.NodeReply | None:
         """Make one call; return why the node is to be left out, or None if all is answered or it may go on in another call."""
         call: Call = rpc.NodeServiceStub(opening.channel).LookupStream()
         writer = asyncio.create_task(self._write(call))
@@ -125,7 +126,7 @@ class _Branch:
 
     async def _write(self, call: Call) -> None:
         for chunk in tuple(self._sent):
-            await call.write(chunk.asking.call)
+            await call.write(chunk.outgoing.call)
         while not self._ended:
             next_chunk = await self._waiting.get()
             if next_chunk is None:
@@ -134,7 +135,7 @@ class _Branch:
                 self._sent.append(next_chunk)
             self._news.set()
             if next_chunk is not None:
-                await call.write(next_chunk.asking.call)
+                await call.write(next_chunk.outgoing.call)
         await call.done_writing()
 
     async def _due(self) -> bool:
@@ -149,7 +150,7 @@ class _Branch:
 
 
 async def relay(
-    chunks: AsyncIterator[Chunk], nodes: Nodes, before: Callable[[Chunk, pb.NodeReply], Awaitable[None]]
+    chunks: AsyncIterator[Chunk], nodes: NodePool, before: Callable[[Chunk, pb.NodeReply], Awaitable[None]]
 ) -> AsyncGenerator[pb.NodeReply, None]:
     """Yield the nodes' replies to each chunk as they come; of a node that is left out, one failure instead of all that is missing.
 
@@ -175,7 +176,7 @@ async def relay(
             async for chunk in chunks:
                 last = chunk
                 if not branches:
-                    members = chunk.asking.directory.members
+                    members = chunk.outgoing.directory.members
                     asked = [members[member] for member in dict.fromkeys(chunk.question.header.audience) if member in members]
                     branches = [_Branch(member, nodes, say) for member in asked]
                     for branch in branches:

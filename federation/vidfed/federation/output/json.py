@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vidfed.federation.lookup.agreement import Conflict, SharedSeries
-    from vidfed.federation.lookup.outcome import FoundHit, LookupResult, NodeOutcome
+    from vidfed.federation.lookup.outcome import FoundHit, NodeOutcome
+    from vidfed.federation.lookup.result import LookupResult
 
 SCHEMA = "vidfed.lookup/1"
 

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from vidfed.federation.client.client import KeptState
+    from vidfed.federation.client.client import LookupStatus
     from vidfed.federation.gateway.status import GatewayStatus
-    from vidfed.federation.lookup.outcome import FoundHit, FoundMatch, LookupResult
+    from vidfed.federation.lookup.outcome import FoundHit, FoundMatch
+    from vidfed.federation.lookup.result import LookupResult
     from vidfed.wire.values import IndexState, RecordView
 
 _STYLE = {Ternary.YES: "bold green", Ternary.NO: "bold red", Ternary.UNKNOWN: "yellow"}
@@ -62,7 +63,7 @@ def show_result(result: LookupResult, console: Console, *, now_ms: int) -> None:
         console.print(Text(_more_to_come(result, now_ms)))
 
 
-def show_lookups(states: Sequence[KeptState], console: Console, *, now_ms: int) -> None:
+def show_lookups(states: Sequence[LookupStatus], console: Console, *, now_ms: int) -> None:
     """Print an investigator's own lookups."""
     if not states:
         console.print("No lookups are remembered in this kit.")
@@ -80,7 +81,7 @@ def show_lookups(states: Sequence[KeptState], console: Console, *, now_ms: int) 
             replies = f"{state.replies} of {state.asked}"
             collecting = f"collecting until {as_text(state.collecting_until_ms)}, " if now_ms < state.collecting_until_ms else ""
             how = f"{collecting}kept until {as_text(state.kept_until_ms)}"
-        cells = (own.id, f"{_ago(now_ms - own.asked_ms)} ago", own.parts[0].request.header.case_reference, about, replies, how)
+        cells = (own.id, f"{_ago(now_ms - own.asked_ms)} ago", own.parts[0].asked.request.header.case_reference, about, replies, how)
         table.add_row(*map(Text, cells))
     console.print(table)
 
