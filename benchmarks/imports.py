@@ -74,7 +74,8 @@ def _cpu_s(whose: int) -> float:
 
 def take_in(path: Path, folder: Path) -> dict[str, float]:
     """Import the file, bring the indexes up to it, and return seconds and the peak of memory in MB."""
-    from vidfed.node.intake.importer import ImportOptions, import_files  # noqa: PLC0415
+    from vidfed.node.intake.importer import import_files  # noqa: PLC0415 - as below
+    from vidfed.node.intake.options import ImportOptions  # noqa: PLC0415
     from vidfed.node.records.store import RecordStore  # noqa: PLC0415
     from vidfed.node.search.catalogue import Catalogue  # noqa: PLC0415 - measured in a process of its own
 

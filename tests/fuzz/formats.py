@@ -18,7 +18,7 @@ import atheris
 
 with atheris.instrument_imports(include=["vidfed.formats"]):
     from vidfed.formats import json_stream
-    from vidfed.formats.entries import Entry, FormatError, Skip
+    from vidfed.formats.entries import FileEntry, FormatError, Skip
     from vidfed.formats.recognise import FORMATS, open_hash_file
     from vidfed.formats.values import RECORD_FIELDS, field_text, field_value
 
@@ -60,7 +60,7 @@ def check(path: Path, content: bytes) -> None:
     path.write_bytes(content[1:])
     chosen = content[0] if content else 0
     found = outcome(path, FORMATS[chosen] if chosen < len(FORMATS) else None)
-    if found and isinstance(found[0], Entry | Skip):
+    if found and isinstance(found[0], FileEntry | Skip):
         with mock.patch.object(json_stream, "_NEXT_OBJECT", mock.Mock(match=lambda *_: None)):
             assert found == outcome(path, FORMATS[chosen] if chosen < len(FORMATS) else None), "one by one it is something else"
 
@@ -72,7 +72,7 @@ def outcome(path: Path, format_name: str | None) -> list[Any]:
     except FormatError as error:
         return [str(error)]
     for entry in entries:
-        if isinstance(entry, Entry):
+        if isinstance(entry, FileEntry):
             assert entry.codes or entry.retracts
             assert all(type(code) is bytes and len(code) == _LENGTHS[name] for name, code in entry.codes.items())
             for name, value in entry.values.items():

@@ -21,7 +21,7 @@ from vidfed.federation.lookup.items import items_of_hashes
 from vidfed.federation.lookup.outcome import Outcome
 from vidfed.federation.lookup.question import Justification
 from vidfed.index import Algorithm, Hash
-from vidfed.node.lookup.admission import Gate
+from vidfed.node.lookup.admission import Admission
 from vidfed.node.serving.server import NodeServicer
 from vidfed.rpc.trust import PeerMirrors, TrustServicer
 from vidfed.security.clock import system_clock
@@ -142,7 +142,7 @@ class Behind:
             contextlib.closing(self.peers),
         ):
             pipeline = replace(node.pipeline, directory_source=self.source)
-            servicer = NodeServicer(pipeline, Gate(threads, pipeline.answer))
+            servicer = NodeServicer(pipeline, Admission(threads, pipeline.answer))
             address = await self.federation.serve("fr", lambda server: rpc.add_NodeServiceServicer_to_server(servicer, server), self.source)
             self.federation.move("fr", address)
             yield

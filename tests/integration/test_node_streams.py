@@ -15,7 +15,7 @@ from tests.integration.conftest import KNOWN, UNKNOWN
 from tests.support.memory import MemoryFederation, MemoryNode, call_of
 from tests.support.sockets import ServedNode, serve_node
 from vidfed.index import Algorithm, Hash
-from vidfed.node.lookup.admission import Bounds
+from vidfed.node.lookup.admission import AdmissionLimits
 from vidfed.node.search.catalogue import Catalogue
 from vidfed.rpc.channels import SERVER_OPTIONS
 from vidfed.wire.envelope import from_message
@@ -140,7 +140,7 @@ async def test_more_streams_than_a_member_may_have_are_refused_signed(
     node: MemoryNode, federation: MemoryFederation, asker: MemoryInvestigator
 ) -> None:
     (_, first), (_, other) = federation.chunks(asker, [KNOWN], [KNOWN])[0], federation.chunks(asker, [KNOWN])[0]
-    async with serve_node(node, bounds=Bounds(streams_of_member=1)) as served, served.asked_by("nl") as stub:
+    async with serve_node(node, bounds=AdmissionLimits(streams_of_member=1)) as served, served.asked_by("nl") as stub:
         running = stub.LookupStream(timeout=PATIENCE_S)
         await running.write(call_of(asker.credential, first))
         await running.read()
@@ -162,7 +162,11 @@ async def test_calls_that_one_member_holds_do_not_take_the_places_of_others(
 ) -> None:
     of_fr = federation.investigator("fr")
     (_, chunk), _ = federation.chunks(asker, [KNOWN], [KNOWN])
-    async with serve_node(node, bounds=Bounds(calls_of_member=1)) as served, served.asked_by("nl") as stub, served.asked_by("fr") as other:
+    async with (
+        serve_node(node, bounds=AdmissionLimits(calls_of_member=1)) as served,
+        served.asked_by("nl") as stub,
+        served.asked_by("fr") as other,
+    ):
         held = stub.LookupStream(timeout=PATIENCE_S)
         await held.write(call_of(asker.credential, chunk))
         await held.read()
@@ -181,7 +185,7 @@ async def test_a_stream_that_finds_no_place_and_says_nothing_is_ended(
     node: MemoryNode, federation: MemoryFederation, asker: MemoryInvestigator, caplog: pytest.LogCaptureFixture
 ) -> None:
     (_, chunk), _ = federation.chunks(asker, [KNOWN], [KNOWN])
-    async with serve_node(node, bounds=Bounds(streams_of_member=1, wait_s=0.1)) as served, served.asked_by("nl") as stub:
+    async with serve_node(node, bounds=AdmissionLimits(streams_of_member=1, wait_s=0.1)) as served, served.asked_by("nl") as stub:
         held = stub.LookupStream(timeout=PATIENCE_S)
         await held.write(call_of(asker.credential, chunk))
         await held.read()
@@ -208,7 +212,7 @@ async def test_a_node_with_too_much_waiting_says_busy_signed_and_answers_the_oth
 
     monkeypatch.setattr(Catalogue, "search", slowly)
     calls = [one_call(federation, asker) for _ in range(8)]
-    async with serve_node(node, bounds=Bounds(groups=1, group=1, waiting_of_member=2)) as served, served.asked_by("nl") as stub:
+    async with serve_node(node, bounds=AdmissionLimits(groups=1, group=1, waiting_of_member=2)) as served, served.asked_by("nl") as stub:
         asked = [asyncio.create_task(_ask(stub, call)) for call in calls]
         await asyncio.to_thread(searching.wait, PATIENCE_S)
         busy, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)

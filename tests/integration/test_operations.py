@@ -19,6 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
+import vidfed.node.lookup.metrics
 import vidfed.node.serving.metrics  # noqa: F401 - its counters are then known to this process
 from vidfed.rpc.channels import blocking_channel
 from vidfed.security.identity.tls import node_server_name

@@ -21,7 +21,7 @@ import grpc
 
 from tests.support.memory import ANSWERING, MemoryFederation, MemoryMember, MemoryNode, SettableClock
 from vidfed.index import Algorithm
-from vidfed.node.lookup.admission import Gate
+from vidfed.node.lookup.admission import Admission
 from vidfed.node.records.record import Record
 from vidfed.node.serving.server import NodeServicer
 from vidfed.rpc.channels import SERVER_OPTIONS, server_credentials
@@ -160,7 +160,7 @@ class SimulatedNode(NodeServicer):
     """One member's true node, at a distance, that may misbehave."""
 
     def __init__(self, node: MemoryNode, site: Site, credentials: Callable[[], grpc.ServerCredentials], shared: _Shared) -> None:
-        super().__init__(node.pipeline, Gate(shared.workers, node.pipeline.answer))
+        super().__init__(node.pipeline, Admission(shared.workers, node.pipeline.answer))
         self.behaviour = Behaviour.HONEST
         self._member = node.member.id
         self._site = site

@@ -21,7 +21,7 @@ from vidfed.federation.gateway.settings import GatewaySection
 from vidfed.federation.nodes.pool import NodePool
 from vidfed.index import Algorithm
 from vidfed.node.config import render_config
-from vidfed.node.lookup.admission import Bounds, Gate
+from vidfed.node.lookup.admission import Admission, AdmissionLimits
 from vidfed.node.serving.server import NodeServicer
 from vidfed.rpc.channels import SERVER_OPTIONS, open_channel, server_credentials
 from vidfed.rpc.trust import TrustServicer
@@ -236,12 +236,12 @@ class ServedNode:
 
 
 @contextlib.asynccontextmanager
-async def serve_node(node: MemoryNode, *, drain_s: float | None = None, bounds: Bounds | None = None) -> AsyncIterator[ServedNode]:
+async def serve_node(node: MemoryNode, *, drain_s: float | None = None, bounds: AdmissionLimits | None = None) -> AsyncIterator[ServedNode]:
     """Serve a node as `vidfed node serve` does, on a free loopback port; leaving stops it and lets running calls finish for `drain_s`."""
     server = grpc.aio.server(options=SERVER_OPTIONS)
-    bounds = bounds or Bounds()
+    bounds = bounds or AdmissionLimits()
     with ThreadPoolExecutor(bounds.threads) as threads:
-        servicer = NodeServicer(node.pipeline, Gate(threads, node.pipeline.answer, bounds))
+        servicer = NodeServicer(node.pipeline, Admission(threads, node.pipeline.answer, bounds))
         rpc.add_NodeServiceServicer_to_server(servicer, server)
         port = server.add_secure_port(f"{_HOST}:0", server_credentials(lambda: node.member.tls, node.federation))
         await server.start()

@@ -5,7 +5,7 @@ NodeError
 ├── ImportFileError    a file to import is not what it should be
 ├── PolicyError        the policy file is not what it should be
 ├── RateLimitedError   a member's budget is spent
-├── BudgetsError       it cannot be known what was spent
+├── QuotasError       it cannot be known what was spent
 ├── ScaleError         a table of category scales is not what it should be (in scales)
 ├── IndexBehindError   the index does not equal the store yet
 └── IndexBrokenError   the index cannot be used at all
@@ -34,7 +34,7 @@ class RateLimitedError(NodeError):
     """A member's budget is spent. The message may be told to whoever asks."""
 
 
-class BudgetsError(NodeError):
+class QuotasError(NodeError):
     """It cannot be known what was spent of a budget; nothing may be answered."""
 
 

@@ -10,7 +10,7 @@ class FormatError(Exception):
 
 
 @dataclass(slots=True)
-class Entry:
+class FileEntry:
     """One item in a file.
 
     Attributes:

@@ -6,7 +6,7 @@ import csv
 from typing import TYPE_CHECKING
 
 from vidfed.formats import values as read
-from vidfed.formats.entries import Entry, FormatError, Skip
+from vidfed.formats.entries import FileEntry, FormatError, Skip
 from vidfed.index import Algorithm
 from vidfed.wire.values import Ternary
 
@@ -58,7 +58,7 @@ def column_name(header: str) -> str | None:
     return read.RECORD_ALIASES.get(plain)
 
 
-def read_csv(source: Source) -> Iterator[Entry | Skip]:
+def read_csv(source: Source) -> Iterator[FileEntry | Skip]:
     """Yield the entries of a CSV file whose first line names the columns: algorithms, and fields of a record.
 
     Raises:
@@ -88,9 +88,9 @@ def read_csv(source: Source) -> Iterator[Entry | Skip]:
         yield _entry(line, dict(zip(columns, row, strict=True)), algorithms)
 
 
-def _entry(line: int, row: dict[str, str], algorithms: set[str]) -> Entry | Skip:
+def _entry(line: int, row: dict[str, str], algorithms: set[str]) -> FileEntry | Skip:
     """Read a row strictly: such a file was made for us, so what cannot be read is a mistake."""
-    entry = Entry(line, {}, {})
+    entry = FileEntry(line, {}, {})
     try:
         for name, text in row.items():
             value = text.strip()
@@ -105,7 +105,7 @@ def _entry(line: int, row: dict[str, str], algorithms: set[str]) -> Entry | Skip
     return entry if entry.codes else Skip(line, "no hash")
 
 
-def read_icse(source: Source) -> Iterator[Entry | Skip]:
+def read_icse(source: Source) -> Iterator[FileEntry | Skip]:
     """Yield the entries of an ICSE hash CSV: `;`-separated, flags in several spellings, ragged rows.
 
     A row with too many values had a `;` in its series: what stands before the series is sure and is taken.
@@ -117,7 +117,7 @@ def read_icse(source: Source) -> Iterator[Entry | Skip]:
     _, header = next(rows)
     columns = [name.strip().casefold() for name in header]
     for line, row in rows:
-        entry = Entry(line, {}, {})
+        entry = FileEntry(line, {}, {})
         used = columns
         if any(value.strip() for value in row[len(columns) :]):
             used = columns[: columns.index("series name")] if "series name" in columns else columns
@@ -130,7 +130,7 @@ def read_icse(source: Source) -> Iterator[Entry | Skip]:
         yield entry if entry.codes else Skip(line, "; ".join(["no usable hash", *entry.notes]))
 
 
-def _icse_row(entry: Entry, row: dict[str, str]) -> None:
+def _icse_row(entry: FileEntry, row: dict[str, str]) -> None:
     for name, text in row.items():
         value = text.strip()
         if not value:
@@ -155,7 +155,7 @@ def _icse_row(entry: Entry, row: dict[str, str]) -> None:
             entry.notes.append(f"{name}: {error}; left out")
 
 
-def read_list(source: Source, algorithm: str | None) -> Iterator[Entry | Skip]:
+def read_list(source: Source, algorithm: str | None) -> Iterator[FileEntry | Skip]:
     """Yield the entries of a list: one hash a line, or `algorithm:hash`; what follows a hash after a space is passed over.
 
     Args:
@@ -180,7 +180,7 @@ def read_list(source: Source, algorithm: str | None) -> Iterator[Entry | Skip]:
             yield Skip(line, f"{len(value)} characters: the length of no hash")
             continue
         try:
-            yield Entry(line, {name: read.read_code(name, value)}, {})
+            yield FileEntry(line, {name: read.read_code(name, value)}, {})
         except ValueError as error:
             yield Skip(line, str(error))
 

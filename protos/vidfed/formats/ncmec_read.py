@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from xml.parsers import expat  # document types, and with them entities, are refused below
 
 from vidfed.formats import values as read
-from vidfed.formats.entries import Entry, FormatError, Skip
+from vidfed.formats.entries import FileEntry, FormatError, Skip
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +85,7 @@ class _Page:
         raise ValueError("a document type or entity, which these pages do not have: refused")
 
 
-def read_ncmec(source: Source, notes: list[str]) -> Iterator[Entry | Skip]:
+def read_ncmec(source: Source, notes: list[str]) -> Iterator[FileEntry | Skip]:
     """Yield the entries of one page; deletions as entries that retract.
 
     Args:
@@ -120,8 +120,8 @@ def read_ncmec(source: Source, notes: list[str]) -> Iterator[Entry | Skip]:
         notes.append("there is a further page: import it too")
 
 
-def _entry(number: int, item: _Item) -> Entry | Skip:
-    entry = Entry(number, {}, {}, retracts=item.deleted)
+def _entry(number: int, item: _Item) -> FileEntry | Skip:
+    entry = FileEntry(number, {}, {}, retracts=item.deleted)
     identity = item.texts.get("id", "")
     if identity:
         entry.values["source_id"] = read.text(f"ncmec/{item.member}/{identity}")

@@ -6,7 +6,7 @@ import csv
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from vidfed.formats.entries import Entry, FormatError, Skip
+from vidfed.formats.entries import FileEntry, FormatError, Skip
 from vidfed.formats.lines_read import ICSE_COLUMNS, column_name, delimiter_of, read_csv, read_icse, read_list
 from vidfed.formats.ncmec_read import read_ncmec
 from vidfed.formats.source import Source
@@ -50,7 +50,7 @@ class HashFile:
         """The program that wrote the file, where it says so."""
         return self._vics.tool if self._vics else ""
 
-    def entries(self, *, region: str | None = None, copy: VicsCopy | None = None) -> Iterator[Entry | Skip]:
+    def entries(self, *, region: str | None = None, copy: VicsCopy | None = None) -> Iterator[FileEntry | Skip]:
         """Yield the entries, once.
 
         Args:

@@ -74,7 +74,7 @@ def read_code(name: str, text: str) -> bytes:
     if code in _WORTHLESS:
         if any(code):
             raise EmptyFileError("the digest of an empty file says nothing about a picture")
-        raise ValueError(f"{name}: all zeros: a tool's filler")
+        raise ValueError(f"{name}: all zeros: a tool's placeholder")
     return code
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from vidfed.formats import values as read
-from vidfed.formats.entries import Entry, Skip
+from vidfed.formats.entries import FileEntry, Skip
 from vidfed.wire.values import Ternary
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ EXTENSION = "vidfedRecord"
 
 _MAX_KEYS = 1_000  # spellings of keys remembered; a hostile file may have millions
 _FLAG_VALUES: dict[object, Ternary] = {True: Ternary.YES, False: Ternary.NO, "true": Ternary.YES, "false": Ternary.NO}
-_ReadKey: TypeAlias = "Callable[[Entry, Any], None]"
+_ReadKey: TypeAlias = "Callable[[FileEntry, Any], None]"
 
 
 class MediaReader:
@@ -35,7 +35,7 @@ class MediaReader:
         self.region = region
         self._readers: dict[str, _ReadKey | None] = {}
 
-    def entry(self, number: int, media: dict[str, Any], case: dict[str, object]) -> Entry | Skip:
+    def entry(self, number: int, media: dict[str, Any], case: dict[str, object]) -> FileEntry | Skip:
         """Read one media object.
 
         Args:
@@ -43,7 +43,7 @@ class MediaReader:
             media: the JSON object.
             case: what its case says, by a record's field.
         """
-        entry = Entry(number, {}, dict(case))
+        entry = FileEntry(number, {}, dict(case))
         readers = self._readers
         for key, value in media.items():
             if value is None or value == "":
@@ -69,7 +69,7 @@ class MediaReader:
             self._readers[key] = reader
         return reader
 
-    def _category(self, entry: Entry, value: object) -> None:
+    def _category(self, entry: FileEntry, value: object) -> None:
         entry.values["category"] = read.text(value) if isinstance(value, str) else str(read.whole_number(value))
         entry.values["category_scale"] = SCALE
         if self.region:
@@ -77,14 +77,14 @@ class MediaReader:
 
 
 def _digest(name: str) -> _ReadKey:
-    def reader(entry: Entry, value: Any) -> None:  # noqa: ANN401 - JSON
+    def reader(entry: FileEntry, value: Any) -> None:  # noqa: ANN401 - JSON
         entry.codes[name] = read.read_code(name, value)
 
     return reader
 
 
 def _flag(name: str) -> _ReadKey:
-    def reader(entry: Entry, value: Any) -> None:  # noqa: ANN401 - JSON
+    def reader(entry: FileEntry, value: Any) -> None:  # noqa: ANN401 - JSON
         if type(value) is list or type(value) is dict:
             raise ValueError("is not yes, no or unknown")
         if (flag := _FLAG_VALUES.get(value) or read.ternary(value)) is not Ternary.UNKNOWN:
@@ -94,14 +94,14 @@ def _flag(name: str) -> _ReadKey:
 
 
 def _plain(name: str) -> _ReadKey:
-    def reader(entry: Entry, value: Any) -> None:  # noqa: ANN401 - JSON
+    def reader(entry: FileEntry, value: Any) -> None:  # noqa: ANN401 - JSON
         if said := read.field_value(name, value):
             entry.values[name] = said
 
     return reader
 
 
-def _alternative_hashes(entry: Entry, hashes: object) -> None:
+def _alternative_hashes(entry: FileEntry, hashes: object) -> None:
     for each in hashes if isinstance(hashes, list) else ():
         if not isinstance(each, dict):
             continue
@@ -122,7 +122,7 @@ def _alternative_hashes(entry: Entry, hashes: object) -> None:
             entry.notes.append(f"alternative hash {error}; left out")
 
 
-def _digest_of_files(entry: Entry, files: object) -> None:
+def _digest_of_files(entry: FileEntry, files: object) -> None:
     """Take the digest that all the media's files share, where the media itself gives none."""
     if "md5" in entry.codes or not isinstance(files, list):
         return
@@ -132,7 +132,7 @@ def _digest_of_files(entry: Entry, files: object) -> None:
         entry.codes["md5"] = read.read_code("md5", digests.pop())
 
 
-def _extension(entry: Entry, fields: object) -> None:
+def _extension(entry: FileEntry, fields: object) -> None:
     """Read what our own export adds."""
     for name, value in fields.items() if isinstance(fields, dict) else ():
         if name not in read.RECORD_FIELDS:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
 from vidfed.formats import values as read
-from vidfed.formats.entries import Entry, Skip
+from vidfed.formats.entries import FileEntry, Skip
 from vidfed.formats.json_stream import JsonStream
 from vidfed.formats.source import Source
 from vidfed.formats.vics_media import MediaReader
@@ -58,7 +58,7 @@ class VicsCopy:
     media: Callable[[int, Any], Any]
 
 
-def read_vics(source: Source, about: VicsAbout, *, copy: VicsCopy | None = None) -> Iterator[Entry | Skip]:
+def read_vics(source: Source, about: VicsAbout, *, copy: VicsCopy | None = None) -> Iterator[FileEntry | Skip]:
     """Yield the entries of a VICS file.
 
     Args:
@@ -88,7 +88,7 @@ class _Walker:
         self._is_ahead = is_ahead
         self._ahead: VicsAbout | None = None
 
-    def document(self) -> Iterator[Entry | Skip]:
+    def document(self) -> Iterator[FileEntry | Skip]:
         """Yield the entries of the whole file."""
         stream = self._stream
         if stream.peek() == "[":
@@ -100,7 +100,7 @@ class _Walker:
             stream.fail("no list `value` with media: not a VICS file")
         stream.end()
 
-    def _object(self, case: dict[str, object], depth: int) -> Generator[Entry | Skip, None, bool]:
+    def _object(self, case: dict[str, object], depth: int) -> Generator[FileEntry | Skip, None, bool]:
         """Yield the entries of the object that comes and return True if it holds others: the document, a case. Others are media.
 
         Args:
@@ -142,7 +142,7 @@ class _Walker:
             yield from self._media(fields, case, depth)
         return holds
 
-    def _list(self, case: dict[str, object], depth: int) -> Iterator[Entry | Skip]:
+    def _list(self, case: dict[str, object], depth: int) -> Iterator[FileEntry | Skip]:
         """Yield the entries of the list that comes. Its first element shows whether it holds media, which are then read whole."""
         stream = self._stream
         media_only = first = True
@@ -161,7 +161,7 @@ class _Walker:
                 yield from self._media(stream.value(), case, depth)
         self._write("]")
 
-    def _media(self, media: Any, case: dict[str, object], depth: int) -> Iterator[Entry | Skip]:  # noqa: ANN401 - JSON
+    def _media(self, media: Any, case: dict[str, object], depth: int) -> Iterator[FileEntry | Skip]:  # noqa: ANN401 - JSON
         if isinstance(media, dict) and isinstance(media.get("Media"), list):  # a case among media, read whole
             if depth > _MAX_DEPTH:
                 self._stream.fail("cases are nested too deeply")

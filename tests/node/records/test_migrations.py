@@ -12,15 +12,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 
+from tests.support.records import NOW, code, record
 from vidfed.index import Algorithm
 from vidfed.node.errors import StoreError
 from vidfed.node.records import schema
-from vidfed.node.records.database import Database
+from vidfed.node.records.database import RecordDatabase
 from vidfed.node.records.migrations import migrate
 from vidfed.node.records.store import RecordStore
 from vidfed.wire.values import HandlingCode, Ternary
-
-from .make import NOW, code, record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +37,7 @@ def config(connection: sa.Connection) -> Config:
 def old(location: Path | str) -> Path | str:
     """A store of the first form with two records, the first changed once."""
     texts = "mime_type, series, case_reference, case_contact, handling_note, category, category_scale, category_region, source_grading"
-    with closing(Database(location)) as database, database.writing(tables_exist=False) as connection:
+    with closing(RecordDatabase(location)) as database, database.writing(tables_exist=False) as connection:
         command.upgrade(config(connection), "0001")
         connection.execute(sa.text("DROP TABLE alembic_version"))  # the first form did not have it
         connection.execute(sa.text('INSERT INTO "schema" VALUES (1)'))
@@ -66,7 +65,7 @@ def test_an_old_store_is_not_opened_but_its_migration_is_named(old: Path | str) 
 
 
 def test_migration_loses_nothing_and_keeps_the_index_valid(old: Path | str) -> None:
-    with closing(Database(old)) as database:
+    with closing(RecordDatabase(old)) as database:
         assert migrate(database) == ("0001", schema.REVISION)
         assert migrate(database) == (schema.REVISION, schema.REVISION)
     with closing(RecordStore(old)) as store:
@@ -85,7 +84,7 @@ def test_a_failed_migration_changes_nothing(old: Path | str, monkeypatch: pytest
     def fail(*_: object) -> None:
         raise StoreError("the power fails")
 
-    with closing(Database(old)) as database:
+    with closing(RecordDatabase(old)) as database:
         with monkeypatch.context() as patch:
             patch.setattr("alembic.operations.Operations.drop_table", fail)
             with pytest.raises(StoreError):
@@ -95,7 +94,7 @@ def test_a_failed_migration_changes_nothing(old: Path | str, monkeypatch: pytest
 
 
 def test_migrating_gives_the_same_tables_as_making_them(old: Path | str, tmp_path: Path) -> None:
-    with closing(Database(old)) as database:
+    with closing(RecordDatabase(old)) as database:
         migrate(database)
         with database.reading() as connection:
             context = MigrationContext.configure(connection, opts={"include_name": lambda name, _kind, _parents: name != "alembic_version"})

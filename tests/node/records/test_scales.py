@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.records import record
 from vidfed.index import Algorithm
 from vidfed.node.records.scales import ScaleError, load_scales
-
-from .make import record
 
 if TYPE_CHECKING:
     from pathlib import Path

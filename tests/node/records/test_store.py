@@ -11,45 +11,17 @@ from typing import TYPE_CHECKING
 import pytest
 import sqlalchemy as sa
 
+from tests.support.records import NOW, code, full_record, record
 from vidfed.index import Algorithm
 from vidfed.node.errors import StoreError
 from vidfed.node.records.store import RecordStore
-from vidfed.wire.values import HandlingCode, Ternary
-
-from .make import NOW, code, record
+from vidfed.wire.values import Ternary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from vidfed.node.records.record import Record
-
-
-def full_record(seed: int = 1) -> Record:
-    return record(
-        seed,
-        tuple(Algorithm),
-        pdq_quality=77,
-        size_bytes=2**40,
-        mime_type="image/jpeg",
-        series="Série Ω",
-        tags=("a", "b c", "ü"),
-        victim_identified=Ternary.YES,
-        offender_identified=Ternary.NO,
-        distributed=Ternary.UNKNOWN,
-        case_reference="2026-17",
-        case_contact="unit@example.org",
-        handling_code=HandlingCode.H3,
-        handling_note="ask first",
-        category="1",
-        category_scale="VICS",
-        category_region="UK",
-        source_grading="A",
-        information_grading="1",
-        sharing="only:fr,nl",
-        source_id="ncmec/7",
-        review_ms=NOW + 1,
-    )
 
 
 def test_a_record_comes_back_with_every_field(store: RecordStore) -> None:

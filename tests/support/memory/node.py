@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from vidfed.node.lookup.pipeline import Call, LookupPipeline, UnknownPeerError
 from vidfed.node.lookup.streams import answer_chunks
 from vidfed.node.policy.policy import Policy, Rule
-from vidfed.node.policy.quotas import Budgets
+from vidfed.node.policy.quotas import Quotas
 from vidfed.node.records.store import RecordStore
 from vidfed.node.search.catalogue import Catalogue
 from vidfed.security.audit import AuditLog, log_origin
@@ -61,7 +61,7 @@ class MemoryNode:
         )
         self.audit.checkpoint()
         self.policy = SettablePolicy(Policy(rules or (ANSWERING,)))
-        self.budgets = Budgets(folder / "rates.db")
+        self.quotas = Quotas(folder / "quotas.db")
         self.pipeline = LookupPipeline(
             federation=federation.federation,
             member=member,
@@ -69,7 +69,7 @@ class MemoryNode:
             directory_source=federation,
             catalogue=self.catalogue,
             policy=self.policy,
-            budgets=self.budgets,
+            quotas=self.quotas,
             replay=self.replay,
             audit=self.audit,
             clock=federation.clock,
@@ -83,7 +83,7 @@ class MemoryNode:
         self.catalogue.close()
         self.store.close()
         self.replay.close()
-        self.budgets.close()
+        self.quotas.close()
         with contextlib.suppress(AuditError):  # a test may have closed it already
             self.audit.close()
 

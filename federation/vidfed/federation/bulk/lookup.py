@@ -18,7 +18,7 @@ from vidfed.federation.lookup.items import item_of_picture
 from vidfed.federation.lookup.outcome import NodeOutcome, Outcome
 from vidfed.federation.lookup.question import Item, Part, split
 from vidfed.federation.output.json import hit_fields
-from vidfed.formats.entries import Entry
+from vidfed.formats.entries import FileEntry
 from vidfed.formats.recognise import open_hash_file
 from vidfed.index import Algorithm
 from vidfed.wire.values import MAX_CODES
@@ -322,10 +322,10 @@ def read_file(
     file = open_hash_file(path, algorithm=algorithm)
     batch: list[tuple[int, Item]] = []
     for count, entry in enumerate(file.entries(), 1):
-        if isinstance(entry, Entry) and not entry.retracts:
+        if isinstance(entry, FileEntry) and not entry.retracts:
             codes = {Algorithm(name): (code,) for name, code in entry.codes.items()}
             batch.append((entry.number, Item(f"entry {entry.number}", codes)))
-        elif not isinstance(entry, Entry):
+        elif not isinstance(entry, FileEntry):
             on_skip(entry.number, entry.reason)
         if len(batch) >= _READ:
             store.add(batch)

@@ -13,7 +13,7 @@ from vidfed.node.cli.options import COMMAND, described, said
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vidfed.node.intake.importer import ImportReport
+    from vidfed.node.intake.report import ImportReport
     from vidfed.node.records.record import Record
     from vidfed.security.member.home import MemberHome
 
@@ -75,8 +75,9 @@ def import_(
     from contextlib import ExitStack, closing
 
     from vidfed.node.config import StoreSection, store_location
-    from vidfed.node.intake.importer import ImportOptions, import_files
+    from vidfed.node.intake.importer import import_files
     from vidfed.node.intake.known_good import KnownGood
+    from vidfed.node.intake.options import ImportOptions
     from vidfed.node.records.store import RecordStore
     from vidfed.security.audit import Event, Operation
     from vidfed.security.clock import system_clock
@@ -138,7 +139,7 @@ def _print_report(report: ImportReport, *, dry_run: bool) -> None:
         "say otherwise than what was edited by hand; the edit was kept (--overwrite takes the file's word)": counts.kept_edits,
         "taken back by the source": counts.retracted,
         "retracted here and left so": counts.kept_retracted,
-        "perceptual hashes refused as a tool's filler": counts.refused_codes,
+        "perceptual hashes refused as a tool's placeholder": counts.refused_codes,
     }
     for words, count in more.items():
         if count:
@@ -171,7 +172,7 @@ def export(file: Path, home: Path, format_name: str | None, tag: str, in_scale: 
     from vidfed.node.config import store_location
     from vidfed.node.intake.exports import write_csv, write_vics
     from vidfed.node.operations.operator_audit import Operation, log_operation
-    from vidfed.node.records.lifecycle import Wanted, kept_records
+    from vidfed.node.records.lifecycle import RecordQuery, stored_records
     from vidfed.node.records.store import RecordStore
     from vidfed.security.clock import system_clock
     from vidfed.security.files import new_text_file
@@ -181,12 +182,12 @@ def export(file: Path, home: Path, format_name: str | None, tag: str, in_scale: 
     if file.exists() and not force:
         raise click.ClickException(f"{file}: exists; --force overwrites it")
     write = write_csv if (format_name or file.suffix.lower().lstrip(".")) == "csv" else write_vics
-    wanted = Wanted(equal={name: value for name, value in equal.items() if value is not None}, tag=tag)
+    wanted = RecordQuery(equal={name: value for name, value in equal.items() if value is not None}, tag=tag)
     with closing(RecordStore(store_location(member_home))) as store, progress() as bar:
         task = bar.add_task("exporting", total=store.state().records)
         log_operation(member_home, Operation.CONSULTATION, "EXPORTED", records=0, now_ms=system_clock())
         with new_text_file(file) as out:
-            records: Iterator[Record] = (kept.record for kept in kept_records(store, wanted))
+            records: Iterator[Record] = (kept.record for kept in stored_records(store, wanted))
             if in_scale:
                 records = _translated(records, member_home, in_scale)
             count = write(records, out, lambda done: bar.update(task, completed=done))
@@ -245,11 +246,11 @@ def migrate(home: Path) -> None:
     from contextlib import closing
 
     from vidfed.node.config import store_location
-    from vidfed.node.records.database import Database
+    from vidfed.node.records.database import RecordDatabase
     from vidfed.node.records.migrations import migrate as migrate_store
     from vidfed.security.member.home import MemberHome
 
-    with closing(Database(store_location(MemberHome(home)))) as database:
+    with closing(RecordDatabase(store_location(MemberHome(home)))) as database:
         before, now = migrate_store(database)
     click.echo(f"record store is of form {now}" + (f", was {before}" if before != now else " already"))
 

@@ -33,7 +33,7 @@ def check(home: Path, file: Path | None, as_json: bool) -> None:
 
     from vidfed.node.config import store_location
     from vidfed.node.policy.file import POLICY_FILE, read_own_policy
-    from vidfed.node.records.lifecycle import doubts
+    from vidfed.node.policy.lint import lint
     from vidfed.node.records.store import RecordStore
     from vidfed.security.member.home import MemberHome
 
@@ -42,7 +42,7 @@ def check(home: Path, file: Path | None, as_json: bool) -> None:
     members = _members(member_home)
     found = read_own_policy(member_home, members, path)
     with closing(RecordStore(store_location(member_home))) as store:
-        warnings = list(doubts(store, found))
+        warnings = list(lint(store, found))
     if members is not None:
         warnings += [f"{stranger} is named and is not in the trust directory any more" for stranger in found.strangers(members)]
     if as_json:
@@ -74,8 +74,8 @@ def explain(home: Path, member: str, roles: tuple[str, ...], purpose: str | None
     from vidfed.node.config import store_location
     from vidfed.node.policy.explain import explain as explained
     from vidfed.node.policy.file import read_own_policy
-    from vidfed.node.policy.policy import Asker
-    from vidfed.node.records.lifecycle import kept_record
+    from vidfed.node.policy.policy import Requester
+    from vidfed.node.records.lifecycle import stored_record
     from vidfed.node.records.store import RecordStore
     from vidfed.security.documents import ROLES
     from vidfed.security.member.home import MemberHome
@@ -90,8 +90,8 @@ def explain(home: Path, member: str, roles: tuple[str, ...], purpose: str | None
     members = _members(member_home)
     found = read_own_policy(member_home, members, file)
     with closing(RecordStore(store_location(member_home))) as store:
-        kept = kept_record(store, reference)
-    askers = [Asker(member, frozenset(roles), each) for each in ([known[purpose]] if purpose else Purpose)]
+        kept = stored_record(store, reference)
+    askers = [Requester(member, frozenset(roles), each) for each in ([known[purpose]] if purpose else Purpose)]
     explanations = [explained(found, asker, kept, members) for asker in askers]
     if as_json:
         print_json([each.to_fields() for each in explanations])

@@ -12,7 +12,7 @@ from vidfed.node.cli.options import COMMAND, DESCRIPTION, described, said
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vidfed.node.records.lifecycle import Kept
+    from vidfed.node.records.lifecycle import StoredRecord
 
 _REFERENCE = click.argument("reference")
 _REASON = click.option("--reason", required=True, help="Why; kept with the record, without case data.")
@@ -38,9 +38,9 @@ def records() -> None:
 def list_(home: Path, state: str, tag: str, hash_text: str | None, after: int, limit: int, as_json: bool, **equal: str | None) -> None:
     """List records, a page at a time."""
     from vidfed.index import Hash
-    from vidfed.node.records.lifecycle import Wanted
+    from vidfed.node.records.lifecycle import RecordQuery
 
-    wanted = Wanted(
+    wanted = RecordQuery(
         state=state,
         equal={name: value for name, value in equal.items() if value is not None},
         tag=tag,
@@ -57,10 +57,10 @@ def list_(home: Path, state: str, tag: str, hash_text: str | None, after: int, l
 @HOME
 def due(home: Path, within_days: int, after: int, limit: int, as_json: bool) -> None:
     """List the records whose review date has come. Keep one with `edit --review DATE`, or retract or erase it."""
-    from vidfed.node.records.lifecycle import Wanted
+    from vidfed.node.records.lifecycle import RecordQuery
     from vidfed.security.clock import DAY_MS, system_clock
 
-    _print_page(home, Wanted(due_ms=system_clock() + within_days * DAY_MS), after=after, limit=limit, as_json=as_json)
+    _print_page(home, RecordQuery(due_ms=system_clock() + within_days * DAY_MS), after=after, limit=limit, as_json=as_json)
 
 
 @records.command(cls=COMMAND)
@@ -74,14 +74,14 @@ def show(reference: str, home: Path, hashes: bool, as_json: bool) -> None:
 
     from vidfed.node.config import store_location
     from vidfed.node.operations.operator_audit import Operation, log_operation
-    from vidfed.node.records.lifecycle import kept_record
+    from vidfed.node.records.lifecycle import stored_record
     from vidfed.node.records.store import RecordStore
     from vidfed.security.clock import system_clock
     from vidfed.security.member.home import MemberHome
 
     member_home = MemberHome(home)
     with closing(RecordStore(store_location(member_home))) as store:
-        kept = kept_record(store, reference)
+        kept = stored_record(store, reference)
     log_operation(member_home, Operation.CONSULTATION, "READ", records=1, reference=reference, now_ms=system_clock())
     _print_one(kept, hashes=hashes, as_json=as_json)
 
@@ -99,7 +99,7 @@ def edit(reference: str, home: Path, as_json: bool, clear: tuple[str, ...], **op
     """Change what is known of a record. Members asked from now on are told the new."""
     from vidfed.node.operations.operator_audit import Operation
     from vidfed.node.records.lifecycle import edit as edit_record
-    from vidfed.node.records.upsert.matching import empty_columns
+    from vidfed.node.records.upsert.columns import empty_columns
 
     empty = empty_columns()
     values = {name: empty[name] for name in clear} | said(options)
@@ -154,13 +154,13 @@ def erase(reference: str, home: Path, yes: bool) -> None:
     _tell_recipients(home, reference)
 
 
-def _change(home: Path, reference: str, operation: Any, outcome: str, change: Any, *arguments: object) -> Kept:  # noqa: ANN401 - an Operation, a function of life
+def _change(home: Path, reference: str, operation: Any, outcome: str, change: Any, *arguments: object) -> StoredRecord:  # noqa: ANN401 - an Operation, a function of lifecycle
     """Log, then do."""
     from contextlib import closing
 
     from vidfed.node.config import store_location
     from vidfed.node.operations.operator_audit import log_operation
-    from vidfed.node.records.lifecycle import kept_record
+    from vidfed.node.records.lifecycle import stored_record
     from vidfed.node.records.store import RecordStore
     from vidfed.security.clock import system_clock
     from vidfed.security.member.home import MemberHome
@@ -168,9 +168,9 @@ def _change(home: Path, reference: str, operation: Any, outcome: str, change: An
     member_home = MemberHome(home)
     now_ms = system_clock()
     with closing(RecordStore(store_location(member_home))) as store:
-        kept_record(store, reference)  # what does not exist is not logged as changed
+        stored_record(store, reference)  # what does not exist is not logged as changed
         log_operation(member_home, operation, outcome, records=1, reference=reference, now_ms=now_ms)
-        kept: Kept = change(store, reference, *arguments, now_ms=now_ms)
+        kept: StoredRecord = change(store, reference, *arguments, now_ms=now_ms)
     return kept
 
 
@@ -187,7 +187,7 @@ def _tell_recipients(home: Path, reference: str) -> None:
             note(f"  {each}")
 
 
-def _print_page(home: Path, wanted: Any, *, after: int, limit: int, as_json: bool) -> None:  # noqa: ANN401 - a life.Wanted
+def _print_page(home: Path, wanted: Any, *, after: int, limit: int, as_json: bool) -> None:  # noqa: ANN401 - a lifecycle.RecordQuery
     import itertools
     from contextlib import closing
 
@@ -197,14 +197,14 @@ def _print_page(home: Path, wanted: Any, *, after: int, limit: int, as_json: boo
 
     from vidfed.node.config import store_location
     from vidfed.node.operations.operator_audit import Operation, log_operation
-    from vidfed.node.records.lifecycle import kept_records
+    from vidfed.node.records.lifecycle import stored_records
     from vidfed.node.records.store import RecordStore
     from vidfed.security.clock import as_text, system_clock
     from vidfed.security.member.home import MemberHome
 
     member_home = MemberHome(home)
     with closing(RecordStore(store_location(member_home))) as store:
-        page = list(itertools.islice(kept_records(store, wanted, after=after), limit + 1))
+        page = list(itertools.islice(stored_records(store, wanted, after=after), limit + 1))
     more = len(page) > limit
     page = page[:limit]
     log_operation(member_home, Operation.CONSULTATION, "READ", records=len(page), now_ms=system_clock())
@@ -227,7 +227,7 @@ def _print_page(home: Path, wanted: Any, *, after: int, limit: int, as_json: boo
         note(f"More: --after {page[-1].number}")
 
 
-def _print_one(kept: Kept, *, hashes: bool, as_json: bool) -> None:
+def _print_one(kept: StoredRecord, *, hashes: bool, as_json: bool) -> None:
     fields = _fields(kept, hashes=hashes)
     if as_json:
         print_json({"schema": "vidfed.record/1"} | fields)
@@ -237,7 +237,7 @@ def _print_one(kept: Kept, *, hashes: bool, as_json: bool) -> None:
             click.echo(f"{name.replace('_', ' '):<20} {', '.join(map(str, value)) if isinstance(value, list) else value}")
 
 
-def _fields(kept: Kept, *, hashes: bool) -> dict[str, object]:
+def _fields(kept: StoredRecord, *, hashes: bool) -> dict[str, object]:
     from vidfed.formats.values import RECORD_FIELDS, code_text, field_text
     from vidfed.security.clock import as_text
 

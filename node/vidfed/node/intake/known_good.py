@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from vidfed.formats.entries import Entry, FormatError
+from vidfed.formats.entries import FileEntry, FormatError
 from vidfed.formats.recognise import open_hash_file
 from vidfed.node.errors import ImportFileError
 from vidfed.security.sqlite import connect, connect_read_only, transaction
@@ -56,9 +56,9 @@ class KnownGood:
         self._database.close()
         self._folder.cleanup()
 
-    def among(self, entries: Iterable[Entry | Skip]) -> set[bytes]:
+    def among(self, entries: Iterable[FileEntry | Skip]) -> set[bytes]:
         """Return which of these entries' digests are known good."""
-        wanted = [code for entry in entries if isinstance(entry, Entry) for name in _DIGESTS if (code := entry.codes.get(name))]
+        wanted = [code for entry in entries if isinstance(entry, FileEntry) for name in _DIGESTS if (code := entry.codes.get(name))]
         found: set[bytes] = set()
         for start in range(0, len(wanted), _ROWS):
             part = wanted[start : start + _ROWS]
@@ -78,7 +78,7 @@ def _digests(path: Path) -> Iterator[tuple[bytes]]:
         return
     empty = True
     for entry in open_hash_file(path).entries():
-        if isinstance(entry, Entry):
+        if isinstance(entry, FileEntry):
             for name in _DIGESTS:
                 if name in entry.codes:
                     empty = False

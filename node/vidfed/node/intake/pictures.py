@@ -1,4 +1,4 @@
-"""From a hashed picture to a record. No picture is kept. Files of hashes: imports.py."""
+"""From a hashed picture to a record. No picture is kept. Files of hashes: importer.py."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vidfed.formats.entries import Entry, FormatError, Skip
+from vidfed.formats.entries import FileEntry, FormatError, Skip
 from vidfed.formats.recognise import open_hash_file
 from vidfed.node.records.record import to_column
 
@@ -31,7 +31,7 @@ LARGE_BYTES = 16 << 20  # below it, starting a process takes longer than it save
 
 
 @dataclass(slots=True)
-class State:
+class ReadProgress:
     """How far the reading is, and what the file has told about itself so far; complete at the end."""
 
     read_bytes: int = 0
@@ -41,14 +41,14 @@ class State:
     notes: list[str] = field(default_factory=list)
 
 
-def read_batches(file: HashFile, region: str | None, state: State) -> Iterator[list[Entry | Skip]]:
-    """Yield a file's entries in batches, keeping `state` up to date.
+def read_batches(file: HashFile, region: str | None, progress: ReadProgress) -> Iterator[list[FileEntry | Skip]]:
+    """Yield a file's entries in batches, keeping `progress` up to date.
 
     Raises:
         FormatError: the file cannot be used as a whole.
     """
     if file.source.size_bytes < LARGE_BYTES:
-        yield from _read_here(file, region, state)
+        yield from _read_here(file, region, progress)
         return
     arguments = (str(file.source.path), file.format, file.algorithm or "", region or "")
     # A session of its own: Ctrl-C is for the importing process, which then stops taking batches.
@@ -58,25 +58,25 @@ def read_batches(file: HashFile, region: str | None, state: State) -> Iterator[l
         try:
             if reader.stdout is not None:
                 fcntl.fcntl(reader.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-            yield from _received(reader, file, state)
+            yield from _received(reader, file, progress)
         finally:
             reader.kill()
 
 
-def _read_here(file: HashFile, region: str | None, state: State) -> Iterator[list[Entry | Skip]]:
+def _read_here(file: HashFile, region: str | None, progress: ReadProgress) -> Iterator[list[FileEntry | Skip]]:
     entries = file.entries(region=region)
     while batch := list(itertools.islice(entries, BATCH)):
-        _note_state(file, state)
+        _note_progress(file, progress)
         yield batch
-    _note_state(file, state)
-    state.sha256 = file.source.digest.digest()
+    _note_progress(file, progress)
+    progress.sha256 = file.source.digest.digest()
 
 
-def _note_state(file: HashFile, state: State) -> None:
-    state.read_bytes, state.label, state.tool, state.notes = file.source.read_bytes, file.label, file.tool, file.notes
+def _note_progress(file: HashFile, progress: ReadProgress) -> None:
+    progress.read_bytes, progress.label, progress.tool, progress.notes = file.source.read_bytes, file.label, file.tool, file.notes
 
 
-def _received(reader: subprocess.Popen[bytes], file: HashFile, state: State) -> Iterator[list[Entry | Skip]]:
+def _received(reader: subprocess.Popen[bytes], file: HashFile, progress: ReadProgress) -> Iterator[list[FileEntry | Skip]]:
     if reader.stdout is None:
         raise FormatError(f"{file.source.path}: the reading process has no output")
     while True:
@@ -86,33 +86,35 @@ def _received(reader: subprocess.Popen[bytes], file: HashFile, state: State) -> 
             raise FormatError(f"{file.source.path}: the reading process ended before the file did") from None
         if isinstance(message, str):
             raise FormatError(message)
-        rows, (state.read_bytes, state.sha256, state.label, state.tool, state.notes) = message
+        rows, (progress.read_bytes, progress.sha256, progress.label, progress.tool, progress.notes) = message
         if rows is None:
             return
-        yield [Entry(*row) if len(row) > 2 else Skip(*row) for row in rows]  # noqa: PLR2004 - a Skip has two fields
+        yield [FileEntry(*row) if len(row) > 2 else Skip(*row) for row in rows]  # noqa: PLR2004 - a Skip has two fields
 
 
-def _row(entry: Entry | Skip) -> tuple[object, ...]:
+def _row(entry: FileEntry | Skip) -> tuple[object, ...]:
     """Return an entry as a plain tuple, its values as the store keeps them: that takes a fraction of the time to send."""
-    if isinstance(entry, Entry):
+    if isinstance(entry, FileEntry):
         values = {name: to_column(value) for name, value in entry.values.items()}
         return (entry.number, entry.codes, values, entry.notes, entry.retracts)
     return (entry.number, entry.reason)
 
 
 def main(path: str, format_name: str, algorithm: str, region: str) -> None:
-    """Read a file and write its batches, then its last state, to standard output; a text instead of a batch says what is wrong."""
+    """Read a file and write its batches, then its last progress, to standard output; a text instead of a batch says what is wrong."""
     gc.disable()  # nothing here refers to itself; looking for what does takes a tenth of the time
     out = sys.stdout.buffer
-    state = State()
+    progress = ReadProgress()
 
     def send(rows: list[tuple[object, ...]] | None) -> None:
-        pickle.dump((rows, (state.read_bytes, state.sha256, state.label, state.tool, state.notes)), out, pickle.HIGHEST_PROTOCOL)
+        pickle.dump(
+            (rows, (progress.read_bytes, progress.sha256, progress.label, progress.tool, progress.notes)), out, pickle.HIGHEST_PROTOCOL
+        )
         out.flush()
 
     try:
         file = open_hash_file(Path(path), format_name=format_name, algorithm=algorithm or None)
-        for batch in _read_here(file, region or None, state):
+        for batch in _read_here(file, region or None, progress):
             send([_row(entry) for entry in batch])
         send(None)
     except FormatError as error:

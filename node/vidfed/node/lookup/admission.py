@@ -25,16 +25,16 @@ Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 
 
-class BusyError(Exception):
+class QueueFullError(Exception):
     """Too much is waiting already."""
 
 
-class CrowdedError(Exception):
+class TooManyCallsError(Exception):
     """One member holds so many calls that a further one is not even read."""
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class AdmissionLimits:
     """How much is taken on.
 
     Attributes:
@@ -82,16 +82,22 @@ class _Waiting(Generic[Asked, Answer]):
     patience: asyncio.TimerHandle | None = None
 
 
-class Gate(Generic[Asked, Answer]):
+class Admission(Generic[Asked, Answer]):
     """Lets lookups and chunks through to the threads. For one event loop."""
 
     def __init__(
-        self, threads: Executor, answer_together: Callable[[Sequence[Asked]], Sequence[Answer]], bounds: Bounds | None = None
+        self, threads: Executor, answer_together: Callable[[Sequence[Asked]], Sequence[Answer]], limits: AdmissionLimits | None = None
     ) -> None:
-        """Take the threads, of which there must be `Bounds.threads`, and what answers lookups in one of them, each in its place."""
+        """Take what answers.
+
+        Args:
+            threads: `AdmissionLimits.threads` of them.
+            answer_together: answers lookups in one thread, each in its place.
+            limits: how much is taken on.
+        """
         self._threads = threads
         self._answer_together = answer_together
-        self._bounds = bounds or Bounds()
+        self._limits = limits or AdmissionLimits()
         self._lookups: OrderedDict[str, deque[_Waiting[Asked, Answer]]] = OrderedDict()
         self._chunks: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         self._streams: dict[str, int] = {}
@@ -105,16 +111,16 @@ class Gate(Generic[Asked, Answer]):
     @property
     def wait_s(self) -> float:
         """How long a single lookup waits at most."""
-        return self._bounds.wait_s
+        return self._limits.wait_s
 
     def enter(self, member: str) -> None:
         """Count a call of this member until `leave` is called for it.
 
         Raises:
-            CrowdedError: it has too many.
+            TooManyCallsError: it has too many.
         """
-        if self._calls[member] >= self._bounds.calls_of_member:
-            raise CrowdedError
+        if self._calls[member] >= self._limits.calls_of_member:
+            raise TooManyCallsError
         self._calls[member] += 1
 
     def leave(self, member: str) -> None:
@@ -137,13 +143,13 @@ class Gate(Generic[Asked, Answer]):
             size_bytes: of the message.
 
         Raises:
-            BusyError: too much is waiting; nothing was begun.
+            QueueFullError: too much is waiting; nothing was begun.
         """
         loop = asyncio.get_running_loop()
         entry: _Waiting[Asked, Answer] = _Waiting(asked, size_bytes, loop.create_future())
         if self._groups_running:  # else it is begun at once
             self._make_room(member, size_bytes)
-            entry.patience = loop.call_later(self._bounds.wait_s, self._send_away, member, entry)
+            entry.patience = loop.call_later(self._limits.wait_s, self._send_away, member, entry)
         self._lookups.setdefault(member, deque()).append(entry)
         self._waiting_bytes += size_bytes
         self._start_groups()
@@ -171,11 +177,11 @@ class Gate(Generic[Asked, Answer]):
         """Hold one of the places for streams.
 
         Raises:
-            BusyError: there is none left.
+            QueueFullError: there is none left.
         """
         held = self._streams.get(member, 0)
-        if held >= self._bounds.streams_of_member or sum(self._streams.values()) >= self._bounds.streams:
-            raise BusyError
+        if held >= self._limits.streams_of_member or sum(self._streams.values()) >= self._limits.streams:
+            raise QueueFullError
         self._streams[member] = held + 1
         try:
             yield
@@ -189,20 +195,20 @@ class Gate(Generic[Asked, Answer]):
     def _make_room(self, member: str, size_bytes: int) -> None:
         """Let a member's lookup wait, if need be in the place of others' whose member has more waiting."""
         own = len(self._lookups.get(member, ()))
-        if own >= self._bounds.waiting_of_member:
-            raise BusyError
+        if own >= self._limits.waiting_of_member:
+            raise QueueFullError
         while (
-            sum(map(len, self._lookups.values())) >= self._bounds.waiting or self._waiting_bytes + size_bytes > self._bounds.waiting_bytes
+            sum(map(len, self._lookups.values())) >= self._limits.waiting or self._waiting_bytes + size_bytes > self._limits.waiting_bytes
         ):
             longest = max(self._lookups, key=lambda other: len(self._lookups[other]), default=member)
             if longest == member or len(self._lookups[longest]) <= own + 1:
-                raise BusyError
+                raise QueueFullError
             self._send_away(longest, self._lookups[longest][-1])
 
     def _send_away(self, member: str, entry: _Waiting[Asked, Answer]) -> None:
         self._leave(member, entry)
         if not entry.answer.done():
-            entry.answer.set_exception(BusyError())
+            entry.answer.set_exception(QueueFullError())
 
     def _leave(self, member: str, entry: _Waiting[Asked, Answer]) -> None:
         """Take a lookup out of the queue, if it is still in it."""
@@ -218,13 +224,13 @@ class Gate(Generic[Asked, Answer]):
     def _start_groups(self) -> None:
         """Give what waits to the threads, as far as it is time."""
         loop = asyncio.get_running_loop()
-        while self._lookups and self._groups_running < self._bounds.groups:
+        while self._lookups and self._groups_running < self._limits.groups:
             now_s = loop.time()
             if self._groups_running and now_s < self._next_start_s:
                 if self._next_start is None:
                     self._next_start = loop.call_at(self._next_start_s, self._start_late)
                 return
-            self._next_start_s = now_s + self._bounds.apart_s
+            self._next_start_s = now_s + self._limits.apart_s
             group = self._next_group()
             self._groups_running += 1
             self.running += len(group)
@@ -239,9 +245,9 @@ class Gate(Generic[Asked, Answer]):
         """Take what is answered together out of the queues, from the members in turn."""
         group: list[_Waiting[Asked, Answer]] = []
         size_bytes = 0
-        while self._lookups and len(group) < self._bounds.group:
+        while self._lookups and len(group) < self._limits.group:
             member, queue = next(iter(self._lookups.items()))
-            if group and size_bytes + queue[0].size_bytes > self._bounds.group_bytes:
+            if group and size_bytes + queue[0].size_bytes > self._limits.group_bytes:
                 break
             entry = queue.popleft()
             if queue:
@@ -271,7 +277,7 @@ class Gate(Generic[Asked, Answer]):
     # --- chunks ---
 
     async def _turn(self, member: str) -> None:
-        if self._chunks_running < self._bounds.chunks and not self._chunks:
+        if self._chunks_running < self._limits.chunks and not self._chunks:
             self._chunks_running += 1
             return
         turn = asyncio.get_running_loop().create_future()

@@ -29,12 +29,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from vidfed.index import DistanceError
-from vidfed.node.errors import BudgetsError, IndexBehindError, IndexBrokenError, RateLimitedError, StoreError
+from vidfed.node.errors import IndexBehindError, IndexBrokenError, QuotasError, RateLimitedError, StoreError
+from vidfed.node.lookup import metrics
 from vidfed.node.lookup.question import Question, RefusalError, count, deciding
-from vidfed.node.policy.policy import Asker
+from vidfed.node.policy.policy import Requester
 from vidfed.node.policy.quotas import Charge
-from vidfed.node.search.catalogue import Wanted
-from vidfed.node.serving import metrics
+from vidfed.node.search.query import SearchQuery
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.errors import (
     AuditError,
@@ -70,8 +70,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from vidfed.node.policy.policy import PolicySource, Rule
-    from vidfed.node.policy.quotas import Budgets
-    from vidfed.node.search.catalogue import Catalogue, Found
+    from vidfed.node.policy.quotas import Quotas
+    from vidfed.node.search.catalogue import Catalogue
+    from vidfed.node.search.query import Found
     from vidfed.security.audit import AuditLog
     from vidfed.security.clock import Clock
     from vidfed.security.crypto.keys import Signer
@@ -123,7 +124,7 @@ class LookupPipeline:
     directory_source: DirectorySource
     catalogue: Catalogue
     policy: PolicySource
-    budgets: Budgets
+    quotas: Quotas
     replay: ReplayMemory
     audit: AuditLog
     clock: Clock
@@ -349,7 +350,7 @@ class LookupPipeline:
         own = heard.directory.members.get(self.member)
         if purpose is not Purpose.SELF_TEST and (peer.quarantined or own is None or own.quarantined):
             raise RefusalError(Status.NOT_PERMITTED, "", f"{peer.id} or this member is in quarantine, where only a self-test is answered")
-        policy, asker = self.policy.current(), Asker(peer.id, frozenset(heard.credential.roles), purpose)
+        policy, asker = self.policy.current(), Requester(peer.id, frozenset(heard.credential.roles), purpose)
         rule = policy.decide(asker)
         if rule is None:
             raise RefusalError(Status.NOT_PERMITTED, "", policy.refusal(asker))
@@ -371,19 +372,19 @@ class LookupPipeline:
         with deciding(*(question for question, _, _ in paying)):
             charges = [_charge(question, rule, request) for question, request, rule in paying]
             try:
-                lanes = self.budgets.spend(charges, now_ms)
-            except BudgetsError as error:
+                paid_by = self.quotas.spend(charges, now_ms)
+            except QuotasError as error:
                 _log.error("%s; not answering", error)
                 raise RefusalError(Status.INTERNAL_ERROR, "", str(error)) from None
-            for (question, _, _), lane in zip(paying, lanes, strict=True):
-                if isinstance(lane, RateLimitedError):
-                    question.refuse(RefusalError(Status.RATE_LIMITED, str(lane)))
+            for (question, _, _), budget in zip(paying, paid_by, strict=True):
+                if isinstance(budget, RateLimitedError):
+                    question.refuse(RefusalError(Status.RATE_LIMITED, str(budget)))
                 else:
-                    question.lane = lane
+                    question.budget = budget
 
     def _search(self, admitted: Sequence[tuple[Question, Rule]]) -> list[Found]:
         wanted = [
-            Wanted(question.columns, rule.max_hits_per_item, functools.partial(rule.tells, question.member), rule.tell)
+            SearchQuery(question.columns, rule.max_hits_per_item, functools.partial(rule.tells, question.member), rule.tell)
             for question, rule in admitted
         ]
         try:

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vidfed.node.serving import metrics
+from vidfed.node.lookup import metrics
 from vidfed.security.audit import AuditEntry, Event, Operation
 from vidfed.wire.statuses import Status
 from vidfed.wire.values import Urgency
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from vidfed.node.policy.policy import Rule
-    from vidfed.node.policy.quotas import Lane
-    from vidfed.node.search.catalogue import Found
+    from vidfed.node.policy.quotas import Budget
+    from vidfed.node.search.query import Found
     from vidfed.security.identity.credentials import Credential
     from vidfed.wire.values import AnswerHeader, HashColumn, LookupRequest
 
@@ -49,7 +49,7 @@ class Question:
         previous_digest: of the answer before it in its call, known once that answer is signed.
         status, detail: how it is disposed of.
         request, credential: once they are known to hold.
-        rule, columns, lane: by which rule, about what of it, and from which budget it may be answered.
+        rule, columns, budget: by which rule, about what of it, and from which budget it may be answered.
         found, written: what a search gave, and the same as it goes into the answer.
     """
 
@@ -67,7 +67,7 @@ class Question:
     credential: Credential | None = None
     rule: Rule | None = None
     columns: tuple[HashColumn, ...] = ()
-    lane: Lane | None = None
+    budget: Budget | None = None
     found: Found | None = None
     written: bytes = b""
 
@@ -94,7 +94,7 @@ class Question:
         if request is not None and request.stream is not None:
             details |= {"stream": request.stream.stream_id.hex(), "chunk": request.stream.number}
         if stated is not None and stated.urgency is not Urgency.ROUTINE:
-            details |= {"urgency": stated.urgency.code, "budget": self.lane.value if self.lane else ""}
+            details |= {"urgency": stated.urgency.code, "budget": self.budget.value if self.budget else ""}
         return AuditEntry(
             time_ms=header.answered_ms,
             operation=Operation.DISCLOSURE if found and found.hits else Operation.CONSULTATION,
@@ -122,8 +122,8 @@ def count(questions: Sequence[Question]) -> None:
             continue
         hashes[question.member] += question.request.hash_count
         hits[question.member] += len(question.found.hits)
-        if question.lane is not None and question.request.header.urgency is not Urgency.ROUTINE:
-            urgent[question.lane.value] += 1
+        if question.budget is not None and question.request.header.urgency is not Urgency.ROUTINE:
+            urgent[question.budget.value] += 1
     for metric, counted in ((metrics.lookups, statuses), (metrics.hashes, hashes), (metrics.hits, hits), (metrics.urgent, urgent)):
         for label, number in counted.items():
             metric.labels(label).inc(number)

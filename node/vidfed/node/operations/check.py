@@ -56,7 +56,7 @@ _CLOCK_MS = 5 * SECOND_MS  # a tenth of what a message may be off
 
 
 @unique
-class State(Enum):
+class FindingState(Enum):
     """How a point stands."""
 
     OK = "ok"
@@ -69,13 +69,13 @@ class Finding:
     """One point: what was looked at, how it stands, and a sentence that ends with what to do about it."""
 
     point: str
-    state: State
+    state: FindingState
     said: str
 
     @property
     def passed(self) -> bool:
         """Whether it is no failure."""
-        return self.state is not State.FAILED
+        return self.state is not FindingState.FAILED
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class Report:
         yield f"vidfed node {self.what}: {self.member} of federation {self.federation}, {as_text(self.checked_ms)}"
         for finding in self.findings:
             yield f"  {finding.state.value:<8} {finding.point:<13} {finding.said}"
-        warnings = sum(finding.state is State.WARNING for finding in self.findings)
+        warnings = sum(finding.state is FindingState.WARNING for finding in self.findings)
         yield ("PASSED" if self.passed else "NOT PASSED") + (f", {warnings} to look at" if warnings else "")
 
 
@@ -133,11 +133,11 @@ class Checks:
     def run(self, point: str, test: Callable[[], str]) -> Finding:
         """Look at one point."""
         try:
-            return Finding(point, State.OK, test())
+            return Finding(point, FindingState.OK, test())
         except WarnedError as error:
-            return Finding(point, State.WARNING, str(error))
+            return Finding(point, FindingState.WARNING, str(error))
         except (FailedError, SecurityError, NodeError, HashError, WireError, OSError) as error:
-            return Finding(point, State.FAILED, str(error))
+            return Finding(point, FindingState.FAILED, str(error))
 
     def points(self) -> Iterator[tuple[str, Callable[[], str]]]:
         """Yield the points in order."""

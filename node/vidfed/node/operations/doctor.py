@@ -14,7 +14,7 @@ from vidfed.node.config import NodeSection, StoreSection, store_location
 from vidfed.node.operations.check import Checks, FailedError, Report, WarnedError
 from vidfed.node.operations.status import read_status
 from vidfed.node.policy.file import POLICY_FILE, read_own_policy
-from vidfed.node.records.lifecycle import doubts
+from vidfed.node.policy.lint import lint
 from vidfed.node.records.store import RecordStore
 from vidfed.security.audit import Checkpoint
 from vidfed.security.audit.merkle import tree_root
@@ -125,7 +125,7 @@ class _Doctor(Checks):
         if not policy.rules:
             raise WarnedError(f"nobody is answered: write a rule into {path}")
         with contextlib.closing(RecordStore(store_location(self._home))) as store:
-            said = list(doubts(store, policy))
+            said = list(lint(store, policy))
         if members is not None and (strangers := policy.strangers(members)):
             said.append(f"names {', '.join(strangers)}, not in the trust directory any more")
         if said:
@@ -155,7 +155,7 @@ class _Doctor(Checks):
         files = [path for path in sorted(folder.glob("*.db")) if path != audit_location(self._home)]
         for path in files:
             _quick_check(
-                path, "stop the services and move it away; a new one is made" if path.stem in {"replay", "rates"} else "restore a backup"
+                path, "stop the services and move it away; a new one is made" if path.stem in {"replay", "quotas"} else "restore a backup"
             )
         return f"whole: {', '.join(path.name for path in files) or 'nothing yet'}"
 

@@ -11,8 +11,8 @@ from vidfed.node.policy.policy import Check
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from vidfed.node.policy.policy import Asker, Policy, Rule
-    from vidfed.node.records.lifecycle import Kept
+    from vidfed.node.policy.policy import Policy, Requester, Rule
+    from vidfed.node.records.lifecycle import StoredRecord
 
 SCHEMA = "vidfed.policy-explanation/1"
 
@@ -57,7 +57,7 @@ class Explanation:
         yield f"  => {self.verdict}"
 
 
-def explain(policy: Policy, asker: Asker, kept: Kept, members: Collection[str] | None) -> Explanation:
+def explain(policy: Policy, asker: Requester, kept: StoredRecord, members: Collection[str] | None) -> Explanation:
     """Take every step for one asker and one record.
 
     Args:
@@ -92,7 +92,7 @@ def explain(policy: Policy, asker: Asker, kept: Kept, members: Collection[str] |
     )
 
 
-def _search(rule: Rule, kept: Kept) -> Check:
+def _search(rule: Rule, kept: StoredRecord) -> Check:
     """Say by which of the record's hashes it can be found at all, and how far off."""
     reached = {each: rule.reach(each, each.maximum_distance) for each in Algorithm if each in kept.record.hashes}
     ways = [f"{each.label}{f' up to {reach}' if reach else ''}" for each, reach in reached.items() if reach is not None]

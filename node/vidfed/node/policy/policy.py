@@ -1,4 +1,4 @@
-"""Whom a node answers, for what, and what it tells. Pure: values in, decisions out; reading the file is policy_file.py.
+"""Whom a node answers, for what, and what it tells. Pure: values in, decisions out; reading the file is policy/file.py.
 
 1. A question is decided by the first rule that names its member, one of its person's roles, and its purpose. No such rule: refused.
 2. What the rule does not allow to be searched (algorithms, distances) is not searched, and the answer says so.
@@ -70,7 +70,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class Requester:
     """Who asks, and why: what a rule is chosen by."""
 
     member: str
@@ -123,7 +123,7 @@ class Rule:
     max_hits_per_item: int = 20
     limits: Limits = Limits()
 
-    def mismatch(self, asker: Asker) -> str:
+    def mismatch(self, asker: Requester) -> str:
         """Return why this rule is not for this asker, or nothing if it is."""
         if not self.names(asker.member):
             return f"member {asker.member} is not named"
@@ -204,11 +204,11 @@ class Policy:
 
     rules: tuple[Rule, ...] = ()
 
-    def decide(self, asker: Asker) -> Rule | None:
+    def decide(self, asker: Requester) -> Rule | None:
         """Return the rule that decides, or None: refused."""
         return next((rule for rule in self.rules if not rule.mismatch(asker)), None)
 
-    def refusal(self, asker: Asker) -> str:
+    def refusal(self, asker: Requester) -> str:
         """Return for the operator why no rule is for this asker."""
         named = [rule for rule in self.rules if rule.names(asker.member)]
         if not named:
@@ -217,7 +217,7 @@ class Policy:
             return f"no rule answers a person of {asker.member} with the roles {_listed(asker.roles) or 'none'}"
         return f"purpose {asker.purpose.code} is not answered for {asker.member} by this node's policy"
 
-    def overshadowed(self) -> Iterator[tuple[Rule, Rule]]:
+    def unreachable(self) -> Iterator[tuple[Rule, Rule]]:
         """Yield each rule that never decides, and the earlier one that always decides before it."""
         for number, rule in enumerate(self.rules):
             if earlier := next((other for other in self.rules[:number] if other.covers(rule)), None):

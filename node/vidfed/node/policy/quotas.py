@@ -10,7 +10,7 @@ import threading
 from enum import Enum, unique
 from typing import TYPE_CHECKING, NamedTuple
 
-from vidfed.node.errors import BudgetsError, RateLimitedError
+from vidfed.node.errors import QuotasError, RateLimitedError
 from vidfed.security.clock import DAY_MS, MINUTE_MS, SECOND_MS
 from vidfed.security.sqlite import connect, transaction
 
@@ -24,7 +24,7 @@ _SPAN_MS = {"minute": MINUTE_MS, "day": DAY_MS}
 
 
 @unique
-class Lane(Enum):
+class Budget(Enum):
     """Which budget a question was answered from."""
 
     ORDINARY = "ordinary"
@@ -51,44 +51,44 @@ class Charge(NamedTuple):
     urgent: bool = False
 
 
-class Budgets:
+class Quotas:
     """The running minute and day of each member under each rule. Safe from several threads and several processes."""
 
     def __init__(self, path: Path) -> None:
         """Open the file at `path`, making it if absent.
 
         Raises:
-            BudgetsError: it cannot be opened.
+            QuotasError: it cannot be opened.
         """
         self._lock = threading.Lock()
         try:
             # NORMAL: a killed process loses nothing; a power cut may lose the last moments, which is less than a budget forgives.
             self._database = connect(path, {"journal_mode": "WAL", "synchronous": "NORMAL"})
             self._database.execute(
-                "CREATE TABLE IF NOT EXISTS spent (member TEXT, rule TEXT, lane TEXT, span TEXT, start_ms INTEGER, lookups INTEGER, "
-                "hashes INTEGER, PRIMARY KEY (member, rule, lane, span)) WITHOUT ROWID"
+                "CREATE TABLE IF NOT EXISTS spent (member TEXT, rule TEXT, budget TEXT, span TEXT, start_ms INTEGER, lookups INTEGER, "
+                "hashes INTEGER, PRIMARY KEY (member, rule, budget, span)) WITHOUT ROWID"
             )
         except (sqlite3.Error, OSError) as error:
-            raise BudgetsError(f"{path}: {error}") from None
+            raise QuotasError(f"{path}: {error}") from None
 
-    def spend(self, charges: Sequence[Charge], now_ms: int) -> list[Lane | RateLimitedError]:
+    def spend(self, charges: Sequence[Charge], now_ms: int) -> list[Budget | RateLimitedError]:
         """Count each of these charges whole, or not at all where its budget has no room; durably against a killed process.
 
         Returns:
             For each which budget paid, or why none did: which limit it is and when to come again.
 
         Raises:
-            BudgetsError: it cannot be counted; nothing was.
+            QuotasError: it cannot be counted; nothing was.
         """
         with self._lock:
             try:
                 with transaction(self._database):
                     ledger = _Ledger(self._database, now_ms)
-                    lanes = [ledger.take(charge) for charge in charges]
+                    paid_by = [ledger.take(charge) for charge in charges]
                     ledger.save()
             except sqlite3.Error as error:
-                raise BudgetsError(f"rate budgets: {error}") from error
-            return lanes
+                raise QuotasError(f"rate budgets: {error}") from error
+            return paid_by
 
     def close(self) -> None:
         """Close the file."""
@@ -106,18 +106,18 @@ class _Ledger:
         self._spent: dict[tuple[str, str], dict[tuple[str, str], tuple[int, int]]] = {}
         self._changed: dict[tuple[str, str, str, str], tuple[int, int]] = {}
 
-    def take(self, charge: Charge) -> Lane | RateLimitedError:
+    def take(self, charge: Charge) -> Budget | RateLimitedError:
         limits = charge.limits
         ordinary = (
             ("minute", limits.lookups_per_minute, limits.hashes_per_minute),
             ("day", limits.lookups_per_day, limits.hashes_per_day),
         )
-        if (refusal := self._take(charge, Lane.ORDINARY, ordinary)) is None:
-            return Lane.ORDINARY
+        if (refusal := self._take(charge, Budget.ORDINARY, ordinary)) is None:
+            return Budget.ORDINARY
         if not charge.urgent or not limits.urgent_lookups_per_day:
             return refusal
         kept = (("day", limits.urgent_lookups_per_day, limits.urgent_hashes_per_day),)
-        return self._take(charge, Lane.URGENT, kept) or Lane.URGENT
+        return self._take(charge, Budget.URGENT, kept) or Budget.URGENT
 
     def save(self) -> None:
         if not self._changed:
@@ -126,11 +126,11 @@ class _Ledger:
         marks = ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * len(rows))
         self._database.execute(f"INSERT OR REPLACE INTO spent VALUES {marks}", [value for row in rows for value in row])  # noqa: S608 - marks
 
-    def _take(self, charge: Charge, lane: Lane, allowed: tuple[tuple[str, int, int], ...]) -> RateLimitedError | None:
+    def _take(self, charge: Charge, budget: Budget, allowed: tuple[tuple[str, int, int], ...]) -> RateLimitedError | None:
         spent = self._spent_of(charge.member, charge.rule)
         after = {}
         for span, most_lookups, most_hashes in allowed:
-            lookups, hashes = spent.get((lane.value, span), (0, 0))
+            lookups, hashes = spent.get((budget.value, span), (0, 0))
             after[span] = lookups + charge.lookups, hashes + charge.hashes
             for name, limit, more, reached in (
                 ("lookups", most_lookups, charge.lookups, after[span][0]),
@@ -138,18 +138,18 @@ class _Ledger:
             ):
                 if more and reached > limit:
                     wait_s = -(-(self._starts_ms[span] + _SPAN_MS[span] - self._now_ms) // SECOND_MS)
-                    which = "urgent " if lane is Lane.URGENT else ""
+                    which = "urgent " if budget is Budget.URGENT else ""
                     return RateLimitedError(f"more than {limit} {which}{name} in a {span}; again in {wait_s} s")
         for span, reached_both in after.items():
-            spent[lane.value, span] = self._changed[charge.member, charge.rule, lane.value, span] = reached_both
+            spent[budget.value, span] = self._changed[charge.member, charge.rule, budget.value, span] = reached_both
         return None
 
     def _spent_of(self, member: str, rule: str) -> dict[tuple[str, str], tuple[int, int]]:
         if (member, rule) not in self._spent:
             rows = self._database.execute(
-                "SELECT lane, span, start_ms, lookups, hashes FROM spent WHERE member = ? AND rule = ?", (member, rule)
+                "SELECT budget, span, start_ms, lookups, hashes FROM spent WHERE member = ? AND rule = ?", (member, rule)
             )
             self._spent[member, rule] = {
-                (lane, span): (lookups, hashes) for lane, span, start_ms, lookups, hashes in rows if start_ms == self._starts_ms[span]
+                (budget, span): (lookups, hashes) for budget, span, start_ms, lookups, hashes in rows if start_ms == self._starts_ms[span]
             }
         return self._spent[member, rule]

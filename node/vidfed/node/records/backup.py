@@ -10,7 +10,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from vidfed.node.errors import StoreError
-from vidfed.node.records.database import Database
+from vidfed.node.records.database import RecordDatabase
 from vidfed.node.records.schema import REVISION
 from vidfed.security.files import new_file
 from vidfed.security.sqlite import connect, connect_read_only
@@ -109,7 +109,7 @@ def _replace_sqlite(store: Path, backup: Path) -> None:
 
 def _plain(url: str) -> str:
     """Return the URL as PostgreSQL's own programs take it."""
-    with contextlib.closing(Database(url)) as database:
+    with contextlib.closing(RecordDatabase(url)) as database:
         return database.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 

@@ -29,7 +29,7 @@ _POSTGRESQL_MINIMUM = 15
 _CREATION_LOCK = 0x76696466  # any fixed number: that of the PostgreSQL advisory lock under which the tables are made
 
 
-class Database:
+class RecordDatabase:
     """A connection pool and what differs between the two databases."""
 
     def __init__(self, location: Path | str) -> None:

@@ -17,12 +17,11 @@ from vidfed.node.errors import StoreError
 from vidfed.node.records import schema
 from vidfed.node.records.record import to_column
 from vidfed.node.records.store import to_record
-from vidfed.node.records.upsert.matching import empty_columns
+from vidfed.node.records.upsert.columns import empty_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from vidfed.node.policy.policy import Policy, Rule
     from vidfed.node.records.record import Record
     from vidfed.node.records.store import RecordStore
 
@@ -39,7 +38,7 @@ _EQUAL = ("series", "case_reference", "category", "category_scale", "category_re
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredRecord:
     """A record as the store keeps it. Times in ms since the epoch; None where it did not happen.
 
     Attributes:
@@ -63,7 +62,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RecordQuery:
     """Which records: all that fulfil everything given.
 
     Attributes:
@@ -90,7 +89,7 @@ class Wanted:
         return sa.and_(*parts)
 
 
-def kept_records(store: RecordStore, wanted: Wanted, *, after: int = 0) -> Iterator[Kept]:
+def stored_records(store: RecordStore, wanted: RecordQuery, *, after: int = 0) -> Iterator[StoredRecord]:
     """Yield the wanted records with numbers beyond `after`, in that order, a page at a time: no long transaction, no large memory.
 
     Raises:
@@ -110,7 +109,7 @@ def kept_records(store: RecordStore, wanted: Wanted, *, after: int = 0) -> Itera
         with store.database.reading() as connection:
             rows = connection.execute(page).all()
         for row in rows:
-            kept = _kept(row)
+            kept = _stored(row)
             if not wanted.tag or wanted.tag in kept.record.tags:
                 yield kept
         if len(rows) < _PAGE:
@@ -118,7 +117,7 @@ def kept_records(store: RecordStore, wanted: Wanted, *, after: int = 0) -> Itera
         after = rows[-1].id
 
 
-def kept_record(store: RecordStore, reference: str) -> Kept:
+def stored_record(store: RecordStore, reference: str) -> StoredRecord:
     """Return one record by its public reference.
 
     Raises:
@@ -128,42 +127,37 @@ def kept_record(store: RecordStore, reference: str) -> Kept:
         number = connection.execute(sa.select(_table.c.id).where(_table.c.reference == reference)).scalar()
     if number is None:
         raise StoreError(f"no record has the reference {reference!r:.60}")
-    return next(kept_records(store, Wanted(state="all"), after=number - 1))
+    return next(stored_records(store, RecordQuery(state="all"), after=number - 1))
 
 
-def doubts(store: RecordStore, policy: Policy) -> Iterator[str]:
-    """Yield for the operator what a policy says and perhaps does not mean: rules that never decide, words that no live record has.
+@dataclass(frozen=True, slots=True)
+class WordsInUse:
+    """What live records say: series and tags case-folded and stripped, scales as they are."""
 
-    Raises:
-        StoreError: the store cannot be read.
-    """
-    for rule, earlier in policy.overshadowed():
-        yield f"rule {rule.name} never decides: rule {earlier.name} above it is for everybody and everything it is for"
-    for rule in policy.rules:
-        yield from _unknown_words(store, rule)
+    series: frozenset[str]
+    tags: frozenset[str]
+    scales: frozenset[str]
 
 
-def _unknown_words(store: RecordStore, rule: Rule) -> Iterator[str]:
-    """Yield what a rule names that no live record has: perhaps a typo.
+def words_in_use(store: RecordStore, *, tags: bool) -> WordsInUse:
+    """Return the series, category scales and, only if asked for because it takes longest, the tags that live records have.
 
     Raises:
         StoreError: the store cannot be read.
     """
     live = _STATE["live"]
     with store.database.reading() as connection:
-        series = {each.strip().casefold() for (each,) in connection.execute(sa.select(_table.c.series).where(live).distinct())}
-        lists = connection.execute(sa.select(_table.c.tags).where(live).distinct()) if rule.withheld_tags else ()
-        tags = {tag.strip().casefold() for (each,) in lists for tag in json.loads(each)}
-        scales = {each for (each,) in connection.execute(sa.select(_table.c.category_scale).where(live).distinct())}
-    for name in sorted(rule.withheld_series - series):
-        yield f"rule {rule.name}: withheld_series: no record is of the series {name!r}"
-    for name in sorted(rule.withheld_tags - tags):
-        yield f"rule {rule.name}: withheld_tags: no record has the tag {name!r}"
-    for name in sorted({category.scale for category in rule.categories or ()} - scales):
-        yield f"rule {rule.name}: categories: no record has a category of the scale {name!r}"
+        series = connection.execute(sa.select(_table.c.series).where(live).distinct()).scalars().all()
+        lists = connection.execute(sa.select(_table.c.tags).where(live).distinct()).scalars().all() if tags else ()
+        scales = connection.execute(sa.select(_table.c.category_scale).where(live).distinct()).scalars().all()
+    return WordsInUse(
+        frozenset(each.strip().casefold() for each in series),
+        frozenset(tag.strip().casefold() for each in lists for tag in json.loads(each)),
+        frozenset(scales),
+    )
 
 
-def edit(store: RecordStore, reference: str, values: Mapping[str, object], *, now_ms: int) -> Kept:
+def edit(store: RecordStore, reference: str, values: Mapping[str, object], *, now_ms: int) -> StoredRecord:
     """Set fields of a record, also to empty. Imports leave them from then on, unless told to overwrite.
 
     Args:
@@ -179,7 +173,7 @@ def edit(store: RecordStore, reference: str, values: Mapping[str, object], *, no
     return _change(store, reference, columns, now_ms=now_ms, edited=values)
 
 
-def retract(store: RecordStore, reference: str, reason: str, *, now_ms: int) -> Kept:
+def retract(store: RecordStore, reference: str, reason: str, *, now_ms: int) -> StoredRecord:
     """Take a record back: lookups no longer find it, imports do not bring it back, its tombstone stays.
 
     Raises:
@@ -188,7 +182,7 @@ def retract(store: RecordStore, reference: str, reason: str, *, now_ms: int) -> 
     return _change(store, reference, {"retracted_ms": now_ms, "retraction_reason": text(reason)}, now_ms=now_ms)
 
 
-def reinstate(store: RecordStore, reference: str, *, now_ms: int) -> Kept:
+def reinstate(store: RecordStore, reference: str, *, now_ms: int) -> StoredRecord:
     """Undo a retraction.
 
     Raises:
@@ -197,7 +191,7 @@ def reinstate(store: RecordStore, reference: str, *, now_ms: int) -> Kept:
     return _change(store, reference, {"retracted_ms": None, "retraction_reason": ""}, now_ms=now_ms)
 
 
-def erase(store: RecordStore, reference: str, *, now_ms: int) -> Kept:
+def erase(store: RecordStore, reference: str, *, now_ms: int) -> StoredRecord:
     """Remove a record's hashes and all that is known of it; only reference and times stay. The index follows at once.
 
     SQLite overwrites the freed space (`secure_delete`), and its write-ahead log is emptied; copies and backups are the operator's to erase.
@@ -206,7 +200,7 @@ def erase(store: RecordStore, reference: str, *, now_ms: int) -> Kept:
         StoreError: there is no such record.
     """
     columns: dict[str, object] = {algorithm.value: None for algorithm in Algorithm}
-    columns |= empty_columns() | {"likeness": None, "import_id": None, "erased_ms": now_ms}
+    columns |= empty_columns() | {"perceptual_key": None, "import_id": None, "erased_ms": now_ms}
     kept = _change(store, reference, columns, now_ms=now_ms)
     if store.database.is_sqlite:
         with store.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
@@ -214,7 +208,7 @@ def erase(store: RecordStore, reference: str, *, now_ms: int) -> Kept:
     return kept
 
 
-def _change(store: RecordStore, reference: str, columns: Mapping[str, object], *, now_ms: int, edited: Iterable[str] = ()) -> Kept:
+def _change(store: RecordStore, reference: str, columns: Mapping[str, object], *, now_ms: int, edited: Iterable[str] = ()) -> StoredRecord:
     with store.database.writing() as connection:
         found = connection.execute(sa.select(_table.c.erased_ms, _table.c.edited).where(_table.c.reference == reference)).first()
         if found is None:
@@ -225,12 +219,12 @@ def _change(store: RecordStore, reference: str, columns: Mapping[str, object], *
         values = {"version": last + 1, "changed_ms": now_ms, "edited": ",".join(sorted({*filter(None, found.edited.split(",")), *edited}))}
         values |= columns
         connection.execute(sa.update(_table).where(_table.c.reference == reference).values(values))
-    return kept_record(store, reference)
+    return stored_record(store, reference)
 
 
-def _kept(row: sa.Row[tuple[object, ...]]) -> Kept:
+def _stored(row: sa.Row[tuple[object, ...]]) -> StoredRecord:
     parts = [row.import_file_name, row.import_tool, f"SHA-256 {row.import_file_sha256.hex()}" if row.import_file_sha256 else ""]
-    return Kept(
+    return StoredRecord(
         row.id,
         to_record(row),
         row.created_ms,

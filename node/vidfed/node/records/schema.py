@@ -36,7 +36,7 @@ records = sa.Table(
     sa.Column("version", sa.BigInteger, nullable=False, unique=True),
     *(sa.Column(algorithm.value, sa.LargeBinary) for algorithm in Algorithm),
     # Digest of the strongest perceptual hash of a record that has no digest of a file; by it an item is recognised when imported again.
-    sa.Column("likeness", sa.LargeBinary),
+    sa.Column("perceptual_key", sa.LargeBinary),
     sa.Column("pdq_quality", sa.Integer),
     sa.Column("size_bytes", sa.BigInteger),
     sa.Column("mime_type", sa.String, nullable=False),
@@ -67,7 +67,7 @@ records = sa.Table(
     sa.Column("erased_ms", sa.BigInteger),
 )
 
-for _name in ("md5", "sha1", "sha256", "likeness", "review_ms"):
+for _name in ("md5", "sha1", "sha256", "perceptual_key", "review_ms"):
     _present = records.c[_name].is_not(None)
     sa.Index(f"records_{_name}", records.c[_name], sqlite_where=_present, postgresql_where=_present)
 _numbered = records.c.source_id != ""
@@ -85,7 +85,7 @@ commits = sa.Table(
 refused_codes = sa.Table(
     "refused_codes",
     metadata,
-    # Perceptual hashes that an import found on many unrelated items: a tool's filler, worth nothing.
+    # Perceptual hashes that an import found on many unrelated items: a tool's placeholder, worth nothing.
     sa.Column("algorithm", sa.String, primary_key=True),
     sa.Column("code", sa.LargeBinary, primary_key=True),
     sa.Column("refused_ms", sa.BigInteger, nullable=False),

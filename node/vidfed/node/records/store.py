@@ -1,7 +1,7 @@
 """The record store: the truth from which every index is rebuilt. SQLite by default, PostgreSQL by URL.
 
 Every change of a record gets the next version number; whoever keeps an index follows those numbers.
-Taking in many records: bulk.py. Editing, retracting, erasing, listing: life.py.
+Taking in many records: upsert/. Editing, retracting, erasing, listing: lifecycle.py.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ import sqlalchemy as sa
 from vidfed.index import Algorithm
 from vidfed.node.errors import StoreError
 from vidfed.node.records import schema
-from vidfed.node.records.database import Database
+from vidfed.node.records.database import RecordDatabase
 from vidfed.node.records.record import Record
+from vidfed.node.records.upsert.transaction import UpsertTransaction, entries_of_records
 from vidfed.wire.values import HandlingCode, Ternary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from vidfed.node.records.upsert.bulk import UpsertReport
+    from vidfed.node.records.upsert.report import UpsertReport
 
 PERCEPTUAL = tuple(algorithm for algorithm in Algorithm if algorithm.is_perceptual)
 _LOOKUP_CHUNK = 500  # SQLite takes at most 32,766 parameters in one statement; short statements keep readers short
@@ -71,7 +72,7 @@ class RecordStore:
         Raises:
             StoreError: it cannot be opened, or is of another form.
         """
-        self.database = Database(location)
+        self.database = RecordDatabase(location)
         try:
             self.database.open()
         except BaseException:
@@ -86,15 +87,13 @@ class RecordStore:
         """Add the records that are new, change those that differ, all in one transaction.
 
         A known item is recognised by the strongest digest both carry. It keeps its public reference, and whatever the new record leaves
-        at its default: a record taken in again can add and change, but not clear. (`life.edit` can.)
+        at its default: a record taken in again can add and change, but not clear. (`lifecycle.edit` can.)
 
         Raises:
             StoreError: nothing was changed.
         """
-        from vidfed.node.records.upsert.bulk import Intake, entries_of_records  # noqa: PLC0415 - bulk builds on this module
-
         with self.database.writing() as connection:
-            intake = Intake(self.database, connection, now_ms=now_ms)
+            intake = UpsertTransaction(self.database, connection, now_ms=now_ms)
             intake.take_all(entries_of_records(records))
             return intake.finish()
 
@@ -137,30 +136,30 @@ class RecordStore:
             return _mark(connection, version)
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[Reading]:
+    def reading(self) -> Iterator[StoreReader]:
         """Give the store's present state for one lookup.
 
         Raises:
             StoreError: it cannot be read.
         """
         with self.database.driver() as connection:
-            yield Reading(self.database, connection)
+            yield StoreReader(self.database, connection)
 
     def find(self, algorithm: Algorithm, codes: Sequence[bytes]) -> dict[bytes, list[int]]:
-        """See `Reading.find`."""
+        """See `StoreReader.find`."""
         with self.reading() as reading:
             return reading.find(algorithm, codes)
 
     def records(self, ids: Sequence[int]) -> dict[int, Record]:
-        """See `Reading.records`."""
+        """See `StoreReader.records`."""
         with self.reading() as reading:
             return reading.records(ids)
 
 
-class Reading:
+class StoreReader:
     """One state of the store. Statements go straight to the driver: composing them anew took longer than answering them."""
 
-    def __init__(self, database: Database, connection: sa.PoolProxiedConnection) -> None:
+    def __init__(self, database: RecordDatabase, connection: sa.PoolProxiedConnection) -> None:
         self._database = database
         self._connection = connection
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from vidfed.index import Algorithm
     from vidfed.node.records.record import Record
-    from vidfed.node.search.catalogue import Wanted
+    from vidfed.node.search.query import SearchQuery
     from vidfed.wire.values import HashColumn
 
 
@@ -96,7 +96,7 @@ class _Hidden:
 
 
 @dataclass(slots=True, eq=False)
-class Item:
+class ItemCandidates:
     """One item on its way to the records that are told for it."""
 
     number: int
@@ -140,13 +140,13 @@ class Item:
 class Candidates:
     """What was found for one question, and what of it is told."""
 
-    def __init__(self, asked: Wanted) -> None:
+    def __init__(self, asked: SearchQuery) -> None:
         self._asked = asked
         self._parts: list[tuple[int, Rows]] = []
         self._horizons: dict[int, _Horizon] = {}
         self._hidden = _Hidden()
         self._edges: dict[Algorithm, Sequence[int] | None] = {}
-        self.items: list[Item] = []
+        self.items: list[ItemCandidates] = []
 
     def add(self, number: int, rows: Rows, cut: Iterable[int]) -> None:
         """Add what was found for column `number`; of the codes at the positions `cut` the index left out rows that are less near."""
@@ -158,7 +158,7 @@ class Candidates:
             item = int(column.items[code])
             self._horizons[item] = min(horizon, self._horizons.get(item, horizon))
 
-    def rank(self) -> list[Item]:
+    def rank(self) -> list[ItemCandidates]:
         """Put each item's records in order, after everything was added."""
         if not self._parts:
             return self.items
@@ -180,10 +180,10 @@ class Candidates:
                 own = own[_within(horizon, nearness[rows], own)]
             complete, cap = horizon is None, self._asked.max_hits_per_item
             once = np.array([*dict.fromkeys(own.tolist())], np.int64)
-            self.items.append(Item(item, cap, once, complete, rows if complete else None))
+            self.items.append(ItemCandidates(item, cap, once, complete, rows if complete else None))
         return self.items
 
-    def judge(self, wanted: Sequence[tuple[Item, Sequence[int]]], records: Mapping[int, Record]) -> list[int]:
+    def judge(self, wanted: Sequence[tuple[ItemCandidates, Sequence[int]]], records: Mapping[int, Record]) -> list[int]:
         """Let items take what may be told of the records that they wanted, as far as those are still there. Return the others."""
         asked = dict.fromkeys(record for _, some in wanted for record in some)
         visible = {record: records[record] for record in asked if record in records and self._asked.visible(records[record])}
@@ -191,7 +191,7 @@ class Candidates:
             item.take(some, visible)
         return [record for record in asked if record not in visible]
 
-    def go_on(self, item: Item, read: Read, search: Search, limit: int) -> None:
+    def go_on(self, item: ItemCandidates, read: Read, search: Search, limit: int) -> None:
         """Read further records of one item, and search for further ones, until it is certain what is told."""
         if item.complete and not len(item.records):
             return
@@ -206,7 +206,7 @@ class Candidates:
                 self._search_deeper(item, limit, search)
         item.records = _NONE  # a crowd's: the next item needs the memory
 
-    def _search_deeper(self, item: Item, limit: int, search: Search) -> None:
+    def _search_deeper(self, item: ItemCandidates, limit: int, search: Search) -> None:
         """Rank an item's records again, after searching each of its codes alone for more rows, the nearest by what is told of them."""
         pile = _Pile(self._hidden)
         for column in self._asked.columns:
@@ -234,7 +234,7 @@ class Candidates:
                 hits.append(Hit(item.number, order[number], tuple(matches)))
         return tuple(records), tuple(hits), tuple(truncated)
 
-    def _matches(self, item: Item) -> dict[int, list[Match]]:
+    def _matches(self, item: ItemCandidates) -> dict[int, list[Match]]:
         """Return how each record told matched, by each code that is near enough, nearest first."""
         told = self._asked.told
         matches: dict[int, list[Match]] = {record: [] for record in item.told}

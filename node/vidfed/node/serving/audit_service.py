@@ -36,7 +36,7 @@ _Context = grpc.aio.ServicerContext
 
 
 @dataclass(frozen=True, slots=True)
-class AuditDesk:
+class AuditCore:
     """What the service does, without the network. Blocking; called from worker threads."""
 
     log: AuditLog
@@ -104,7 +104,7 @@ class AuditDesk:
 class AuditServicer(rpc.AuditServiceServicer):
     """Hands each call to the desk in a worker thread."""
 
-    def __init__(self, desk: AuditDesk, workers: Executor) -> None:
+    def __init__(self, desk: AuditCore, workers: Executor) -> None:
         self._desk = desk
         self._workers = workers
 

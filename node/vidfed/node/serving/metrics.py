@@ -1,10 +1,10 @@
-"""What a node counts and measures. Names begin with vidfed_node_; deploy/grafana-dashboard.json shows them."""
+"""What is true of a node now, for Prometheus. What its pipeline counts: lookup/metrics.py. Names begin with vidfed_node_."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Gauge
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from vidfed.node.config import NodeSection
@@ -17,21 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from vidfed.node.lookup.admission import Gate
+    from vidfed.node.lookup.admission import Admission
     from vidfed.node.search.catalogue import Catalogue
     from vidfed.security.member.home import MemberHome
 
-_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-
-lookups = Counter("vidfed_node_lookups", "Lookups and chunks of streams, by what became of them.", ["status"])
-hashes = Counter("vidfed_node_hashes", "Hashes asked about in lookups that were answered, by member.", ["member"])
-hits = Counter("vidfed_node_hits", "Hits told, by member.", ["member"])
-urgent = Counter("vidfed_node_urgent_lookups", "Answered lookups with a life at risk, by the budget that paid.", ["budget"])
-unknown_callers = Counter("vidfed_node_unknown_callers", "Calls by somebody who is no member's node.")
-_stage_seconds = Histogram(
-    "vidfed_node_stage_seconds", "Time that the lookups answered together take, by stage.", ["stage"], buckets=_SECONDS
-)
-admit_seconds, search_seconds, audit_seconds, sign_seconds = (_stage_seconds.labels(name) for name in ("admit", "search", "audit", "sign"))
 _running = Gauge("vidfed_node_running", "Lookups being worked on.", multiprocess_mode="livesum")
 _waiting = Gauge("vidfed_node_waiting", "Lookups waiting for a thread.", multiprocess_mode="livesum")
 _records = Gauge("vidfed_node_records", "Records when they were last counted.", multiprocess_mode="mostrecent")
@@ -47,15 +36,15 @@ _policy_taken = Gauge(
 )
 
 
-def observe(catalogue: Catalogue, gate: Gate[Any, Any], policy_taken_ms: int) -> None:
+def observe(catalogue: Catalogue, admission: Admission[Any, Any], policy_taken_ms: int) -> None:
     """Take down what changes by itself; called every second or so."""
     have, want = catalogue.progress()
     _index_version.set(have)
     _store_version.set(want)
     _records.set(catalogue.records)
     _records_changed.set(catalogue.changed_ms / 1000)
-    _running.set(gate.running)
-    _waiting.set(gate.waiting)
+    _running.set(admission.running)
+    _waiting.set(admission.waiting)
     _policy_taken.set(policy_taken_ms / 1000)
 
 

@@ -18,15 +18,15 @@ from grpc_health.v1.health import aio as health_aio
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from vidfed.node.config import NodeSection, store_location
-from vidfed.node.lookup.admission import Bounds, BusyError, CrowdedError, Gate
+from vidfed.node.lookup.admission import Admission, AdmissionLimits, QueueFullError, TooManyCallsError
 from vidfed.node.lookup.pipeline import Call, LookupPipeline, UnknownPeerError
 from vidfed.node.lookup.streams import StoppingError, answer_chunks
 from vidfed.node.policy.file import POLICY_FILE, PolicyFile
-from vidfed.node.policy.quotas import Budgets
+from vidfed.node.policy.quotas import Quotas
 from vidfed.node.records.store import RecordStore
 from vidfed.node.search.catalogue import Catalogue
 from vidfed.node.serving import metrics
-from vidfed.node.serving.audit_service import AuditDesk, AuditServicer
+from vidfed.node.serving.audit_service import AuditCore, AuditServicer
 from vidfed.node.serving.witnessing import Witnessing
 from vidfed.rpc.channels import SERVER_OPTIONS, peer_certificate, server_credentials
 from vidfed.rpc.serving import Service, open_shared, run_until_signal
@@ -56,13 +56,13 @@ if TYPE_CHECKING:
     from vidfed.v1.envelope_pb2 import Envelope
     from vidfed.v1.services_pb2 import LookupCall
 
-    NodeGate = Gate[Call, SignedEnvelope | None]
+    NodeAdmission = Admission[Call, SignedEnvelope | None]
 
 _WATCH_S = 1.0
 HEALTH_SERVICES = ("", "vidfed.v1.NodeService")
 ROOM_BYTES = 4 * 2**20  # on the disk; with less the log cannot be written, now or soon
-_MAX_CALLS = 2_000  # at once, beyond what the gate lets wait: gRPC itself turns away the rest, unread
-_CROWDED = (grpc.StatusCode.RESOURCE_EXHAUSTED, "this member holds too many calls")
+_MAX_CALLS = 2_000  # at once, beyond what the admission lets wait: gRPC itself turns away the rest, unread
+_TOO_MANY_CALLS = (grpc.StatusCode.RESOURCE_EXHAUSTED, "this member holds too many calls")
 _DEFECT = (grpc.StatusCode.INTERNAL, "a defect of this node")
 _BUSY_LOG_S = 10.0
 _NO_NODE = (grpc.StatusCode.UNAUTHENTICATED, "not a member's node")
@@ -70,11 +70,11 @@ _log = logging.getLogger(__name__)
 
 
 class NodeServicer(rpc.NodeServiceServicer):
-    """Hands each call to the pipeline in a worker thread, through the gate; the event loop stays free."""
+    """Hands each call to the pipeline in a worker thread, through the admission; the event loop stays free."""
 
-    def __init__(self, pipeline: LookupPipeline, gate: NodeGate) -> None:
+    def __init__(self, pipeline: LookupPipeline, admission: NodeAdmission) -> None:
         self._pipeline = pipeline
-        self._gate = gate
+        self._admission = admission
         self._stopping = asyncio.Event()
         self._silent_until_s: dict[str, float] = {}
 
@@ -87,12 +87,12 @@ class NodeServicer(rpc.NodeServiceServicer):
         leaf_pem = peer_certificate(context)
         try:
             member = self._enter(leaf_pem, context)
-            answer = await self._gate.ask(member, Call(request, leaf_pem), len(request.request.payload))
+            answer = await self._admission.ask(member, Call(request, leaf_pem), len(request.request.payload))
         except (UnknownPeerError, PeerError):
             answer = None
-        except CrowdedError:
-            await context.abort(*_CROWDED)
-        except BusyError:
+        except TooManyCallsError:
+            await context.abort(*_TOO_MANY_CALLS)
+        except QueueFullError:
             answer = self._busy(request, member, LOOKUP_METHOD)
         except Exception:  # noqa: BLE001 - gRPC would tell the caller what the exception says
             _log.exception("defect outside the pipeline")
@@ -108,19 +108,19 @@ class NodeServicer(rpc.NodeServiceServicer):
         leaf_pem = peer_certificate(context)
         try:
             member = self._enter(leaf_pem, context)
-            with self._gate.stream(member):
-                run = functools.partial(self._gate.run, member)
+            with self._admission.stream(member):
+                run = functools.partial(self._admission.run, member)
                 answers = answer_chunks(self._pipeline, request_iterator, leaf_pem, run, self._stopping)
                 async with contextlib.aclosing(answers):
                     async for answer in answers:
                         yield wire_envelope.to_message(answer)
         except (UnknownPeerError, PeerError):
             await context.abort(*_NO_NODE)
-        except CrowdedError:
-            await context.abort(*_CROWDED)
-        except BusyError:
+        except TooManyCallsError:
+            await context.abort(*_TOO_MANY_CALLS)
+        except QueueFullError:
             with contextlib.suppress(TimeoutError, StopAsyncIteration):
-                first = await asyncio.wait_for(anext(request_iterator), self._gate.wait_s)
+                first = await asyncio.wait_for(anext(request_iterator), self._admission.wait_s)
                 yield wire_envelope.to_message(self._busy(first, member, STREAM_METHOD))
         except SequenceError as error:
             await context.abort(grpc.StatusCode.ABORTED, str(error))
@@ -133,8 +133,8 @@ class NodeServicer(rpc.NodeServiceServicer):
     def _enter(self, leaf_pem: bytes, context: grpc.aio.ServicerContext[LookupCall, Envelope]) -> str:
         """Return whose call it is, and count it among that member's until it has ended, its answer taken or not."""
         member = self._pipeline.caller(leaf_pem)
-        self._gate.enter(member)
-        context.add_done_callback(lambda _: self._gate.leave(member))  # type: ignore[arg-type]  # the stubs ask for a context class
+        self._admission.enter(member)
+        context.add_done_callback(lambda _: self._admission.leave(member))  # type: ignore[arg-type]  # the stubs ask for a context class
         return member
 
     def _busy(self, call: LookupCall, member: str, method: str) -> SignedEnvelope:
@@ -187,7 +187,7 @@ def open_pipeline(home: MemberHome, directory_source: DirectorySource, audit: Au
         accepted=lambda found: seen.was_policy(found.to_json()),
     )
     with (
-        contextlib.closing(Budgets(home.state_file("rates.db"))) as budgets,
+        contextlib.closing(Quotas(home.state_file("quotas.db"))) as quotas,
         contextlib.closing(RecordStore(store_location(home))) as store,
         contextlib.closing(Catalogue(store, home.folder / "index", system_clock, keeper=keeper)) as catalogue,
         contextlib.closing(ReplayMemory(home.state_file("replay.db"))) as replay,
@@ -200,7 +200,7 @@ def open_pipeline(home: MemberHome, directory_source: DirectorySource, audit: Au
             directory_source=directory_source,
             catalogue=catalogue,
             policy=policy,
-            budgets=budgets,
+            quotas=quotas,
             replay=replay,
             audit=audit,
             clock=system_clock,
@@ -212,14 +212,14 @@ def would_answer(pipeline: LookupPipeline, folder: Path) -> bool:
     return shutil.disk_usage(folder).free >= ROOM_BYTES and pipeline.can_answer()
 
 
-async def _watch(pipeline: LookupPipeline, gate: NodeGate, health: health_aio.HealthServicer, folder: Path) -> None:
+async def _watch(pipeline: LookupPipeline, admission: NodeAdmission, health: health_aio.HealthServicer, folder: Path) -> None:
     """Take a changed policy over also when nobody asks, take down what changes by itself, and say whether lookups can be answered."""
     answered, answering = False, False
     while True:
         before = answering
         try:
             await asyncio.to_thread(pipeline.policy.current)
-            metrics.observe(pipeline.catalogue, gate, pipeline.policy.taken_ms)
+            metrics.observe(pipeline.catalogue, admission, pipeline.policy.taken_ms)
             answering = await asyncio.to_thread(would_answer, pipeline, folder)
         except Exception:  # noqa: BLE001 - who asks for the node's health must not hear for ever what was true before a defect
             _log.exception("defect while looking after the node")
@@ -254,17 +254,17 @@ async def node_service(shared: Shared, on_ready: Callable[[str], None], share: S
         audit.checkpoint()  # so that the first answer can carry one
         witness = stack.enter_context(contextlib.closing(open_witness(home)))
         pipeline = stack.enter_context(open_pipeline(home, directory_source, audit, keeper=first))
-        bounds = Bounds()
+        bounds = AdmissionLimits()
         workers = stack.enter_context(ThreadPoolExecutor(bounds.threads, thread_name_prefix="lookup"))
         options = dict(SERVER_OPTIONS) | {"grpc.so_reuseport": int(share is not None)}
         server = grpc.aio.server(options=list(options.items()), maximum_concurrent_rpcs=_MAX_CALLS)
-        gate: NodeGate = Gate(workers, pipeline.answer, bounds)
-        servicer, health = NodeServicer(pipeline, gate), Health()
+        admission: NodeAdmission = Admission(workers, pipeline.answer, bounds)
+        servicer, health = NodeServicer(pipeline, admission), Health()
         health_rpc.add_HealthServicer_to_server(health, server)  # behind the same mutual TLS as everything else
         rpc.add_NodeServiceServicer_to_server(servicer, server)
         trust = TrustServicer(directory_source, lambda peer: peer.role == NODE_ROLE, system_clock, shared.publisher)
         trust_rpc.add_TrustServiceServicer_to_server(trust, server)
-        rpc.add_AuditServiceServicer_to_server(AuditServicer(AuditDesk(audit, witness, directory_source), workers), server)
+        rpc.add_AuditServiceServicer_to_server(AuditServicer(AuditCore(audit, witness, directory_source), workers), server)
         credentials = server_credentials(home.node_tls, directory_source)
 
         def announce(address: str) -> None:
@@ -273,7 +273,7 @@ async def node_service(shared: Shared, on_ready: Callable[[str], None], share: S
             on_ready(address)
 
         rounds = Witnessing(home.member, audit, witness, directory_source, home.node_tls, seen)
-        beside = [asyncio.create_task(_watch(pipeline, gate, health, home.folder))]
+        beside = [asyncio.create_task(_watch(pipeline, admission, health, home.folder))]
         if first:
             beside.append(asyncio.create_task(rounds.run(read_audit_section(home).witness_every_s)))
         try:

@@ -9,10 +9,10 @@ import sqlalchemy as sa
 from vidfed.node.records.schema import REVISION
 
 if TYPE_CHECKING:
-    from vidfed.node.records.database import Database
+    from vidfed.node.records.database import RecordDatabase
 
 
-def migrate(database: Database) -> tuple[str | None, str]:
+def migrate(database: RecordDatabase) -> tuple[str | None, str]:
     """Bring the tables to the present form in one transaction, and return (form before, form now).
 
     Raises:

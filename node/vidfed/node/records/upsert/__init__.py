@@ -1,1 +1,1 @@
-"""Taking many records in at once."""
+"""Taking many records in at once: matched with what is known, merged, written in one transaction."""

@@ -15,8 +15,8 @@ revision = "0002"
 down_revision = "0001"
 
 _ALGORITHMS = ("MD5", "SHA1", "SHA256", "PDQ", "PHASH", "DHASH", "AHASH", "WHASH", "PHOTODNA")
-_LIKENESS_ORDER = ("pdq", "phash", "dhash", "ahash", "whash", "photodna")
-_PRESENT = ("md5", "sha1", "sha256", "likeness", "review_ms")
+_PERCEPTUAL_KEY_ORDER = ("pdq", "phash", "dhash", "ahash", "whash", "photodna")
+_PRESENT = ("md5", "sha1", "sha256", "perceptual_key", "review_ms")
 _TEXTS = ("case_reference", "case_contact", "handling_note", "category", "category_scale", "category_region", "source_grading")
 _BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 _BATCH = 5_000
@@ -47,7 +47,7 @@ def _create() -> None:
         sa.Column("reference", sa.String, nullable=False, unique=True),
         sa.Column("version", sa.BigInteger, nullable=False, unique=True),
         *(sa.Column(name.lower(), sa.LargeBinary) for name in _ALGORITHMS),
-        sa.Column("likeness", sa.LargeBinary),
+        sa.Column("perceptual_key", sa.LargeBinary),
         sa.Column("pdq_quality", sa.Integer),
         sa.Column("size_bytes", sa.BigInteger),
         *_texts("mime_type", "series", "tags"),
@@ -89,7 +89,7 @@ def upgrade() -> None:
     insert, after = None, 0
     while rows := [dict(row) for row in connection.execute(batch, {"after": after}).mappings()]:
         for row in rows:
-            row |= {"sharing": "", "source_id": "", "retraction_reason": "", "likeness": _likeness(row)}
+            row |= {"sharing": "", "source_id": "", "retraction_reason": "", "perceptual_key": _likeness(row)}
             row["tags"] = row["tags"] if isinstance(row["tags"], str) else _json(row["tags"])
         if insert is None:
             names = ", ".join(rows[0])
@@ -103,7 +103,7 @@ def upgrade() -> None:
 def _likeness(row: dict[str, Any]) -> bytes | None:
     if row["md5"] or row["sha1"] or row["sha256"]:
         return None
-    name = next(name for name in _LIKENESS_ORDER if row[name])
+    name = next(name for name in _PERCEPTUAL_KEY_ORDER if row[name])
     return hashlib.blake2b(name.encode() + bytes(row[name]), digest_size=16).digest()
 
 

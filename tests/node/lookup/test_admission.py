@@ -1,4 +1,4 @@
-"""The gate: how much a node takes on at once, in turn between members."""
+"""The admission: how much a node takes on at once, in turn between members."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vidfed.node.lookup.admission import Bounds, BusyError, CrowdedError, Gate
+from vidfed.node.lookup.admission import Admission, AdmissionLimits, QueueFullError, TooManyCallsError
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Sequence
 
-BOUNDS = Bounds(
+BOUNDS = AdmissionLimits(
     groups=1, group=1, apart_s=60.0, chunks=1, waiting=4, waiting_of_member=3, streams=3, streams_of_member=2, calls_of_member=2
 )
 SIZE = 1_000
 
 
 class Desk:
-    """A gate that is held up until `free` is set; then all work is done in the order it was let through."""
+    """A admission that is held up until `free` is set; then all work is done in the order it was let through."""
 
     def __init__(self, threads: ThreadPoolExecutor) -> None:
         self.threads = threads
-        self.gate = self.gate_with(BOUNDS)
+        self.admission = self.gate_with(BOUNDS)
         self.free = threading.Event()
         self.done: list[str] = []
         self.groups: list[Sequence[str]] = []
         self.tasks: list[asyncio.Task[str]] = []
 
-    def gate_with(self, bounds: Bounds) -> Gate[str, str]:
-        """Make a gate that answers "nl0" with "NL0"."""
-        return Gate(self.threads, self._answer, bounds)
+    def gate_with(self, bounds: AdmissionLimits) -> Admission[str, str]:
+        """Make a admission that answers "nl0" with "NL0"."""
+        return Admission(self.threads, self._answer, bounds)
 
     async def ask(self, *names: str, size_bytes: int = SIZE) -> None:
-        """Bring lookups, named by their member and a number, and let the gate see them."""
+        """Bring lookups, named by their member and a number, and let the admission see them."""
         for name in names:
-            await self._bring(self.gate.ask(name[:2], name, size_bytes))
+            await self._bring(self.admission.ask(name[:2], name, size_bytes))
 
     async def chunk(self, *names: str) -> None:
         """Bring chunks of streams, named likewise."""
         for name in names:
-            await self._bring(self.gate.run(name[:2], self._work, name))
+            await self._bring(self.admission.run(name[:2], self._work, name))
 
     async def _bring(self, work: Coroutine[Any, Any, str]) -> None:
         self.tasks.append(asyncio.create_task(work))
@@ -65,11 +65,11 @@ class Desk:
         """Let everything run; return what was sent away, as positions in the order it came."""
         self.free.set()
         ended = await asyncio.gather(*self.tasks, return_exceptions=True)
-        return [str(place) for place, end in enumerate(ended) if isinstance(end, BusyError)]
+        return [str(place) for place, end in enumerate(ended) if isinstance(end, QueueFullError)]
 
     def idle(self) -> bool:
-        """Tell whether the gate holds nothing any more."""
-        return self.gate.waiting == self.gate.running == 0
+        """Tell whether the admission holds nothing any more."""
+        return self.admission.waiting == self.admission.running == 0
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def desk() -> Iterator[Desk]:
 
 
 async def test_lookups_that_wait_are_answered_together_each_with_its_own_answer(desk: Desk) -> None:
-    desk.gate = desk.gate_with(replace(BOUNDS, group=3))
+    desk.admission = desk.gate_with(replace(BOUNDS, group=3))
     await desk.ask("nl0", "nl1", "fr0", "nl2", "br0")
     assert await desk.outcome() == []
     assert desk.groups == [["nl0"], ["nl1", "fr0", "br0"], ["nl2"]]
@@ -88,7 +88,7 @@ async def test_lookups_that_wait_are_answered_together_each_with_its_own_answer(
 
 
 async def test_large_lookups_are_answered_alone(desk: Desk) -> None:
-    desk.gate = desk.gate_with(replace(BOUNDS, group=9, group_bytes=3 * SIZE))
+    desk.admission = desk.gate_with(replace(BOUNDS, group=9, group_bytes=3 * SIZE))
     await desk.ask("nl0")
     await desk.ask("nl1", size_bytes=4 * SIZE)
     await desk.ask("fr0", "fr1")
@@ -98,9 +98,9 @@ async def test_large_lookups_are_answered_alone(desk: Desk) -> None:
 
 
 async def test_several_groups_are_answered_at_the_same_time(desk: Desk) -> None:
-    desk.gate = desk.gate_with(replace(BOUNDS, groups=2, apart_s=0.0))
+    desk.admission = desk.gate_with(replace(BOUNDS, groups=2, apart_s=0.0))
     await desk.ask("nl0", "nl1", "nl2")
-    assert (desk.gate.running, desk.gate.waiting) == (2, 1)
+    assert (desk.admission.running, desk.admission.waiting) == (2, 1)
     assert await desk.outcome() == []
 
 
@@ -112,10 +112,10 @@ async def test_nobody_waits_long_behind_a_group_that_is_held_up(desk: Desk) -> N
             held.wait()
         return [name.upper() for name in names]
 
-    gate: Gate[str, str] = Gate(desk.threads, answer, replace(BOUNDS, groups=2, apart_s=0.001))
-    slow = asyncio.create_task(gate.ask("nl", "nl0", SIZE))
+    admission: Admission[str, str] = Admission(desk.threads, answer, replace(BOUNDS, groups=2, apart_s=0.001))
+    slow = asyncio.create_task(admission.ask("nl", "nl0", SIZE))
     await asyncio.sleep(0)
-    assert await gate.ask("fr", "fr0", SIZE) == "FR0"
+    assert await admission.ask("fr", "fr0", SIZE) == "FR0"
     held.set()
     assert await slow == "NL0"
 
@@ -126,11 +126,11 @@ async def test_a_group_that_fails_fails_alone_and_gives_its_thread_back(desk: De
             raise ZeroDivisionError
         return names
 
-    gate: Gate[str, str] = Gate(desk.threads, fail, BOUNDS)
-    failed, answered = await asyncio.gather(gate.ask("nl", "nl0", SIZE), gate.ask("nl", "nl1", SIZE), return_exceptions=True)
+    admission: Admission[str, str] = Admission(desk.threads, fail, BOUNDS)
+    failed, answered = await asyncio.gather(admission.ask("nl", "nl0", SIZE), admission.ask("nl", "nl1", SIZE), return_exceptions=True)
     assert isinstance(failed, ZeroDivisionError)
     assert answered == "nl1"
-    assert gate.running == gate.waiting == 0
+    assert admission.running == admission.waiting == 0
 
 
 async def test_members_are_served_in_turn_however_much_one_of_them_asks(desk: Desk) -> None:
@@ -153,7 +153,7 @@ async def test_enumeration_by_one_member_starves_nobody(desk: Desk) -> None:
 
 
 async def test_what_waits_is_bounded_in_bytes_too(desk: Desk) -> None:
-    desk.gate = desk.gate_with(replace(BOUNDS, waiting_bytes=3 * SIZE))
+    desk.admission = desk.gate_with(replace(BOUNDS, waiting_bytes=3 * SIZE))
     await desk.ask("nl0", "nl1", "nl2", "nl3")
     await desk.ask("fr0", size_bytes=2 * SIZE)  # in the place of two of nl's
     await desk.ask("br0", size_bytes=4 * SIZE)  # never fits
@@ -168,7 +168,7 @@ async def test_where_nobody_has_more_waiting_the_one_that_comes_is_sent_away(des
 
 
 async def test_who_waited_too_long_is_told_so(desk: Desk) -> None:
-    desk.gate = desk.gate_with(replace(BOUNDS, wait_s=0.0))
+    desk.admission = desk.gate_with(replace(BOUNDS, wait_s=0.0))
     await desk.ask("nl0", "nl1")
     await asyncio.wait(desk.tasks[1:2])
     assert await desk.outcome() == ["1"]
@@ -186,7 +186,7 @@ async def test_chunks_of_streams_wait_however_many_there_are(desk: Desk) -> None
 async def test_lookups_do_not_wait_for_chunks(desk: Desk) -> None:
     await desk.chunk("nl0", "nl1")
     await desk.ask("fr0")
-    assert (desk.gate.running, desk.gate.waiting) == (2, 1)
+    assert (desk.admission.running, desk.admission.waiting) == (2, 1)
     assert await desk.outcome() == []
 
 
@@ -205,17 +205,17 @@ async def test_work_that_fails_gives_its_thread_back(desk: Desk) -> None:
 
     for _ in range(3):
         with pytest.raises(ZeroDivisionError):
-            await desk.gate.run("nl", fail)
+            await desk.admission.run("nl", fail)
     assert desk.idle()
 
 
 async def test_streams_are_bounded_for_each_member_and_for_all(desk: Desk) -> None:
-    with desk.gate.stream("nl"), desk.gate.stream("nl"):
-        with pytest.raises(BusyError), desk.gate.stream("nl"):
+    with desk.admission.stream("nl"), desk.admission.stream("nl"):
+        with pytest.raises(QueueFullError), desk.admission.stream("nl"):
             pass
-        with desk.gate.stream("fr"), pytest.raises(BusyError), desk.gate.stream("br"):
+        with desk.admission.stream("fr"), pytest.raises(QueueFullError), desk.admission.stream("br"):
             pass
-    with desk.gate.stream("nl"):
+    with desk.admission.stream("nl"):
         pass
 
 
@@ -226,11 +226,11 @@ async def test_a_turn_given_and_cancelled_at_the_same_moment_is_passed_on(desk: 
     desk.tasks[1].cancel()
     await asyncio.gather(*desk.tasks, return_exceptions=True)
     assert "fr0" in desk.done
-    assert desk.gate.running == 0
+    assert desk.admission.running == 0
 
 
 async def test_who_goes_away_while_it_is_answered_spoils_nothing(desk: Desk) -> None:
-    desk.gate = desk.gate_with(replace(BOUNDS, group=2))
+    desk.admission = desk.gate_with(replace(BOUNDS, group=2))
     await desk.ask("nl0", "nl1", "fr0")
     desk.tasks[0].cancel()
     await desk.outcome()
@@ -241,12 +241,12 @@ async def test_who_goes_away_while_it_is_answered_spoils_nothing(desk: Desk) -> 
 
 async def test_a_member_that_holds_too_many_calls_leaves_room_for_others(desk: Desk) -> None:
     for member in ("nl", "nl", "fr"):
-        desk.gate.enter(member)
-    with pytest.raises(CrowdedError):
-        desk.gate.enter("nl")
-    desk.gate.enter("fr")
-    desk.gate.leave("nl")
-    desk.gate.enter("nl")
+        desk.admission.enter(member)
+    with pytest.raises(TooManyCallsError):
+        desk.admission.enter("nl")
+    desk.admission.enter("fr")
+    desk.admission.leave("nl")
+    desk.admission.enter("nl")
 
 
 async def test_a_member_with_too_much_waiting_is_told_so_also_while_there_is_room(desk: Desk) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.node.conftest import KNOWN, UNKNOWN
+from tests.node.lookup.conftest import KNOWN, UNKNOWN
 from tests.support.memory import ANSWERING, MemoryFederation, MemoryNode, call_of
 from vidfed.federation.lookup.question import Part
 from vidfed.federation.lookup.verification import SignedPart, verify_answer

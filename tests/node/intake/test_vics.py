@@ -11,22 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vidfed.formats.entries import Entry, FormatError
+from tests.support.records import NOW, code
+from vidfed.formats.entries import FileEntry, FormatError
 from vidfed.formats.recognise import open_hash_file
 from vidfed.formats.vics_read import VicsCopy
 from vidfed.index import Algorithm
 from vidfed.node.errors import ImportFileError
-from vidfed.node.intake.importer import ImportOptions, ImportReport, import_files
+from vidfed.node.intake.importer import import_files
 from vidfed.node.intake.known_good import KnownGood
+from vidfed.node.intake.options import ImportOptions
 from vidfed.node.records.store import RecordStore
 from vidfed.wire.values import Ternary
-
-from .make import NOW, code
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from vidfed.node.intake.report import ImportReport
     from vidfed.node.records.record import Record
 
 MEDIA_2_0 = "http://github.com/VICSDATAMODEL/ProjectVic/DataModels/2.0.xml/UK/$metadata#Media"
@@ -138,8 +139,10 @@ def test_header_counts_are_not_believed(store: RecordStore, tmp_path: Path) -> N
 
 
 def test_one_bogus_photodna_on_every_item_is_removed_from_all_and_remembered(store: RecordStore, tmp_path: Path) -> None:
-    filler = base64.b64encode(code(Algorithm.PHOTODNA, 0)).decode()
-    content = document(*(media(seed, PhotoDNA=filler) for seed in range(150)), media(1000, PhotoDNA=base64.b64encode(b"x" * 144).decode()))
+    placeholder = base64.b64encode(code(Algorithm.PHOTODNA, 0)).decode()
+    content = document(
+        *(media(seed, PhotoDNA=placeholder) for seed in range(150)), media(1000, PhotoDNA=base64.b64encode(b"x" * 144).decode())
+    )
     report = take_in(store, tmp_path, content)
     assert (report.counts.new, report.counts.refused_codes) == (151, 1)
     found = store.records(range(1, 152))
@@ -275,7 +278,7 @@ def test_objects_parsed_many_at_a_time_are_those_parsed_one_by_one(tmp_path: Pat
     items = [media(seed, Series=trap, MediaFiles=[{"MediaID": 1}, {"MediaID": 2, "MD5": trap}], Comments="x" * 50) for seed in range(9_000)]
     path = written(tmp_path, json.dumps({"@odata.context": MEDIA_2_0, "value": items}, indent=indent))
     entries = list(open_hash_file(path).entries())
-    assert [(entry.number, entry.codes["md5"]) for entry in entries if isinstance(entry, Entry)] == [
+    assert [(entry.number, entry.codes["md5"]) for entry in entries if isinstance(entry, FileEntry)] == [
         (seed + 1, code(Algorithm.MD5, seed)) for seed in range(9_000)
     ]
 

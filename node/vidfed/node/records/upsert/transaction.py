@@ -6,7 +6,7 @@ Rules:
  2. What an entry does not say stays as it was: absent is unknown, not "no".
  3. Entries of one import about the same item are one record; what the first said stands, later ones add.
  4. A retracted record is not brought back by an import; the owner does that by hand. What was edited by hand stays too.
- 5. A perceptual hash found on many unrelated items of one import is a tool's filler: it is removed from all of them and remembered.
+ 5. A perceptual hash found on many unrelated items of one import is a tool's placeholder: it is removed from all of them and remembered.
 """
 
 from __future__ import annotations
@@ -18,59 +18,26 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from vidfed.formats.entries import Entry
+from vidfed.formats.entries import FileEntry
 from vidfed.node.records import schema
 from vidfed.node.records.record import to_column
-from vidfed.node.records.upsert.matching import (
-    AT,
-    COLUMNS,
-    DEFAULTS,
-    DIGESTS,
-    Row,
-    Spoken,
-    empty_columns,
-    fetch_known,
-    known_digests,
-    likeness_of,
-)
-from vidfed.node.records.upsert.placeholders import Fillers
+from vidfed.node.records.upsert.columns import AT, COLUMNS, DEFAULTS, DIGESTS, empty_columns, perceptual_key_of
+from vidfed.node.records.upsert.digest_filter import DigestFilter
+from vidfed.node.records.upsert.matching import Row, fetch_known, known_digests
+from vidfed.node.records.upsert.placeholders import Placeholders
+from vidfed.node.records.upsert.report import UpsertReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from vidfed.node.records.database import Database
+    from vidfed.node.records.database import RecordDatabase
     from vidfed.node.records.record import Record
 
 BATCH = 2_000  # entries matched and written together: about 1 MB
 MAX_REPEATS = 100  # unrelated items of one import that may share one perceptual hash; a series of frames stays far below
 _BY_SOURCE = "taken back by its source"
 _ID, _VERSION, _REFERENCE, _EDITED = AT["id"], AT["version"], AT["reference"], AT["edited"]
-_CHANGED, _LIKENESS, _RETRACTED, _REASON = AT["changed_ms"], AT["likeness"], AT["retracted_ms"], AT["retraction_reason"]
-
-
-@dataclass(slots=True)
-class UpsertReport:
-    """What entries did to the store.
-
-    Attributes:
-        new, updated, unchanged: records.
-        repeated: entries about an item that an earlier entry of the same import was about.
-        disagreeing: those of them that said something else; the first entry's word was kept.
-        kept_edits: entries that say otherwise than what was edited by hand; the edit was kept.
-        retracted: records taken back by the source.
-        kept_retracted: entries about records that the owner has retracted; not brought back.
-        refused_codes: perceptual hashes refused as fillers.
-    """
-
-    new: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    repeated: int = 0
-    disagreeing: int = 0
-    kept_edits: int = 0
-    retracted: int = 0
-    kept_retracted: int = 0
-    refused_codes: int = 0
+_CHANGED, _PERCEPTUAL_KEY, _RETRACTED, _REASON = AT["changed_ms"], AT["perceptual_key"], AT["retracted_ms"], AT["retraction_reason"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +53,12 @@ def _no_note(_number: int, _text: str) -> None:
     """Take a note nobody asked for."""
 
 
-class Intake:
+class UpsertTransaction:
     """One transaction's taking in. Give it batches, then `finish`; the caller's transaction makes it all or nothing."""
 
     def __init__(
         self,
-        database: Database,
+        database: RecordDatabase,
         connection: sa.Connection,
         *,
         now_ms: int,
@@ -125,36 +92,36 @@ class Intake:
         table = schema.records
         (last_id, last_version) = connection.execute(sa.select(sa.func.max(table.c.id), sa.func.max(table.c.version))).one()
         self._known_before = last_id or 0
-        self._spoken = None if self._known_before else Spoken()
+        self._digest_filter = None if self._known_before else DigestFilter()
         self._next_id = itertools.count(self._known_before + 1)
         self._next_version = itertools.count((last_version or 0) + 1)
         self._references = _references()
         self._seen = bytearray(self._known_before // 8 + 1)  # one bit a record known before: which of them this import has spoken of
         self._import_id = self._begin_import(origin)
-        self._fillers = Fillers(database, connection, max_repeats)
+        self._placeholders = Placeholders(database, connection, max_repeats)
         self._empty: dict[str, object] = empty_columns()
         self._empty |= {name: to_column(value) for name, value in (defaults or {}).items()}
         self._empty |= {"import_id": self._import_id, "created_ms": now_ms, "changed_ms": now_ms}
         mark = database.marks(1)
         self._update = f"UPDATE records SET {', '.join(f'{name} = {mark}' for name in COLUMNS)} WHERE id = {mark}"  # noqa: S608 - our own column names
 
-    def take_all(self, entries: Iterable[Entry]) -> None:
+    def take_all(self, entries: Iterable[FileEntry]) -> None:
         """Take entries in, a batch at a time."""
         remaining = iter(entries)
         while batch := list(itertools.islice(remaining, BATCH)):
             self.take(batch)
 
-    def take(self, entries: Sequence[Entry]) -> None:
+    def take(self, entries: Sequence[FileEntry]) -> None:
         """Take one batch in: first the items nobody has spoken of, then what speaks of items known by then."""
-        self._fillers.drop(entries)
-        fresh: list[Entry] = []
-        others: list[Entry] = []
+        self._placeholders.drop(entries)
+        fresh: list[FileEntry] = []
+        others: list[FileEntry] = []
         # A store that was empty knows what this import has spoken of; others have to be asked.
         spoken_of = known_digests(self._database, self._connection, entries) if self._known_before else set()
         for entry in entries:
             codes = entry.codes
             digests = [codes[name] for name in DIGESTS if name in codes]
-            may_be_known = not spoken_of.isdisjoint(digests) if self._spoken is None else self._spoken.add(digests)
+            may_be_known = not spoken_of.isdisjoint(digests) if self._digest_filter is None else self._digest_filter.add(digests)
             spoken_of.update(digests)
             if digests and not may_be_known and not entry.retracts and "source_id" not in entry.values:
                 fresh.append(entry)
@@ -173,7 +140,7 @@ class Intake:
             tool: that wrote the file.
         """
         if self._import_id is not None:
-            self.report.refused_codes = self._fillers.remove(self._import_id, self._next_version, self._now_ms, self._on_note)
+            self.report.refused_codes = self._placeholders.remove(self._import_id, self._next_version, self._now_ms, self._on_note)
             imports = schema.imports
             values = {"file_sha256": file_sha256, "format": format_name, "tool": tool}
             self._connection.execute(sa.update(imports).where(imports.c.id == self._import_id).values(values))
@@ -188,7 +155,7 @@ class Intake:
         self._connection.execute(sa.insert(imports).values(id=(last or 0) + 1, **values))
         return int(last or 0) + 1
 
-    def _insert(self, entries: Sequence[Entry]) -> None:
+    def _insert(self, entries: Sequence[FileEntry]) -> None:
         """Write new records. Those with the same fields share a statement without the columns that stay empty: binding a NULL is dear."""
         groups: dict[tuple[str, ...], tuple[dict[str, object], list[tuple[object, ...]]]] = {}
         for entry in entries:
@@ -206,25 +173,25 @@ class Intake:
             self._insert_rows((*shape, "id", "version", "reference", *common), rows)
         self.report.new += len(entries)
         if self._import_id is not None:
-            self._fillers.count(entries)
+            self._placeholders.count(entries)
 
     def _insert_rows(self, names: Sequence[str], rows: Sequence[tuple[object, ...]]) -> None:
         statement = f"INSERT INTO records ({', '.join(names)}) VALUES ({self._database.marks(len(names))})"  # noqa: S608 - our own column names
         self._connection.exec_driver_sql(statement, list(rows))
 
-    def _merge_all(self, entries: Sequence[Entry]) -> None:
+    def _merge_all(self, entries: Sequence[FileEntry]) -> None:
         """Take in entries that may speak of known records, one after the other."""
-        likenesses = [likeness_of(entry.codes) for entry in entries]
-        known = fetch_known(self._database, self._connection, entries, likenesses)
+        perceptual_keys = [perceptual_key_of(entry.codes) for entry in entries]
+        known = fetch_known(self._database, self._connection, entries, perceptual_keys)
         touched: list[Row] = []
-        for entry, likeness in zip(entries, likenesses, strict=True):
-            row = known.match(entry, likeness)
+        for entry, perceptual_key in zip(entries, perceptual_keys, strict=True):
+            row = known.match(entry, perceptual_key)
             if entry.retracts:
                 self._retract(entry, row, touched)
             elif not entry.codes:
                 continue
             elif row is None:
-                touched.append(row := self._new_row(entry, likeness))
+                touched.append(row := self._new_row(entry, perceptual_key))
                 known.add(row)
             else:
                 self._merge(entry, row, touched)
@@ -232,15 +199,19 @@ class Intake:
                     known.add(row)
         self._write(touched)
 
-    def _new_row(self, entry: Entry, likeness: bytes | None) -> Row:
+    def _new_row(self, entry: FileEntry, perceptual_key: bytes | None) -> Row:
         values = self._empty | entry.codes | {name: to_column(value) for name, value in entry.values.items()}
-        values |= {"id": next(self._next_id), "likeness": likeness, "reference": values.get("reference") or next(self._references)}
+        values |= {
+            "id": next(self._next_id),
+            "perceptual_key": perceptual_key,
+            "reference": values.get("reference") or next(self._references),
+        }
         self.report.new += 1
         if self._import_id is not None:
-            self._fillers.count([entry])
+            self._placeholders.count([entry])
         return Row([values.get(name) for name in COLUMNS], is_new=True)
 
-    def _merge(self, entry: Entry, row: Row, touched: list[Row]) -> None:
+    def _merge(self, entry: FileEntry, row: Row, touched: list[Row]) -> None:
         columns = row.columns
         was_retracted = columns[_RETRACTED] is not None
         if was_retracted and self._source_rules and columns[_REASON] == _BY_SOURCE:
@@ -253,8 +224,10 @@ class Intake:
         again = self._is_seen(columns[_ID])
         changed, disagrees = self._overlay(entry, columns, again=again and not self._source_rules)
         changed = changed or was_retracted
-        if columns[_LIKENESS] is not None and entry.codes.keys() & set(DIGESTS):  # recognised by its source's number, now by its digest
-            columns[_LIKENESS] = None
+        if columns[_PERCEPTUAL_KEY] is not None and entry.codes.keys() & set(
+            DIGESTS
+        ):  # recognised by its source's number, now by its digest
+            columns[_PERCEPTUAL_KEY] = None
         if again:
             self.report.repeated += 1
             if disagrees:
@@ -270,7 +243,7 @@ class Intake:
             row.is_touched = True
             touched.append(row)
 
-    def _overlay(self, entry: Entry, columns: list[Any], *, again: bool) -> tuple[bool, bool]:
+    def _overlay(self, entry: FileEntry, columns: list[Any], *, again: bool) -> tuple[bool, bool]:
         """Write what an entry says over a record's columns; return whether that changed it, and whether it contradicts an earlier entry."""
         changed = disagrees = False
         for name, code in entry.codes.items():
@@ -301,7 +274,7 @@ class Intake:
         columns[_EDITED] = ",".join(sorted(edited))
         return changed, disagrees
 
-    def _retract(self, entry: Entry, row: Row | None, touched: list[Row]) -> None:
+    def _retract(self, entry: FileEntry, row: Row | None, touched: list[Row]) -> None:
         if row is None:
             self._on_note(entry.number, "the source takes back an item that is not known here")
         elif row.columns[_RETRACTED] is None:
@@ -338,12 +311,12 @@ class Intake:
         return record_id > self._known_before or bool(self._seen[record_id >> 3] & (1 << (record_id & 7)))
 
 
-def entries_of_records(records: Iterable[Record]) -> Iterator[Entry]:
+def entries_of_records(records: Iterable[Record]) -> Iterator[FileEntry]:
     """Yield each record as an entry: what is not at its default is what it says."""
     for number, record in enumerate(records, 1):
         said = {name: value for name, default in DEFAULTS.items() if (value := getattr(record, name)) != default}
         codes = {algorithm.value: code for algorithm, code in record.hashes.items()}
-        yield Entry(number, codes, said | {"reference": record.reference})
+        yield FileEntry(number, codes, said | {"reference": record.reference})
 
 
 def _references() -> Iterator[str]:

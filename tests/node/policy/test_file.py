@@ -15,7 +15,7 @@ from tests.support.memory import MemoryFederation, SettableClock
 from vidfed.index import Algorithm
 from vidfed.node.errors import PolicyError
 from vidfed.node.policy.file import PolicyFile, read_policy, render_policy
-from vidfed.node.policy.policy import Asker, Category, Distances, Limits, Policy, Rule
+from vidfed.node.policy.policy import Category, Distances, Limits, Policy, Requester, Rule
 from vidfed.security.errors import AuditError
 from vidfed.wire.values import HandlingCode, Purpose
 
@@ -168,7 +168,7 @@ def changed(tmp_path: Path, text: str, clock: SettableClock, wait_ms: int = 2_00
 def test_a_changed_file_takes_effect_without_restart(tmp_path: Path, opened: Callable[..., PolicyFile], clock: SettableClock) -> None:
     written(tmp_path, MINIMAL)
     file = opened()
-    asker = Asker("fr", frozenset(), Purpose.IDENTIFICATION)
+    asker = Requester("fr", frozenset(), Purpose.IDENTIFICATION)
     assert file.current().decide(asker) is None
     changed(tmp_path, MINIMAL.replace("nl", "fr"), clock)
     assert file.current().decide(asker) is not None
@@ -242,7 +242,7 @@ def test_a_member_that_left_the_directory_does_not_keep_the_node_from_starting(
 
 
 def test_the_example_in_the_documents_is_a_policy(tmp_path: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs/policy.md").read_text()
+    page = (Path(__file__).parents[3] / "docs/policy.md").read_text()
     (example,) = re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)
     policy = read_policy(written(tmp_path, example), KNOWN)
     assert [rule.name for rule in policy.rules] == ["trainees", "neighbours"]

@@ -10,13 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vidfed.formats.entries import Entry, FormatError, Skip
+from tests.support.records import code
+from vidfed.formats.entries import FileEntry, FormatError, Skip
 from vidfed.formats.json_stream import MAX_VALUE
 from vidfed.formats.recognise import open_hash_file
 from vidfed.formats.source import MAX_LINE
 from vidfed.index import Algorithm
-
-from .make import code
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +27,7 @@ _SIZES = {algorithm.value: algorithm.code_bytes for algorithm in Algorithm}
 _FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def entries(folder: Path, content: str | bytes) -> list[Entry | Skip]:
+def entries(folder: Path, content: str | bytes) -> list[FileEntry | Skip]:
     path = folder / "file"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return list(open_hash_file(path).entries())
@@ -103,7 +102,7 @@ def test_a_long_set_on_one_line_is_read_in_bounded_memory(tmp_path: Path) -> Non
 def test_control_characters_and_path_tricks_stay_plain_text(tmp_path: Path) -> None:
     item = {"MD5": MD5, "Series": "a\x1b[31m\nb\x00c\ud800", "RelativeFilePath": "..\\..\\etc\\passwd", "Tags": "=cmd|x"}
     (entry,) = entries(tmp_path, HEAD + json.dumps(item) + "]}")
-    assert isinstance(entry, Entry)
+    assert isinstance(entry, FileEntry)
     assert entry.values == {"series": "a [31m b c", "tags": ("=cmd|x",)}
 
 
@@ -151,6 +150,6 @@ def check(folder: Path, content: bytes) -> None:
     except FormatError:
         return
     for entry in found:
-        if isinstance(entry, Entry):
+        if isinstance(entry, FileEntry):
             assert entry.codes or entry.retracts
             assert all(len(text) == _SIZES[name] for name, text in entry.codes.items())

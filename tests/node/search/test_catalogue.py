@@ -20,14 +20,15 @@ from vidfed.node.policy.policy import Distances, Rule
 from vidfed.node.records.record import Record
 from vidfed.node.records.store import RecordStore
 from vidfed.node.search import nearest
-from vidfed.node.search.catalogue import Catalogue, Wanted
+from vidfed.node.search.catalogue import Catalogue
+from vidfed.node.search.query import SearchQuery
 from vidfed.wire.values import Match, Searched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from vidfed.node.search.catalogue import Found
+    from vidfed.node.search.query import Found
 
 NOW = 1_800_000_000_000
 PDQ = Hash(Algorithm.PDQ, bytes(range(32)))
@@ -61,7 +62,7 @@ def catalogue(store: RecordStore, tmp_path: Path) -> Iterator[Catalogue]:
 
 
 def find(catalogue: Catalogue, *hashes: Hash, cap: int = 20, patience_s: float = 5.0, distance: int | None = None) -> Found:
-    (found,) = catalogue.search([Wanted(columns_of(hashes, distance), cap)], patience_s=patience_s)
+    (found,) = catalogue.search([SearchQuery(columns_of(hashes, distance), cap)], patience_s=patience_s)
     return found
 
 
@@ -106,12 +107,12 @@ def test_questions_searched_together_get_what_each_gets_alone(catalogue: Catalog
     store.upsert([*near, Record({Algorithm.SHA256: SHA.code}, series="sha")], now_ms=NOW)
     other = Hash(Algorithm.PDQ, flipped(PDQ.code, *range(200)))
     wanted = [
-        Wanted(columns_of([PDQ, SHA]), 3),
-        Wanted(columns_of([other, PDQ, other]), 20, visible=lambda record: record.series != "1"),
-        Wanted(columns_of([SHA, other]), 20),
-        Wanted(columns_of([other, PDQ], 0), 20),
-        Wanted(columns_of([other]), 20),
-        Wanted(columns_of([PDQ]), 20, told=lambda match: replace(match, distance=31, slack=30)),
+        SearchQuery(columns_of([PDQ, SHA]), 3),
+        SearchQuery(columns_of([other, PDQ, other]), 20, visible=lambda record: record.series != "1"),
+        SearchQuery(columns_of([SHA, other]), 20),
+        SearchQuery(columns_of([other, PDQ], 0), 20),
+        SearchQuery(columns_of([other]), 20),
+        SearchQuery(columns_of([PDQ]), 20, told=lambda match: replace(match, distance=31, slack=30)),
     ]
     together = catalogue.search(wanted, patience_s=5.0)
     alone = [found for each in wanted for found in catalogue.search([each], patience_s=5.0)]
@@ -143,7 +144,7 @@ def test_a_crowd_around_a_code_hides_nothing_that_may_be_told(
         column.items[:] = 0
     exact, bands = Rule("exact", frozenset(), frozenset()), Rule("bands", frozenset(), frozenset(), distances=Distances.BANDS)
     for cap, rule in itertools.product((1, 4, 5, 6), (exact, bands)):
-        (found,) = catalogue.search([Wanted(columns, cap, lambda record: record.series != "withheld", rule.tell)], patience_s=5.0)
+        (found,) = catalogue.search([SearchQuery(columns, cap, lambda record: record.series != "withheld", rule.tell)], patience_s=5.0)
         assert [found.records[hit.record].series for hit in found.hits] == [str(number) for number in range(70, 75)][:cap]
         assert found.truncated_items == ((0,) if cap < 5 else ())
         told = {match.algorithm: match.distance for match in found.hits[0].matches}
@@ -160,7 +161,7 @@ def test_an_exact_match_comes_before_any_near_one(catalogue: Catalogue, store: R
     columns = columns_of([PDQ, SHA])
     for column in columns:
         column.items[:] = 0
-    (found,) = catalogue.search([Wanted(columns, 1)], patience_s=5.0)
+    (found,) = catalogue.search([SearchQuery(columns, 1)], patience_s=5.0)
     assert [found.records[hit.record].series for hit in found.hits] == ["exact"]
 
 
@@ -317,9 +318,9 @@ def test_a_follower_that_fails_closes_the_catalogue_and_recovers(
     with pytest.raises(IndexBrokenError, match="No space"):
         find(catalogue, PDQ)
     monkeypatch.setattr(HashIndex, "put", true_put)
-    catalogue._wake.set()
-    with catalogue._moved:
-        assert catalogue._moved.wait_for(lambda: catalogue._broken is None, 5)
+    catalogue._follower._wake.set()
+    with catalogue._follower._moved:
+        assert catalogue._follower._moved.wait_for(lambda: catalogue._follower._broken is None, 5)
     assert len(find(catalogue, PDQ).hits) == 1
 
 
@@ -341,7 +342,7 @@ def test_what_is_merged_is_merged_for_other_processes_too(store: RecordStore, tm
     for part in range(4):
         store.upsert([Record({Algorithm.PDQ: bytes([part, bit]) * 16}) for bit in range(8)], now_ms=NOW + part)
         catalogue.catch_up()
-    index = catalogue._indexes[Algorithm.PDQ]
+    index = catalogue._follower.indexes[Algorithm.PDQ]
     index.settle()
     with HashIndex.open(tmp_path / "index/pdq", Algorithm.PDQ, read_only=True) as other:
         assert other.stats().segments > index.stats().segments == 1
@@ -366,5 +367,5 @@ def test_merged_parts_that_cannot_be_written_stop_no_lookup(
         catalogue.catch_up()
         catalogue.catch_up()
     assert len(find(catalogue, PDQ).hits) == 1
-    assert caplog.text.count("its merged parts cannot be written") <= len(catalogue._indexes)
+    assert caplog.text.count("its merged parts cannot be written") <= len(catalogue._follower.indexes)
     assert "no space left" in caplog.text

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.records import NOW, code, record
 from vidfed.formats.values import RECORD_FIELDS
 from vidfed.index import Algorithm, Hash
 from vidfed.node.errors import StoreError
-from vidfed.node.intake.importer import ImportOptions, import_files
+from vidfed.node.intake.importer import import_files
+from vidfed.node.intake.options import ImportOptions
 from vidfed.node.records.backup import back_up, restore
-from vidfed.node.records.lifecycle import Wanted, edit, erase, kept_record, kept_records, reinstate, retract
+from vidfed.node.records.lifecycle import RecordQuery, edit, erase, reinstate, retract, stored_record, stored_records
 from vidfed.node.records.record import Record, Sharing
 from vidfed.node.records.store import PERCEPTUAL, RecordStore
 from vidfed.node.search.catalogue import Catalogue
 from vidfed.wire.values import Ternary
-
-from .make import NOW, code, record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +49,7 @@ def test_what_was_edited_by_hand_outlives_a_later_import_unless_told_otherwise(s
     for _ in range(2):
         options = ImportOptions(overwrite=overwrite)
         (report,) = import_files(store, [path], options, now_ms=NOW, report_file=tmp_path / "report")
-    kept = kept_record(store, reference).record
+    kept = stored_record(store, reference).record
     assert kept.category == "2"
     assert (kept.series, kept.victim_identified) == (("theirs", Ternary.NO) if overwrite else ("mine", Ternary.YES))
     told = f"entry 2: series, victim_identified of record {reference} were edited by hand and stay so" in (tmp_path / "report").read_text()
@@ -62,7 +62,7 @@ def test_a_retracted_record_is_a_tombstone_that_lookups_do_not_find(store: Recor
     assert store.find(Algorithm.MD5, [code(Algorithm.MD5, 1)]) == {}
     assert store.records([1]) == {}
     assert [list(codes) for codes in store.changes_after(0, limit=5).codes.values()] == [[None]] * len(PERCEPTUAL)
-    assert kept_record(store, reference).retraction_reason == "not what it was taken for"
+    assert stored_record(store, reference).retraction_reason == "not what it was taken for"
     reinstate(store, reference, now_ms=NOW + 2)
     assert store.find(Algorithm.MD5, [code(Algorithm.MD5, 1)]) != {}
 
@@ -70,7 +70,7 @@ def test_a_retracted_record_is_a_tombstone_that_lookups_do_not_find(store: Recor
 def test_erasure_leaves_nothing_but_reference_and_times(store: RecordStore) -> None:
     (reference,) = add(store, record(1, tuple(Algorithm), series="s", case_reference="2026-17", source_id="x/1"))
     erase(store, reference, now_ms=NOW + 1)
-    kept = kept_record(store, reference)
+    kept = stored_record(store, reference)
     assert kept.state == "erased"
     assert kept.record == Record(hashes={}, reference=reference)
     with pytest.raises(StoreError, match="was erased"):
@@ -95,24 +95,24 @@ def test_the_index_follows_retraction_and_erasure(tmp_path: Path) -> None:
             retract(store, references[0], "r", now_ms=NOW)
             erase(store, references[1], now_ms=NOW)
             catalogue.catch_up()
-            assert len(catalogue._indexes[Algorithm.PDQ]) == 1
+            assert len(catalogue._follower.indexes[Algorithm.PDQ]) == 1
 
 
 def test_lists_come_in_pages_with_filters(store: RecordStore) -> None:
     add(store, *(record(seed, series="odd" if seed % 2 else "even", tags=(f"t{seed % 3}",)) for seed in range(30)))
-    odd = list(kept_records(store, Wanted(equal={"series": "odd"})))
+    odd = list(stored_records(store, RecordQuery(equal={"series": "odd"})))
     assert len(odd) == 15
-    assert [kept.number for kept in kept_records(store, Wanted(equal={"series": "odd"}), after=odd[9].number)] == [
+    assert [kept.number for kept in stored_records(store, RecordQuery(equal={"series": "odd"}), after=odd[9].number)] == [
         k.number for k in odd[10:]
     ]
-    assert len(list(kept_records(store, Wanted(tag="t1")))) == 10
-    (one,) = kept_records(store, Wanted(hash=Hash(Algorithm.SHA1, code(Algorithm.SHA1, 7))))
+    assert len(list(stored_records(store, RecordQuery(tag="t1")))) == 10
+    (one,) = stored_records(store, RecordQuery(hash=Hash(Algorithm.SHA1, code(Algorithm.SHA1, 7))))
     assert one.number == 8
 
 
 def test_records_due_for_review_are_listed(store: RecordStore) -> None:
     add(store, record(1, review_ms=NOW), record(2, review_ms=NOW + 2), record(3))
-    assert [kept.number for kept in kept_records(store, Wanted(due_ms=NOW + 1))] == [1]
+    assert [kept.number for kept in stored_records(store, RecordQuery(due_ms=NOW + 1))] == [1]
 
 
 def test_an_unknown_reference_is_said(store: RecordStore) -> None:
@@ -139,7 +139,7 @@ def test_a_backup_made_while_others_write_restores_to_what_was(location: Path | 
     (index / "pdq").mkdir()
     with closing(RecordStore(location)) as store:
         add(store, *(record(seed, series="s") for seed in range(50)))
-        before = list(kept_records(store, Wanted(state="all")))
+        before = list(stored_records(store, RecordQuery(state="all")))
         with store.database.writing():  # an import that is under way
             back_up(location, target)
         add(store, record(100))
@@ -148,7 +148,7 @@ def test_a_backup_made_while_others_write_restores_to_what_was(location: Path | 
     restore(location, target, index)
     assert list(index.iterdir()) == []
     with closing(RecordStore(location)) as store:
-        assert list(kept_records(store, Wanted(state="all"))) == before
+        assert list(stored_records(store, RecordQuery(state="all"))) == before
         assert store.upsert([record(100)], now_ms=NOW).new == 1
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.node.conftest import KNOWN, UNKNOWN
+from tests.node.lookup.conftest import KNOWN, UNKNOWN
 from tests.support.disk import full_disk
 from tests.support.memory import ANSWERING, FEDERATION, MemoryFederation, MemoryNode, call_of, columns_of
 from vidfed.index import Algorithm, Hash

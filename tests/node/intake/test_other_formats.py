@@ -13,21 +13,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.records import NOW, code, full_record, record
 from vidfed.formats.recognise import open_hash_file
 from vidfed.formats.values import field_text, field_value, moment_ms
 from vidfed.index import Algorithm
 from vidfed.node.intake.exports import write_csv, write_vics
-from vidfed.node.intake.importer import ImportOptions, ImportReport, import_files
-from vidfed.node.records.lifecycle import Wanted, kept_records, retract
+from vidfed.node.intake.importer import import_files
+from vidfed.node.intake.options import ImportOptions
+from vidfed.node.records.lifecycle import RecordQuery, retract, stored_records
 from vidfed.node.records.store import RecordStore
 from vidfed.wire.values import MAX_TEXT, Ternary
-
-from .make import NOW, code, record
-from .test_store import full_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from vidfed.node.intake.report import ImportReport
 
 ICSE = (
     "MD5;SHA1;PhotoDNA;Image ID;Is distributed;Victim identified;Offender identified;Series name;"
@@ -101,7 +102,7 @@ def test_ncmec_pages_correct_and_take_back_what_earlier_pages_said(store: Record
     assert store.state().records == 2
     assert store.find(Algorithm.MD5, [bytes.fromhex(MD5[2])]) == {}
     assert (store.records([1])[1].category, store.records([1])[1].category_scale) == ("B2", "ncmec")
-    (gone,) = kept_records(store, Wanted(state="retracted"))
+    (gone,) = stored_records(store, RecordQuery(state="retracted"))
     assert gone.retraction_reason == "taken back by its source"
     take_in(store, tmp_path, PAGE.format(image(2, MD5[2])))
     assert store.state().records == 3, "what a source gives again is there again"
@@ -136,7 +137,7 @@ def test_a_round_trip_loses_nothing_we_hold(store: RecordStore, tmp_path: Path, 
     given.append(record(5, tags=("x",), victim_identified=Ternary.NO, series='with "quotes", commas; and\u00a0more'))
     store.upsert(given, now_ms=NOW)
     out = io.StringIO()
-    assert writer((kept.record for kept in kept_records(store, Wanted())), out, lambda _count: None) == 5  # type: ignore[operator]
+    assert writer((kept.record for kept in stored_records(store, RecordQuery())), out, lambda _count: None) == 5  # type: ignore[operator]
     with closing(RecordStore(tmp_path / "other.db")) as other:
         (report,) = take_in(other, tmp_path, out.getvalue())
         assert (report.counts.new, report.skipped, report.noted) == (5, 0, 0)
@@ -148,7 +149,7 @@ def test_a_round_trip_loses_nothing_we_hold(store: RecordStore, tmp_path: Path, 
 def test_an_export_is_what_other_tools_accept(store: RecordStore) -> None:
     store.upsert([full_record(1), record(2, (Algorithm.PDQ,))], now_ms=NOW)
     out = io.StringIO()
-    write_vics((kept.record for kept in kept_records(store, Wanted())), out, lambda _count: None)
+    write_vics((kept.record for kept in stored_records(store, RecordQuery())), out, lambda _count: None)
     made = json.loads(out.getvalue())
     assert list(made) == ["@odata.context", "value"]
     assert made["@odata.context"].endswith("/2.0.xml/Default/$metadata#Media")
@@ -164,7 +165,8 @@ def test_a_killed_import_has_changed_nothing_and_can_be_run_again(tmp_path: Path
     path.write_text("\n".join(code(Algorithm.MD5, seed).hex() for seed in range(12_000)))
     program = (
         "import sys, pathlib\n"
-        "from vidfed.node.intake.importer import ImportOptions, import_files\n"
+        "from vidfed.node.intake.importer import import_files\n"
+        "from vidfed.node.intake.options import ImportOptions\n"
         "from vidfed.node.records.store import RecordStore\n"
         "def say(done, total, entries):\n"
         "    if entries >= 10_000:\n"

@@ -16,8 +16,8 @@ from vidfed.index.search.hits import Hits, Nearest
 from vidfed.node.policy.policy import Distances, Rule
 from vidfed.node.records.record import Record
 from vidfed.node.search import nearest
-from vidfed.node.search.catalogue import Wanted
 from vidfed.node.search.nearest import Candidates, Near, Rows, choose, nearness
+from vidfed.node.search.query import SearchQuery
 from vidfed.wire.values import HashColumn, Hit, Match
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Store:
         self.read_so_far += wanted
         return {number: self.records[number] for number in wanted if number in self.records}
 
-    def candidates(self, question: Wanted, limit: int) -> Candidates:
+    def candidates(self, question: SearchQuery, limit: int) -> Candidates:
         made = Candidates(question)
         for place, column in enumerate(question.columns):
             near = [self.search(column, code, limit, None) for code in range(len(column.codes))]
@@ -75,13 +75,13 @@ class Store:
 Told = tuple[tuple[Record, ...], tuple[Hit, ...], tuple[int, ...]]
 
 
-def told(store: Store, questions: Sequence[Wanted], limit: int) -> list[Told]:
+def told(store: Store, questions: Sequence[SearchQuery], limit: int) -> list[Told]:
     candidates = [store.candidates(question, limit) for question in questions]
     choose(candidates, store.read, store.search, limit)
     return [each.told() for each in candidates]
 
 
-def told_of_all(store: Store, question: Wanted) -> Told:
+def told_of_all(store: Store, question: SearchQuery) -> Told:
     """All that is near, all records; taken out what is withheld; ordered; cut."""
     items: dict[int, dict[int, list[Match]]] = {}
     for column in question.columns:
@@ -123,7 +123,7 @@ def record(random: Random) -> Record:
     return Record({algorithm: own[algorithm] for algorithm in held}, series=random.choice(["", "", WITHHELD]))
 
 
-def question(random: Random) -> Wanted:
+def question(random: Random) -> SearchQuery:
     columns = []
     for algorithm in random.sample(ALGORITHMS, random.randint(1, 3)):
         asked = [codes(random, 3)[algorithm] for _ in range(random.randint(1, 4))]
@@ -131,7 +131,7 @@ def question(random: Random) -> Wanted:
         items = np.array([random.randrange(2) for _ in asked], np.uint32)
         columns.append(HashColumn(algorithm, rows, items, random.randint(algorithm.default_distance // 2, algorithm.maximum_distance)))
     rule = random.choice([EXACT, BANDS])
-    return Wanted(columns, random.randint(1, 9), random.choice([visible, lambda _record: True]), rule.tell)
+    return SearchQuery(columns, random.randint(1, 9), random.choice([visible, lambda _record: True]), rule.tell)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -159,9 +159,9 @@ def crowd(count: int, withheld: Callable[[int], bool]) -> Store:
     return Store(held)
 
 
-def about(*items: int, rule: Rule = EXACT, cap: int = 3) -> Wanted:
+def about(*items: int, rule: Rule = EXACT, cap: int = 3) -> SearchQuery:
     column = HashColumn(Algorithm.PDQ, np.zeros((len(items), 32), np.uint8), np.array(items, np.uint32), 31)
-    return Wanted([column], cap, visible, rule.tell)
+    return SearchQuery([column], cap, visible, rule.tell)
 
 
 @pytest.mark.parametrize("rule", [EXACT, BANDS], ids=lambda rule: rule.name)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidfed.index import Algorithm
-from vidfed.node.policy.policy import EVERY_MEMBER, Asker, Category, Distances, Policy, Rule, band_edges
+from vidfed.node.policy.policy import EVERY_MEMBER, Category, Distances, Policy, Requester, Rule, band_edges
 from vidfed.node.records.record import Record
 from vidfed.security.documents import ROLES
 from vidfed.wire.values import HandlingCode, HashColumn, Match, Purpose
@@ -21,8 +21,8 @@ ALL = frozenset(Purpose)
 PERCEPTUAL = [algorithm for algorithm in Algorithm if algorithm.is_perceptual]
 
 
-def asker(member: str = "nl", *roles: str, purpose: Purpose = Purpose.IDENTIFICATION) -> Asker:
-    return Asker(member, frozenset(roles), purpose)
+def asker(member: str = "nl", *roles: str, purpose: Purpose = Purpose.IDENTIFICATION) -> Requester:
+    return Requester(member, frozenset(roles), purpose)
 
 
 def rule(name: str = "one", *members: str, **said: object) -> Rule:
@@ -59,7 +59,7 @@ def test_one_rule_answers_exactly_the_askers_it_names() -> None:
             )
         )
         for member, held, purpose in product("ab", subsets, "ab"):
-            one = Asker(members[member], frozenset(roles[each] for each in held), purposes[purpose])
+            one = Requester(members[member], frozenset(roles[each] for each in held), purposes[purpose])
             answered = (named is None or member in named) and (not needed or bool(needed & held)) and purpose in allowed
             assert (policy.decide(one) is not None) == answered
             assert answered or policy.refusal(one)

@@ -9,11 +9,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.support.administrators import Administrators
+from tests.support.records import code
 from vidfed.index import Algorithm
 from vidfed.node.cli.node import node
 from vidfed.node.records.schema import REVISION
-
-from .make import code
 
 if TYPE_CHECKING:
     from pathlib import Path

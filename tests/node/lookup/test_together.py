@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tests.node.conftest import KNOWN, UNKNOWN
+from tests.node.lookup.conftest import KNOWN, UNKNOWN
 from tests.support.disk import full_disk
 from tests.support.memory import ANSWERING, MemoryFederation, call_of
 from vidfed.index import Algorithm, Hash
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pytest
 
     from tests.support.memory import MemoryInvestigator, MemoryNode
-    from vidfed.node.search.catalogue import Found, Wanted
+    from vidfed.node.search.query import Found, SearchQuery
     from vidfed.v1.services_pb2 import LookupCall
 
 
@@ -114,7 +114,7 @@ def test_a_question_that_breaks_the_search_breaks_only_its_own(
 ) -> None:
     search = Catalogue.search
 
-    def fragile(catalogue: Catalogue, wanted: Sequence[Wanted], **options: float) -> list[Found]:
+    def fragile(catalogue: Catalogue, wanted: Sequence[SearchQuery], **options: float) -> list[Found]:
         if any(code == UNKNOWN.code for each in wanted for column in each.columns for code in map(bytes, column.codes)):
             raise ZeroDivisionError("secret")
         return search(catalogue, wanted, **options)

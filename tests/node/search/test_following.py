@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tests.support.records import NOW, code, record
 from vidfed.index import Algorithm
 from vidfed.node.records.lifecycle import erase
 from vidfed.node.records.store import RecordStore
-from vidfed.node.search.catalogue import Catalogue, Wanted
+from vidfed.node.search.catalogue import Catalogue
+from vidfed.node.search.query import SearchQuery
 from vidfed.wire.values import HashColumn
-
-from .make import NOW, code, record
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vidfed.node.search.catalogue import Found
+    from vidfed.node.search.query import Found
 
 
 def search(catalogue: Catalogue, seed: int, member: str = "fr") -> Found:
     codes = np.frombuffer(code(Algorithm.PDQ, seed), dtype=np.uint8).reshape(1, -1)
     column = HashColumn(Algorithm.PDQ, codes, np.zeros(1, np.uint32), 31)
-    (found,) = catalogue.search([Wanted([column], 1, visible=lambda known: known.visible_to(member))])
+    (found,) = catalogue.search([SearchQuery([column], 1, visible=lambda known: known.visible_to(member))])
     return found
 
 

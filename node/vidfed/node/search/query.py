@@ -1,0 +1,62 @@
+"""What is asked of a search of the records, and what it gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from vidfed.wire.values import Hit, IndexState, Match, Searched
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from vidfed.node.records.record import Record
+    from vidfed.wire.values import HashColumn
+
+
+@dataclass(frozen=True, slots=True)
+class SearchQuery:
+    """One question to be searched.
+
+    Attributes:
+        columns: what is asked, checked.
+        max_hits_per_item: of more, the nearest are kept and the item is named in `Found.truncated_items`.
+        visible: says of each record whether the asker may know of it; one that it may not is as if it did not exist.
+        told: gives what the asker may know of a match, by its algorithm and distance; records are ordered by that. What is farther must not
+            look nearer.
+    """
+
+    columns: Sequence[HashColumn]
+    max_hits_per_item: int
+    visible: Callable[[Record], bool] = lambda _record: True
+    told: Callable[[Match], Match] = lambda match: match
+
+    @property
+    def searched(self) -> tuple[Searched, ...]:
+        """What the answer says about how it was searched."""
+        return tuple(Searched(column.algorithm, column.max_distance) for column in self.columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search gave: the state searched, hits (`Hit.record` is a position in `records`), and items cut to the cap."""
+
+    state: IndexState
+    records: tuple[Record, ...]
+    hits: tuple[Hit, ...]
+    truncated_items: tuple[int, ...]
+
+    def nearest(self, cap: int) -> Found:
+        """Return this with at most `cap` records for each item, the nearest; items cut by it are named too."""
+        kept: dict[int, list[Hit]] = {}
+        for hit in self.hits:
+            kept.setdefault(hit.item, []).append(hit)
+        cut = {item for item, hits in kept.items() if len(hits) > cap}
+        hits = [hit for found in kept.values() for hit in found[:cap]]
+        order = {record: position for position, record in enumerate(dict.fromkeys(hit.record for hit in hits))}
+        return Found(
+            self.state,
+            tuple(self.records[record] for record in order),
+            tuple(replace(hit, record=order[hit.record]) for hit in hits),
+            tuple(sorted(cut.union(self.truncated_items))),
+        )
