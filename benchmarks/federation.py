@@ -50,10 +50,10 @@ from vidfed.index import Algorithm
 from vidfed.rpc.channels import open_channel
 from vidfed.security.clock import system_clock
 from vidfed.security.crypto.envelope import Envelope
-from vidfed.v1 import services_pb2 as pb
-from vidfed.v1 import services_pb2_grpc as rpc
+from vidfed.v1 import lookup_pb2 as pb
+from vidfed.v1 import lookup_pb2_grpc as rpc
 from vidfed.wire.envelope import to_message
-from vidfed.wire.lookup import write_request
+from vidfed.wire.requests import write_request
 from vidfed.wire.values import LOOKUP_METHOD, REQUEST_TYPE, LookupRequest, Purpose, RequestHeader, Urgency
 
 if TYPE_CHECKING:

@@ -52,7 +52,7 @@ from vidfed.rpc.channels import SERVER_OPTIONS, open_channel, server_credentials
 from vidfed.security.clock import system_clock
 from vidfed.security.member.home import MemberHome
 from vidfed.synthetic.federation import LocalFederation
-from vidfed.v1 import services_pb2_grpc as rpc
+from vidfed.v1 import lookup_pb2_grpc as rpc
 from vidfed.wire.envelope import from_message
 from vidfed.wire.statuses import Status
 from vidfed.wire.stream import AnswerOrder, ChunkChain
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
-    from vidfed.v1.services_pb2 import LookupCall
+    from vidfed.v1.lookup_pb2 import LookupCall
     from vidfed.wire.values import LookupAnswer, LookupRequest
 
 Echo = Callable[..., Awaitable[bytes]]

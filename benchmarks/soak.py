@@ -31,7 +31,7 @@ from vidfed.wire.statuses import Status, WireError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vidfed.v1 import services_pb2_grpc as rpc
+    from vidfed.v1 import lookup_pb2_grpc as rpc
 
 CONNECTIONS = 16
 DEADLINE_S = 30.0

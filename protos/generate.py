@@ -25,7 +25,7 @@ def generate(target: Path) -> None:
     if protoc.main(["protoc", f"--proto_path={HERE}", *outputs, *sources]):
         raise SystemExit("protoc failed; its message stands above")
     for path in (target / PACKAGE).glob("*_pb2_grpc.py*"):
-        if not path.name.startswith(("services", "trust", "casework")):  # protoc writes one for every file; only these have any
+        if path.name.startswith("envelope"):  # protoc writes one for every file; this one has no service
             path.unlink()
 
 

@@ -23,7 +23,8 @@ from vidfed.federation.nodes.outgoing import OutgoingLookup, failure
 from vidfed.index import Algorithm, Hash
 from vidfed.node.lookup.pipeline import UnknownPeerError
 from vidfed.security.errors import AuditError
-from vidfed.v1 import services_pb2 as pb
+from vidfed.v1 import gateway_pb2 as pb
+from vidfed.v1.lookup_pb2 import LookupCall
 from vidfed.wire.envelope import to_message
 from vidfed.wire.statuses import Status
 from vidfed.wire.values import FailureKind
@@ -169,7 +170,7 @@ def collection(
     **asking: Any,  # noqa: ANN401
 ) -> Gathering:
     directory = federation.directory()
-    asked = OutgoingLookup(pb.LookupCall(), directory, **({"deadline_s": 30.0} | asking))
+    asked = OutgoingLookup(LookupCall(), directory, **({"deadline_s": 30.0} | asking))
     return Gathering(cast("NodePool", ScriptedNodes(reply)), asked, directory.members.values(), take)
 
 

@@ -18,9 +18,9 @@ from vidfed.node.records.record import Record
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.identity.replay import WINDOW_MS
-from vidfed.v1 import services_pb2 as pb
+from vidfed.v1 import gateway_pb2 as pb
+from vidfed.wire.answers import write_answer
 from vidfed.wire.envelope import to_message
-from vidfed.wire.lookup import write_answer
 from vidfed.wire.statuses import Status
 from vidfed.wire.values import (
     ANSWER_TYPE,

@@ -14,7 +14,7 @@ from vidfed.federation.cli.lookup import lookup
 from vidfed.security.clock import system_clock
 from vidfed.security.errors import CredentialError
 from vidfed.wire.envelope import read_call, to_message
-from vidfed.wire.lookup import read_request
+from vidfed.wire.requests import read_request
 from vidfed.wire.statuses import Status
 from vidfed.wire.values import MAX_CODES
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from click.testing import Result
 
     from vidfed.security.member.kit import Kit
-    from vidfed.v1 import services_pb2 as pb
+    from vidfed.v1 import lookup_pb2 as pb
     from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
 
 MEMBERS = ("nl", "fr")

@@ -28,11 +28,11 @@ from vidfed.security.clock import system_clock
 from vidfed.security.errors import HomeError
 from vidfed.security.files import write_private, write_whole
 from vidfed.security.identity.tls import make_node_leaf
-from vidfed.v1 import services_pb2 as pb
-from vidfed.v1 import services_pb2_grpc as rpc
+from vidfed.v1 import lookup_pb2 as pb
+from vidfed.v1 import lookup_pb2_grpc as rpc
 from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
 from vidfed.wire.envelope import read_call, to_message
-from vidfed.wire.lookup import read_request
+from vidfed.wire.requests import read_request
 from vidfed.wire.statuses import Status
 from vidfed.wire.values import MAX_MESSAGE_BYTES, Purpose, Urgency
 

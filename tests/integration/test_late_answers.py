@@ -25,7 +25,7 @@ from vidfed.index import Algorithm
 from vidfed.security.audit import Event
 from vidfed.security.member.audit import open_storage
 from vidfed.security.member.kit import issue_kit
-from vidfed.v1 import services_pb2_grpc as rpc
+from vidfed.v1 import gateway_pb2_grpc as rpc
 from vidfed.wire.values import MAX_CODES, Purpose
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from vidfed.federation.gateway.service import GatewayServicer
     from vidfed.federation.lookup.result import LookupResult
     from vidfed.security.member.kit import Kit
-    from vidfed.v1 import services_pb2 as pb
+    from vidfed.v1 import lookup_pb2 as pb
     from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
 
 WHY = Justification(Purpose.IDENTIFICATION, "test law", "T-1")

@@ -29,9 +29,10 @@ from vidfed.security.identity.replay import WINDOW_MS
 from vidfed.security.member.kit import issue_kit
 from vidfed.security.trust.client import TufDirectory
 from vidfed.security.trust.mirrors import FolderMirror
-from vidfed.v1 import services_pb2 as pb
-from vidfed.v1 import services_pb2_grpc as rpc
+from vidfed.v1 import gateway_pb2 as pb
+from vidfed.v1 import lookup_pb2_grpc as rpc
 from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
+from vidfed.v1.lookup_pb2 import LookupCall
 from vidfed.wire.values import MAX_MESSAGE_BYTES, FailureKind, Purpose
 
 if TYPE_CHECKING:
@@ -73,38 +74,38 @@ async def test_honest_nodes_and_an_honest_gateway_give_a_complete_result(federat
 # --- nodes ---
 
 
-async def silent(_: pb.LookupCall) -> EnvelopeMessage:
+async def silent(_: LookupCall) -> EnvelopeMessage:
     await asyncio.Event().wait()
     raise AssertionError
 
 
-async def unsigned(call: pb.LookupCall) -> EnvelopeMessage:
+async def unsigned(call: LookupCall) -> EnvelopeMessage:
     message = no_hit(call, "fr", SigningKey.generate(), SigningKey.generate())
     del message.signatures[:]
     return message
 
 
-async def wrong_key(call: pb.LookupCall) -> EnvelopeMessage:
+async def wrong_key(call: LookupCall) -> EnvelopeMessage:
     return no_hit(call, "fr", SigningKey.generate(), SigningKey.generate())
 
 
-async def nothing(_: pb.LookupCall) -> EnvelopeMessage:
+async def nothing(_: LookupCall) -> EnvelopeMessage:
     return EnvelopeMessage()
 
 
-async def echo(call: pb.LookupCall) -> EnvelopeMessage:
+async def echo(call: LookupCall) -> EnvelopeMessage:
     return call.request
 
 
-async def broken(_: pb.LookupCall) -> EnvelopeMessage:
+async def broken(_: LookupCall) -> EnvelopeMessage:
     raise ZeroDivisionError
 
 
-async def endless(_: pb.LookupCall) -> EnvelopeMessage:
+async def endless(_: LookupCall) -> EnvelopeMessage:
     return EnvelopeMessage(payload=bytes(2 * MAX_MESSAGE_BYTES))
 
 
-async def large(_: pb.LookupCall) -> EnvelopeMessage:
+async def large(_: LookupCall) -> EnvelopeMessage:
     return EnvelopeMessage(payload=bytes(MAX_MESSAGE_BYTES + 1))
 
 
@@ -122,7 +123,7 @@ async def large(_: pb.LookupCall) -> EnvelopeMessage:
 )
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_a_node_that_replies_something_else_than_its_signed_answer_is_named(
-    federation: SocketFederation, reply: Callable[[pb.LookupCall], Awaitable[EnvelopeMessage]], outcome: Outcome
+    federation: SocketFederation, reply: Callable[[LookupCall], Awaitable[EnvelopeMessage]], outcome: Outcome
 ) -> None:
     await federation.start_node("fr", ScriptedNode(reply))
     result = await look_up(await federation.start_gateway("nl"))
@@ -223,7 +224,7 @@ async def test_twenty_slow_nodes_are_waited_for_at_the_same_time(tmp_path: Path)
         for member in members:
             honest = federation.honest(member)
 
-            async def reply(call: pb.LookupCall, honest: Callable[[pb.LookupCall], Awaitable[EnvelopeMessage]] = honest) -> EnvelopeMessage:
+            async def reply(call: LookupCall, honest: Callable[[LookupCall], Awaitable[EnvelopeMessage]] = honest) -> EnvelopeMessage:
                 await everybody.wait()
                 return await honest(call)
 
@@ -244,7 +245,7 @@ class LyingGateway(GatewayServicer):
         self._lie = lie
 
     async def Lookup(  # noqa: N802
-        self, request: pb.LookupCall, context: grpc.aio.ServicerContext[pb.LookupCall, pb.NodeReply]
+        self, request: LookupCall, context: grpc.aio.ServicerContext[LookupCall, pb.NodeReply]
     ) -> AsyncIterator[pb.NodeReply]:
         replies = [reply async for reply in super().Lookup(request, context)]
         for reply in self._lie(sorted(replies, key=lambda reply: reply.member)):
@@ -408,9 +409,9 @@ class UnwritableLog(AuditLog):
 
 
 async def test_a_gateway_that_cannot_log_asks_nobody(federation: SocketFederation, tmp_path: Path) -> None:
-    asked: list[pb.LookupCall] = []
+    asked: list[LookupCall] = []
 
-    async def record(call: pb.LookupCall) -> EnvelopeMessage:
+    async def record(call: LookupCall) -> EnvelopeMessage:
         asked.append(call)
         return EnvelopeMessage()
 
@@ -454,7 +455,7 @@ async def test_a_slow_disk_does_not_stop_the_gateway_for_others(federation: Sock
 async def node_stub(address: str, channel: grpc.aio.Channel) -> grpc.StatusCode:
     del address
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await rpc.NodeServiceStub(channel).Lookup(pb.LookupCall(), timeout=5)
+        await rpc.NodeServiceStub(channel).Lookup(LookupCall(), timeout=5)
     return caught.value.code()
 
 
@@ -486,7 +487,7 @@ async def test_oversize_message(federation: SocketFederation) -> None:
     credentials = grpc.ssl_channel_credentials(member.tls_ca, tls.key, tls.certificate)
     options = [("grpc.ssl_target_name_override", "node.fr.sockets.vidfed")]
     async with grpc.aio.secure_channel(member.endpoint, credentials, options) as channel:
-        huge = pb.LookupCall(request=EnvelopeMessage(payload=bytes(2 * MAX_MESSAGE_BYTES)))
+        huge = LookupCall(request=EnvelopeMessage(payload=bytes(2 * MAX_MESSAGE_BYTES)))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await rpc.NodeServiceStub(channel).Lookup(huge, timeout=5)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

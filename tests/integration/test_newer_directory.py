@@ -30,11 +30,11 @@ from vidfed.security.member.rotation import OwnEntry
 from vidfed.security.trust.client import TufDirectory
 from vidfed.security.trust.entry import Entry
 from vidfed.security.trust.mirrors import FolderMirror
-from vidfed.v1 import services_pb2_grpc as rpc
+from vidfed.v1 import lookup_pb2_grpc as rpc
 from vidfed.v1 import trust_pb2_grpc as trust_rpc
-from vidfed.v1.services_pb2 import LookupCall
+from vidfed.v1.lookup_pb2 import LookupCall
+from vidfed.wire.answers import read_answer
 from vidfed.wire.envelope import to_message
-from vidfed.wire.lookup import read_answer
 from vidfed.wire.statuses import Status
 from vidfed.wire.values import Purpose
 

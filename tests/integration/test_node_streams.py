@@ -18,8 +18,8 @@ from vidfed.index import Algorithm, Hash
 from vidfed.node.lookup.admission import AdmissionLimits
 from vidfed.node.search.catalogue import Catalogue
 from vidfed.rpc.channels import SERVER_OPTIONS
+from vidfed.wire.answers import read_answer
 from vidfed.wire.envelope import from_message
-from vidfed.wire.lookup import read_answer
 from vidfed.wire.statuses import Status
 from vidfed.wire.stream import AnswerOrder
 from vidfed.wire.values import ANSWER_TYPE, MAX_CODES
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from tests.support.memory import MemoryInvestigator
     from vidfed.security.crypto.envelope import Envelope
-    from vidfed.v1 import services_pb2_grpc as rpc
+    from vidfed.v1 import lookup_pb2_grpc as rpc
     from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
-    from vidfed.v1.services_pb2 import LookupCall
+    from vidfed.v1.lookup_pb2 import LookupCall
     from vidfed.wire.values import LookupAnswer
 
 PATIENCE_S = 30

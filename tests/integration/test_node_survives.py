@@ -22,8 +22,9 @@ from vidfed.security.clock import DAY_MS, MINUTE_MS
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.identity.tls import make_node_leaf
 from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
+from vidfed.wire.answers import read_answer
 from vidfed.wire.envelope import from_message, to_message
-from vidfed.wire.lookup import read_answer, write_request
+from vidfed.wire.requests import write_request
 from vidfed.wire.statuses import Status
 from vidfed.wire.values import ANSWER_TYPE, REQUEST_TYPE
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from tests.support.memory import MemoryInvestigator, MemoryNode
     from tests.support.sockets import ServedNode
-    from vidfed.v1.services_pb2 import LookupCall
+    from vidfed.v1.lookup_pb2 import LookupCall
     from vidfed.wire.values import LookupAnswer
 
 PATIENCE_S = 30

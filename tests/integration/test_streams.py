@@ -17,7 +17,7 @@ from vidfed.federation.lookup.errors import GatewayError, GatewayRefusedError
 from vidfed.federation.lookup.outcome import NodeOutcome, Outcome
 from vidfed.federation.lookup.question import Item, Justification, Part, split
 from vidfed.index import Algorithm
-from vidfed.v1 import services_pb2 as pb
+from vidfed.v1 import gateway_pb2 as pb
 from vidfed.wire.values import MAX_UNANSWERED_CHUNKS, Purpose
 
 if TYPE_CHECKING:
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
     from vidfed.security.member.kit import Kit
     from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
+    from vidfed.v1.lookup_pb2 import LookupCall
     from vidfed.wire.values import LookupRequest
 
-    Reply = Callable[[pb.LookupCall], Awaitable[EnvelopeMessage]]
+    Reply = Callable[[LookupCall], Awaitable[EnvelopeMessage]]
 
 WHY = Justification(Purpose.IDENTIFICATION, "test law", "T-1")
 HURRIED = GatewaySection("127.0.0.1:0", deadline_s=0.5, connect_attempts=1)
@@ -82,18 +83,18 @@ def counted(honest: Reply, instead: dict[int, Reply], calls: list[int] | None = 
     """Reply honestly, but to the calls with these numbers, from 0, with something else."""
     seen = calls if calls is not None else []
 
-    async def reply(call: pb.LookupCall) -> EnvelopeMessage:
+    async def reply(call: LookupCall) -> EnvelopeMessage:
         seen.append(len(seen))
         return await instead.get(seen[-1], honest)(call)
 
     return reply
 
 
-async def broken(_: pb.LookupCall) -> EnvelopeMessage:
+async def broken(_: LookupCall) -> EnvelopeMessage:
     raise ZeroDivisionError
 
 
-async def silent(_: pb.LookupCall) -> EnvelopeMessage:
+async def silent(_: LookupCall) -> EnvelopeMessage:
     await asyncio.Event().wait()
     raise AssertionError
 
@@ -138,7 +139,7 @@ async def test_a_connection_that_is_replaced_under_a_stream_is_gone_on_with(
     monkeypatch.setattr("vidfed.federation.nodes.connections._RETIRE_S", 0.0)
     gateway, honest = federation.gateway("nl"), federation.honest("fr")
 
-    async def replaced(call: pb.LookupCall) -> EnvelopeMessage:
+    async def replaced(call: LookupCall) -> EnvelopeMessage:
         gateway.core.nodes._connections.retire("fr")
         await asyncio.Event().wait()
         return await honest(call)
@@ -162,7 +163,7 @@ async def test_slow_node_holds_up_what_is_read_so_that_nothing_piles_up(federati
     reached, go_on = asyncio.Event(), asyncio.Event()
     honest = federation.honest("fr")
 
-    async def slow(call: pb.LookupCall) -> EnvelopeMessage:
+    async def slow(call: LookupCall) -> EnvelopeMessage:
         reached.set()
         await go_on.wait()
         return await honest(call)
@@ -216,7 +217,7 @@ class LyingStream(GatewayServicer):
         self._lie = lie
 
     async def LookupStream(  # noqa: N802
-        self, request_iterator: AsyncIterator[pb.LookupCall], context: grpc.aio.ServicerContext[pb.LookupCall, pb.NodeReply]
+        self, request_iterator: AsyncIterator[LookupCall], context: grpc.aio.ServicerContext[LookupCall, pb.NodeReply]
     ) -> AsyncIterator[pb.NodeReply]:
         numbers = {"fr": 0, "nl": 0}
         async for reply in super().LookupStream(request_iterator, context):
@@ -307,7 +308,7 @@ async def test_an_investigator_who_goes_away_while_answers_wait_to_be_taken_leav
     gateway.core._trail.received = count  # type: ignore[method-assign, assignment]
 
     class GoesAway(DirectTransport):
-        async def stream(self, chunks: AsyncIterator[pb.LookupCall]) -> AsyncGenerator[pb.NodeReply, None]:
+        async def stream(self, chunks: AsyncIterator[LookupCall]) -> AsyncGenerator[pb.NodeReply, None]:
             async with contextlib.aclosing(super().stream(chunks)) as replies:
                 async for reply in replies:
                     yield reply

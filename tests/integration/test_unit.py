@@ -26,9 +26,9 @@ from vidfed.node.policy.file import POLICY_FILE, render_policy
 from vidfed.rpc.channels import open_channel
 from vidfed.security.member.audit import open_storage
 from vidfed.synthetic.federation import free_ports
-from vidfed.v1 import services_pb2_grpc as rpc
+from vidfed.v1 import lookup_pb2_grpc as rpc
+from vidfed.wire.answers import read_answer
 from vidfed.wire.envelope import from_message
-from vidfed.wire.lookup import read_answer
 from vidfed.wire.statuses import Status
 from vidfed.wire.values import ANSWER_TYPE, Purpose
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from tests.conftest import Ran
     from vidfed.security.member.kit import Kit
     from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
-    from vidfed.v1.services_pb2 import LookupCall
+    from vidfed.v1.lookup_pb2 import LookupCall
     from vidfed.wire.values import LookupAnswer
 
 WHY = Justification(Purpose.IDENTIFICATION, "test law", "T-1")

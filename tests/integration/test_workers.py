@@ -23,9 +23,9 @@ from vidfed.security.clock import system_clock
 from vidfed.security.member.audit import open_storage
 from vidfed.security.member.home import MemberHome
 from vidfed.synthetic.federation import LocalFederation
-from vidfed.v1 import services_pb2_grpc as rpc
+from vidfed.v1 import lookup_pb2_grpc as rpc
+from vidfed.wire.answers import read_answer
 from vidfed.wire.envelope import from_message
-from vidfed.wire.lookup import read_answer
 from vidfed.wire.statuses import Status
 from vidfed.wire.values import ANSWER_TYPE
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from tests.conftest import Ran
-    from vidfed.v1.services_pb2 import LookupCall
+    from vidfed.v1.lookup_pb2 import LookupCall
     from vidfed.wire.values import LookupAnswer
 
 PATIENCE_S = 60

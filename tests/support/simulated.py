@@ -27,7 +27,7 @@ from vidfed.node.serving.server import NodeServicer
 from vidfed.rpc.channels import SERVER_OPTIONS, server_credentials
 from vidfed.security.clock import system_clock
 from vidfed.security.member.home import MemberHome
-from vidfed.v1 import services_pb2_grpc as rpc
+from vidfed.v1 import lookup_pb2_grpc as rpc
 from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
 from vidfed.wire.values import Ternary
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     from vidfed.security.identity.directory import Directory, DirectorySource
-    from vidfed.v1.services_pb2 import LookupCall
+    from vidfed.v1.lookup_pb2 import LookupCall
 
 KNOWN = 100
 """How many known items there are."""

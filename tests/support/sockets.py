@@ -31,10 +31,11 @@ from vidfed.security.member.home import MemberHome, create_home
 from vidfed.security.member.kit import Kit, issue_kit
 from vidfed.security.member.rotation import OwnEntry
 from vidfed.security.trust.entry import Entry
-from vidfed.v1 import services_pb2_grpc as rpc
+from vidfed.v1 import gateway_pb2_grpc as gateway_rpc
+from vidfed.v1 import lookup_pb2_grpc as lookup_rpc
 from vidfed.v1 import trust_pb2_grpc as trust_rpc
 from vidfed.wire.envelope import read_call, to_message
-from vidfed.wire.lookup import read_request
+from vidfed.wire.requests import read_request
 from vidfed.wire.statuses import Status
 from vidfed.wire.values import Hit, Match
 
@@ -48,14 +49,14 @@ if TYPE_CHECKING:
     from vidfed.security.identity.directory import DirectorySource
     from vidfed.security.trust.client import TufDirectory
     from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
-    from vidfed.v1.services_pb2 import LookupCall
+    from vidfed.v1.lookup_pb2 import LookupCall
     from vidfed.wire.values import RecordView
 
 FEDERATION = "sockets"
 _HOST = "127.0.0.1"
 
 
-class ScriptedNode(rpc.NodeServiceServicer):
+class ScriptedNode(lookup_rpc.NodeServiceServicer):
     """A node that replies what a test tells it to."""
 
     def __init__(self, reply: Callable[[LookupCall], Awaitable[EnvelopeMessage]]) -> None:
@@ -140,9 +141,9 @@ class SocketFederation:
         self._stack.push_async_callback(server.stop, None)
         return f"{_HOST}:{port}"
 
-    async def start_node(self, member: str, servicer: rpc.NodeServiceServicer) -> str:
+    async def start_node(self, member: str, servicer: lookup_rpc.NodeServiceServicer) -> str:
         """Start a node and list its address."""
-        address = await self.serve(member, lambda server: rpc.add_NodeServiceServicer_to_server(servicer, server))
+        address = await self.serve(member, lambda server: lookup_rpc.add_NodeServiceServicer_to_server(servicer, server))
         self.move(member, address)
         return address
 
@@ -191,7 +192,7 @@ class SocketFederation:
         return GatewayServicer(core)
 
     async def start_gateway(
-        self, member: str, servicer: rpc.GatewayServiceServicer | None = None, directory_source: TufDirectory | None = None
+        self, member: str, servicer: gateway_rpc.GatewayServiceServicer | None = None, directory_source: TufDirectory | None = None
     ) -> Kit:
         """Start a gateway, the true one and with the true directory if none is given, and return a new kit of who asks through it."""
         serving = servicer or self.gateway(member)
@@ -200,7 +201,7 @@ class SocketFederation:
         trust = TrustServicer(source, lambda peer: peer.member == member, system_clock)
 
         def register(server: grpc.aio.Server) -> None:
-            rpc.add_GatewayServiceServicer_to_server(serving, server)
+            gateway_rpc.add_GatewayServiceServicer_to_server(serving, server)
             trust_rpc.add_TrustServiceServicer_to_server(trust, server)
 
         return self.kit(member, await self.serve(member, register))
@@ -229,10 +230,10 @@ class ServedNode:
             await channel.close()
 
     @contextlib.asynccontextmanager
-    async def asked_by(self, member: str) -> AsyncIterator[rpc.NodeServiceAsyncStub]:
+    async def asked_by(self, member: str) -> AsyncIterator[lookup_rpc.NodeServiceAsyncStub]:
         """Give the node's calls over a connection of this member's gateway."""
         async with self.channel(member) as channel:
-            yield rpc.NodeServiceStub(channel)
+            yield lookup_rpc.NodeServiceStub(channel)
 
 
 @contextlib.asynccontextmanager
@@ -242,7 +243,7 @@ async def serve_node(node: MemoryNode, *, drain_s: float | None = None, bounds: 
     bounds = bounds or AdmissionLimits()
     with ThreadPoolExecutor(bounds.threads) as threads:
         servicer = NodeServicer(node.pipeline, Admission(threads, node.pipeline.answer, bounds))
-        rpc.add_NodeServiceServicer_to_server(servicer, server)
+        lookup_rpc.add_NodeServiceServicer_to_server(servicer, server)
         port = server.add_secure_port(f"{_HOST}:0", server_credentials(lambda: node.member.tls, node.federation))
         await server.start()
         try:

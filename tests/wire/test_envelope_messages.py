@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from vidfed.security.crypto.envelope import MAX_SIGNATURES, Envelope, Signature
 from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.errors import EnvelopeError
-from vidfed.v1 import envelope_pb2, services_pb2
+from vidfed.v1 import envelope_pb2, lookup_pb2
 from vidfed.wire.envelope import from_message, read_call, to_message
 from vidfed.wire.statuses import MalformedError
 from vidfed.wire.values import ANSWER_TYPE, MAX_MESSAGE_BYTES, REQUEST_TYPE
@@ -44,7 +44,7 @@ def test_too_large_a_payload_is_malformed() -> None:
 
 
 def test_a_call_without_its_parts_has_nobody_s_signature() -> None:
-    credential, request = read_call(services_pb2.LookupCall())
+    credential, request = read_call(lookup_pb2.LookupCall())
     assert credential.signatures == request.signatures == ()
 
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from tests.support.memory import MemoryFederation, columns_of
 from vidfed.index import Algorithm, Hash
 from vidfed.v1 import lookup_pb2 as pb
-from vidfed.wire.lookup import answer_digest, read_answer, read_request, write_answer, write_request
+from vidfed.wire.answers import answer_digest, read_answer, write_answer
+from vidfed.wire.requests import read_request, write_request
 from vidfed.wire.statuses import MalformedError, Status, VersionError, WireError
 from vidfed.wire.values import (
     MAX_AUDIENCE,

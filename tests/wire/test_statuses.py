@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from vidfed.index import Algorithm
+from vidfed.v1 import gateway_pb2
 from vidfed.v1 import lookup_pb2 as pb
-from vidfed.v1 import services_pb2
-from vidfed.wire import lookup
+from vidfed.wire.algorithms import ALGORITHM_NUMBERS
 from vidfed.wire.statuses import Status
 from vidfed.wire.values import FailureKind, HandlingCode, Purpose, Ternary, Urgency
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         (Urgency, "URGENCY_", pb.Urgency),
         (Ternary, "TERNARY_", pb.Ternary),
         (HandlingCode, "HANDLING_CODE_", pb.HandlingCode),
-        (FailureKind, "FAILURE_KIND_", services_pb2.FailureKind),
+        (FailureKind, "FAILURE_KIND_", gateway_pb2.FailureKind),
     ],
 )
 def test_every_number_on_the_wire_has_our_name_for_it_and_no_other(ours: type[Enum], prefix: str, theirs: Any) -> None:  # noqa: ANN401 - enum wrappers
@@ -37,8 +37,8 @@ def test_every_number_on_the_wire_has_our_name_for_it_and_no_other(ours: type[En
 
 def test_every_algorithm_has_a_number_on_the_wire() -> None:
     numbers = {name.removeprefix("HASH_ALGORITHM_"): number for name, number in pb.HashAlgorithm.items() if number}
-    assert {algorithm.name: number for algorithm, number in lookup._TO_WIRE.items()} == numbers
-    assert set(lookup._TO_WIRE) == set(Algorithm)
+    assert {algorithm.name: number for algorithm, number in ALGORITHM_NUMBERS.items()} == numbers
+    assert set(ALGORITHM_NUMBERS) == set(Algorithm)
 
 
 @pytest.mark.parametrize("status", [status for status in Status if status is not Status.ANSWERED])

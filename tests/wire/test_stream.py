@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.support.memory import MemoryFederation
 from vidfed.index import Algorithm, Hash
-from vidfed.wire.lookup import read_request
+from vidfed.wire.requests import read_request
 from vidfed.wire.statuses import SequenceError, Status
 from vidfed.wire.stream import AnswerOrder, ChunkChain, ChunkOrder
 from vidfed.wire.values import STREAM_METHOD, AnswerHeader, StreamPosition

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from vidfed.security.member.kit import Kit
     from vidfed.security.trust.mirrors import Mirror
     from vidfed.v1 import audit_pb2 as audit_pb
-    from vidfed.v1 import services_pb2 as pb
+    from vidfed.v1 import gateway_pb2 as pb
+    from vidfed.v1.lookup_pb2 import LookupCall
 
 
 @contextlib.asynccontextmanager
@@ -77,7 +78,7 @@ class DirectTransport:
         self._held = held
         self._leaf_pem = kit.tls.certificate
 
-    async def lookup(self, call: pb.LookupCall, timeout_s: float, on_kept: Callable[[int], object]) -> AsyncIterator[pb.NodeReply]:
+    async def lookup(self, call: LookupCall, timeout_s: float, on_kept: Callable[[int], object]) -> AsyncIterator[pb.NodeReply]:
         """Ask; see `Transport`."""
         with _core_failures():
             replies = self._core.lookup(call, self._leaf_pem, timeout_s, on_kept)
@@ -85,7 +86,7 @@ class DirectTransport:
                 async for reply in replies:
                     yield reply
 
-    async def stream(self, chunks: AsyncIterator[pb.LookupCall]) -> AsyncGenerator[pb.NodeReply, None]:
+    async def stream(self, chunks: AsyncIterator[LookupCall]) -> AsyncGenerator[pb.NodeReply, None]:
         """Ask chunk by chunk; see `Transport`."""
         with _core_failures():
             async with contextlib.aclosing(self._core.lookup_stream(chunks, self._leaf_pem)) as replies:

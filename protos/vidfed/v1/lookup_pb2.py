@@ -23,47 +23,52 @@ _sym_db = _symbol_database.Default()
 
 
 from vidfed.v1 import audit_pb2 as vidfed_dot_v1_dot_audit__pb2
+from vidfed.v1 import envelope_pb2 as vidfed_dot_v1_dot_envelope__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16vidfed/v1/lookup.proto\x12\tvidfed.v1\x1a\x15vidfed/v1/audit.proto\"\xcb\x02\n\rRequestHeader\x12\x12\n\nfederation\x18\x01 \x01(\t\x12\x0e\n\x06issuer\x18\x02 \x01(\t\x12\x10\n\x08\x61udience\x18\x03 \x03(\t\x12\x12\n\nmessage_id\x18\x04 \x01(\x0c\x12\x11\n\tissued_ms\x18\x05 \x01(\x03\x12\x12\n\nexpires_ms\x18\x06 \x01(\x03\x12\x0e\n\x06method\x18\x07 \x01(\t\x12\x19\n\x11\x64irectory_version\x18\x08 \x01(\x04\x12#\n\x07purpose\x18\t \x01(\x0e\x32\x12.vidfed.v1.Purpose\x12\x13\n\x0blegal_basis\x18\n \x01(\t\x12\x14\n\x0coffence_type\x18\x0b \x01(\t\x12\x16\n\x0e\x63\x61se_reference\x18\x0c \x01(\t\x12\x11\n\tpseudonym\x18\r \x01(\t\x12#\n\x07urgency\x18\x0e \x01(\x0e\x32\x12.vidfed.v1.Urgency\"m\n\nHashColumn\x12+\n\talgorithm\x18\x01 \x01(\x0e\x32\x18.vidfed.v1.HashAlgorithm\x12\r\n\x05\x63odes\x18\x02 \x01(\x0c\x12\r\n\x05items\x18\x03 \x03(\r\x12\x14\n\x0cmax_distance\x18\x04 \x01(\r\"Z\n\x0eStreamPosition\x12\x11\n\tstream_id\x18\x01 \x01(\x0c\x12\x0e\n\x06number\x18\x02 \x01(\r\x12\x0c\n\x04last\x18\x03 \x01(\x08\x12\x17\n\x0fprevious_digest\x18\x04 \x01(\x0c\"\xa0\x01\n\rLookupRequest\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x18.vidfed.v1.RequestHeader\x12\x12\n\nitem_count\x18\x02 \x01(\r\x12&\n\x07\x63olumns\x18\x03 \x03(\x0b\x32\x15.vidfed.v1.HashColumn\x12)\n\x06stream\x18\x04 \x01(\x0b\x32\x19.vidfed.v1.StreamPosition\"M\n\x08Searched\x12+\n\talgorithm\x18\x01 \x01(\x0e\x32\x18.vidfed.v1.HashAlgorithm\x12\x14\n\x0cmax_distance\x18\x02 \x01(\r\"\x86\x01\n\nIndexState\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\x12\n\nchanged_ms\x18\x02 \x01(\x03\x12\x12\n\ncurrent_ms\x18\x03 \x01(\x03\x12%\n\x08searched\x18\x04 \x03(\x0b\x32\x13.vidfed.v1.Searched\x12\x18\n\x10records_at_least\x18\x05 \x01(\x04\"\x99\x02\n\x0c\x41nswerHeader\x12\x12\n\nfederation\x18\x01 \x01(\t\x12\x0e\n\x06issuer\x18\x02 \x01(\t\x12\x10\n\x08\x61udience\x18\x03 \x01(\t\x12\x16\n\x0erequest_digest\x18\x04 \x01(\x0c\x12\x0e\n\x06method\x18\x05 \x01(\t\x12\x13\n\x0b\x61nswered_ms\x18\x06 \x01(\x03\x12\x10\n\x08sequence\x18\x07 \x01(\r\x12\x0c\n\x04last\x18\x08 \x01(\x08\x12\x17\n\x0fprevious_digest\x18\t \x01(\x0c\x12!\n\x06status\x18\n \x01(\x0e\x32\x11.vidfed.v1.Status\x12\x0e\n\x06\x64\x65tail\x18\x0b \x01(\t\x12$\n\x05index\x18\x0c \x01(\x0b\x32\x15.vidfed.v1.IndexStateJ\x04\x08\r\x10\x0e\"\xb3\x03\n\nRecordView\x12\x11\n\treference\x18\x01 \x01(\t\x12\x0e\n\x06series\x18\x02 \x01(\t\x12\x0c\n\x04tags\x18\x03 \x03(\t\x12-\n\x11victim_identified\x18\x04 \x01(\x0e\x32\x12.vidfed.v1.Ternary\x12/\n\x13offender_identified\x18\x05 \x01(\x0e\x32\x12.vidfed.v1.Ternary\x12\'\n\x0b\x64istributed\x18\x06 \x01(\x0e\x32\x12.vidfed.v1.Ternary\x12\x16\n\x0e\x63\x61se_reference\x18\x07 \x01(\t\x12\x14\n\x0c\x63\x61se_contact\x18\x08 \x01(\t\x12.\n\rhandling_code\x18\t \x01(\x0e\x32\x17.vidfed.v1.HandlingCode\x12\x15\n\rhandling_note\x18\n \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x0b \x01(\t\x12\x16\n\x0e\x63\x61tegory_scale\x18\x0c \x01(\t\x12\x17\n\x0f\x63\x61tegory_region\x18\r \x01(\t\x12\x16\n\x0esource_grading\x18\x0e \x01(\t\x12\x1b\n\x13information_grading\x18\x0f \x01(\t\"c\n\x05Match\x12+\n\talgorithm\x18\x01 \x01(\x0e\x32\x18.vidfed.v1.HashAlgorithm\x12\x10\n\x08\x64istance\x18\x02 \x01(\r\x12\x0c\n\x04\x63ode\x18\x03 \x01(\r\x12\r\n\x05slack\x18\x04 \x01(\r\"F\n\x03Hit\x12\x0c\n\x04item\x18\x01 \x01(\r\x12\x0e\n\x06record\x18\x02 \x01(\r\x12!\n\x07matches\x18\x03 \x03(\x0b\x32\x10.vidfed.v1.Match\"\xba\x01\n\x0cLookupAnswer\x12\'\n\x06header\x18\x01 \x01(\x0b\x32\x17.vidfed.v1.AnswerHeader\x12&\n\x07records\x18\x02 \x03(\x0b\x32\x15.vidfed.v1.RecordView\x12\x1c\n\x04hits\x18\x03 \x03(\x0b\x32\x0e.vidfed.v1.Hit\x12\x17\n\x0ftruncated_items\x18\x04 \x03(\r\x12\"\n\x03log\x18\x0f \x01(\x0b\x32\x15.vidfed.v1.LogReceipt*\x98\x02\n\rHashAlgorithm\x12\x1e\n\x1aHASH_ALGORITHM_UNSPECIFIED\x10\x00\x12\x16\n\x12HASH_ALGORITHM_MD5\x10\x01\x12\x17\n\x13HASH_ALGORITHM_SHA1\x10\x02\x12\x19\n\x15HASH_ALGORITHM_SHA256\x10\x03\x12\x16\n\x12HASH_ALGORITHM_PDQ\x10\x04\x12\x18\n\x14HASH_ALGORITHM_PHASH\x10\x05\x12\x18\n\x14HASH_ALGORITHM_DHASH\x10\x06\x12\x18\n\x14HASH_ALGORITHM_AHASH\x10\x07\x12\x18\n\x14HASH_ALGORITHM_WHASH\x10\x08\x12\x1b\n\x17HASH_ALGORITHM_PHOTODNA\x10\t*\x89\x01\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x1a\n\x16PURPOSE_IDENTIFICATION\x10\x01\x12\x19\n\x15PURPOSE_INVESTIGATION\x10\x02\x12\x17\n\x13PURPOSE_PROSECUTION\x10\x03\x12\x15\n\x11PURPOSE_SELF_TEST\x10\x04*Q\n\x07Urgency\x12\x17\n\x13URGENCY_UNSPECIFIED\x10\x00\x12\x13\n\x0fURGENCY_ROUTINE\x10\x01\x12\x18\n\x14URGENCY_LIFE_AT_RISK\x10\x02*X\n\x07Ternary\x12\x17\n\x13TERNARY_UNSPECIFIED\x10\x00\x12\x0f\n\x0bTERNARY_YES\x10\x01\x12\x0e\n\nTERNARY_NO\x10\x02\x12\x13\n\x0fTERNARY_UNKNOWN\x10\x03*\x85\x01\n\x0cHandlingCode\x12\x1d\n\x19HANDLING_CODE_UNSPECIFIED\x10\x00\x12\x14\n\x10HANDLING_CODE_H0\x10\x01\x12\x14\n\x10HANDLING_CODE_H1\x10\x02\x12\x14\n\x10HANDLING_CODE_H2\x10\x03\x12\x14\n\x10HANDLING_CODE_H3\x10\x04*\xcf\x04\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTATUS_ANSWERED\x10\x01\x12\x14\n\x10STATUS_MALFORMED\x10\x02\x12\x1e\n\x1aSTATUS_VERSION_UNSUPPORTED\x10\x03\x12\x18\n\x14STATUS_BAD_SIGNATURE\x10\x04\x12\x19\n\x15STATUS_BAD_CREDENTIAL\x10\x05\x12\x1b\n\x17STATUS_WRONG_FEDERATION\x10\x06\x12\x19\n\x15STATUS_WRONG_AUDIENCE\x10\x07\x12\x17\n\x13STATUS_WRONG_METHOD\x10\x08\x12\x1e\n\x1aSTATUS_OUTSIDE_TIME_WINDOW\x10\t\x12\x13\n\x0fSTATUS_REPLAYED\x10\n\x12 \n\x1cSTATUS_JUSTIFICATION_MISSING\x10\x0b\x12\x18\n\x14STATUS_NOT_PERMITTED\x10\x0c\x12\x14\n\x10STATUS_TOO_LARGE\x10\r\x12\x17\n\x13STATUS_RATE_LIMITED\x10\x0e\x12\x16\n\x12STATUS_STALE_INDEX\x10\x0f\x12\x1c\n\x18STATUS_INDEX_UNAVAILABLE\x10\x10\x12\x1c\n\x18STATUS_AUDIT_UNAVAILABLE\x10\x11\x12 \n\x1cSTATUS_DIRECTORY_UNAVAILABLE\x10\x12\x12\x19\n\x15STATUS_INTERNAL_ERROR\x10\x13\x12\x0f\n\x0bSTATUS_BUSY\x10\x14\x12\x1a\n\x16STATUS_OUT_OF_SEQUENCE\x10\x15\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16vidfed/v1/lookup.proto\x12\tvidfed.v1\x1a\x15vidfed/v1/audit.proto\x1a\x18vidfed/v1/envelope.proto\"\xcb\x02\n\rRequestHeader\x12\x12\n\nfederation\x18\x01 \x01(\t\x12\x0e\n\x06issuer\x18\x02 \x01(\t\x12\x10\n\x08\x61udience\x18\x03 \x03(\t\x12\x12\n\nmessage_id\x18\x04 \x01(\x0c\x12\x11\n\tissued_ms\x18\x05 \x01(\x03\x12\x12\n\nexpires_ms\x18\x06 \x01(\x03\x12\x0e\n\x06method\x18\x07 \x01(\t\x12\x19\n\x11\x64irectory_version\x18\x08 \x01(\x04\x12#\n\x07purpose\x18\t \x01(\x0e\x32\x12.vidfed.v1.Purpose\x12\x13\n\x0blegal_basis\x18\n \x01(\t\x12\x14\n\x0coffence_type\x18\x0b \x01(\t\x12\x16\n\x0e\x63\x61se_reference\x18\x0c \x01(\t\x12\x11\n\tpseudonym\x18\r \x01(\t\x12#\n\x07urgency\x18\x0e \x01(\x0e\x32\x12.vidfed.v1.Urgency\"m\n\nHashColumn\x12+\n\talgorithm\x18\x01 \x01(\x0e\x32\x18.vidfed.v1.HashAlgorithm\x12\r\n\x05\x63odes\x18\x02 \x01(\x0c\x12\r\n\x05items\x18\x03 \x03(\r\x12\x14\n\x0cmax_distance\x18\x04 \x01(\r\"Z\n\x0eStreamPosition\x12\x11\n\tstream_id\x18\x01 \x01(\x0c\x12\x0e\n\x06number\x18\x02 \x01(\r\x12\x0c\n\x04last\x18\x03 \x01(\x08\x12\x17\n\x0fprevious_digest\x18\x04 \x01(\x0c\"\xa0\x01\n\rLookupRequest\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x18.vidfed.v1.RequestHeader\x12\x12\n\nitem_count\x18\x02 \x01(\r\x12&\n\x07\x63olumns\x18\x03 \x03(\x0b\x32\x15.vidfed.v1.HashColumn\x12)\n\x06stream\x18\x04 \x01(\x0b\x32\x19.vidfed.v1.StreamPosition\"M\n\x08Searched\x12+\n\talgorithm\x18\x01 \x01(\x0e\x32\x18.vidfed.v1.HashAlgorithm\x12\x14\n\x0cmax_distance\x18\x02 \x01(\r\"\x86\x01\n\nIndexState\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\x12\n\nchanged_ms\x18\x02 \x01(\x03\x12\x12\n\ncurrent_ms\x18\x03 \x01(\x03\x12%\n\x08searched\x18\x04 \x03(\x0b\x32\x13.vidfed.v1.Searched\x12\x18\n\x10records_at_least\x18\x05 \x01(\x04\"\xa9\x02\n\x0c\x41nswerHeader\x12\x12\n\nfederation\x18\x01 \x01(\t\x12\x0e\n\x06issuer\x18\x02 \x01(\t\x12\x10\n\x08\x61udience\x18\x03 \x01(\t\x12\x16\n\x0erequest_digest\x18\x04 \x01(\x0c\x12\x0e\n\x06method\x18\x05 \x01(\t\x12\x13\n\x0b\x61nswered_ms\x18\x06 \x01(\x03\x12\x10\n\x08sequence\x18\x07 \x01(\r\x12\x0c\n\x04last\x18\x08 \x01(\x08\x12\x17\n\x0fprevious_digest\x18\t \x01(\x0c\x12!\n\x06status\x18\n \x01(\x0e\x32\x11.vidfed.v1.Status\x12\x0e\n\x06\x64\x65tail\x18\x0b \x01(\t\x12$\n\x05index\x18\x0c \x01(\x0b\x32\x15.vidfed.v1.IndexStateJ\x04\x08\r\x10\x0eR\x0e\x61udit_position\"\xb3\x03\n\nRecordView\x12\x11\n\treference\x18\x01 \x01(\t\x12\x0e\n\x06series\x18\x02 \x01(\t\x12\x0c\n\x04tags\x18\x03 \x03(\t\x12-\n\x11victim_identified\x18\x04 \x01(\x0e\x32\x12.vidfed.v1.Ternary\x12/\n\x13offender_identified\x18\x05 \x01(\x0e\x32\x12.vidfed.v1.Ternary\x12\'\n\x0b\x64istributed\x18\x06 \x01(\x0e\x32\x12.vidfed.v1.Ternary\x12\x16\n\x0e\x63\x61se_reference\x18\x07 \x01(\t\x12\x14\n\x0c\x63\x61se_contact\x18\x08 \x01(\t\x12.\n\rhandling_code\x18\t \x01(\x0e\x32\x17.vidfed.v1.HandlingCode\x12\x15\n\rhandling_note\x18\n \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x0b \x01(\t\x12\x16\n\x0e\x63\x61tegory_scale\x18\x0c \x01(\t\x12\x17\n\x0f\x63\x61tegory_region\x18\r \x01(\t\x12\x16\n\x0esource_grading\x18\x0e \x01(\t\x12\x1b\n\x13information_grading\x18\x0f \x01(\t\"c\n\x05Match\x12+\n\talgorithm\x18\x01 \x01(\x0e\x32\x18.vidfed.v1.HashAlgorithm\x12\x10\n\x08\x64istance\x18\x02 \x01(\r\x12\x0c\n\x04\x63ode\x18\x03 \x01(\r\x12\r\n\x05slack\x18\x04 \x01(\r\"F\n\x03Hit\x12\x0c\n\x04item\x18\x01 \x01(\r\x12\x0e\n\x06record\x18\x02 \x01(\r\x12!\n\x07matches\x18\x03 \x03(\x0b\x32\x10.vidfed.v1.Match\"\xba\x01\n\x0cLookupAnswer\x12\'\n\x06header\x18\x01 \x01(\x0b\x32\x17.vidfed.v1.AnswerHeader\x12&\n\x07records\x18\x02 \x03(\x0b\x32\x15.vidfed.v1.RecordView\x12\x1c\n\x04hits\x18\x03 \x03(\x0b\x32\x0e.vidfed.v1.Hit\x12\x17\n\x0ftruncated_items\x18\x04 \x03(\r\x12\"\n\x03log\x18\x0f \x01(\x0b\x32\x15.vidfed.v1.LogReceipt\"m\n\nLookupCall\x12\'\n\ncredential\x18\x01 \x01(\x0b\x32\x13.vidfed.v1.Envelope\x12$\n\x07request\x18\x02 \x01(\x0b\x32\x13.vidfed.v1.Envelope\x12\x10\n\x08keep_for\x18\x03 \x01(\x0c*\x98\x02\n\rHashAlgorithm\x12\x1e\n\x1aHASH_ALGORITHM_UNSPECIFIED\x10\x00\x12\x16\n\x12HASH_ALGORITHM_MD5\x10\x01\x12\x17\n\x13HASH_ALGORITHM_SHA1\x10\x02\x12\x19\n\x15HASH_ALGORITHM_SHA256\x10\x03\x12\x16\n\x12HASH_ALGORITHM_PDQ\x10\x04\x12\x18\n\x14HASH_ALGORITHM_PHASH\x10\x05\x12\x18\n\x14HASH_ALGORITHM_DHASH\x10\x06\x12\x18\n\x14HASH_ALGORITHM_AHASH\x10\x07\x12\x18\n\x14HASH_ALGORITHM_WHASH\x10\x08\x12\x1b\n\x17HASH_ALGORITHM_PHOTODNA\x10\t*\x89\x01\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x1a\n\x16PURPOSE_IDENTIFICATION\x10\x01\x12\x19\n\x15PURPOSE_INVESTIGATION\x10\x02\x12\x17\n\x13PURPOSE_PROSECUTION\x10\x03\x12\x15\n\x11PURPOSE_SELF_TEST\x10\x04*Q\n\x07Urgency\x12\x17\n\x13URGENCY_UNSPECIFIED\x10\x00\x12\x13\n\x0fURGENCY_ROUTINE\x10\x01\x12\x18\n\x14URGENCY_LIFE_AT_RISK\x10\x02*X\n\x07Ternary\x12\x17\n\x13TERNARY_UNSPECIFIED\x10\x00\x12\x0f\n\x0bTERNARY_YES\x10\x01\x12\x0e\n\nTERNARY_NO\x10\x02\x12\x13\n\x0fTERNARY_UNKNOWN\x10\x03*\x85\x01\n\x0cHandlingCode\x12\x1d\n\x19HANDLING_CODE_UNSPECIFIED\x10\x00\x12\x14\n\x10HANDLING_CODE_H0\x10\x01\x12\x14\n\x10HANDLING_CODE_H1\x10\x02\x12\x14\n\x10HANDLING_CODE_H2\x10\x03\x12\x14\n\x10HANDLING_CODE_H3\x10\x04*\xcf\x04\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTATUS_ANSWERED\x10\x01\x12\x14\n\x10STATUS_MALFORMED\x10\x02\x12\x1e\n\x1aSTATUS_VERSION_UNSUPPORTED\x10\x03\x12\x18\n\x14STATUS_BAD_SIGNATURE\x10\x04\x12\x19\n\x15STATUS_BAD_CREDENTIAL\x10\x05\x12\x1b\n\x17STATUS_WRONG_FEDERATION\x10\x06\x12\x19\n\x15STATUS_WRONG_AUDIENCE\x10\x07\x12\x17\n\x13STATUS_WRONG_METHOD\x10\x08\x12\x1e\n\x1aSTATUS_OUTSIDE_TIME_WINDOW\x10\t\x12\x13\n\x0fSTATUS_REPLAYED\x10\n\x12 \n\x1cSTATUS_JUSTIFICATION_MISSING\x10\x0b\x12\x18\n\x14STATUS_NOT_PERMITTED\x10\x0c\x12\x14\n\x10STATUS_TOO_LARGE\x10\r\x12\x17\n\x13STATUS_RATE_LIMITED\x10\x0e\x12\x16\n\x12STATUS_STALE_INDEX\x10\x0f\x12\x1c\n\x18STATUS_INDEX_UNAVAILABLE\x10\x10\x12\x1c\n\x18STATUS_AUDIT_UNAVAILABLE\x10\x11\x12 \n\x1cSTATUS_DIRECTORY_UNAVAILABLE\x10\x12\x12\x19\n\x15STATUS_INTERNAL_ERROR\x10\x13\x12\x0f\n\x0bSTATUS_BUSY\x10\x14\x12\x1a\n\x16STATUS_OUT_OF_SEQUENCE\x10\x15\x32\x83\x01\n\x0bNodeService\x12\x34\n\x06Lookup\x12\x15.vidfed.v1.LookupCall\x1a\x13.vidfed.v1.Envelope\x12>\n\x0cLookupStream\x12\x15.vidfed.v1.LookupCall\x1a\x13.vidfed.v1.Envelope(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'vidfed.v1.lookup_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_HASHALGORITHM']._serialized_start=2061
-  _globals['_HASHALGORITHM']._serialized_end=2341
-  _globals['_PURPOSE']._serialized_start=2344
-  _globals['_PURPOSE']._serialized_end=2481
-  _globals['_URGENCY']._serialized_start=2483
-  _globals['_URGENCY']._serialized_end=2564
-  _globals['_TERNARY']._serialized_start=2566
-  _globals['_TERNARY']._serialized_end=2654
-  _globals['_HANDLINGCODE']._serialized_start=2657
-  _globals['_HANDLINGCODE']._serialized_end=2790
-  _globals['_STATUS']._serialized_start=2793
-  _globals['_STATUS']._serialized_end=3384
-  _globals['_REQUESTHEADER']._serialized_start=61
-  _globals['_REQUESTHEADER']._serialized_end=392
-  _globals['_HASHCOLUMN']._serialized_start=394
-  _globals['_HASHCOLUMN']._serialized_end=503
-  _globals['_STREAMPOSITION']._serialized_start=505
-  _globals['_STREAMPOSITION']._serialized_end=595
-  _globals['_LOOKUPREQUEST']._serialized_start=598
-  _globals['_LOOKUPREQUEST']._serialized_end=758
-  _globals['_SEARCHED']._serialized_start=760
-  _globals['_SEARCHED']._serialized_end=837
-  _globals['_INDEXSTATE']._serialized_start=840
-  _globals['_INDEXSTATE']._serialized_end=974
-  _globals['_ANSWERHEADER']._serialized_start=977
-  _globals['_ANSWERHEADER']._serialized_end=1258
-  _globals['_RECORDVIEW']._serialized_start=1261
-  _globals['_RECORDVIEW']._serialized_end=1696
-  _globals['_MATCH']._serialized_start=1698
-  _globals['_MATCH']._serialized_end=1797
-  _globals['_HIT']._serialized_start=1799
-  _globals['_HIT']._serialized_end=1869
-  _globals['_LOOKUPANSWER']._serialized_start=1872
-  _globals['_LOOKUPANSWER']._serialized_end=2058
+  _globals['_HASHALGORITHM']._serialized_start=2214
+  _globals['_HASHALGORITHM']._serialized_end=2494
+  _globals['_PURPOSE']._serialized_start=2497
+  _globals['_PURPOSE']._serialized_end=2634
+  _globals['_URGENCY']._serialized_start=2636
+  _globals['_URGENCY']._serialized_end=2717
+  _globals['_TERNARY']._serialized_start=2719
+  _globals['_TERNARY']._serialized_end=2807
+  _globals['_HANDLINGCODE']._serialized_start=2810
+  _globals['_HANDLINGCODE']._serialized_end=2943
+  _globals['_STATUS']._serialized_start=2946
+  _globals['_STATUS']._serialized_end=3537
+  _globals['_REQUESTHEADER']._serialized_start=87
+  _globals['_REQUESTHEADER']._serialized_end=418
+  _globals['_HASHCOLUMN']._serialized_start=420
+  _globals['_HASHCOLUMN']._serialized_end=529
+  _globals['_STREAMPOSITION']._serialized_start=531
+  _globals['_STREAMPOSITION']._serialized_end=621
+  _globals['_LOOKUPREQUEST']._serialized_start=624
+  _globals['_LOOKUPREQUEST']._serialized_end=784
+  _globals['_SEARCHED']._serialized_start=786
+  _globals['_SEARCHED']._serialized_end=863
+  _globals['_INDEXSTATE']._serialized_start=866
+  _globals['_INDEXSTATE']._serialized_end=1000
+  _globals['_ANSWERHEADER']._serialized_start=1003
+  _globals['_ANSWERHEADER']._serialized_end=1300
+  _globals['_RECORDVIEW']._serialized_start=1303
+  _globals['_RECORDVIEW']._serialized_end=1738
+  _globals['_MATCH']._serialized_start=1740
+  _globals['_MATCH']._serialized_end=1839
+  _globals['_HIT']._serialized_start=1841
+  _globals['_HIT']._serialized_end=1911
+  _globals['_LOOKUPANSWER']._serialized_start=1914
+  _globals['_LOOKUPANSWER']._serialized_end=2100
+  _globals['_LOOKUPCALL']._serialized_start=2102
+  _globals['_LOOKUPCALL']._serialized_end=2211
+  _globals['_NODESERVICE']._serialized_start=3540
+  _globals['_NODESERVICE']._serialized_end=3671
 # @@protoc_insertion_point(module_scope)

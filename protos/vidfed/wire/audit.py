@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _TO_WIRE = {
-    Refusal.BAD_REQUEST: pb.WITNESS_REFUSAL_BAD_REQUEST,
-    Refusal.FORBIDDEN: pb.WITNESS_REFUSAL_FORBIDDEN,
-    Refusal.UNKNOWN_LOG: pb.WITNESS_REFUSAL_UNKNOWN_LOG,
-    Refusal.CONFLICT: pb.WITNESS_REFUSAL_CONFLICT,
-    Refusal.UNPROVEN: pb.WITNESS_REFUSAL_UNPROVEN,
+    Refusal.BAD_REQUEST: pb.WITNESS_REFUSAL_REASON_BAD_REQUEST,
+    Refusal.FORBIDDEN: pb.WITNESS_REFUSAL_REASON_FORBIDDEN,
+    Refusal.UNKNOWN_LOG: pb.WITNESS_REFUSAL_REASON_UNKNOWN_LOG,
+    Refusal.CONFLICT: pb.WITNESS_REFUSAL_REASON_CONFLICT,
+    Refusal.UNPROVEN: pb.WITNESS_REFUSAL_REASON_UNPROVEN,
 }
 _FROM_WIRE = {number: refusal for refusal, number in _TO_WIRE.items()}
 
@@ -45,17 +45,22 @@ def read_note(text: str) -> str:
     return text
 
 
-def refusal_message(error: WitnessRefusalError) -> pb.AddCheckpointResponse:
+def write_refusal(error: WitnessRefusalError) -> pb.AddCheckpointResponse:
     """Write a witness's refusal."""
-    return pb.AddCheckpointResponse(refusal=_TO_WIRE[error.refusal], latest_size=error.latest_size)
+    return pb.AddCheckpointResponse(refusal=pb.WitnessRefusal(reason=_TO_WIRE[error.refusal], latest_size=error.latest_size))
 
 
 def read_cosignatures(response: pb.AddCheckpointResponse) -> str:
     """Return the signature lines of a witness's response.
 
     Raises:
-        WitnessRefusalError: it refused.
+        WitnessRefusalError: it refused, whatever for; a reason that is not known here reads as BAD_REQUEST.
+        MalformedError: it is neither a cosignature nor a refusal, or too long.
     """
-    if response.refusal or not response.cosignatures:
-        raise WitnessRefusalError(_FROM_WIRE.get(response.refusal, Refusal.BAD_REQUEST), response.latest_size)
-    return read_note(response.cosignatures)
+    match response.WhichOneof("answer"):
+        case "cosignatures" if response.cosignatures:
+            return read_note(response.cosignatures)
+        case "refusal":
+            refusal = response.refusal
+            raise WitnessRefusalError(_FROM_WIRE.get(refusal.reason, Refusal.BAD_REQUEST), refusal.latest_size)
+    raise MalformedError("a witness's response with neither a cosignature nor a refusal")

@@ -1,6 +1,6 @@
 """Entries, their sealed parts and receipts: values to bytes and back.
 
-Reading is strict, as in `vidfed.wire.lookup`. Whether an entry is allowed where it stands is not judged here: `vidfed.casework`.
+Reading is strict, as in `vidfed.wire.requests`. Whether an entry is allowed where it stands is not judged here: `vidfed.casework`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from vidfed.wire.statuses import MalformedError, TooLargeError
 from vidfed.wire.values import MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
-    from vidfed.v1.services_pb2 import LookupCall
+    from vidfed.v1.lookup_pb2 import LookupCall
 
 
 def to_message(envelope: Envelope) -> pb.Envelope:

@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vidfed.security.crypto.envelope import Envelope
-from vidfed.wire.lookup import write_request
+from vidfed.wire.requests import write_request
 from vidfed.wire.statuses import SequenceError, Status
 from vidfed.wire.values import REQUEST_TYPE, STREAM_ID_BYTES, StreamPosition
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from enum import Enum, unique
 from typing import TYPE_CHECKING
 
+from vidfed.v1 import gateway_pb2
 from vidfed.v1 import lookup_pb2 as pb
-from vidfed.v1 import services_pb2
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,10 +91,10 @@ class HandlingCode(_Coded):
 class FailureKind(_Coded):
     """Why a gateway has no signed answer of a node."""
 
-    UNREACHABLE = services_pb2.FAILURE_KIND_UNREACHABLE
-    TIMEOUT = services_pb2.FAILURE_KIND_TIMEOUT
-    PROTOCOL_ERROR = services_pb2.FAILURE_KIND_PROTOCOL_ERROR
-    BREAKER_OPEN = services_pb2.FAILURE_KIND_BREAKER_OPEN
+    UNREACHABLE = gateway_pb2.FAILURE_KIND_UNREACHABLE
+    TIMEOUT = gateway_pb2.FAILURE_KIND_TIMEOUT
+    PROTOCOL_ERROR = gateway_pb2.FAILURE_KIND_PROTOCOL_ERROR
+    BREAKER_OPEN = gateway_pb2.FAILURE_KIND_BREAKER_OPEN
 
 
 _HANDLING = {

@@ -27,8 +27,9 @@ from vidfed.security.identity.credentials import Credential
 from vidfed.security.identity.replay import WINDOW_MS
 from vidfed.security.identity.tls import make_node_leaf
 from vidfed.v1 import lookup_pb2 as pb
-from vidfed.v1.services_pb2 import LookupCall
-from vidfed.wire.lookup import read_answer, write_request
+from vidfed.v1.lookup_pb2 import LookupCall
+from vidfed.wire.answers import read_answer
+from vidfed.wire.requests import write_request
 from vidfed.wire.statuses import Status
 from vidfed.wire.values import ANSWER_TYPE, MAX_CODES, MAX_TEXT, REQUEST_TYPE, LookupAnswer, LookupRequest, Purpose
 

@@ -19,7 +19,8 @@ from vidfed.node.records.record import Record
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.identity.replay import WINDOW_MS
-from vidfed.wire.lookup import read_answer, write_request
+from vidfed.wire.answers import read_answer
+from vidfed.wire.requests import write_request
 from vidfed.wire.statuses import SequenceError, Status
 from vidfed.wire.stream import AnswerOrder, ChunkChain
 from vidfed.wire.values import ANSWER_TYPE, LOOKUP_METHOD, MAX_UNANSWERED_CHUNKS, REQUEST_TYPE, STREAM_METHOD
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from tests.support.memory import MemoryInvestigator
     from vidfed.index import Hash
-    from vidfed.v1.services_pb2 import LookupCall
+    from vidfed.v1.lookup_pb2 import LookupCall
     from vidfed.wire.values import LookupAnswer, LookupRequest
 
 PARTS = ([KNOWN], [UNKNOWN], [UNKNOWN, KNOWN], [KNOWN])

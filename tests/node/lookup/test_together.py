@@ -13,7 +13,7 @@ from vidfed.node.lookup.pipeline import Call
 from vidfed.node.policy.policy import Limits, Policy
 from vidfed.node.search.catalogue import Catalogue
 from vidfed.security.crypto.envelope import Envelope
-from vidfed.wire.lookup import read_answer
+from vidfed.wire.answers import read_answer
 from vidfed.wire.statuses import Status
 from vidfed.wire.values import ANSWER_TYPE, LookupAnswer
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tests.support.memory import MemoryInvestigator, MemoryNode
     from vidfed.node.search.query import Found, SearchQuery
-    from vidfed.v1.services_pb2 import LookupCall
+    from vidfed.v1.lookup_pb2 import LookupCall
 
 
 def told(node: MemoryNode, *calls: LookupCall) -> list[LookupAnswer]:

@@ -13,7 +13,7 @@ from tests.support.memory import ANSWERING, MemoryFederation, MemoryNode, call_o
 from vidfed.index import Algorithm, Hash
 from vidfed.node.policy.policy import Category, Distances, Limits, Policy, Rule
 from vidfed.node.records.record import Record
-from vidfed.wire.lookup import read_answer
+from vidfed.wire.answers import read_answer
 from vidfed.wire.statuses import Status
 from vidfed.wire.values import ANSWER_TYPE, HandlingCode, LookupAnswer, RecordView, Searched, Urgency
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from vidfed.security.audit import Checkpoint, log_origin
 from vidfed.security.crypto.envelope import Envelope
-from vidfed.wire.lookup import write_answer
+from vidfed.wire.answers import write_answer
 from vidfed.wire.values import ANSWER_TYPE, AnswerHeader, IndexState, LogReceipt, LookupAnswer, LookupRequest, Searched
 
 if TYPE_CHECKING:

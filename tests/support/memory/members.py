@@ -16,7 +16,7 @@ from vidfed.security.errors import DirectoryExpiredError
 from vidfed.security.identity.credentials import Credential
 from vidfed.security.identity.directory import Directory, Member
 from vidfed.security.identity.tls import make_ca, make_investigator_leaf, make_node_leaf
-from vidfed.wire.lookup import write_request
+from vidfed.wire.requests import write_request
 from vidfed.wire.stream import ChunkChain
 from vidfed.wire.values import LOOKUP_METHOD, REQUEST_TYPE, STREAM_METHOD, LookupRequest, Purpose, RequestHeader, Urgency
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.support.memory.members import MemoryFederation
     from vidfed.node.records.record import Record
     from vidfed.security.crypto.envelope import Envelope
-    from vidfed.v1.services_pb2 import LookupCall
+    from vidfed.v1.lookup_pb2 import LookupCall
 
 ANSWERING = Rule("members", frozenset({"nl", "fr", "br"}), frozenset({Purpose.IDENTIFICATION, Purpose.INVESTIGATION, Purpose.PROSECUTION}))
 """A rule that answers the members most tests have."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vidfed.v1.services_pb2 import LookupCall
+from vidfed.v1.lookup_pb2 import LookupCall
 from vidfed.wire.envelope import to_message
 from vidfed.wire.values import HashColumn
 

@@ -28,9 +28,10 @@ from vidfed.security.clock import SECOND_MS, system_clock
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.errors import ReceiptError
 from vidfed.v1 import audit_pb2 as audit_pb
-from vidfed.v1 import services_pb2 as pb
+from vidfed.v1 import gateway_pb2 as pb
+from vidfed.v1.lookup_pb2 import LookupCall
 from vidfed.wire import envelope as wire_envelope
-from vidfed.wire.lookup import write_request
+from vidfed.wire.requests import write_request
 from vidfed.wire.values import GATEWAY_GRACE_S, LOOKUP_METHOD, MESSAGE_ID_BYTES, REQUEST_TYPE, STREAM_METHOD, LookupRequest, RequestHeader
 
 if TYPE_CHECKING:
@@ -259,7 +260,7 @@ class FederationClient:
         audience = tuple(directory.member(member).id for member in dict.fromkeys(ask)) or directory.full_members()
         request = self._request(part, justification, audience, directory, deadline_s)
         envelope = Envelope(REQUEST_TYPE, write_request(request)).signed_by(self._kit.signer)
-        call = pb.LookupCall(credential=wire_envelope.to_message(self._kit.credential), request=wire_envelope.to_message(envelope))
+        call = LookupCall(credential=wire_envelope.to_message(self._kit.credential), request=wire_envelope.to_message(envelope))
         if remember is not None:
             call.keep_for = await asyncio.to_thread(self._history.remember, remember, envelope, part.items)
         collecting: list[int] = []

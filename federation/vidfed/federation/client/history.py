@@ -23,7 +23,7 @@ from vidfed.security.clock import DAY_MS
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.errors import EnvelopeError
 from vidfed.security.files import read_private, write_private
-from vidfed.wire.lookup import read_request
+from vidfed.wire.requests import read_request
 from vidfed.wire.statuses import WireError
 from vidfed.wire.values import REQUEST_TYPE
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vidfed.federation.lookup.receipts import Receipt
     from vidfed.security.clock import Clock
     from vidfed.security.identity.directory import Directory
-    from vidfed.v1 import services_pb2 as pb
+    from vidfed.v1 import gateway_pb2 as pb
 
 _SILENT = "the gateway gave no answer of this node"
 

@@ -10,7 +10,7 @@ from vidfed.federation.client.receipt_store import ReceiptWriter
 from vidfed.federation.client.replies import StreamReplies
 from vidfed.federation.lookup.errors import GatewayError
 from vidfed.federation.lookup.verification import P, ReplyVerifier, SignedPart
-from vidfed.v1 import services_pb2 as pb
+from vidfed.v1 import lookup_pb2 as pb
 from vidfed.wire import envelope as wire_envelope
 from vidfed.wire.stream import ChunkChain
 from vidfed.wire.values import MAX_UNANSWERED_CHUNKS

@@ -11,8 +11,8 @@ from vidfed.federation.lookup.contract import COLLECTING_KEY, NOT_IN_THE_LOG, Ma
 from vidfed.federation.lookup.errors import GatewayError, GatewayRefusedError, KeptError
 from vidfed.rpc.channels import blocking_channel, open_channel
 from vidfed.rpc.trust import GrpcMirror
-from vidfed.v1 import services_pb2 as pb
-from vidfed.v1 import services_pb2_grpc as rpc
+from vidfed.v1 import gateway_pb2 as pb
+from vidfed.v1 import gateway_pb2_grpc as rpc
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vidfed.security.member.kit import Kit
     from vidfed.security.trust.mirrors import Mirror
     from vidfed.v1 import audit_pb2 as audit_pb
+    from vidfed.v1.lookup_pb2 import LookupCall
 
 _TIMEOUT_S = 20.0
 _REFUSALS = {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}
@@ -33,10 +34,10 @@ class NotInLogError(Exception):
 class Transport(Protocol):
     """What a client needs of a gateway. All of it raises GatewayError or GatewayRefusedError when the gateway fails or refuses."""
 
-    def lookup(self, call: pb.LookupCall, timeout_s: float, on_kept: Callable[[int], object]) -> AsyncIterator[pb.NodeReply]:
+    def lookup(self, call: LookupCall, timeout_s: float, on_kept: Callable[[int], object]) -> AsyncIterator[pb.NodeReply]:
         """Ask; `on_kept` is called with the time until which late answers are collected, if they are."""
 
-    def stream(self, chunks: AsyncIterator[pb.LookupCall]) -> AsyncGenerator[pb.NodeReply, None]:
+    def stream(self, chunks: AsyncIterator[LookupCall]) -> AsyncGenerator[pb.NodeReply, None]:
         """Ask chunk by chunk; each is taken when there is room for it."""
 
     async def proof(self, request: pb.GetMemberProofRequest) -> audit_pb.GetProofResponse:
@@ -68,7 +69,7 @@ class GrpcTransport:
         self._channel = open_channel(kit.gateway, kit.tls, directory, directory.member(kit.member))
         self._gateway = rpc.GatewayServiceStub(self._channel)
 
-    async def lookup(self, call: pb.LookupCall, timeout_s: float, on_kept: Callable[[int], object]) -> AsyncIterator[pb.NodeReply]:
+    async def lookup(self, call: LookupCall, timeout_s: float, on_kept: Callable[[int], object]) -> AsyncIterator[pb.NodeReply]:
         """Ask; see `Transport`."""
         with self._failures():
             replies = self._gateway.Lookup(call, timeout=timeout_s)
@@ -78,7 +79,7 @@ class GrpcTransport:
             async for reply in replies:
                 yield reply
 
-    async def stream(self, chunks: AsyncIterator[pb.LookupCall]) -> AsyncGenerator[pb.NodeReply, None]:
+    async def stream(self, chunks: AsyncIterator[LookupCall]) -> AsyncGenerator[pb.NodeReply, None]:
         """Ask chunk by chunk; see `Transport`."""
         with self._failures():
             call = self._gateway.LookupStream(chunks)

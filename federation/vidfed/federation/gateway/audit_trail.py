@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from vidfed.federation.gateway.group_commit import GroupCommit
 from vidfed.security.audit import AuditEntry, AuditLog, Event, Operation
 from vidfed.security.clock import Clock, system_clock
-from vidfed.wire.lookup import answer_digest, read_answer
+from vidfed.wire.answers import answer_digest, read_answer
 from vidfed.wire.statuses import WireError
 from vidfed.wire.values import FailureKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vidfed.v1 import services_pb2 as pb
+    from vidfed.v1 import gateway_pb2 as pb
     from vidfed.wire.values import LookupRequest
 
 UNREADABLE = "UNREADABLE"

@@ -25,9 +25,9 @@ from vidfed.security.errors import CredentialError, PeerError, SecurityError, Si
 from vidfed.security.identity.credentials import verify_credential
 from vidfed.security.identity.replay import check_time_window
 from vidfed.security.identity.tls import INVESTIGATOR_ROLE, verify_peer
-from vidfed.v1 import services_pb2 as pb
+from vidfed.v1.lookup_pb2 import LookupCall
 from vidfed.wire import envelope as wire_envelope
-from vidfed.wire.lookup import read_request
+from vidfed.wire.requests import read_request
 from vidfed.wire.statuses import MalformedError, WireError
 from vidfed.wire.values import GATEWAY_GRACE_S, LOOKUP_METHOD, REQUEST_TYPE, STREAM_METHOD, Urgency
 
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from vidfed.security.identity.tls import Peer
     from vidfed.security.member.home import MemberHome
     from vidfed.v1 import audit_pb2 as audit_pb
+    from vidfed.v1 import gateway_pb2 as pb
     from vidfed.wire.values import LookupRequest
 
 _log = logging.getLogger(__name__)
@@ -98,7 +99,7 @@ class GatewayCore:
         return self._running.total()
 
     async def lookup(
-        self, call: pb.LookupCall, leaf_pem: bytes, time_left_s: float, on_kept: Callable[[int], object] = lambda _until_ms: None
+        self, call: LookupCall, leaf_pem: bytes, time_left_s: float, on_kept: Callable[[int], object] = lambda _until_ms: None
     ) -> AsyncGenerator[pb.NodeReply, None]:
         """Ask the request's audience; yield each node's reply as it comes.
 
@@ -126,7 +127,7 @@ class GatewayCore:
             until_ms = await self._begin_to_keep(call.keep_for, digest, peer, len(members), deadline_s)
             if until_ms:
                 on_kept(until_ms)
-            to_nodes = pb.LookupCall(credential=call.credential, request=wire_envelope.to_message(envelope))
+            to_nodes = LookupCall(credential=call.credential, request=wire_envelope.to_message(envelope))
             urgent = question.header.urgency is Urgency.LIFE_AT_RISK
             outgoing = OutgoingLookup(to_nodes, directory, deadline_s, self._section.late_s if until_ms else 0.0, urgent)
 
@@ -148,7 +149,7 @@ class GatewayCore:
                 else:
                     await collection.end()
 
-    async def lookup_stream(self, calls: AsyncIterator[pb.LookupCall], leaf_pem: bytes) -> AsyncGenerator[pb.NodeReply, None]:
+    async def lookup_stream(self, calls: AsyncIterator[LookupCall], leaf_pem: bytes) -> AsyncGenerator[pb.NodeReply, None]:
         """Ask chunk by chunk; yield the nodes' replies as they come; see `stream`. Nothing of it is kept: whoever asks asks again.
 
         Args:
@@ -169,7 +170,7 @@ class GatewayCore:
                 async for reply in replies:
                     yield reply
 
-    async def _chunks(self, calls: AsyncIterator[pb.LookupCall], leaf_pem: bytes) -> AsyncIterator[Chunk]:
+    async def _chunks(self, calls: AsyncIterator[LookupCall], leaf_pem: bytes) -> AsyncIterator[Chunk]:
         """Take each chunk through all steps: what was trusted when the stream began may not be any more."""
         audience: tuple[str, ...] | None = None
         async for call in calls:
@@ -181,7 +182,7 @@ class GatewayCore:
             audience = question.header.audience
             digest = envelope.digest
             await self._trail.asked(question, digest)  # 5
-            to_nodes = pb.LookupCall(credential=call.credential, request=wire_envelope.to_message(envelope))
+            to_nodes = LookupCall(credential=call.credential, request=wire_envelope.to_message(envelope))
             urgent = question.header.urgency is Urgency.LIFE_AT_RISK
             yield Chunk(question, digest, OutgoingLookup(to_nodes, directory, self._section.deadline_s, urgent=urgent))
 
@@ -293,7 +294,7 @@ class GatewayCore:
                 del self._running[peer.pseudonym]
 
     async def _admit(
-        self, call: pb.LookupCall, peer: Peer, directory: Directory, method: str = LOOKUP_METHOD
+        self, call: LookupCall, peer: Peer, directory: Directory, method: str = LOOKUP_METHOD
     ) -> tuple[Envelope, LookupRequest]:
         """Steps 2 to 4, and 6: return the envelope with the member's signature added, and what is in it.
 

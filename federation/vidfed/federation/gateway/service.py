@@ -24,8 +24,8 @@ from vidfed.security.clock import SECOND_MS, system_clock
 from vidfed.security.errors import AuditError, SecurityError
 from vidfed.security.lockfile import announced
 from vidfed.v1 import audit_pb2 as audit_pb
-from vidfed.v1 import services_pb2 as pb
-from vidfed.v1 import services_pb2_grpc as rpc
+from vidfed.v1 import gateway_pb2 as pb
+from vidfed.v1 import gateway_pb2_grpc as rpc
 from vidfed.v1 import trust_pb2_grpc as trust_rpc
 from vidfed.wire.statuses import WireError
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from vidfed.rpc.serving import Shared
     from vidfed.security.clock import Clock
     from vidfed.security.member.home import MemberHome
+    from vidfed.v1.lookup_pb2 import LookupCall
 
 _log = logging.getLogger(__name__)
 _HOUR_MS = 3_600 * SECOND_MS
@@ -50,7 +51,7 @@ class GatewayServicer(rpc.GatewayServiceServicer):
         self.core = core
 
     async def Lookup(  # noqa: N802 - the name in the .proto
-        self, request: pb.LookupCall, context: grpc.aio.ServicerContext[pb.LookupCall, pb.NodeReply]
+        self, request: LookupCall, context: grpc.aio.ServicerContext[LookupCall, pb.NodeReply]
     ) -> AsyncIterator[pb.NodeReply]:
         """Ask the request's audience; stream each node's reply as it comes."""
         told: list[asyncio.Task[None]] = []
@@ -67,7 +68,7 @@ class GatewayServicer(rpc.GatewayServiceServicer):
                     yield reply
 
     async def LookupStream(  # noqa: N802 - the name in the .proto
-        self, request_iterator: AsyncIterator[pb.LookupCall], context: grpc.aio.ServicerContext[pb.LookupCall, pb.NodeReply]
+        self, request_iterator: AsyncIterator[LookupCall], context: grpc.aio.ServicerContext[LookupCall, pb.NodeReply]
     ) -> AsyncIterator[pb.NodeReply]:
         """Ask the nodes chunk by chunk."""
         async with _refusals(context), contextlib.aclosing(self.core.lookup_stream(request_iterator, peer_certificate(context))) as replies:

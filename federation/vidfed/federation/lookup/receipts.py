@@ -18,8 +18,8 @@ from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.documents import read_document
 from vidfed.security.errors import AuditDamagedError, CheckpointError, EnvelopeError, ProofError, ReceiptError, SignatureError
 from vidfed.security.files import write_private
+from vidfed.wire.answers import answer_digest, read_answer
 from vidfed.wire.audit import read_note, read_proof
-from vidfed.wire.lookup import answer_digest, read_answer
 from vidfed.wire.statuses import WireError
 from vidfed.wire.values import ANSWER_TYPE, LogReceipt
 

@@ -20,7 +20,7 @@ from vidfed.security.clock import as_text
 from vidfed.security.errors import CheckpointError, EnvelopeError, SignatureError, UnknownMemberError
 from vidfed.security.identity.replay import WINDOW_MS
 from vidfed.wire import envelope as wire_envelope
-from vidfed.wire.lookup import read_answer
+from vidfed.wire.answers import read_answer
 from vidfed.wire.statuses import Status, WireError
 from vidfed.wire.values import ANSWER_TYPE, MAX_UNANSWERED_CHUNKS, FailureKind
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from vidfed.security.clock import Clock
     from vidfed.security.crypto.envelope import Envelope
     from vidfed.security.identity.directory import Directory, Member
-    from vidfed.v1 import services_pb2 as pb
+    from vidfed.v1 import gateway_pb2 as pb
     from vidfed.wire.values import LookupAnswer, LookupRequest
 
 _REMEMBERED = 2 * MAX_UNANSWERED_CHUNKS  # answers of each member, to know one that is repeated on the way

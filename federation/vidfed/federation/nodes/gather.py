@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vidfed.federation.nodes.outgoing import OutgoingLookup
     from vidfed.federation.nodes.pool import NodePool
     from vidfed.security.identity.directory import Member
-    from vidfed.v1 import services_pb2 as pb
+    from vidfed.v1 import gateway_pb2 as pb
 
 _log = logging.getLogger(__name__)
 _BEGUN_TOGETHER = 16

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vidfed.v1 import services_pb2 as pb
+from vidfed.v1 import gateway_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import grpc
 
     from vidfed.security.identity.directory import Directory
+    from vidfed.v1.lookup_pb2 import LookupCall
     from vidfed.wire.values import FailureKind
 
 
@@ -28,7 +29,7 @@ class OutgoingLookup:
         urgent: a child may be in danger: no breaker keeps it from a node.
     """
 
-    call: pb.LookupCall
+    call: LookupCall
     directory: Directory
     deadline_s: float
     late_s: float = 0.0

@@ -22,9 +22,10 @@ from vidfed.federation.nodes.connections import Connections, closed_under_call
 from vidfed.federation.nodes.outgoing import NodeChannel, NodeUnavailableError, failure
 from vidfed.federation.nodes.visit import KnownNode, Visit, VisitFailed
 from vidfed.v1 import audit_pb2 as audit_pb
-from vidfed.v1 import services_pb2 as pb
-from vidfed.v1 import services_pb2_grpc as rpc
-from vidfed.wire.lookup import says_busy
+from vidfed.v1 import audit_pb2_grpc as audit_rpc
+from vidfed.v1 import gateway_pb2 as pb
+from vidfed.v1 import lookup_pb2_grpc as lookup_rpc
+from vidfed.wire.answers import says_busy
 from vidfed.wire.values import FailureKind
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class NodePool:
             grpc.aio.AioRpcError: it gives none.
         """
         channel = await self._connections.ready(member, directory)
-        return await rpc.AuditServiceStub(channel).GetProof(request, timeout=_PROOF_S)
+        return await audit_rpc.AuditServiceStub(channel).GetProof(request, timeout=_PROOF_S)
 
     def states(self) -> list[NodeState]:
         """Return what is known of every node asked so far, by member."""
@@ -171,7 +172,7 @@ class NodePool:
 
     async def _send(self, outgoing: OutgoingLookup, member: Member, channel: grpc.aio.Channel, timeout_s: float) -> Envelope:
         try:
-            return await rpc.NodeServiceStub(channel).Lookup(outgoing.call, timeout=max(0.0, timeout_s))
+            return await lookup_rpc.NodeServiceStub(channel).Lookup(outgoing.call, timeout=max(0.0, timeout_s))
         except grpc.aio.AioRpcError as error:
             kind = _KINDS.get(error.code(), FailureKind.PROTOCOL_ERROR)
             if kind is FailureKind.TIMEOUT:

@@ -19,8 +19,8 @@ import grpc
 
 from vidfed.federation.nodes.connections import closed_under_call
 from vidfed.federation.nodes.outgoing import NodeChannel, NodeUnavailableError, failure
-from vidfed.v1 import services_pb2 as pb
-from vidfed.v1 import services_pb2_grpc as rpc
+from vidfed.v1 import gateway_pb2 as pb
+from vidfed.v1 import lookup_pb2_grpc as rpc
 from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
 from vidfed.wire.values import MAX_UNANSWERED_CHUNKS, FailureKind
 
@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from vidfed.federation.nodes.outgoing import OutgoingLookup
     from vidfed.federation.nodes.pool import NodePool
     from vidfed.security.identity.directory import Member
+    from vidfed.v1.lookup_pb2 import LookupCall
     from vidfed.wire.values import LookupRequest
 
-    Call = grpc.aio.StreamStreamCall[pb.LookupCall, EnvelopeMessage]
+    Call = grpc.aio.StreamStreamCall[LookupCall, EnvelopeMessage]
 
 
 @dataclass(frozen=True, slots=True)

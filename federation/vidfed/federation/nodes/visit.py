@@ -13,7 +13,7 @@ from vidfed.wire.values import FailureKind
 
 if TYPE_CHECKING:
     from vidfed.federation.nodes.concurrency import ConcurrencyLimiter
-    from vidfed.v1 import services_pb2 as pb
+    from vidfed.v1 import gateway_pb2 as pb
 
 _log = logging.getLogger(__name__)
 

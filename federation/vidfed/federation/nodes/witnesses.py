@@ -11,7 +11,7 @@ from vidfed.security.audit.notes import Checkpoint, log_origin
 from vidfed.security.audit.verify import KnownCheckpoint
 from vidfed.security.errors import CheckpointError
 from vidfed.v1 import audit_pb2 as pb
-from vidfed.v1 import services_pb2_grpc as rpc
+from vidfed.v1 import audit_pb2_grpc as rpc
 from vidfed.wire.audit import read_note
 from vidfed.wire.statuses import MalformedError
 

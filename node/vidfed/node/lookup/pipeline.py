@@ -49,8 +49,9 @@ from vidfed.security.errors import (
 from vidfed.security.identity.credentials import Credential, verify_credential
 from vidfed.security.identity.replay import Message, ReplayMemory, check_time_window
 from vidfed.security.identity.tls import NODE_ROLE, claimed_peer, verify_peer
+from vidfed.wire.answers import with_receipt, write_answer_header, write_found
 from vidfed.wire.envelope import read_call
-from vidfed.wire.lookup import read_request, with_receipt, write_answer_header, write_found
+from vidfed.wire.requests import read_request
 from vidfed.wire.statuses import MalformedError, SequenceError, Status, TooLargeError, VersionError
 from vidfed.wire.values import (
     ANSWER_TYPE,
@@ -77,7 +78,7 @@ if TYPE_CHECKING:
     from vidfed.security.clock import Clock
     from vidfed.security.crypto.keys import Signer
     from vidfed.security.identity.directory import Directory, DirectorySource, Member
-    from vidfed.v1.services_pb2 import LookupCall
+    from vidfed.v1.lookup_pb2 import LookupCall
     from vidfed.wire.stream import ChunkOrder
 
 _log = logging.getLogger(__name__)

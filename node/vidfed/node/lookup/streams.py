@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vidfed.node.lookup.pipeline import LookupPipeline
     from vidfed.node.lookup.question import Question
     from vidfed.security.crypto.envelope import Envelope
-    from vidfed.v1.services_pb2 import LookupCall
+    from vidfed.v1.lookup_pb2 import LookupCall
 
 Result = TypeVar("Result")
 

@@ -26,10 +26,11 @@ from vidfed.security.errors import SecurityError
 from vidfed.security.identity.credentials import Credential
 from vidfed.security.identity.tls import leaf_expires_ms, verify_peer
 from vidfed.security.trust.entry import Entry
-from vidfed.v1 import services_pb2 as pb
-from vidfed.v1 import services_pb2_grpc as rpc
+from vidfed.v1 import lookup_pb2 as pb
+from vidfed.v1 import lookup_pb2_grpc as rpc
+from vidfed.wire.answers import read_answer
 from vidfed.wire.envelope import from_message, to_message
-from vidfed.wire.lookup import read_answer, write_request
+from vidfed.wire.requests import write_request
 from vidfed.wire.statuses import WireError
 from vidfed.wire.values import (
     ANSWER_TYPE,

@@ -16,8 +16,8 @@ from vidfed.security.clock import Clock, system_clock
 from vidfed.security.errors import AuditError, DirectoryError, PeerError, ProofError
 from vidfed.security.identity.tls import NODE_ROLE, verify_peer
 from vidfed.v1 import audit_pb2 as pb
-from vidfed.v1 import services_pb2_grpc as rpc
-from vidfed.wire.audit import read_proof, refusal_message
+from vidfed.v1 import audit_pb2_grpc as rpc
+from vidfed.wire.audit import read_proof, write_refusal
 from vidfed.wire.statuses import MalformedError
 
 if TYPE_CHECKING:
@@ -62,10 +62,10 @@ class AuditCore:
         try:
             line = self.witness.add_checkpoint(request.old_size, read_proof(request.proof), request.checkpoint, directory)
         except MalformedError:
-            return refusal_message(WitnessRefusalError(Refusal.BAD_REQUEST))
+            return write_refusal(WitnessRefusalError(Refusal.BAD_REQUEST))
         except WitnessRefusalError as error:
             _log.warning("checkpoint from %s: %s", peer.member, error)
-            return refusal_message(error)
+            return write_refusal(error)
         return pb.AddCheckpointResponse(cosignatures=line)
 
     def witnessed(self, _: pb.GetWitnessedRequest, leaf_pem: bytes) -> pb.GetWitnessedResponse:

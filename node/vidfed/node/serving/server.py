@@ -38,7 +38,8 @@ from vidfed.security.identity.replay import ReplayMemory
 from vidfed.security.identity.tls import NODE_ROLE
 from vidfed.security.lockfile import announced
 from vidfed.security.member.audit import open_witness, read_audit_section
-from vidfed.v1 import services_pb2_grpc as rpc
+from vidfed.v1 import audit_pb2_grpc as audit_rpc
+from vidfed.v1 import lookup_pb2_grpc as lookup_rpc
 from vidfed.v1 import trust_pb2_grpc as trust_rpc
 from vidfed.wire import envelope as wire_envelope
 from vidfed.wire.statuses import SequenceError
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
     from vidfed.security.identity.directory import DirectorySource
     from vidfed.security.member.home import MemberHome
     from vidfed.v1.envelope_pb2 import Envelope
-    from vidfed.v1.services_pb2 import LookupCall
+    from vidfed.v1.lookup_pb2 import LookupCall
 
     NodeAdmission = Admission[Call, SignedEnvelope | None]
 
@@ -69,7 +70,7 @@ _NO_NODE = (grpc.StatusCode.UNAUTHENTICATED, "not a member's node")
 _log = logging.getLogger(__name__)
 
 
-class NodeServicer(rpc.NodeServiceServicer):
+class NodeServicer(lookup_rpc.NodeServiceServicer):
     """Hands each call to the pipeline in a worker thread, through the admission; the event loop stays free."""
 
     def __init__(self, pipeline: LookupPipeline, admission: NodeAdmission) -> None:
@@ -261,10 +262,10 @@ async def node_service(shared: Shared, on_ready: Callable[[str], None], share: S
         admission: NodeAdmission = Admission(workers, pipeline.answer, bounds)
         servicer, health = NodeServicer(pipeline, admission), Health()
         health_rpc.add_HealthServicer_to_server(health, server)  # behind the same mutual TLS as everything else
-        rpc.add_NodeServiceServicer_to_server(servicer, server)
+        lookup_rpc.add_NodeServiceServicer_to_server(servicer, server)
         trust = TrustServicer(directory_source, lambda peer: peer.role == NODE_ROLE, system_clock, shared.publisher)
         trust_rpc.add_TrustServiceServicer_to_server(trust, server)
-        rpc.add_AuditServiceServicer_to_server(AuditServicer(AuditCore(audit, witness, directory_source), workers), server)
+        audit_rpc.add_AuditServiceServicer_to_server(AuditServicer(AuditCore(audit, witness, directory_source), workers), server)
         credentials = server_credentials(home.node_tls, directory_source)
 
         def announce(address: str) -> None:

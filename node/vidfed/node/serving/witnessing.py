@@ -17,7 +17,7 @@ from vidfed.security.audit.notes import Checkpoint, NoteSignature, log_origin, w
 from vidfed.security.audit.witness import WitnessRefusalError
 from vidfed.security.errors import AuditError, SecurityError
 from vidfed.v1 import audit_pb2 as pb
-from vidfed.v1 import services_pb2_grpc as rpc
+from vidfed.v1 import audit_pb2_grpc as rpc
 from vidfed.wire.audit import read_cosignatures, read_note, read_proof
 from vidfed.wire.statuses import WireError
 

@@ -98,7 +98,7 @@ class AuditEntry(NamedTuple):
         purpose, legal_basis, offence_type: as stated in the question.
         case_reference: as stated; the log keeps a salted commitment only.
         request_digest: SHA-256 of the question's signed bytes, or empty.
-        answer_digest: SHA-256 of the answer (see `vidfed.wire.lookup.answer_digest`), or empty.
+        answer_digest: SHA-256 of the answer (see `vidfed.wire.answers.answer_digest`), or empty.
         outcome: stable name.
         records: references of the records told about.
         details: counts and durations; texts only where they say nothing about a person or a case.

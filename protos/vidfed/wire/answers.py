@@ -1,0 +1,184 @@
+"""Answers: values to the bytes that are signed, and back. Reading is strict (see `strict`).
+
+Protobuf reads messages written one after the other as one. So an answer can be written in three parts: what was found, once, to see
+whether it fits; the header; and the log's receipt, behind the bytes whose digest was logged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from google.protobuf.message import DecodeError
+
+from vidfed.v1 import audit_pb2 as audit_pb
+from vidfed.v1 import lookup_pb2 as pb
+from vidfed.wire.algorithms import ALGORITHM_NUMBERS, read_algorithm
+from vidfed.wire.records import read_record, write_record
+from vidfed.wire.statuses import MalformedError, Status
+from vidfed.wire.strict import check_texts, enum, parse
+from vidfed.wire.values import (
+    DIGEST_BYTES,
+    MAX_MESSAGE_BYTES,
+    MAX_TEXT,
+    RECORD_BANDS,
+    AnswerHeader,
+    Hit,
+    IndexState,
+    LogReceipt,
+    LookupAnswer,
+    Match,
+    RecordView,
+    Searched,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_SHORT_BYTES = 2048  # a header with its longest detail
+
+
+def write_answer(answer: LookupAnswer) -> bytes:
+    """Return the bytes to be signed."""
+    core = write_answer_header(answer.header) + write_found(answer.records, answer.hits, answer.truncated_items)
+    return with_receipt(core, answer.log) if answer.log else core
+
+
+def write_answer_header(header: AnswerHeader) -> bytes:
+    """Return the first part of an answer."""
+    index = header.index
+    message = pb.AnswerHeader(
+        federation=header.federation,
+        issuer=header.issuer,
+        audience=header.audience,
+        request_digest=header.request_digest,
+        method=header.method,
+        answered_ms=header.answered_ms,
+        sequence=header.sequence,
+        last=header.last,
+        previous_digest=header.previous_digest,
+        status=header.status.value,
+        detail=header.detail,
+        index=pb.IndexState(
+            version=index.version,
+            changed_ms=index.changed_ms,
+            current_ms=index.current_ms,
+            searched=[pb.Searched(algorithm=ALGORITHM_NUMBERS[each.algorithm], max_distance=each.max_distance) for each in index.searched],
+            records_at_least=index.records_at_least,
+        )
+        if index
+        else None,
+    )
+    return pb.LookupAnswer(header=message).SerializeToString()
+
+
+def write_found(records: Iterable[RecordView], hits: Iterable[Hit], truncated_items: Iterable[int]) -> bytes:
+    """Return the second part of an answer: what was found."""
+    message = pb.LookupAnswer(
+        records=map(write_record, records),
+        hits=(
+            pb.Hit(
+                item=hit.item,
+                record=hit.record,
+                matches=[
+                    pb.Match(algorithm=ALGORITHM_NUMBERS[m.algorithm], distance=m.distance, code=m.code, slack=m.slack) for m in hit.matches
+                ],
+            )
+            for hit in hits
+        ),
+        truncated_items=truncated_items,
+    )
+    return message.SerializeToString()
+
+
+def with_receipt(core: bytes, receipt: LogReceipt) -> bytes:
+    """Return an answer with its last part, the log's receipt. The log holds the SHA-256 of `core`."""
+    return core + _write_receipt(receipt)
+
+
+def answer_digest(payload: bytes) -> bytes:
+    """Return the SHA-256 of an answer without its log receipt: what both ends' logs hold of it.
+
+    Raises:
+        MalformedError, VersionError: as `read_answer`.
+    """
+    return hashlib.sha256(_split_receipt(payload)[1]).digest()
+
+
+def read_answer(payload: bytes) -> LookupAnswer:
+    """Read an answer's verified bytes. Whether it fits the question is for the asker to check.
+
+    Raises:
+        MalformedError: not of the stated form; the message says what.
+        VersionError: it has fields this program does not know.
+    """
+    message, _ = _split_receipt(payload)
+    header = message.header
+    check_texts((header.federation, header.issuer, header.audience, header.method, header.detail), MAX_TEXT)
+    if len(header.request_digest) != DIGEST_BYTES or len(header.previous_digest) not in {0, DIGEST_BYTES}:
+        raise MalformedError("a digest of the wrong length")
+    index = header.index
+    if index.records_at_least not in RECORD_BANDS:
+        raise MalformedError(f"{index.records_at_least} records, which is no band")
+    searched = tuple(Searched(read_algorithm(each.algorithm), each.max_distance) for each in index.searched)
+    state = IndexState(index.version, index.changed_ms, index.current_ms, searched, index.records_at_least)
+    answer = LookupAnswer(
+        AnswerHeader(
+            federation=header.federation,
+            issuer=header.issuer,
+            audience=header.audience,
+            request_digest=header.request_digest,
+            method=header.method,
+            answered_ms=header.answered_ms,
+            status=enum(Status, header.status),
+            detail=header.detail,
+            index=state if header.HasField("index") else None,
+            sequence=header.sequence,
+            last=header.last,
+            previous_digest=header.previous_digest,
+        ),
+        tuple(read_record(record) for record in message.records),
+        tuple(Hit(hit.item, hit.record, tuple(map(_read_match, hit.matches))) for hit in message.hits),
+        tuple(message.truncated_items),
+        LogReceipt(message.log.position, message.log.commitment, message.log.checkpoint) if message.HasField("log") else None,
+    )
+    if any(hit.record >= len(answer.records) or not hit.matches for hit in answer.hits):
+        raise MalformedError("a hit without its record or without a match")
+    if answer.header.status is not Status.ANSWERED and (answer.records or answer.hits or answer.truncated_items):
+        raise MalformedError("a refusal with hits")
+    return answer
+
+
+def says_busy(payload: bytes) -> bool:
+    """Tell whether an unverified answer says that the node was too busy to look at the question. Cheap: such an answer is short."""
+    if len(payload) > _SHORT_BYTES:
+        return False
+    try:
+        return pb.LookupAnswer.FromString(payload).header.status == pb.STATUS_BUSY
+    except DecodeError:
+        return False
+
+
+def _write_receipt(receipt: LogReceipt) -> bytes:
+    log = audit_pb.LogReceipt(position=receipt.position, commitment=receipt.commitment, checkpoint=receipt.checkpoint)
+    return pb.LookupAnswer(log=log).SerializeToString()
+
+
+def _split_receipt(payload: bytes) -> tuple[pb.LookupAnswer, bytes]:
+    """Return the parsed answer and the bytes before its log receipt, which must be the last thing in it and be there once."""
+    message = parse(payload, pb.LookupAnswer(), MAX_MESSAGE_BYTES)
+    if not message.HasField("log"):
+        return message, payload
+    if len(message.log.commitment) != DIGEST_BYTES:
+        raise MalformedError("a digest of the wrong length")
+    receipt = pb.LookupAnswer(log=message.log).SerializeToString()
+    core = payload.removesuffix(receipt)
+    if len(core) == len(payload) or parse(core, pb.LookupAnswer(), MAX_MESSAGE_BYTES).HasField("log"):
+        raise MalformedError("an answer whose log receipt is not its last field")
+    return message, core
+
+
+def _read_match(match: pb.Match) -> Match:
+    if match.slack > match.distance:
+        raise MalformedError("a match in a band that begins below 0")
+    return Match(read_algorithm(match.algorithm), match.distance, match.code, match.slack)

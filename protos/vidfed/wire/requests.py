@@ -1,0 +1,139 @@
+"""Lookup requests: values to the bytes that are signed, and back. Reading is strict (see `strict`)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vidfed.v1 import lookup_pb2 as pb
+from vidfed.wire.algorithms import ALGORITHM_NUMBERS, read_algorithm
+from vidfed.wire.statuses import MalformedError, TooLargeError
+from vidfed.wire.strict import check_texts, enum, parse
+from vidfed.wire.values import (
+    DIGEST_BYTES,
+    MAX_AUDIENCE,
+    MAX_CODES,
+    MAX_MESSAGE_BYTES,
+    MAX_TEXT,
+    MESSAGE_ID_BYTES,
+    STREAM_ID_BYTES,
+    HashColumn,
+    LookupRequest,
+    Purpose,
+    RequestHeader,
+    StreamPosition,
+    Urgency,
+)
+
+
+def write_request(request: LookupRequest) -> bytes:
+    """Return the bytes to be signed."""
+    header, stream = request.header, request.stream
+    message = pb.LookupRequest(
+        header=pb.RequestHeader(
+            federation=header.federation,
+            issuer=header.issuer,
+            audience=header.audience,
+            message_id=header.message_id,
+            issued_ms=header.issued_ms,
+            expires_ms=header.expires_ms,
+            method=header.method,
+            directory_version=header.directory_version,
+            purpose=header.purpose.value if header.purpose else pb.PURPOSE_UNSPECIFIED,
+            legal_basis=header.legal_basis,
+            offence_type=header.offence_type,
+            case_reference=header.case_reference,
+            pseudonym=header.pseudonym,
+            urgency=header.urgency.value,
+        ),
+        item_count=request.item_count,
+        columns=[
+            pb.HashColumn(
+                algorithm=ALGORITHM_NUMBERS[column.algorithm],
+                codes=column.codes.tobytes(),
+                items=column.items.tolist(),
+                max_distance=column.max_distance,
+            )
+            for column in request.columns
+        ],
+        stream=pb.StreamPosition(stream_id=stream.stream_id, number=stream.number, last=stream.last, previous_digest=stream.previous_digest)
+        if stream
+        else None,
+    )
+    return message.SerializeToString()
+
+
+def read_request(payload: bytes) -> LookupRequest:
+    """Read a request's verified bytes.
+
+    A missing purpose reads as None: refusing it is the pipeline's to do, with the status that says so.
+
+    Raises:
+        TooLargeError: too many hashes for one lookup.
+        MalformedError: not of the stated form; the message says what.
+        VersionError: it has fields this program does not know.
+    """
+    message = parse(payload, pb.LookupRequest(), MAX_MESSAGE_BYTES)
+    header = message.header
+    texts = (
+        header.federation,
+        header.issuer,
+        *header.audience,
+        header.method,
+        header.legal_basis,
+        header.offence_type,
+        header.case_reference,
+        header.pseudonym,
+    )
+    check_texts(texts, MAX_TEXT)
+    if len(header.message_id) != MESSAGE_ID_BYTES:
+        raise MalformedError(f"message id of {len(header.message_id)} bytes, expected {MESSAGE_ID_BYTES}")
+    if len(header.audience) > MAX_AUDIENCE:
+        raise MalformedError(f"audience of {len(header.audience)}, at most {MAX_AUDIENCE}")
+    if not message.columns:
+        raise MalformedError("no hash is asked for")
+    columns = tuple(_read_column(column, message.item_count) for column in message.columns)
+    if len({column.algorithm for column in columns}) != len(columns):
+        raise MalformedError("an algorithm has two columns")
+    if (count := sum(len(column.codes) for column in columns)) > MAX_CODES:
+        raise TooLargeError(f"{count} hashes in one lookup, at most {MAX_CODES}")
+    return LookupRequest(
+        RequestHeader(
+            federation=header.federation,
+            issuer=header.issuer,
+            audience=tuple(header.audience),
+            message_id=header.message_id,
+            issued_ms=header.issued_ms,
+            expires_ms=header.expires_ms,
+            method=header.method,
+            directory_version=header.directory_version,
+            purpose=enum(Purpose, header.purpose) if header.purpose else None,
+            legal_basis=header.legal_basis,
+            offence_type=header.offence_type,
+            case_reference=header.case_reference,
+            pseudonym=header.pseudonym,
+            urgency=enum(Urgency, header.urgency),
+        ),
+        message.item_count,
+        columns,
+        _read_position(message.stream) if message.HasField("stream") else None,
+    )
+
+
+def _read_column(column: pb.HashColumn, item_count: int) -> HashColumn:
+    algorithm = read_algorithm(column.algorithm)
+    count = len(column.items)
+    if not count or len(column.codes) != count * algorithm.code_bytes:
+        raise MalformedError(f"{algorithm.label}: {len(column.codes)} bytes for {count} codes of {algorithm.code_bytes} bytes")
+    codes = np.frombuffer(column.codes, dtype=np.uint8).reshape(count, algorithm.code_bytes)
+    items = np.fromiter(column.items, dtype=np.uint32, count=count)
+    if int(np.maximum.reduce(items)) >= item_count:
+        raise MalformedError(f"{algorithm.label}: an item beyond the {item_count} announced")
+    return HashColumn(algorithm, codes, items, column.max_distance)
+
+
+def _read_position(stream: pb.StreamPosition) -> StreamPosition:
+    if len(stream.stream_id) != STREAM_ID_BYTES:
+        raise MalformedError(f"stream id of {len(stream.stream_id)} bytes, expected {STREAM_ID_BYTES}")
+    if len(stream.previous_digest) != (DIGEST_BYTES if stream.number else 0):
+        raise MalformedError("only the first chunk of a stream has none before it, and all others name its digest")
+    return StreamPosition(stream.stream_id, stream.number, stream.last, stream.previous_digest)
