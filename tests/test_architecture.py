@@ -16,12 +16,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 MOST_FILES = 14
 """In one folder, beside its `__init__`: about what one can list from memory."""
-STILL_CIRCULAR = frozenset(
-    {
-        "vidfed.federation.cli",
-    }
-)
-"""Folders whose circles are being taken out; nothing is ever added here."""
 
 
 def _load() -> ModuleType:
@@ -46,8 +40,7 @@ def test_the_drawings_are_what_the_code_imports() -> None:
 
 @pytest.mark.parametrize("folder", HOUSE.folders())
 def test_nothing_in_a_folder_stands_in_a_circle(folder: str) -> None:
-    if folder not in STILL_CIRCULAR:
-        assert architecture.circles(HOUSE.siblings(folder)) == []
+    assert architecture.circles(HOUSE.siblings(folder)) == []
 
 
 @pytest.mark.parametrize("folder", HOUSE.folders())

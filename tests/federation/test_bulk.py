@@ -9,19 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vidfed.federation.bulk.lookup import (
-    RATE_TRIES,
-    BulkLookup,
-    BulkResult,
-    NumberedPart,
-    Reading,
-    StreamAsk,
-    picture_reader,
-    read_file,
-    result_of,
-)
+from vidfed.federation.bulk.lookup import RATE_TRIES, BulkLookup, NumberedPart, StreamAsk
 from vidfed.federation.bulk.ranges import Range
+from vidfed.federation.bulk.result import BulkResult, result_of
 from vidfed.federation.bulk.result_files import ANNOTATION, write_all
+from vidfed.federation.bulk.sources import SourceReader, picture_reader, read_file
 from vidfed.federation.bulk.store import FILE, BulkStore
 from vidfed.federation.lookup.errors import GatewayError, GatewayRefusedError, QuestionError
 from vidfed.federation.lookup.outcome import FoundHit, FoundMatch, NodeOutcome, Outcome
@@ -36,11 +28,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 JUSTIFICATION = Justification(Purpose.IDENTIFICATION, "law", "2026-17")
-QUESTION = {"case": "2026-17"}
+SCOPE = {"case": "2026-17"}
 MEMBERS = ("fr", "nl")
 
 
-class Nodes:
+class ScriptedNodes:
     """`nl` knows the codes in `known`; `fr` knows nothing, and does to its chunks as told, the last thing from then on."""
 
     def __init__(self, known: Iterable[bytes] = (), fr: Iterable[Outcome | None] = (Outcome.NO_MATCH,)) -> None:
@@ -91,27 +83,27 @@ def items(count: int) -> list[tuple[int, Item]]:
     return [(number, Item(f"entry {number}", {Algorithm.MD5: (code(number),)})) for number in range(1, count + 1)]
 
 
-async def ask(nodes: Nodes, store: BulkStore, *, waits: list[str] | None = None, reading: Reading | None = None) -> BulkResult:
+async def ask(nodes: ScriptedNodes, store: BulkStore, *, waits: list[str] | None = None, reading: SourceReader | None = None) -> BulkResult:
     told = waits if waits is not None else []
 
     async def sleep(_: float) -> None:
         pass
 
     lookup = BulkLookup(store, MEMBERS, {}, nodes, on_wait=told.append, sleep=sleep)
-    await lookup.run(reading or Reading(None))
+    await lookup.run(reading or SourceReader(None))
     return result_of(store, MEMBERS, lookup.said)
 
 
 async def test_every_item_is_known_or_unseen_when_all_nodes_answer(tmp_path: Path) -> None:
-    with BulkStore(tmp_path, QUESTION) as store:
+    with BulkStore(tmp_path, SCOPE) as store:
         store.add(items(2500))
-        result = await ask(Nodes([code(5)]), store)
+        result = await ask(ScriptedNodes([code(5)]), store)
     assert (result.asked, result.known, result.unseen, result.open, result.complete) == (2500, 1, 2499, 0, True)
 
 
 async def test_duplicates_are_asked_once_and_answered_each(tmp_path: Path) -> None:
-    nodes = Nodes([code(2)])
-    with BulkStore(tmp_path, QUESTION) as store:
+    nodes = ScriptedNodes([code(2)])
+    with BulkStore(tmp_path, SCOPE) as store:
         store.add([*items(3), (7, Item("again", {Algorithm.MD5: (code(2),)}))])
         result = await ask(nodes, store)
         found = [(each.number, each.item.label, each.status) for each in store.entries(MEMBERS)]
@@ -121,9 +113,9 @@ async def test_duplicates_are_asked_once_and_answered_each(tmp_path: Path) -> No
 
 
 async def test_an_item_that_a_node_did_not_answer_is_open_not_unseen(tmp_path: Path) -> None:
-    with BulkStore(tmp_path, QUESTION) as store:
+    with BulkStore(tmp_path, SCOPE) as store:
         store.add(items(3))
-        result = await ask(Nodes([code(1)], [Outcome.TIMEOUT]), store)
+        result = await ask(ScriptedNodes([code(1)], [Outcome.TIMEOUT]), store)
     assert (result.known, result.unseen, result.open, result.partial, result.complete) == (1, 0, 2, 3, False)
     assert result.nodes["fr"].detail == "timeout why"
     assert result.nodes["fr"].missing == (Range(1, 3),)
@@ -131,25 +123,25 @@ async def test_an_item_that_a_node_did_not_answer_is_open_not_unseen(tmp_path: P
 
 
 async def test_a_part_searched_only_partly_is_open_and_its_hits_are_kept(tmp_path: Path) -> None:
-    with BulkStore(tmp_path, QUESTION) as store:
+    with BulkStore(tmp_path, SCOPE) as store:
         store.add(items(3))
-        result = await ask(Nodes(fr=[Outcome.PARTIAL]), store)
+        result = await ask(ScriptedNodes(fr=[Outcome.PARTIAL]), store)
     assert (result.open, result.complete) == (3, False)
 
 
 async def test_an_interrupted_lookup_goes_on_where_each_node_stopped(tmp_path: Path) -> None:
-    with BulkStore(tmp_path, QUESTION) as store:
+    with BulkStore(tmp_path, SCOPE) as store:
         store.add(items(21_000))
         with pytest.raises(ZeroDivisionError):
-            await BulkLookup(store, MEMBERS, {}, _interrupted_after(Nodes(), 10)).run(Reading(None))
-    again = Nodes()
-    with BulkStore(tmp_path, QUESTION) as store:
+            await BulkLookup(store, MEMBERS, {}, _interrupted_after(ScriptedNodes(), 10)).run(SourceReader(None))
+    again = ScriptedNodes()
+    with BulkStore(tmp_path, SCOPE) as store:
         result = await ask(again, store)
     assert (len(again.asked["nl"]), len(again.asked["fr"])) == (11_000, 11_000)
     assert (result.unseen, result.complete) == (21_000, True)
 
 
-def _interrupted_after(nodes: Nodes, chunks: int) -> StreamAsk:
+def _interrupted_after(nodes: ScriptedNodes, chunks: int) -> StreamAsk:
     async def asker(
         parts: AsyncIterator[NumberedPart], ask: Sequence[str], on_node: Callable[[NumberedPart, NodeOutcome], None]
     ) -> dict[str, NodeOutcome]:
@@ -164,8 +156,8 @@ def _interrupted_after(nodes: Nodes, chunks: int) -> StreamAsk:
 
 
 async def test_a_node_that_dies_mid_stream_is_asked_only_for_what_it_did_not_answer(tmp_path: Path) -> None:
-    nodes = Nodes(fr=[Outcome.NO_MATCH, Outcome.NO_MATCH, Outcome.UNREACHABLE, Outcome.NO_MATCH])
-    with BulkStore(tmp_path, QUESTION) as store:
+    nodes = ScriptedNodes(fr=[Outcome.NO_MATCH, Outcome.NO_MATCH, Outcome.UNREACHABLE, Outcome.NO_MATCH])
+    with BulkStore(tmp_path, SCOPE) as store:
         store.add(items(5000))
         result = await ask(nodes, store)
     assert nodes.streams == [("fr", "nl"), ("fr",)]
@@ -174,8 +166,8 @@ async def test_a_node_that_dies_mid_stream_is_asked_only_for_what_it_did_not_ans
 
 
 async def test_a_node_that_brings_nothing_is_not_asked_for_ever(tmp_path: Path) -> None:
-    nodes = Nodes(fr=[Outcome.NO_MATCH, Outcome.UNREACHABLE])
-    with BulkStore(tmp_path, QUESTION) as store:
+    nodes = ScriptedNodes(fr=[Outcome.NO_MATCH, Outcome.UNREACHABLE])
+    with BulkStore(tmp_path, SCOPE) as store:
         store.add(items(3000))
         result = await ask(nodes, store)
     assert nodes.streams == [("fr", "nl"), ("fr",)]
@@ -184,8 +176,8 @@ async def test_a_node_that_brings_nothing_is_not_asked_for_ever(tmp_path: Path) 
 
 async def test_a_gateway_that_restarts_is_waited_for_and_nothing_is_asked_twice(tmp_path: Path) -> None:
     waits: list[str] = []
-    nodes = Nodes(fr=[Outcome.NO_MATCH, None, None, None, Outcome.NO_MATCH])
-    with BulkStore(tmp_path, QUESTION) as store:
+    nodes = ScriptedNodes(fr=[Outcome.NO_MATCH, None, None, None, Outcome.NO_MATCH])
+    with BulkStore(tmp_path, SCOPE) as store:
         store.add(items(3000))
         result = await ask(nodes, store, waits=waits)
     assert result.complete
@@ -194,10 +186,10 @@ async def test_a_gateway_that_restarts_is_waited_for_and_nothing_is_asked_twice(
 
 
 async def test_a_gateway_that_stays_away_ends_the_lookup_and_keeps_what_was_answered(tmp_path: Path) -> None:
-    with BulkStore(tmp_path, QUESTION) as store:
+    with BulkStore(tmp_path, SCOPE) as store:
         store.add(items(3000))
         with pytest.raises(GatewayError, match="gone"):
-            await ask(Nodes(fr=[Outcome.NO_MATCH, None]), store)
+            await ask(ScriptedNodes(fr=[Outcome.NO_MATCH, None]), store)
         assert len(store.answered(["fr"])["fr"]) == 1000
 
 
@@ -207,35 +199,35 @@ async def test_a_gateway_that_refuses_ends_the_lookup_at_once(tmp_path: Path) ->
     ) -> dict[str, NodeOutcome]:
         raise GatewayRefusedError("no")
 
-    with BulkStore(tmp_path, QUESTION) as store:
+    with BulkStore(tmp_path, SCOPE) as store:
         store.add(items(3))
         with pytest.raises(GatewayRefusedError):
-            await BulkLookup(store, MEMBERS, {}, refuse).run(Reading(None))
+            await BulkLookup(store, MEMBERS, {}, refuse).run(SourceReader(None))
 
 
 async def test_a_rate_limit_is_waited_for(tmp_path: Path) -> None:
     waits: list[str] = []
-    with BulkStore(tmp_path, QUESTION) as store:
+    with BulkStore(tmp_path, SCOPE) as store:
         store.add(items(1500))
-        result = await ask(Nodes(fr=[Outcome.RATE_LIMITED, Outcome.NO_MATCH]), store, waits=waits)
+        result = await ask(ScriptedNodes(fr=[Outcome.RATE_LIMITED, Outcome.NO_MATCH]), store, waits=waits)
     assert result.complete
     assert waits == ["fr: rate limit reached; going on in 61 s"]
 
 
 async def test_a_rate_limit_that_never_ends_is_given_up(tmp_path: Path) -> None:
     waits: list[str] = []
-    with BulkStore(tmp_path, QUESTION) as store:
+    with BulkStore(tmp_path, SCOPE) as store:
         store.add(items(10))
-        result = await ask(Nodes(fr=[Outcome.RATE_LIMITED]), store, waits=waits)
+        result = await ask(ScriptedNodes(fr=[Outcome.RATE_LIMITED]), store, waits=waits)
     assert not result.complete
     assert len(waits) == RATE_TRIES
 
 
 async def test_items_are_asked_while_others_are_still_read(tmp_path: Path) -> None:
     first_asked = threading.Event()
-    nodes = Nodes()
+    nodes = ScriptedNodes()
 
-    with BulkStore(tmp_path, QUESTION) as store:
+    with BulkStore(tmp_path, SCOPE) as store:
 
         def read(_stop: threading.Event, more: Callable[[], None]) -> None:
             store.add(items(1500))
@@ -245,7 +237,7 @@ async def test_items_are_asked_while_others_are_still_read(tmp_path: Path) -> No
             more()
 
         lookup = BulkLookup(store, MEMBERS, {}, nodes, on_progress=first_asked.set)
-        await lookup.run(Reading(read))
+        await lookup.run(SourceReader(read))
         result = result_of(store, MEMBERS, lookup.said)
     assert (result.asked, result.complete) == (2500, True)
 
@@ -254,8 +246,8 @@ async def test_what_goes_wrong_while_reading_is_not_swallowed(tmp_path: Path) ->
     def read(_stop: threading.Event, _more: Callable[[], None]) -> None:
         raise FormatError("broken")
 
-    with BulkStore(tmp_path, QUESTION) as store, pytest.raises(FormatError):
-        await ask(Nodes(), store, reading=Reading(read))
+    with BulkStore(tmp_path, SCOPE) as store, pytest.raises(FormatError):
+        await ask(ScriptedNodes(), store, reading=SourceReader(read))
 
 
 async def test_pictures_are_hashed_once_and_again_only_if_they_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,8 +256,8 @@ async def test_pictures_are_hashed_once_and_again_only_if_they_changed(tmp_path:
         picture(seed).save(path)
     text = tmp_path / "text.txt"
     text.write_text("no picture")
-    nodes = Nodes()
-    with BulkStore(tmp_path / "out", QUESTION) as store:
+    nodes = ScriptedNodes()
+    with BulkStore(tmp_path / "out", SCOPE) as store:
         result = await ask(nodes, store, reading=picture_reader(store, [*paths, text], any_quality=False))
         assert list(store.failures()) == [str(text)]
     assert (result.asked, result.complete) == (3, True)
@@ -278,7 +270,7 @@ async def test_pictures_are_hashed_once_and_again_only_if_they_changed(tmp_path:
         add_file(store, path, size_bytes, changed_ns, outcome)
 
     monkeypatch.setattr(BulkStore, "add_file", counted)
-    with BulkStore(tmp_path / "out", QUESTION) as store:
+    with BulkStore(tmp_path / "out", SCOPE) as store:
         result = await ask(nodes, store, reading=picture_reader(store, [*paths, text], any_quality=False))
         labels = [each.item.label for each in store.entries(MEMBERS)]
     assert len(nodes.asked["nl"]) == 4
@@ -287,7 +279,7 @@ async def test_pictures_are_hashed_once_and_again_only_if_they_changed(tmp_path:
 
 
 def test_a_folder_of_another_question_is_not_mixed_with_this_one(tmp_path: Path) -> None:
-    with BulkStore(tmp_path, QUESTION) as store:
+    with BulkStore(tmp_path, SCOPE) as store:
         store.add(items(3))
         store.keep("nl", [1, 2, 3], (), whole=True)
     with pytest.raises(QuestionError, match="the results of another question"):
@@ -295,7 +287,7 @@ def test_a_folder_of_another_question_is_not_mixed_with_this_one(tmp_path: Path)
 
 
 def test_a_folder_in_which_nothing_was_answered_yet_takes_another_question(tmp_path: Path) -> None:
-    with BulkStore(tmp_path, QUESTION) as store:
+    with BulkStore(tmp_path, SCOPE) as store:
         store.add(items(3))
     with BulkStore(tmp_path, {"case": "other"}) as store:
         assert store.count == 0
@@ -304,17 +296,17 @@ def test_a_folder_in_which_nothing_was_answered_yet_takes_another_question(tmp_p
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"garbage" * 1000)
     with pytest.raises(QuestionError, match=r"lookup\.db"):
-        BulkStore(tmp_path, QUESTION)
+        BulkStore(tmp_path, SCOPE)
 
 
 def test_only_its_owner_reads_the_store(tmp_path: Path) -> None:
-    with BulkStore(tmp_path / "out", QUESTION) as store:
+    with BulkStore(tmp_path / "out", SCOPE) as store:
         store.add(items(3))
         assert {path.stat().st_mode & 0o777 for path in (tmp_path / "out").iterdir()} == {0o600}
 
 
 def test_what_a_node_says_again_about_an_item_replaces_what_it_said(tmp_path: Path) -> None:
-    with BulkStore(tmp_path, QUESTION) as store:
+    with BulkStore(tmp_path, SCOPE) as store:
         store.add(items(2))
         store.keep("nl", [1, 2], [(1, {"reference": "old"})], whole=False)
         store.keep("nl", [1, 2], [(1, {"reference": "new"})], whole=True)
@@ -326,9 +318,9 @@ async def test_the_files_say_what_was_answered_and_keep_what_the_source_said(tmp
     media = [{"MD5": code(number).hex(), "Comments": f"c{number}"} for number in (1, 2)] + [{"MD5": "broken"}]
     source.write_text(json.dumps({"@odata.context": "http://x/2.0.xml/US/$metadata#Cases", "value": [{"CaseID": "1", "Media": media}]}))
     skipped: list[int] = []
-    with BulkStore(tmp_path / "out", QUESTION) as store:
+    with BulkStore(tmp_path / "out", SCOPE) as store:
         read_file(store, source, algorithm=None, on_skip=lambda number, _why: skipped.append(number), on_read=lambda _bytes, _count: None)
-        result = await ask(Nodes([code(1)]), store)
+        result = await ask(ScriptedNodes([code(1)]), store)
         write_all(tmp_path / "out", store, MEMBERS, result, JUSTIFICATION, source=source, now_ms=0)
     assert skipped == [3]
     (case,) = json.loads((tmp_path / "out/annotated.vics.json").read_text())["value"]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class _Registered:
     module: str
     attribute: str
     role: str
@@ -21,18 +21,20 @@ class _Entry:
 
 
 _COMMANDS = {
-    "lookup": _Entry("vidfed.federation.cli.lookup", "lookup", "Investigators", "Ask every member's database about pictures or hashes."),
-    "lookups": _Entry("vidfed.federation.cli.history", "lookups", "Investigators", "See earlier lookups and fetch late answers."),
-    "enrol": _Entry("vidfed.security.cli.kits", "enrol", "Investigators", "Install the kit your unit gave you."),
-    "hash": _Entry("vidfed.index.cli", "hash_command", "Investigators", "Show the digests and perceptual hashes of pictures."),
-    "node": _Entry("vidfed.node.cli.node", "node", "National units", "Set up, fill and run a member's node."),
-    "gateway": _Entry(
-        "vidfed.federation.cli.lookup", "gateway", "National units", "Run the gateway that a member's investigators ask through."
+    "lookup": _Registered(
+        "vidfed.federation.cli.lookup", "lookup", "Investigators", "Ask every member's database about pictures or hashes."
     ),
-    "serve": _Entry("vidfed.unit.cli", "serve", "National units", "Run node and gateway of a small unit in one process."),
-    "trust": _Entry("vidfed.security.cli.trust", "trust", "Administrators", "Say who is a member; hand out investigators' kits."),
-    "audit": _Entry("vidfed.federation.cli.audit", "audit", "Oversight", "Prove what was asked, answered and changed."),
-    "demo": _Entry("vidfed.synthetic.cli", "demo", "Anyone", "Run a federation of three on this machine, on synthetic pictures."),
+    "lookups": _Registered("vidfed.federation.cli.history", "lookups", "Investigators", "See earlier lookups and fetch late answers."),
+    "enrol": _Registered("vidfed.security.cli.kits", "enrol", "Investigators", "Install the kit your unit gave you."),
+    "hash": _Registered("vidfed.index.cli", "hash_command", "Investigators", "Show the digests and perceptual hashes of pictures."),
+    "node": _Registered("vidfed.node.cli.node", "node", "National units", "Set up, fill and run a member's node."),
+    "gateway": _Registered(
+        "vidfed.federation.cli.gateway", "gateway", "National units", "Run the gateway that a member's investigators ask through."
+    ),
+    "serve": _Registered("vidfed.unit.cli", "serve", "National units", "Run node and gateway of a small unit in one process."),
+    "trust": _Registered("vidfed.security.cli.trust", "trust", "Administrators", "Say who is a member; hand out investigators' kits."),
+    "audit": _Registered("vidfed.federation.cli.audit", "audit", "Oversight", "Prove what was asked, answered and changed."),
+    "demo": _Registered("vidfed.synthetic.cli", "demo", "Anyone", "Run a federation of three on this machine, on synthetic pictures."),
 }
 
 

@@ -39,12 +39,6 @@ class Ranges:
         """How many numbers."""
         return sum(each.size for each in self._ranges)
 
-    def __contains__(self, number: object) -> bool:
-        if not isinstance(number, int):
-            return False
-        place = bisect.bisect_right(self._ranges, (number, number)) - 1
-        return any(each.first <= number <= each.last for each in self._ranges[max(place, 0) : place + 2])
-
     def add(self, new: Range) -> None:
         """Put these numbers in, joining what touches."""
         start = bisect.bisect_left(self._ranges, new.first - 1, key=lambda each: each.last)

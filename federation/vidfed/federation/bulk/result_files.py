@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import html
 import json
 from collections import deque
 from dataclasses import asdict
 from typing import IO, TYPE_CHECKING, Any
 
-from vidfed.federation.lookup.agreement import SeriesTable, Statement, conflicts
+from vidfed.federation.output.report import ReportCounts, ReportEntry, ReportNode, write_report
 from vidfed.formats.recognise import open_hash_file
 from vidfed.formats.values import code_text, dumps
 from vidfed.formats.vics_read import VicsCopy
@@ -18,10 +17,10 @@ from vidfed.security.clock import as_text
 from vidfed.security.files import new_text_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from vidfed.federation.bulk.lookup import BulkResult
+    from vidfed.federation.bulk.result import BulkResult
     from vidfed.federation.bulk.store import BulkStore, EntryResult
     from vidfed.federation.lookup.question import Justification
 
@@ -44,7 +43,6 @@ _HIT_COLUMNS: tuple[str, ...] = (
 _HIT_COLUMNS += ("handling_code", "handling_note", "category", "category_scale", "category_region", "source_grading", "information_grading")
 _HIT_COLUMNS += ("reference",)
 _FORMULA = ("=", "+", "-", "@", "\t")
-_HTML_ROWS = 10_000  # a report longer than this is no report; the CSV has all
 
 
 def write_all(
@@ -79,7 +77,7 @@ def write_all(
         "result.csv": lambda file: _write_csv(file, answered()),
         "unseen.csv": lambda file: _write_unseen(file, answered()),
         "result.json": lambda file: _write_json(file, answered(), result, head),
-        "report.html": lambda file: _write_html(file, answered(), result, head),
+        "report.html": lambda file: _write_report(file, answered(), result, head),
     }
     paths = []
     for name, write in writers.items():
@@ -154,83 +152,11 @@ def _write_json(file: IO[str], answered: Iterator[EntryResult], result: BulkResu
     file.write("\n]}\n")
 
 
-_STYLE = """body{font:10pt sans-serif;margin:2em;color:#111}table{border-collapse:collapse;width:100%;margin:1em 0}
-th,td{border:1px solid #999;padding:.25em .4em;text-align:left;vertical-align:top}th{background:#eee}
-.YES{font-weight:bold}.warn{border:2px solid #a00;padding:.5em;font-weight:bold}
-@media print{body{margin:0}thead{display:table-header-group}tr{page-break-inside:avoid}}"""
-
-
-def _write_html(file: IO[str], answered: Iterator[EntryResult], result: BulkResult, head: dict[str, str]) -> None:
-    """Write a report that stands alone: no picture, no script, nothing from elsewhere."""
-    file.write('<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Federated lookup</title>')
-    file.write("<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">")
-    file.write(f"<style>{_STYLE}</style></head><body>\n<h1>Federated lookup</h1>\n")
-    file.write(_table(("", ""), [(name.replace("_", " "), value) for name, value in head.items() if value]))
-    if result.complete:
-        file.write("<p>COMPLETE: every node asked gave a verified answer about every item.</p>\n")
-    else:
-        names = ", ".join(name for name, node in result.nodes.items() if node.unanswered)
-        warning = f"INCOMPLETE: not everything was answered by {html.escape(names)}. What they hold is not known."
-        file.write(f'<p class="warn">{warning}</p>\n')
-    counts = f"{result.asked} items: {result.known} known, {result.unseen} not known to any node, {result.open} open,"
-    counts += f" {result.skipped} not asked."
-    file.write(f"<p>{counts} &quot;Not known&quot; speaks of the nodes asked at that time, not of the world.</p>\n<h2>NodePool</h2>\n")
-    nodes = [(name, node.answered, node.hits, node.unanswered, node.detail) for name, node in result.nodes.items()]
-    file.write(_table(("Member", "Different items answered", "Hits", "Not answered", "Why not"), nodes))
-    columns = (
-        "No",
-        "Item",
-        "Member",
-        "Match",
-        "Victim identified",
-        "Offender identified",
-        "Series",
-        "Category",
-        "Case",
-        "Contact",
-        "Handling",
-        "Grading",
-    )
-    titles = "".join(f"<th>{name}</th>" for name in (*columns, "Reference"))
-    file.write(f"<h2>Known items</h2>\n<table><thead><tr>{titles}</tr></thead><tbody>\n")
-    rows, held = 0, SeriesTable()
-    contradicting: list[str] = []
-    for each in answered:
-        said = [Statement.of_fields(hit, each.number) for hit in each.hits]
-        if len(contradicting) < _HTML_ROWS:
-            contradicting += [conflict.text(each.item.label) for conflict in conflicts(said)]
-        for statement in said:
-            held.add(statement)
-        for hit in each.hits:
-            rows += 1
-            if rows > _HTML_ROWS:
-                continue
-            category = " ".join(hit[name] for name in ("category", "category_scale", "category_region") if hit[name])
-            cells: tuple[object, ...] = (
-                each.number,
-                each.item.label,
-                hit["member"],
-                hit["kind"],
-                hit["victim_identified"],
-                hit["offender_identified"],
-            )
-            cells += (hit["series"], category, hit["case_reference"], hit["case_contact"])
-            grading = f"{hit['source_grading']}{hit['information_grading']}"
-            cells += (f"{hit['handling_code']} {hit['handling_note']}".strip(), grading, hit["reference"])
-            file.write("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells) + "</tr>\n")
-    file.write("</tbody></table>\n")
-    if rows > _HTML_ROWS:
-        file.write(f"<p>{rows - _HTML_ROWS} further hits are in result.csv.</p>\n")
-    for title, texts in (("Series of several members", [series.text for series in held.shared()]), ("Conflicts", contradicting)):
-        if texts:
-            file.write(f"<h2>{title}</h2>\n<ul>" + "".join(f"<li>{html.escape(text)}</li>\n" for text in texts) + "</ul>\n")
-    file.write("</body></html>\n")
-
-
-def _table(header: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
-    top = "<thead><tr>" + "".join(f"<th>{html.escape(name)}</th>" for name in header) + "</tr></thead>" if any(header) else ""
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>\n" for row in rows)
-    return f"<table>{top}<tbody>{body}</tbody></table>\n"
+def _write_report(file: IO[str], answered: Iterator[EntryResult], result: BulkResult, head: dict[str, str]) -> None:
+    counts = ReportCounts(result.asked, result.known, result.unseen, result.open, result.skipped)
+    nodes = [ReportNode(name, node.answered, node.hits, node.unanswered, node.detail) for name, node in result.nodes.items()]
+    entries = (ReportEntry(each.number, each.item.label, each.hits) for each in answered)
+    write_report(file, head, counts, nodes, entries, complete=result.complete)
 
 
 def _safe(value: object) -> str:

@@ -65,12 +65,12 @@ class EntryResult:
 class BulkStore:
     """An open file. Safe from several threads. Use as a context manager."""
 
-    def __init__(self, folder: Path, question: Mapping[str, object]) -> None:
+    def __init__(self, folder: Path, scope: Mapping[str, object]) -> None:
         """Open what is in a folder, or begin it.
 
         Args:
             folder: for the results; made if absent.
-            question: what must be the same when the lookup goes on.
+            scope: what must be the same when the lookup goes on.
 
         Raises:
             QuestionError: the folder holds another question, or what is in it is damaged.
@@ -81,7 +81,7 @@ class BulkStore:
         self._lock = threading.RLock()
         self._database = connect(path)
         try:
-            self._begin(json.dumps(question, sort_keys=True))
+            self._begin(json.dumps(scope, sort_keys=True))
         except BaseException:
             self._database.close()
             raise
@@ -90,7 +90,7 @@ class BulkStore:
             self._answered.setdefault(member, Ranges()).add(Range(first, last))
         self.count: int = self._one("SELECT coalesce(max(item), 0) FROM items")
 
-    def _begin(self, question: str) -> None:
+    def _begin(self, scope: str) -> None:
         try:
             # What a power cut can undo is asked again; a killed process loses nothing.
             self._database.execute("PRAGMA journal_mode=WAL")
@@ -99,11 +99,11 @@ class BulkStore:
             if not self._one("SELECT count(*) FROM answered"):  # nothing to lose: the source was broken, or nobody was there
                 for table in ("meta", "items", "entries", "files", "hits"):
                     self._database.execute(f"DELETE FROM {table}")  # noqa: S608 - names from the line above
-            self._database.execute("INSERT OR IGNORE INTO meta VALUES ('question', ?)", (question,))
-            stated = self._one("SELECT value FROM meta WHERE name = 'question'")
+            self._database.execute("INSERT OR IGNORE INTO meta VALUES ('scope', ?)", (scope,))
+            stated = self._one("SELECT value FROM meta WHERE name = 'scope'")
         except sqlite3.DatabaseError as error:
             raise QuestionError(f"{self._path}: {error}; name another --out, or delete it to ask everything anew") from None
-        if stated != question:
+        if stated != scope:
             raise QuestionError(f"{self._path.parent}: holds the results of another question; name another --out")
 
     def __enter__(self) -> Self:

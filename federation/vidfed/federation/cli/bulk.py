@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import click
 
 from vidfed.cli.terminal import file_progress, note, print_json, progress
-from vidfed.federation.bulk.lookup import BulkLookup, NumberedPart, Reading, picture_reader, read_file, result_of
+from vidfed.federation.bulk.lookup import BulkLookup, NumberedPart
+from vidfed.federation.bulk.result import result_of
 from vidfed.federation.bulk.result_files import write_all
+from vidfed.federation.bulk.sources import SourceReader, picture_reader, read_file
 from vidfed.federation.bulk.store import BulkStore
-from vidfed.federation.cli.lookup import INCOMPLETE, REFUSED
+from vidfed.federation.cli.results import INCOMPLETE, REFUSED
 from vidfed.federation.client.client import FederationClient
 from vidfed.federation.lookup.outcome import NodeOutcome, Outcome
 from vidfed.security.clock import system_clock
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from vidfed.federation.bulk.lookup import BulkResult
+    from vidfed.federation.bulk.result import BulkResult
     from vidfed.federation.lookup.question import Item, Justification
     from vidfed.index import Algorithm
     from vidfed.security.member.kit import Kit
@@ -48,7 +50,7 @@ class Bulk:
         """Look up every entry of a file of hashes and return the exit status."""
         skipped: list[str] = []
         status = path.stat()
-        with BulkStore(self.out, self._question(source=[path.name, status.st_size, status.st_mtime_ns])) as store:
+        with BulkStore(self.out, self._scope(source=[path.name, status.st_size, status.st_mtime_ns])) as store:
             # Read whole before anybody is asked: a broken file is refused, and the progress has an end.
             with file_progress("reading") as bar:
                 read_file(
@@ -59,20 +61,20 @@ class Bulk:
                     on_read=lambda done, entries: bar(done, status.st_size, entries),
                 )
             _tell_skipped(skipped)
-            return self._run(store, Reading(None), skipped=len(skipped), source=path)
+            return self._run(store, SourceReader(None), skipped=len(skipped), source=path)
 
     def pictures(self, paths: Sequence[Path], hashes: Sequence[Item], *, any_quality: bool) -> int:
         """Look up pictures while they are hashed, and bare hashes, and return the exit status."""
-        with BulkStore(self.out, self._question(hashes=[item.label for item in hashes])) as store:
+        with BulkStore(self.out, self._scope(hashes=[item.label for item in hashes])) as store:
             store.add(enumerate(hashes, 1))
-            reading = Reading(None)
+            reading = SourceReader(None)
             if paths:
                 from vidfed.index.hashing.pictures import find_pictures
 
                 reading = picture_reader(store, find_pictures(paths), any_quality=any_quality)
             return self._run(store, reading, skipped=None, source=None)
 
-    def _question(self, *, source: Sequence[object] = (), hashes: Sequence[str] = ()) -> dict[str, object]:
+    def _scope(self, *, source: Sequence[object] = (), hashes: Sequence[str] = ()) -> dict[str, object]:
         return {
             "source": list(source),
             "hashes": list(hashes),
@@ -82,7 +84,7 @@ class Bulk:
             "distances": {algorithm.value: distance for algorithm, distance in self.distances.items()},
         }
 
-    def _run(self, store: BulkStore, reading: Reading, *, skipped: int | None, source: Path | None) -> int:
+    def _run(self, store: BulkStore, reading: SourceReader, *, skipped: int | None, source: Path | None) -> int:
         try:
             members, said = asyncio.run(self._ask(store, reading))
         except KeyboardInterrupt:
@@ -97,7 +99,7 @@ class Bulk:
         _print(result, paths, to_stderr=self.as_json)
         return _exit_status(result, said)
 
-    async def _ask(self, store: BulkStore, reading: Reading) -> tuple[list[str], Mapping[str, NodeOutcome]]:
+    async def _ask(self, store: BulkStore, reading: SourceReader) -> tuple[list[str], Mapping[str, NodeOutcome]]:
         async with FederationClient(self.kit) as client:
             directory = await client.refresh_directory()
             members = [directory.member(member).id for member in dict.fromkeys(self.ask)] or list(directory.full_members())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vidfed.cli.terminal import HELP, console, kit_option, print_json, reporting
+from vidfed.federation.cli.results import report
 from vidfed.federation.lookup.errors import FederationError
 from vidfed.security.errors import SecurityError
 from vidfed.wire.statuses import WireError
@@ -53,17 +54,6 @@ def list_lookups(kit: Path, as_json: bool) -> None:
 @lookups.command(cls=_COMMAND)
 @click.argument("lookup")
 @_KIT
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON (schema vidfed.lookup/1).")
-def show(lookup: str, kit: Path, as_json: bool) -> None:
-    """Show what you asked, and what every node has said until now; the same as `vidfed lookup --resume`."""
-    from vidfed.security.member.kit import Kit
-
-    raise SystemExit(resume_lookup(Kit(kit), lookup, as_json=as_json))
-
-
-@lookups.command(cls=_COMMAND)
-@click.argument("lookup")
-@_KIT
 def forget(lookup: str, kit: Path) -> None:
     """Delete a lookup from your kit and what the gateway keeps of it. What the logs say of it stays."""
     from vidfed.security.member.kit import Kit
@@ -74,8 +64,6 @@ def forget(lookup: str, kit: Path) -> None:
 
 def resume_lookup(kit: Kit, lookup: str, *, as_json: bool) -> int:
     """Fetch what was collected of a lookup, print it, and return the exit status."""
-    from vidfed.federation.cli.lookup import report
-
     return report(lambda: _run(kit, lambda client: client.resume(lookup)), {}, as_json)
 
 

@@ -1,4 +1,4 @@
-"""`vidfed lookup` and `vidfed gateway`. Thin: parse, call, print."""
+"""`vidfed lookup`. Thin: parse, call, print."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vidfed.cli.terminal import HELP, HOME, console, kit_option, note, print_json, progress, reporting
-from vidfed.federation.lookup.errors import FederationError, GatewayRefusedError
+from vidfed.cli.terminal import HELP, kit_option, note, progress, reporting
+from vidfed.federation.cli.results import or_refused, report
+from vidfed.federation.lookup.errors import FederationError
 from vidfed.formats.entries import FormatError
 from vidfed.index.errors import HashError
 from vidfed.security.errors import SecurityError
 from vidfed.wire.statuses import WireError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from vidfed.federation.lookup.outcome import NodeOutcome
     from vidfed.federation.lookup.question import Item, Justification
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 _COMMAND = reporting(FederationError, SecurityError, HashError, WireError, FormatError)
 _PURPOSES = ("identification", "investigation", "prosecution", "self-test")
-INCOMPLETE = 3
-REFUSED = 4
 
 
 @click.command(cls=_COMMAND, context_settings=HELP)
@@ -141,7 +140,7 @@ def lookup(
 
         bulk = Bulk(opened, out, limits, justification, ask, as_json)
         raise SystemExit(
-            _or_refused(lambda: bulk.file(hash_file, algorithm) if hash_file else bulk.pictures(pictures, items, any_quality=any_quality))
+            or_refused(lambda: bulk.file(hash_file, algorithm) if hash_file else bulk.pictures(pictures, items, any_quality=any_quality))
         )
     failures: dict[str, str] = {}
     with progress() as bar:
@@ -168,34 +167,6 @@ def lookup(
             raise click.ClickException(f"interrupted: nothing is known{later}") from None
 
     raise SystemExit(report(answer, failures, as_json))
-
-
-def report(ask: Callable[[], LookupResult], failures: Mapping[str, str], as_json: bool) -> int:
-    """Print what asking gives, and return the exit status."""
-    from vidfed.federation.output.json import to_document
-    from vidfed.federation.output.table import show_result
-    from vidfed.security.clock import system_clock
-
-    def show() -> int:
-        result = ask()
-        if as_json:
-            print_json(to_document(result, failures))
-        else:
-            show_result(result, console(), now_ms=system_clock())
-            if failures:
-                note(f"{len(failures)} files could not be hashed and were not asked about; they are listed above.")
-        return _exit_status(result, failures)
-
-    return _or_refused(show)
-
-
-def _or_refused(run: Callable[[], int]) -> int:
-    """Run, and return the exit status, also where the own gateway refuses."""
-    try:
-        return run()
-    except GatewayRefusedError as error:
-        note(f"Error: {error}")
-        return REFUSED
 
 
 async def _ask(
@@ -238,56 +209,3 @@ async def _ask(
                 on_node=on_node,
                 on_part=on_part,
             )
-
-
-def _exit_status(result: LookupResult, failures: Mapping[str, str]) -> int:
-    if result.refused:
-        return REFUSED
-    if not result.complete:
-        return INCOMPLETE
-    return 1 if failures else 0
-
-
-@click.group(context_settings=HELP)
-def gateway() -> None:
-    """Run the gateway that a member's own investigators ask through."""
-
-
-@gateway.command(cls=_COMMAND)
-@HOME
-def serve(home: Path) -> None:
-    """Take the lookups of this member's investigators until SIGTERM or Ctrl-C."""
-    import asyncio
-
-    from vidfed.federation.gateway.metrics import serving_gateway_metrics
-    from vidfed.federation.gateway.service import serve as serve_gateway
-    from vidfed.federation.gateway.status import SERVING_FILE
-    from vidfed.security.lockfile import check_alone
-    from vidfed.security.member.home import MemberHome
-    from vidfed.security.member.logs import start_logging
-
-    member_home = MemberHome(home)
-    start_logging(member_home, "gateway")
-    check_alone(member_home.state_file(SERVING_FILE), "gateway")
-    with serving_gateway_metrics(member_home):
-        asyncio.run(serve_gateway(member_home, lambda address: click.echo(f"gateway of {member_home.member} listens on {address}")))
-
-
-@gateway.command(cls=_COMMAND)
-@HOME
-@click.option("--json", "as_json", is_flag=True, help="Print the state as JSON (schema vidfed.gateway-status/1).")
-def status(home: Path, as_json: bool) -> None:
-    """Show how the other members' nodes do, as this gateway has found them, and which are left alone for a while.
-
-    Exit status: 0 the gateway serves, 1 it does not.
-    """
-    from vidfed.federation.gateway.status import read_status
-    from vidfed.federation.output.table import show_gateway
-    from vidfed.security.member.home import MemberHome
-
-    state = read_status(MemberHome(home))
-    if as_json:
-        print_json(state.to_fields())
-    else:
-        show_gateway(state, console())
-    raise SystemExit(0 if state.address else 1)

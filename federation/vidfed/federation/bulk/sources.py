@@ -1,0 +1,139 @@
+"""From a file of hashes or a folder of pictures into the store, while what is there already is asked about."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+
+from vidfed.federation.lookup.items import item_of_picture
+from vidfed.federation.lookup.question import Item
+from vidfed.formats.entries import FileEntry
+from vidfed.formats.recognise import open_hash_file
+from vidfed.index import Algorithm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from vidfed.federation.bulk.store import BulkStore
+
+_BATCH = 500  # entries taken into the store at a time
+
+
+class SourceReader:
+    """The reading of the source into the store, in a thread, while others ask what is there already."""
+
+    def __init__(self, read: Callable[[threading.Event, Callable[[], None]], None] | None) -> None:
+        """Prepare.
+
+        Args:
+            read: reads everything; is given an event that asks it to stop, and what to call when there is more in the store. None if
+                everything is there.
+        """
+        self._read = read
+        self._stop = threading.Event()
+        self._news = asyncio.Event()
+        self.done = read is None
+
+    async def run(self) -> None:
+        """Read to the end."""
+        if self._read is None:
+            return
+        loop = asyncio.get_running_loop()
+
+        def say() -> None:
+            loop.call_soon_threadsafe(self._news.set)
+
+        try:
+            await asyncio.to_thread(self._read, self._stop, say)
+        finally:
+            self._stop.set()
+            self.done = True
+            self._news.set()
+
+    async def more(self) -> None:
+        """Wait until there may be more, or the end."""
+        await self._news.wait()
+        if not self.done:
+            self._news.clear()
+
+
+def read_file(
+    store: BulkStore, path: Path, *, algorithm: str | None, on_skip: Callable[[int, str], None], on_read: Callable[[int, int], None]
+) -> None:
+    """Take every entry of a file of hashes, in any format that a node imports, into the store.
+
+    Args:
+        store: gets them.
+        path: of the file.
+        algorithm: what a plain list holds, where the length does not tell.
+        on_skip: called with the number of an entry that cannot be asked about, and why.
+        on_read: called with the number of bytes and of entries read so far.
+
+    Raises:
+        FormatError: the file cannot be used as a whole.
+    """
+    file = open_hash_file(path, algorithm=algorithm)
+    batch: list[tuple[int, Item]] = []
+    for count, entry in enumerate(file.entries(), 1):
+        if isinstance(entry, FileEntry) and not entry.retracts:
+            codes = {Algorithm(name): (code,) for name, code in entry.codes.items()}
+            batch.append((entry.number, Item(f"entry {entry.number}", codes)))
+        elif not isinstance(entry, FileEntry):
+            on_skip(entry.number, entry.reason)
+        if len(batch) >= _BATCH:
+            store.add(batch)
+            batch.clear()
+            on_read(file.source.read_bytes, count)
+    store.add(batch)
+
+
+def read_pictures(
+    store: BulkStore, paths: Iterable[Path], *, any_quality: bool, stop: threading.Event, on_read: Callable[[], None]
+) -> None:
+    """Hash pictures into the store, each with its eight PDQ orientations; those that did not change since they were taken are not hashed.
+
+    Args:
+        store: gets them.
+        paths: files, as `find_pictures` finds them; taken as they are needed.
+        any_quality: also ask the perceptual hashes of pictures too plain for them.
+        stop: set when it is to end.
+        on_read: called after each.
+    """
+    # A bare hash needs no imaging libraries.
+    from vidfed.index.hashing.pictures import PictureHashes, hash_pictures  # noqa: PLC0415
+
+    stamps: dict[Path, tuple[int, int]] = {}
+
+    def wanted() -> Iterator[Path]:
+        for path in paths:
+            if stop.is_set():
+                return
+            stamps[path] = _stamp(path)
+            if store.has_file(str(path), *stamps[path]):
+                del stamps[path]
+            else:
+                yield path
+
+    for result in hash_pictures(wanted(), orientations=True):
+        outcome = item_of_picture(result, any_quality=any_quality) if isinstance(result, PictureHashes) else result.reason
+        store.add_file(str(result.path), *stamps.pop(result.path), outcome)
+        on_read()
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return -1, 0  # hashing will say why
+    return status.st_size, status.st_mtime_ns
+
+
+def picture_reader(store: BulkStore, paths: Iterable[Path], *, any_quality: bool) -> SourceReader:
+    """Return the reading of pictures into the store."""
+
+    def read(stop: threading.Event, on_read: Callable[[], None]) -> None:
+        read_pictures(store, paths, any_quality=any_quality, stop=stop, on_read=on_read)
+
+    return SourceReader(read)

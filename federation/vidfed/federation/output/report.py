@@ -1,0 +1,114 @@
+"""A lookup's results as a report to file: one HTML page that stands alone, without pictures, scripts or anything from elsewhere.
+
+Written from `templates/report.html`, where everything is escaped unless the template says otherwise, piece by piece: a million entries are
+never in memory.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from vidfed.federation.lookup.agreement import SeriesTable, Statement, conflicts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+MAX_ROWS = 10_000  # hits, and conflicts; a report longer than this is no report, and result.csv has all
+
+
+class ReportCounts(NamedTuple):
+    """How many items: asked, known to somebody, known to nobody, not answered by everybody, and not asked at all."""
+
+    asked: int
+    known: int
+    unseen: int
+    open: int
+    skipped: int
+
+
+class ReportNode(NamedTuple):
+    """One member's part: different items it answered, records it knows, items it did not answer, and why not."""
+
+    member: str
+    answered: int
+    hits: int
+    unanswered: int
+    detail: str
+
+
+class ReportEntry(NamedTuple):
+    """One entry of the source. `hits` as `vidfed.federation.output.json.hit_fields` gives them."""
+
+    number: int
+    label: str
+    hits: Sequence[Mapping[str, Any]]
+
+
+class _Rows:
+    """The table of hits, and what shows only when all of them have gone by. To be read once, rows first."""
+
+    def __init__(self, entries: Iterable[ReportEntry]) -> None:
+        self._entries = entries
+        self._series = SeriesTable()
+        self._count = 0
+        self.conflicts: list[str] = []
+
+    def __iter__(self) -> Iterator[tuple[ReportEntry, Mapping[str, Any]]]:
+        for entry in self._entries:
+            statements = [Statement.of_fields(hit, entry.number) for hit in entry.hits]
+            if len(self.conflicts) < MAX_ROWS:
+                self.conflicts += [conflict.text(entry.label) for conflict in conflicts(statements)]
+            for statement, hit in zip(statements, entry.hits, strict=True):
+                self._series.add(statement)
+                self._count += 1
+                if self._count <= MAX_ROWS:
+                    yield entry, hit
+
+    @property
+    def left_out(self) -> int:
+        """Hits beyond MAX_ROWS."""
+        return max(0, self._count - MAX_ROWS)
+
+    @property
+    def series(self) -> list[str]:
+        """The series of several members, for people."""
+        return [series.text for series in self._series.shared()]
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("vidfed.federation.output", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def write_report(
+    file: IO[str],
+    head: Mapping[str, str],
+    counts: ReportCounts,
+    nodes: Sequence[ReportNode],
+    entries: Iterable[ReportEntry],
+    *,
+    complete: bool,
+) -> None:
+    """Write the report.
+
+    Args:
+        file: where to.
+        head: what was asked, by name; empty values are left out.
+        counts: of items.
+        nodes: every member asked.
+        entries: in the order of the source; taken as they are needed.
+        complete: True if every node answered everything.
+    """
+    page = _environment().get_template("report.html")
+    silent = [node.member for node in nodes if node.unanswered]
+    for piece in page.generate(head=head, complete=complete, silent=silent, counts=counts, nodes=nodes, rows=_Rows(entries)):
+        file.write(piece)
