@@ -54,7 +54,7 @@ class _Page:
             raise ValueError("nested too deeply")
         if self._item is None and name in _ITEMS:
             self._item = _Item(_ITEMS[name] or bool(_PLURALS & set(self._path)))
-        elif self._item is not None and name == "member":
+        elif self._item is not None and name == "member" and self._path[-1] in _ITEMS:  # who voted is a member too, further down
             self._item.member = attributes.get("id", "")
         self._path.append(name)
         self._text, self._size = [], 0
@@ -78,7 +78,7 @@ class _Page:
             self._item = None
         elif self._path[-1:] == ["fingerprints"]:
             item.fingerprints.append((name, text))
-        elif text:
+        elif text and self._path[-1] in _ITEMS:
             item.texts[name] = text
 
     def refuse(self, *_: object) -> None:

@@ -105,7 +105,7 @@ class MemberHome:
         self.keys = Keyring(folder, passphrase or of_services())
         self.config_path = folder / CONFIG_FILE
         self._settings = read_settings(self.config_path)
-        known = {"member", "trust", "node", "gateway", "audit", "store", "log"}
+        known = {"member", "trust", "node", "gateway", "audit", "store", "log", "source", "outbox"}
         if unknown := sorted(self._settings.keys() - known):
             raise HomeError(f"{self.config_path}: unknown section [{unknown[0]}]; known are {', '.join(sorted(known))}")
         self.identity = self.section("member", MemberSection)
@@ -125,6 +125,10 @@ class MemberHome:
     def section(self, name: str, kind: type[Section]) -> Section:
         """Return one section of the configuration; see `read_section`."""
         return read_section(self._settings, name, kind, self.config_path)
+
+    def tables(self, name: str) -> object:
+        """Return what the configuration has below `name` as it stands there, for sections that are read by whoever knows them."""
+        return self._settings.get(name, {})
 
     @property
     def database_url(self) -> str:

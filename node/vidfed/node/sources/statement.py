@@ -1,0 +1,119 @@
+"""A statement: what a source says about one item, as it travels from the process that reads to the one that stores.
+
+The reading process may have been taken over by what it read, so whatever arrives is checked again, cheaply, before it is stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+from vidfed.formats.values import RECORD_FIELDS
+from vidfed.index import Algorithm
+from vidfed.node.sources.errors import SourceReadError
+from vidfed.wire.values import MAX_TEXT, HandlingCode, Ternary
+
+MAX_KEY = 200
+"""Characters of a key: it must fit, with the source's name, into a record's `source_id`."""
+FINGERPRINT_BYTES = 16
+_MAX_NOTES = 20
+_MAX_TAGS_TEXT = 100 * (MAX_TEXT + 4)  # characters: a JSON list of as many tags as a record may have
+_CODE_BYTES = {algorithm.value: algorithm.code_bytes for algorithm in Algorithm}
+_RANGES = {
+    "pdq_quality": range(101),
+    "size_bytes": range(2**63),
+    "review_ms": range(2**63),
+    "victim_identified": frozenset(each.value for each in Ternary),
+    "offender_identified": frozenset(each.value for each in Ternary),
+    "distributed": frozenset(each.value for each in Ternary),
+    "handling_code": frozenset(each.value for each in HandlingCode),
+}
+_TEXTS = frozenset(RECORD_FIELDS) - frozenset(_RANGES) - {"tags", "source_id"}
+
+
+class Kind(IntEnum):
+    """What a source says of an item: it is there, it was taken back, or its row cannot be used."""
+
+    LIVE = 0
+    DELETED = 1
+    UNUSABLE = 2
+
+
+@dataclass(slots=True)
+class Statement:
+    """One item at the source.
+
+    Attributes:
+        key: names the item at the source, 1 to MAX_KEY characters.
+        kind: see `Kind`.
+        codes: by `Algorithm.value`; at least one if LIVE.
+        values: by the name of a record's field, in the form of the store's columns.
+        notes: what was left out and why; of an UNUSABLE one the first says why.
+        fingerprint: FINGERPRINT_BYTES; equal for equal statements.
+    """
+
+    key: str
+    kind: Kind = Kind.LIVE
+    codes: dict[str, bytes] = field(default_factory=dict, repr=False)
+    values: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    fingerprint: bytes = b""
+
+    def to_wire(self) -> list[Any]:
+        """Return the JSON form."""
+        codes = {name: code.hex() for name, code in self.codes.items()}
+        print_of = json.dumps([self.kind, codes, self.values], sort_keys=True, ensure_ascii=False).encode("utf-8", "replace")
+        digest = hashlib.blake2b(print_of, digest_size=FINGERPRINT_BYTES).hexdigest()
+        return [self.key, digest, int(self.kind), codes, self.values, self.notes]
+
+
+def from_wire(row: object) -> Statement:
+    """Read the JSON form, trusting nothing of it.
+
+    Raises:
+        SourceReadError: it is of another form. The message quotes nothing of it.
+    """
+    try:
+        key, digest, number, hexes, values, notes = row  # type: ignore[misc]  # anything may have come
+        kind = Kind(number)
+        fingerprint = bytes.fromhex(digest)
+        codes = {name: bytes.fromhex(text) for name, text in hexes.items()}
+        sound = (
+            type(key) is str
+            and 0 < len(key) <= MAX_KEY
+            and key.isprintable()
+            and len(fingerprint) == FINGERPRINT_BYTES
+            and all(len(code) == _CODE_BYTES[name] and any(code) for name, code in codes.items())
+            and all(_is_value(name, value) for name, value in values.items())
+            and len(notes) <= _MAX_NOTES
+            and all(type(note) is str and len(note) <= MAX_TEXT for note in notes)
+            and (kind is not Kind.LIVE or bool(codes))
+        )
+    except (TypeError, ValueError, KeyError, AttributeError):
+        sound = False
+    if not sound:
+        raise SourceReadError("the reading process sent something that is no statement; nothing was changed")
+    return Statement(key, kind, codes, values, notes, fingerprint)
+
+
+def shorten(notes: list[str]) -> list[str]:
+    """Return notes that fit into a statement."""
+    kept = [note[:MAX_TEXT] for note in notes[:_MAX_NOTES]]
+    if len(notes) > _MAX_NOTES:
+        kept[-1] = f"and {len(notes) - _MAX_NOTES + 1} more"
+    return kept
+
+
+def _is_value(name: str, value: object) -> bool:
+    if name in _TEXTS:
+        return type(value) is str and len(value) <= MAX_TEXT and value.isprintable()
+    if name == "tags":
+        return type(value) is str and len(value) <= _MAX_TAGS_TEXT and _is_tags(json.loads(value))
+    return type(value) is int and value in _RANGES[name]
+
+
+def _is_tags(tags: object) -> bool:
+    return isinstance(tags, list) and all(type(tag) is str and len(tag) <= MAX_TEXT and tag.isprintable() for tag in tags)
