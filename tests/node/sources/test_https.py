@@ -26,7 +26,8 @@ NOW_MS = 1_780_000_000_000
 
 def client(server: Server, pauses: list[float] | None = None, **settings: Any) -> HttpsClient:  # noqa: ANN401 - settings of any type
     waited = [] if pauses is None else pauses
-    return HttpsClient(server.url, **{"ca_pem": server.ca_pem, "timeout_s": 5.0, "sleep": waited.append} | settings)
+    usual: dict[str, Any] = {"ca_pem": server.ca_pem, "timeout_s": 5.0, "sleep": waited.append}
+    return HttpsClient(server.url, **usual | settings)
 
 
 def after(*replies: Reply) -> Callable[[str], Reply]:

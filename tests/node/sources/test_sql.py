@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 def query(unit: Unit, **settings: Any) -> Query:  # noqa: ANN401 - settings of any type
-    return Query(**{"url": unit.url, "columns": ("id", "md5"), "key": ("id",), "table": "media", "page_rows": 3} | settings)
+    usual: dict[str, Any] = {"url": unit.url, "columns": ("id", "md5"), "key": ("id",), "table": "media", "page_rows": 3}
+    return Query(**usual | settings)
 
 
 def rows(unit: Unit, since: object = None, **settings: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401 - settings of any type

@@ -70,15 +70,15 @@ class Statement:
         return [self.key, digest, int(self.kind), codes, self.values, self.notes]
 
 
-def from_wire(row: object) -> Statement:
+def from_wire(row: Any) -> Statement:  # noqa: ANN401 - anything may have come
     """Read the JSON form, trusting nothing of it.
 
     Raises:
         SourceReadError: it is of another form. The message quotes nothing of it.
     """
     try:
-        key, digest, number, hexes, values, notes = row  # type: ignore[misc]  # anything may have come
-        kind = Kind(number)
+        key, digest, number, hexes, values, notes = row
+        kind = Kind(number if type(number) is int else -1)
         fingerprint = bytes.fromhex(digest)
         codes = {name: bytes.fromhex(text) for name, text in hexes.items()}
         sound = (

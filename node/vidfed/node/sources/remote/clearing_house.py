@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 from xml.parsers import expat  # document types, and with them entities, are refused below
 
-from vidfed.formats.entries import Entry, FormatError
+from vidfed.formats.entries import FileEntry, FormatError
 from vidfed.formats.ncmec_read import read_ncmec
 from vidfed.formats.source import Source
 from vidfed.node.records.record import to_column
@@ -107,7 +107,7 @@ def _parse(body: bytes) -> tuple[list[Statement], list[str], str]:
         raise SourceReadError(f"the clearing house's page cannot be used: {words}") from None
     statements, skipped = [], []
     for entry in found:
-        if not isinstance(entry, Entry):
+        if not isinstance(entry, FileEntry):
             skipped.append(entry.reason)
             continue
         key = str(entry.values.pop("source_id", "")).removeprefix(_PREFIX)

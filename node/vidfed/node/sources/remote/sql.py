@@ -127,7 +127,7 @@ class SqlReader:
         before: frozenset[str] = frozenset()
         while True:
             page = statement if last is None else statement.where(_from(order, last))
-            rows = self._guarded(lambda page=page: self._connection.execute(page).all())  # type: ignore[misc]  # bound now
+            rows = self._guarded(lambda page=page: self._connection.execute(page).all())
             fresh = self._without_overlap(rows, before)
             if extra:
                 self._note_newest(rows)
@@ -244,7 +244,7 @@ class SqlReader:
         missing = [name for name in named if name not in there and name.casefold() not in folded]
         if missing:
             raise SourceSettingsError(f"the source has no column {missing[0]!r}; it has {', '.join(there)}")
-        columns = [sa.column(name) for name in named]
+        columns: list[sa.ColumnClause[Any]] = [sa.column(name) for name in named]
         if query.query:
             return sa.text(query.query).columns(*columns).subquery("vidfed_source")
         return sa.table(table, *columns, schema=schema or None)
@@ -272,11 +272,12 @@ def _engine(query: Query) -> sa.Engine:
     if query.password:
         url = url.set(password=query.password)
     seconds = max(1, round(query.connect_s))
-    arguments: dict[str, Any] = {
+    options: dict[str, dict[str, Any]] = {
         "postgresql": {"connect_timeout": seconds, "application_name": "vidfed"},
         "mysql": {"connect_timeout": seconds, "read_timeout": max(1, round(query.silence_s)), "charset": "utf8mb4"},
         "mssql": {"timeout": seconds},
-    }.get(backend.replace("mariadb", "mysql"), {})
+    }
+    arguments = options.get("mysql" if backend == "mariadb" else backend, {})
     if backend == "sqlite":
         if not url.database:
             raise SourceSettingsError("url: name a file, such as sqlite:////srv/cases.db")
