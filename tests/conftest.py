@@ -16,7 +16,7 @@ from hypothesis import settings
 from tests.support import postgresql
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 
@@ -47,6 +47,18 @@ def run_vidfed(*arguments: str | Path, cwd: Path | None = None) -> Ran:
 @pytest.fixture(scope="session")
 def vidfed() -> Callable[..., Ran]:
     return run_vidfed
+
+
+@pytest.fixture(scope="session")
+def run() -> Callable[[Sequence[str | Path]], Ran]:
+    """Run a `vidfed` command line that must succeed."""
+
+    def succeed(arguments: Sequence[str | Path]) -> Ran:
+        ran = run_vidfed(*arguments)
+        assert ran.status == 0, ran.out + ran.err
+        return ran
+
+    return succeed
 
 
 _databases = itertools.count()

@@ -105,7 +105,7 @@ def test_stopped_between_any_two_file_operations_the_index_opens_as_last_flushed
             assert version in {acts, acts + 1}, "the flush that had returned, or the one that was interrupted"
             expected, _ = flushed[version]
             assert len(reopened) == len(expected.rows)
-            expected.check(reopened.range_search(asked, 31), asked, 31)
+            expected.assert_exact(reopened.range_search(asked, 31), asked, 31)
             reopened.add([10**6], asked[:1])
         shutil.rmtree(frame)
 
@@ -127,6 +127,7 @@ while True:
 """
 
 
+@pytest.mark.exhaustive
 def test_killed_at_random_moments_the_index_opens_as_last_flushed(tmp_path: Path) -> None:
     random = np.random.default_rng(11)
     said = 0
@@ -244,14 +245,14 @@ def test_a_full_disk_is_a_clear_error_and_loses_nothing(tmp_path: Path, writes: 
             failures += 1
             assert "No space left on device" in str(error)  # noqa: PT017
         index.settle()
-        oracle.check(index.range_search(codes, 31), codes, 31)
+        oracle.assert_exact(index.range_search(codes, 31), codes, 31)
     assert failures
     with HashIndex.open(tmp_path, PDQ, read_only=True) as reader:
-        flushed.check(reader.range_search(codes, 31), codes, 31)
+        flushed.assert_exact(reader.range_search(codes, 31), codes, 31)
     disk.writes_left = 10**9
     index.close()
     with HashIndex.open(tmp_path, PDQ) as reopened:
-        oracle.check(reopened.range_search(codes, 31), codes, 31)
+        oracle.assert_exact(reopened.range_search(codes, 31), codes, 31)
 
 
 @pytest.mark.usefixtures("tables_even_if_tiny")

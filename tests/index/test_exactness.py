@@ -42,8 +42,8 @@ def test_every_size_and_kind_of_data_is_searched_exactly(tmp_path: Path, algorit
         index.settle()
         distances = {0, 1, algorithm.default_distance, algorithm.maximum_distance}
         for distance in distances:
-            oracle.check(index.range_search(asked, distance), asked, distance)
-        oracle.check(index.range_search(asked, algorithm.default_distance, limit=3), asked, algorithm.default_distance, limit=3)
+            oracle.assert_exact(index.range_search(asked, distance), asked, distance)
+        oracle.assert_exact(index.range_search(asked, algorithm.default_distance, limit=3), asked, algorithm.default_distance, limit=3)
 
 
 @pytest.mark.usefixtures("tables_even_if_tiny")
@@ -61,7 +61,7 @@ def test_every_distance_allowed_is_searched_exactly(tmp_path: Path, algorithm: A
             40 if algorithm is Algorithm.PDQ else algorithm.maximum_distance
         )  # beyond, a plan has millions of buckets and is never chosen
         for distance in range(largest + 1):
-            oracle.check(index.range_search(centres, distance), centres, distance)
+            oracle.assert_exact(index.range_search(centres, distance), centres, distance)
 
 
 def test_crowded_buckets_make_a_query_fall_back_to_the_scan_and_stay_exact(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_crowded_buckets_make_a_query_fall_back_to_the_scan_and_stay_exact(tmp_p
     with HashIndex.open(tmp_path, Algorithm.PDQ) as index:
         index.add(np.arange(70_000), codes)
         assert "tables" in index.stats().plan
-        oracle.check(index.range_search(asked, 31), asked, 31)
+        oracle.assert_exact(index.range_search(asked, 31), asked, 31)
 
 
 @pytest.mark.usefixtures("tables_even_if_tiny")
@@ -89,7 +89,7 @@ def test_a_query_given_up_at_any_moment_is_still_answered_exactly(tmp_path: Path
             monkeypatch.setattr(segments, "_BUDGET_SHARE", budget * plan.ENTRY_COST / plan.scan_cost(150))
             for part in index._snapshot.sealed:
                 part.segment._plans.clear()
-            oracle.check(index.range_search(asked, 31), asked, 31)
+            oracle.assert_exact(index.range_search(asked, 31), asked, 31)
 
 
 def test_more_hits_than_were_made_room_for_are_all_found(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_without_a_compiler_the_scan_answers_and_the_statistics_say_why(tmp_path
         index.settle()
         index.remove([7])
         oracle.remove(np.array([7]))
-        oracle.check(index.range_search(codes[:20], 31), codes[:20], 31)
+        oracle.assert_exact(index.range_search(codes[:20], 31), codes[:20], 31)
         assert index.stats().trouble == "ImportError: no compiler here"
         assert "FAISS" in index.stats().plan
 
@@ -206,9 +206,9 @@ class _AnyHistory(RuleBasedStateMachine):
     def ask(self, code: Any, near: int, seed: int, share: float, limit: int | None) -> None:  # noqa: ANN401
         codes = flipped(code, near, np.random.default_rng(seed))
         distance = int(share * self.algorithm.default_distance)
-        self.oracle.check(self.writer.range_search(codes, distance, limit), codes, distance, limit)
+        self.oracle.assert_exact(self.writer.range_search(codes, distance, limit), codes, distance, limit)
         assert self.reader is not None
-        self.flushed.check(self.reader.range_search(codes, distance, limit), codes, distance, limit)
+        self.flushed.assert_exact(self.reader.range_search(codes, distance, limit), codes, distance, limit)
 
     @precondition(lambda self: self.index is not None)
     @invariant()
@@ -238,6 +238,7 @@ def test_a_reader_needs_an_index(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_where_machine_code_cannot_be_kept_it_is_compiled_at_each_start() -> None:
     """As with a read-only installation and no home folder: Numba alone would refuse to compile at all."""
     program = (

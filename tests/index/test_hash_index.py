@@ -246,7 +246,7 @@ def test_large_batches_are_spread_over_threads_and_keep_their_order(tmp_path: Pa
     with HashIndex.open(tmp_path, PDQ, sizes=TINY, threads=3) as index:
         index.add(np.arange(600), codes)
         index.settle()
-        oracle.check(index.range_search(codes, 12, limit=7), codes, 12, limit=7)
+        oracle.assert_exact(index.range_search(codes, 12, limit=7), codes, 12, limit=7)
 
 
 def test_small_indexes_start_neither_a_compiler_nor_threads() -> None:

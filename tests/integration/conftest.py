@@ -1,4 +1,4 @@
-"""One member's node over a real socket, in a federation in memory that really signs: what the tests of a single node share."""
+"""A federation over real sockets, and one member's node over a real socket in a federation in memory that really signs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.memory import MemoryFederation, MemoryNode
-from tests.support.sockets import ServedNode, serve_node
+from tests.support.sockets import ServedNode, SocketFederation, serve_node
 from vidfed.index import Algorithm, Hash
 from vidfed.node.records.record import Record
 
@@ -23,21 +23,29 @@ UNKNOWN = Hash(Algorithm.SHA256, bytes(32))
 
 
 @pytest.fixture
-def federation() -> MemoryFederation:
+async def federation(tmp_path: Path) -> AsyncIterator[SocketFederation]:
+    """Two members whose nodes answer honestly over real sockets."""
+    async with SocketFederation(tmp_path, "nl", "fr") as made:
+        await made.start_honest("nl", "fr")
+        yield made
+
+
+@pytest.fixture
+def memory() -> MemoryFederation:
     made = MemoryFederation()
     made.add("nl", "fr")
     return made
 
 
 @pytest.fixture
-def asker(federation: MemoryFederation) -> MemoryInvestigator:
-    return federation.investigator("nl")
+def asker(memory: MemoryFederation) -> MemoryInvestigator:
+    return memory.investigator("nl")
 
 
 @pytest.fixture
-def node(federation: MemoryFederation, tmp_path: Path) -> Iterator[MemoryNode]:
+def node(memory: MemoryFederation, tmp_path: Path) -> Iterator[MemoryNode]:
     """The node of fr, which knows one picture."""
-    with MemoryNode(federation, "fr", tmp_path) as made:
+    with MemoryNode(memory, "fr", tmp_path) as made:
         made.hold(Record({known.algorithm: known.code for known in (KNOWN, KNOWN_NEAR)}))
         yield made
 

@@ -56,11 +56,9 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(vidfed: Callable[..., Ran], tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    def run(arguments: Sequence[str]) -> None:
-        ran = vidfed(*arguments)
-        assert ran.status == 0, ran.err
-
+def world(
+    vidfed: Callable[..., Ran], run: Callable[[Sequence[str | Path]], Ran], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
     base = tmp_path_factory.mktemp("audited")
     picture(1).save(base / "known.png")
     with LocalFederation(base, run) as federation:

@@ -14,12 +14,7 @@ if TYPE_CHECKING:
     from tests.conftest import Ran
 
 
-def test_lookup_receipt_and_log_on_postgresql(vidfed: Callable[..., Ran], tmp_path: Path, postgresql_url: str) -> None:
-    def run(arguments: Sequence[str | Path]) -> Ran:
-        ran = vidfed(*arguments)
-        assert ran.status == 0, ran.out + ran.err
-        return ran
-
+def test_lookup_receipt_and_log_on_postgresql(run: Callable[[Sequence[str | Path]], Ran], tmp_path: Path, postgresql_url: str) -> None:
     picture(1).save(tmp_path / "known.png")
     with LocalFederation(tmp_path, run) as federation:
         federation.create({"nl": "NL"})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NoReturn
 
-import pytest
 from click.testing import CliRunner
 
 from tests.support.memory import answer_to, sign_answer
@@ -19,9 +18,7 @@ from vidfed.wire.statuses import Status
 from vidfed.wire.values import MAX_CODES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
+    import pytest
     from click.testing import Result
 
     from vidfed.security.member.kit import Kit
@@ -29,13 +26,6 @@ if TYPE_CHECKING:
     from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
 
 MEMBERS = ("nl", "fr")
-
-
-@pytest.fixture
-async def federation(tmp_path: Path) -> AsyncIterator[SocketFederation]:
-    async with SocketFederation(tmp_path, *MEMBERS) as made:
-        await made.start_honest(*MEMBERS)
-        yield made
 
 
 async def look_up(federation: SocketFederation, kit: Kit, *codes: str) -> Result:

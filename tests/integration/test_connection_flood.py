@@ -12,6 +12,7 @@ from vidfed.synthetic.federation import LocalFederation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from tests.conftest import Ran
 
@@ -19,13 +20,8 @@ CONNECTIONS, AT_ONCE, ROTATIONS = 6_000, 12, 3
 
 
 @pytest.fixture
-def alone(tmp_path_factory: pytest.TempPathFactory, vidfed: Callable[..., Ran]) -> Iterator[LocalFederation]:
+def alone(tmp_path_factory: pytest.TempPathFactory, run: Callable[[Sequence[str | Path]], Ran]) -> Iterator[LocalFederation]:
     """A federation of one, whose node runs."""
-
-    def run(arguments: Sequence[str]) -> None:
-        ran = vidfed(*arguments)
-        assert ran.status == 0, ran.err
-
     with LocalFederation(tmp_path_factory.mktemp("flood"), run) as federation:
         federation.create({"nl": "Unit NL"})
         federation.start("nl")

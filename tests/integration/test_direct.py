@@ -12,7 +12,6 @@ import pytest
 from click.testing import CliRunner
 
 from tests.support.disk import full_disk
-from tests.support.sockets import SocketFederation
 from vidfed.federation.cli.lookup import lookup
 from vidfed.federation.client.client import FederationClient
 from vidfed.federation.client.history import History
@@ -29,22 +28,13 @@ from vidfed.security.member.kit import issue_kit
 from vidfed.wire.values import Purpose
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
+    from tests.support.sockets import SocketFederation
     from vidfed.federation.lookup.result import LookupResult
     from vidfed.security.member.kit import Kit
 
 WHY = Justification(Purpose.IDENTIFICATION, "test law", "T-1")
 ITEMS = items_of_hashes(["sha256:" + "00" * 32])
 NO_GATEWAY = "127.0.0.1:1"
-
-
-@pytest.fixture
-async def federation(tmp_path: Path) -> AsyncIterator[SocketFederation]:
-    async with SocketFederation(tmp_path, "nl", "fr") as made:
-        await made.start_honest("nl", "fr")
-        yield made
 
 
 def kit_of(federation: SocketFederation, member: str = "nl") -> Kit:

@@ -25,13 +25,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def federation(tmp_path_factory: pytest.TempPathFactory, vidfed: Callable[..., Ran]) -> Iterator[LocalFederation]:
+def federation(tmp_path_factory: pytest.TempPathFactory, run: Callable[[Sequence[str | Path]], Ran]) -> Iterator[LocalFederation]:
     base = tmp_path_factory.mktemp("doctor")
-
-    def run(arguments: Sequence[str]) -> None:
-        ran = vidfed(*arguments)
-        assert ran.status == 0, ran.err
-
     with LocalFederation(base, run) as made:
         made.create({"nl": "Unit NL", "fr": "Unit FR"})
         (base / "hashes.csv").write_text("md5,series\n" + "5d" * 16 + ",Tulip\n")

@@ -37,8 +37,7 @@ from vidfed.wire.statuses import Status
 from vidfed.wire.values import MAX_MESSAGE_BYTES, Purpose, Urgency
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-    from pathlib import Path
+    from collections.abc import Awaitable, Callable
 
     from vidfed.federation.lookup.result import LookupResult
     from vidfed.security.member.home import MemberHome
@@ -49,13 +48,6 @@ URGENT = Justification(Purpose.IDENTIFICATION, "test law", "T-1", urgency=Urgenc
 (PART,) = split([Item("photo.jpg", {Algorithm.SHA256: (bytes(32),), Algorithm.PDQ: (bytes(32),)})], {})
 TOUCHY = GatewaySection("127.0.0.1:0", breaker_failures=2, breaker_open_s=3600.0, breaker_open_max_s=7200.0, connect_attempts=1)
 NOWHERE = "127.0.0.1:1"
-
-
-@pytest.fixture
-async def federation(tmp_path: Path) -> AsyncIterator[SocketFederation]:
-    async with SocketFederation(tmp_path, "nl", "fr") as made:
-        await made.start_honest("nl", "fr")
-        yield made
 
 
 async def look_up(kit: Kit, why: Justification = WHY, *, deadline_s: float = 10.0) -> LookupResult:

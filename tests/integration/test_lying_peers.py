@@ -48,13 +48,6 @@ WHY = Justification(Purpose.IDENTIFICATION, "test law", "T-1")
 (PART,) = split([Item("photo.jpg", {Algorithm.SHA256: (bytes(32),), Algorithm.PDQ: (bytes(32),)})], {})
 
 
-@pytest.fixture
-async def federation(tmp_path: Path) -> AsyncIterator[SocketFederation]:
-    async with SocketFederation(tmp_path, "nl", "fr") as made:
-        await made.start_honest("nl", "fr")
-        yield made
-
-
 async def look_up(kit: Kit, *ask: str, deadline_s: float = 10.0, on_node: Callable[[NodeOutcome], None] = lambda _: None) -> LookupResult:
     async with FederationClient(kit) as client:
         await client.refresh_directory()

@@ -52,13 +52,6 @@ WHY = Justification(Purpose.IDENTIFICATION, "test law", "T-1")
 ITEMS = items_of_hashes(["sha256:" + "00" * 32])
 
 
-@pytest.fixture
-async def federation(tmp_path: Path) -> AsyncIterator[SocketFederation]:
-    async with SocketFederation(tmp_path, "nl", "fr") as made:
-        await made.start_honest("nl", "fr")
-        yield made
-
-
 @pytest.mark.parametrize("reachable", [True, False])
 async def test_a_client_that_does_not_know_a_node_s_key_asks_for_a_newer_directory(federation: SocketFederation, reachable: bool) -> None:
     heard: list[NodeOutcome] = []

@@ -44,10 +44,10 @@ def read(served: ServedNode, message: EnvelopeMessage) -> tuple[LookupAnswer, En
 
 
 async def test_a_stream_of_full_chunks_is_answered_in_order(
-    served: ServedNode, federation: MemoryFederation, asker: MemoryInvestigator
+    served: ServedNode, memory: MemoryFederation, asker: MemoryInvestigator
 ) -> None:
     part = [KNOWN, *(Hash(Algorithm.PDQ, hashlib.sha256(bytes([n % 256, n // 256])).digest()) for n in range(MAX_CODES - 1))]
-    chunks = federation.chunks(asker, *[part] * 6)
+    chunks = memory.chunks(asker, *[part] * 6)
 
     async def sending() -> AsyncIterator[object]:
         for _, envelope in chunks:
@@ -64,8 +64,8 @@ async def test_a_stream_of_full_chunks_is_answered_in_order(
     assert order.due == 6
 
 
-async def test_stream_truncated(served: ServedNode, federation: MemoryFederation, asker: MemoryInvestigator) -> None:
-    (_, first), _ = federation.chunks(asker, [KNOWN], [UNKNOWN])
+async def test_stream_truncated(served: ServedNode, memory: MemoryFederation, asker: MemoryInvestigator) -> None:
+    (_, first), _ = memory.chunks(asker, [KNOWN], [UNKNOWN])
     async with served.asked_by("nl") as stub:
         call = stub.LookupStream(timeout=PATIENCE_S)
         await call.write(call_of(asker.credential, first))
@@ -77,14 +77,14 @@ async def test_stream_truncated(served: ServedNode, federation: MemoryFederation
         assert await call.code() is grpc.StatusCode.ABORTED
 
 
-async def test_removed_but_still_connected_mid_stream(served: ServedNode, federation: MemoryFederation, asker: MemoryInvestigator) -> None:
-    chunks = federation.chunks(asker, [KNOWN], [UNKNOWN], [KNOWN])
+async def test_removed_but_still_connected_mid_stream(served: ServedNode, memory: MemoryFederation, asker: MemoryInvestigator) -> None:
+    chunks = memory.chunks(asker, [KNOWN], [UNKNOWN], [KNOWN])
     async with served.asked_by("nl") as stub:
         call = stub.LookupStream(timeout=PATIENCE_S)
         await call.write(call_of(asker.credential, chunks[0][1]))
         answer, _ = read(served, await call.read())  # type: ignore[arg-type]
         assert answer.hits
-        federation.remove("nl")
+        memory.remove("nl")
         await call.write(call_of(asker.credential, chunks[1][1]))
         with pytest.raises(grpc.aio.AioRpcError):
             await call.read()
@@ -92,10 +92,10 @@ async def test_removed_but_still_connected_mid_stream(served: ServedNode, federa
 
 
 async def test_a_peer_that_vanishes_mid_stream_leaves_nothing_running(
-    served: ServedNode, federation: MemoryFederation, asker: MemoryInvestigator
+    served: ServedNode, memory: MemoryFederation, asker: MemoryInvestigator
 ) -> None:
     before = asyncio.all_tasks()
-    chunks = federation.chunks(asker, *[[KNOWN]] * 10)
+    chunks = memory.chunks(asker, *[[KNOWN]] * 10)
     async with served.asked_by("nl") as stub:
         call = stub.LookupStream(timeout=PATIENCE_S)
         for _, envelope in chunks[:3]:
@@ -104,14 +104,14 @@ async def test_a_peer_that_vanishes_mid_stream_leaves_nothing_running(
     working = [task for task in asyncio.all_tasks() - before if "vidfed/node" in repr(task)]
     await asyncio.wait_for(asyncio.gather(*working, return_exceptions=True), PATIENCE_S)
     async with served.asked_by("nl") as stub:
-        answer, _ = read(served, await stub.Lookup(call_of(asker.credential, federation.sign(federation.request(asker, [KNOWN]), asker))))
+        answer, _ = read(served, await stub.Lookup(call_of(asker.credential, memory.sign(memory.request(asker, [KNOWN]), asker))))
         assert answer.hits
 
 
 async def test_a_node_that_stops_ends_streams_after_what_it_has_read(
-    node: MemoryNode, federation: MemoryFederation, asker: MemoryInvestigator
+    node: MemoryNode, memory: MemoryFederation, asker: MemoryInvestigator
 ) -> None:
-    chunks = federation.chunks(asker, [KNOWN], [UNKNOWN])
+    chunks = memory.chunks(asker, [KNOWN], [UNKNOWN])
     async with serve_node(node, drain_s=PATIENCE_S) as served, served.asked_by("nl") as stub:
         call = stub.LookupStream(timeout=PATIENCE_S)
         await call.write(call_of(asker.credential, chunks[0][1]))
@@ -122,9 +122,9 @@ async def test_a_node_that_stops_ends_streams_after_what_it_has_read(
         assert await call.code() is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_oversize_message(served: ServedNode, federation: MemoryFederation, asker: MemoryInvestigator) -> None:
+async def test_oversize_message(served: ServedNode, memory: MemoryFederation, asker: MemoryInvestigator) -> None:
     limit = dict(SERVER_OPTIONS)["grpc.max_receive_message_length"]
-    ((_, envelope),) = federation.chunks(asker, [KNOWN])
+    ((_, envelope),) = memory.chunks(asker, [KNOWN])
     large = call_of(asker.credential, envelope)
     large.request.payload = bytes(limit)
     async with served.asked_by("nl") as stub:
@@ -137,9 +137,9 @@ async def test_oversize_message(served: ServedNode, federation: MemoryFederation
 
 
 async def test_more_streams_than_a_member_may_have_are_refused_signed(
-    node: MemoryNode, federation: MemoryFederation, asker: MemoryInvestigator
+    node: MemoryNode, memory: MemoryFederation, asker: MemoryInvestigator
 ) -> None:
-    (_, first), (_, other) = federation.chunks(asker, [KNOWN], [KNOWN])[0], federation.chunks(asker, [KNOWN])[0]
+    (_, first), (_, other) = memory.chunks(asker, [KNOWN], [KNOWN])[0], memory.chunks(asker, [KNOWN])[0]
     async with serve_node(node, bounds=AdmissionLimits(streams_of_member=1)) as served, served.asked_by("nl") as stub:
         running = stub.LookupStream(timeout=PATIENCE_S)
         await running.write(call_of(asker.credential, first))
@@ -153,15 +153,15 @@ async def test_more_streams_than_a_member_may_have_are_refused_signed(
         running.cancel()
 
 
-def one_call(federation: MemoryFederation, asker: MemoryInvestigator) -> LookupCall:
-    return call_of(asker.credential, federation.sign(federation.request(asker, [KNOWN]), asker))
+def one_call(memory: MemoryFederation, asker: MemoryInvestigator) -> LookupCall:
+    return call_of(asker.credential, memory.sign(memory.request(asker, [KNOWN]), asker))
 
 
 async def test_calls_that_one_member_holds_do_not_take_the_places_of_others(
-    node: MemoryNode, federation: MemoryFederation, asker: MemoryInvestigator
+    node: MemoryNode, memory: MemoryFederation, asker: MemoryInvestigator
 ) -> None:
-    of_fr = federation.investigator("fr")
-    (_, chunk), _ = federation.chunks(asker, [KNOWN], [KNOWN])
+    of_fr = memory.investigator("fr")
+    (_, chunk), _ = memory.chunks(asker, [KNOWN], [KNOWN])
     async with (
         serve_node(node, bounds=AdmissionLimits(calls_of_member=1)) as served,
         served.asked_by("nl") as stub,
@@ -171,20 +171,20 @@ async def test_calls_that_one_member_holds_do_not_take_the_places_of_others(
         await held.write(call_of(asker.credential, chunk))
         await held.read()
         with pytest.raises(grpc.aio.AioRpcError) as crowded:
-            await stub.Lookup(one_call(federation, asker), timeout=PATIENCE_S)
+            await stub.Lookup(one_call(memory, asker), timeout=PATIENCE_S)
         assert crowded.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert read(served, await other.Lookup(one_call(federation, of_fr), timeout=PATIENCE_S))[0].hits
+        assert read(served, await other.Lookup(one_call(memory, of_fr), timeout=PATIENCE_S))[0].hits
         held.cancel()
         while True:  # until the node knows
             with contextlib.suppress(grpc.aio.AioRpcError):
-                assert read(served, await stub.Lookup(one_call(federation, asker), timeout=PATIENCE_S))[0].hits
+                assert read(served, await stub.Lookup(one_call(memory, asker), timeout=PATIENCE_S))[0].hits
                 break
 
 
 async def test_a_stream_that_finds_no_place_and_says_nothing_is_ended(
-    node: MemoryNode, federation: MemoryFederation, asker: MemoryInvestigator, caplog: pytest.LogCaptureFixture
+    node: MemoryNode, memory: MemoryFederation, asker: MemoryInvestigator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (_, chunk), _ = federation.chunks(asker, [KNOWN], [KNOWN])
+    (_, chunk), _ = memory.chunks(asker, [KNOWN], [KNOWN])
     async with serve_node(node, bounds=AdmissionLimits(streams_of_member=1, wait_s=0.1)) as served, served.asked_by("nl") as stub:
         held = stub.LookupStream(timeout=PATIENCE_S)
         await held.write(call_of(asker.credential, chunk))
@@ -200,7 +200,7 @@ async def test_a_stream_that_finds_no_place_and_says_nothing_is_ended(
 
 
 async def test_a_node_with_too_much_waiting_says_busy_signed_and_answers_the_others(
-    node: MemoryNode, federation: MemoryFederation, asker: MemoryInvestigator, monkeypatch: pytest.MonkeyPatch
+    node: MemoryNode, memory: MemoryFederation, asker: MemoryInvestigator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searching, go_on = threading.Event(), threading.Event()
     search = Catalogue.search
@@ -211,7 +211,7 @@ async def test_a_node_with_too_much_waiting_says_busy_signed_and_answers_the_oth
         return search(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Catalogue, "search", slowly)
-    calls = [one_call(federation, asker) for _ in range(8)]
+    calls = [one_call(memory, asker) for _ in range(8)]
     async with serve_node(node, bounds=AdmissionLimits(groups=1, group=1, waiting_of_member=2)) as served, served.asked_by("nl") as stub:
         asked = [asyncio.create_task(_ask(stub, call)) for call in calls]
         await asyncio.to_thread(searching.wait, PATIENCE_S)

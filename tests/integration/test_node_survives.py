@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 PATIENCE_S = 30
 
 
-def question(federation: MemoryFederation, asker: MemoryInvestigator, /, **header: object) -> LookupCall:
-    return call_of(asker.credential, federation.sign(federation.request(asker, [KNOWN], **header), asker))
+def question(memory: MemoryFederation, asker: MemoryInvestigator, /, **header: object) -> LookupCall:
+    return call_of(asker.credential, memory.sign(memory.request(asker, [KNOWN], **header), asker))
 
 
 async def told(served: ServedNode, call: LookupCall) -> LookupAnswer:
@@ -54,16 +54,16 @@ async def told(served: ServedNode, call: LookupCall) -> LookupAnswer:
     return answer
 
 
-async def test_full_disk_and_room_again(served: ServedNode, federation: MemoryFederation, asker: MemoryInvestigator) -> None:
-    assert (await told(served, question(federation, asker))).hits
+async def test_full_disk_and_room_again(served: ServedNode, memory: MemoryFederation, asker: MemoryInvestigator) -> None:
+    assert (await told(served, question(memory, asker))).hits
     with full_disk():
-        assert (await told(served, question(federation, asker))).header.status is not Status.ANSWERED
-    assert (await told(served, question(federation, asker))).hits
+        assert (await told(served, question(memory, asker))).header.status is not Status.ANSWERED
+    assert (await told(served, question(memory, asker))).hits
 
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_defect_outside_the_pipeline_tells_the_caller_nothing_of_itself(
-    served: ServedNode, federation: MemoryFederation, asker: MemoryInvestigator, monkeypatch: pytest.MonkeyPatch, *, stream: bool
+    served: ServedNode, memory: MemoryFederation, asker: MemoryInvestigator, monkeypatch: pytest.MonkeyPatch, *, stream: bool
 ) -> None:
     def fail(*_: object) -> None:
         raise ZeroDivisionError("/srv/vidfed/keys")
@@ -72,10 +72,10 @@ async def test_a_defect_outside_the_pipeline_tells_the_caller_nothing_of_itself(
     async with served.asked_by("nl") as stub:
         call = stub.LookupStream(timeout=PATIENCE_S) if stream else None
         if call is not None:
-            ((_, chunk),) = federation.chunks(asker, [KNOWN])
+            ((_, chunk),) = memory.chunks(asker, [KNOWN])
             await call.write(call_of(asker.credential, chunk))
         with pytest.raises(grpc.aio.AioRpcError) as failed:
-            await (call.read() if call is not None else stub.Lookup(question(federation, asker), timeout=PATIENCE_S))
+            await (call.read() if call is not None else stub.Lookup(question(memory, asker), timeout=PATIENCE_S))
     assert (failed.value.code(), failed.value.details()) == (grpc.StatusCode.INTERNAL, "a defect of this node")
 
 
@@ -88,28 +88,26 @@ def test_a_node_without_room_on_its_disk_does_not_say_that_it_serves(
     assert not would_answer(node.pipeline, tmp_path)
 
 
-async def test_torn_index_file_is_rebuilt(
-    served: ServedNode, federation: MemoryFederation, asker: MemoryInvestigator, tmp_path: Path
-) -> None:
+async def test_torn_index_file_is_rebuilt(served: ServedNode, memory: MemoryFederation, asker: MemoryInvestigator, tmp_path: Path) -> None:
     """Marked by whoever finds it damaged, an index is emptied and filled again; searches meanwhile are refused."""
-    assert (await told(served, question(federation, asker))).hits
+    assert (await told(served, question(memory, asker))).hits
     (tmp_path / "index" / f"{KNOWN.algorithm.value}.damaged").touch()
-    statuses = {(await told(served, question(federation, asker))).header.status for _ in range(5)}
+    statuses = {(await told(served, question(memory, asker))).header.status for _ in range(5)}
     assert statuses <= {Status.ANSWERED, Status.STALE_INDEX, Status.INDEX_UNAVAILABLE}
     served.node.catalogue.catch_up()
-    assert (await told(served, question(federation, asker))).hits
+    assert (await told(served, question(memory, asker))).hits
 
 
-async def test_database_gone_and_back(served: ServedNode, federation: MemoryFederation, asker: MemoryInvestigator, tmp_path: Path) -> None:
-    assert (await told(served, question(federation, asker))).hits
+async def test_database_gone_and_back(served: ServedNode, memory: MemoryFederation, asker: MemoryInvestigator, tmp_path: Path) -> None:
+    assert (await told(served, question(memory, asker))).hits
     served.node.store.database.engine.dispose()  # as when its server was restarted
     back = taken_away(tmp_path)
-    answer = await told(served, question(federation, asker))
+    answer = await told(served, question(memory, asker))
     assert answer.header.status in {Status.INDEX_UNAVAILABLE, Status.STALE_INDEX}
     served.node.store.database.engine.dispose()
     back()
     served.node.catalogue.catch_up()
-    assert (await told(served, question(federation, asker))).hits
+    assert (await told(served, question(memory, asker))).hits
 
 
 def taken_away(folder: Path) -> Callable[[], None]:
@@ -128,40 +126,40 @@ def taken_away(folder: Path) -> Callable[[], None]:
     return back
 
 
-async def test_clock_jumps_ahead_and_back(served: ServedNode, federation: MemoryFederation, asker: MemoryInvestigator) -> None:
+async def test_clock_jumps_ahead_and_back(served: ServedNode, memory: MemoryFederation, asker: MemoryInvestigator) -> None:
     """Messages of both times are refused as too new or too old; and back again, nothing of before is taken twice."""
-    early = question(federation, asker)
+    early = question(memory, asker)
     assert (await told(served, early)).hits
-    federation.clock.advance(DAY_MS)
+    memory.clock.advance(DAY_MS)
     assert (await told(served, early)).header.status is Status.OUTSIDE_TIME_WINDOW
-    assert (await told(served, question(federation, asker))).hits
-    federation.clock.advance(-DAY_MS)
+    assert (await told(served, question(memory, asker))).hits
+    memory.clock.advance(-DAY_MS)
     assert (await told(served, early)).header.status is not Status.ANSWERED
-    assert (await told(served, question(federation, asker))).header.status is Status.INTERNAL_ERROR  # cannot know; says so in its log
-    federation.clock.advance(DAY_MS + MINUTE_MS)
-    assert (await told(served, question(federation, asker))).hits
+    assert (await told(served, question(memory, asker))).header.status is Status.INTERNAL_ERROR  # cannot know; says so in its log
+    memory.clock.advance(DAY_MS + MINUTE_MS)
+    assert (await told(served, question(memory, asker))).hits
 
 
-async def test_certificate_roll_over(served: ServedNode, federation: MemoryFederation, asker: MemoryInvestigator) -> None:
+async def test_certificate_roll_over(served: ServedNode, memory: MemoryFederation, asker: MemoryInvestigator) -> None:
     """Both ends renew theirs, of the same authority: calls of before and after the change are answered, over old and new connections."""
     async with served.asked_by("nl") as stub:
-        assert (await stub.Lookup(question(federation, asker), timeout=PATIENCE_S)).payload
+        assert (await stub.Lookup(question(memory, asker), timeout=PATIENCE_S)).payload
         for name in ("nl", "fr"):
-            member = federation.members[name]
-            federation.members[name] = replace(member, tls=make_node_leaf(member.ca, FEDERATION, name))
-        assert (await told(served, question(federation, asker))).hits
-        old = read_answer((await stub.Lookup(question(federation, asker), timeout=PATIENCE_S)).payload)
+            member = memory.members[name]
+            memory.members[name] = replace(member, tls=make_node_leaf(member.ca, FEDERATION, name))
+        assert (await told(served, question(memory, asker))).hits
+        old = read_answer((await stub.Lookup(question(memory, asker), timeout=PATIENCE_S)).payload)
         assert old.hits
 
 
-async def test_peers_vanishing_while_they_are_answered(served: ServedNode, federation: MemoryFederation, asker: MemoryInvestigator) -> None:
+async def test_peers_vanishing_while_they_are_answered(served: ServedNode, memory: MemoryFederation, asker: MemoryInvestigator) -> None:
     for _ in range(5):
         async with served.asked_by("nl") as stub:
-            calls = [stub.Lookup(question(federation, asker), timeout=PATIENCE_S) for _ in range(5)]
+            calls = [stub.Lookup(question(memory, asker), timeout=PATIENCE_S) for _ in range(5)]
             await asyncio.wait([asyncio.ensure_future(_reply(call)) for call in calls], return_when=asyncio.FIRST_COMPLETED)
             for call in calls:
                 call.cancel()
-    assert (await told(served, question(federation, asker))).hits
+    assert (await told(served, question(memory, asker))).hits
 
 
 async def _reply(call: object) -> None:
@@ -169,16 +167,14 @@ async def _reply(call: object) -> None:
         await call  # type: ignore[misc]  # a call is awaitable
 
 
-async def test_ten_to_the_six_hashes_in_one_request(served: ServedNode, federation: MemoryFederation, asker: MemoryInvestigator) -> None:
+async def test_ten_to_the_six_hashes_in_one_request(served: ServedNode, memory: MemoryFederation, asker: MemoryInvestigator) -> None:
     """More than a message may hold does not get past gRPC; what does, and is too much, is refused by its count."""
-    large = replace(
-        federation.request(asker, [KNOWN]), item_count=1_000_000, columns=columns_of([Hash(Algorithm.MD5, bytes(16))] * 1_000_000)
-    )
+    large = replace(memory.request(asker, [KNOWN]), item_count=1_000_000, columns=columns_of([Hash(Algorithm.MD5, bytes(16))] * 1_000_000))
     async with served.asked_by("nl") as stub:
         with pytest.raises(grpc.aio.AioRpcError):
-            await stub.Lookup(call_of(asker.credential, federation.sign(large, asker)), timeout=PATIENCE_S)
+            await stub.Lookup(call_of(asker.credential, memory.sign(large, asker)), timeout=PATIENCE_S)
     many = replace(large, item_count=30_000, columns=columns_of([Hash(Algorithm.MD5, bytes(16))] * 30_000))
-    assert (await told(served, call_of(asker.credential, federation.sign(many, asker)))).header.status is Status.TOO_LARGE
+    assert (await told(served, call_of(asker.credential, memory.sign(many, asker)))).header.status is Status.TOO_LARGE
 
 
 @st.composite
@@ -188,17 +184,17 @@ def mutations(draw: st.DrawFn) -> tuple[str, int, bytes]:
     return place, draw(st.integers(0, 2_000)), draw(st.binary(min_size=1, max_size=8))
 
 
-def mutated(federation: MemoryFederation, asker: MemoryInvestigator, place: str, start: int, patch: bytes) -> LookupCall:
+def mutated(memory: MemoryFederation, asker: MemoryInvestigator, place: str, start: int, patch: bytes) -> LookupCall:
     """An honest call with something written over. `signed` is damaged before it is signed: then only its form can be wrong."""
 
     def patched(content: bytes) -> bytes:
         at = start % max(1, len(content))
         return content[:at] + patch + content[at + len(patch) :]
 
-    envelope = federation.sign(federation.request(asker, [KNOWN]), asker)
+    envelope = memory.sign(memory.request(asker, [KNOWN]), asker)
     if place == "signed":
-        payload = patched(write_request(federation.request(asker, [KNOWN])))
-        envelope = Envelope(REQUEST_TYPE, payload).signed_by(asker.signer, federation.members["nl"].signer)
+        payload = patched(write_request(memory.request(asker, [KNOWN])))
+        envelope = Envelope(REQUEST_TYPE, payload).signed_by(asker.signer, memory.members["nl"].signer)
     call = call_of(asker.credential, envelope)
     match place:
         case "credential":
@@ -219,9 +215,9 @@ def mutated(federation: MemoryFederation, asker: MemoryInvestigator, place: str,
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(mutation=mutations())
 async def test_fuzzed_calls_end_in_a_signed_refusal_or_the_true_answer(
-    served: ServedNode, federation: MemoryFederation, asker: MemoryInvestigator, mutation: tuple[str, int, bytes]
+    served: ServedNode, memory: MemoryFederation, asker: MemoryInvestigator, mutation: tuple[str, int, bytes]
 ) -> None:
-    call = mutated(federation, asker, *mutation)
+    call = mutated(memory, asker, *mutation)
     answer = await told_something(served, call)
     assert answer.header.status is not Status.INTERNAL_ERROR
     if mutation[0] != "signed":  # what was signed as it is may be an honest question about another hash
@@ -239,7 +235,7 @@ async def told_something(served: ServedNode, call: LookupCall) -> LookupAnswer:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=st.binary(max_size=2_000), stream=st.booleans())
 async def test_fuzzed_bytes_in_place_of_a_call_leave_the_node_well(
-    served: ServedNode, federation: MemoryFederation, asker: MemoryInvestigator, body: bytes, *, stream: bool
+    served: ServedNode, memory: MemoryFederation, asker: MemoryInvestigator, body: bytes, *, stream: bool
 ) -> None:
     """Random bytes are no call at all, or one that is refused; whichever it is, the next honest question is answered."""
     method = "/vidfed.v1.NodeService/" + ("LookupStream" if stream else "Lookup")
@@ -256,7 +252,7 @@ async def test_fuzzed_bytes_in_place_of_a_call_leave_the_node_well(
                 replies.append(await channel.unary_unary(method)(body, timeout=PATIENCE_S))  # type: ignore[arg-type]  # bytes as they are
     for reply in replies:
         assert read_answer(from_message(EnvelopeMessage.FromString(reply)).payload).header.status is not Status.ANSWERED
-    assert (await told(served, question(federation, asker))).hits
+    assert (await told(served, question(memory, asker))).hits
 
 
 async def _arriving(*bodies: bytes) -> AsyncIterator[bytes]:

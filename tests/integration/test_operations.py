@@ -74,13 +74,10 @@ class Operated:
 
 
 @pytest.fixture(scope="module")
-def operated(tmp_path_factory: pytest.TempPathFactory, vidfed: Callable[..., Ran]) -> Iterator[Operated]:
+def operated(
+    tmp_path_factory: pytest.TempPathFactory, vidfed: Callable[..., Ran], run: Callable[[Sequence[str | Path]], Ran]
+) -> Iterator[Operated]:
     base = tmp_path_factory.mktemp("operated")
-
-    def run(arguments: Sequence[str]) -> None:
-        ran = vidfed(*arguments)
-        assert ran.status == 0, ran.err
-
     with LocalFederation(base, run) as federation:
         federation.create({"nl": "Unit NL"})
         folder = federation.places["nl"].folder

@@ -42,13 +42,10 @@ class Desk:
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory, vidfed: Callable[..., Ran]) -> Iterator[Desk]:
+def desk(
+    tmp_path_factory: pytest.TempPathFactory, vidfed: Callable[..., Ran], run: Callable[[Sequence[str | Path]], Ran]
+) -> Iterator[Desk]:
     base = tmp_path_factory.mktemp("federation")
-
-    def run(arguments: Sequence[str]) -> None:
-        ran = vidfed(*arguments)
-        assert ran.status == 0, ran.err
-
     with LocalFederation(base, run) as federation:
         federation.create(MEMBERS)
         pictures = base / "pictures"

@@ -22,7 +22,6 @@ from vidfed.wire.values import MAX_UNANSWERED_CHUNKS, Purpose
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-    from pathlib import Path
 
     import grpc
 
@@ -70,13 +69,6 @@ async def ask(kit: Kit, heard: Heard | None = None, members: Sequence[str] = ("f
 
 
 ALL = list(range(len(PARTS)))
-
-
-@pytest.fixture
-async def federation(tmp_path: Path) -> AsyncIterator[SocketFederation]:
-    async with SocketFederation(tmp_path, "nl", "fr") as made:
-        await made.start_honest("nl", "fr")
-        yield made
 
 
 def counted(honest: Reply, instead: dict[int, Reply], calls: list[int] | None = None) -> Reply:

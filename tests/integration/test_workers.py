@@ -94,11 +94,7 @@ class Node:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, vidfed: Callable[..., Ran]) -> Iterator[Node]:
-    def run(arguments: Sequence[str]) -> None:
-        ran = vidfed(*arguments)
-        assert ran.status == 0, ran.err
-
+def made(tmp_path_factory: pytest.TempPathFactory, run: Callable[[Sequence[str | Path]], Ran]) -> Iterator[Node]:
     with LocalFederation(tmp_path_factory.mktemp("workers"), run) as local:
         local.create({"nl": "Unit NL", "fr": "Unit FR"})
         config = local.places["fr"].folder / "vidfed.toml"

@@ -45,7 +45,7 @@ class Oracle:
             distances = np.bitwise_count(codes ^ code).sum(axis=1, dtype=np.int64)
         return sorted((int(d), label) for d, label in zip(distances, self.rows, strict=True) if d <= max_distance)
 
-    def check(self, result: SearchResult, codes: NDArray[np.uint8], max_distance: int, limit: int | None = None) -> None:
+    def assert_exact(self, result: SearchResult, codes: NDArray[np.uint8], max_distance: int, limit: int | None = None) -> None:
         """Assert that a result is what it must be: every hit, in order, none besides, and cut only where asked for and said."""
         assert result.limits.dtype == np.int64
         assert result.distances.dtype == np.int32
