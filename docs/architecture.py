@@ -134,7 +134,8 @@ def page(text: str, house: House) -> str:
     rooms = [folder for folder in house.folders() if folder.count(".") == 2]  # noqa: PLR2004 - vidfed.PACKAGE.ROOM
     wanted = {NAMESPACE, *(room.rpartition(".")[0] for room in rooms)}
     if drawn != wanted:
-        raise ValueError(f"{PAGE.name} must have markers for {', '.join(sorted(wanted))}; it has them for {', '.join(sorted(drawn))}")
+        missing, surplus = ", ".join(sorted(wanted - drawn)) or "none", ", ".join(sorted(drawn - wanted)) or "none"
+        raise ValueError(f"{PAGE.name}: write `<!-- drawing PACKAGE --><!-- end -->` for {missing}; take it out for {surplus}")
     return re.sub(
         r"<!-- drawing (\S+) -->.*?<!-- end -->",
         lambda found: f"<!-- drawing {found[1]} -->\n{drawing(house, found[1])}\n<!-- end -->",
