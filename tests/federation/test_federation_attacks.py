@@ -21,7 +21,7 @@ from vidfed.federation.lookup.verification import SignedPart
 from vidfed.federation.nodes.gather import Gathering
 from vidfed.federation.nodes.outgoing import OutgoingLookup, failure
 from vidfed.index import Algorithm, Hash
-from vidfed.node.lookup.pipeline import UnknownPeerError
+from vidfed.node.lookup.authenticate import UnknownPeerError
 from vidfed.security.errors import AuditError
 from vidfed.v1 import gateway_pb2 as pb
 from vidfed.v1.lookup_pb2 import LookupCall

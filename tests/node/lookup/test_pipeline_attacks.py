@@ -17,7 +17,7 @@ from tests.node.lookup.conftest import KNOWN, UNKNOWN
 from tests.support.disk import full_disk
 from tests.support.memory import ANSWERING, FEDERATION, MemoryFederation, MemoryNode, call_of, columns_of
 from vidfed.index import Algorithm, Hash
-from vidfed.node.lookup.pipeline import UnknownPeerError
+from vidfed.node.lookup.authenticate import UnknownPeerError
 from vidfed.node.policy.policy import Limits, Policy
 from vidfed.node.records.record import Record
 from vidfed.security.clock import DAY_MS, MINUTE_MS

@@ -12,7 +12,7 @@ from tests.node.lookup.conftest import KNOWN, UNKNOWN
 from tests.support.memory import ANSWERING, MemoryFederation, MemoryNode, call_of
 from vidfed.federation.lookup.question import Part
 from vidfed.federation.lookup.verification import SignedPart, verify_answer
-from vidfed.node.lookup.pipeline import UnknownPeerError
+from vidfed.node.lookup.authenticate import UnknownPeerError
 from vidfed.node.lookup.streams import StoppingError
 from vidfed.node.policy.policy import Limits, Policy
 from vidfed.node.records.record import Record

@@ -9,7 +9,7 @@ from tests.node.lookup.conftest import KNOWN, UNKNOWN
 from tests.support.disk import full_disk
 from tests.support.memory import ANSWERING, MemoryFederation, call_of
 from vidfed.index import Algorithm, Hash
-from vidfed.node.lookup.pipeline import Call
+from vidfed.node.lookup.question import Call
 from vidfed.node.policy.policy import Limits, Policy
 from vidfed.node.search.catalogue import Catalogue
 from vidfed.security.crypto.envelope import Envelope

@@ -7,7 +7,9 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from vidfed.node.lookup.pipeline import Call, LookupPipeline, UnknownPeerError
+from vidfed.node.lookup.authenticate import UnknownPeerError
+from vidfed.node.lookup.pipeline import LookupPipeline
+from vidfed.node.lookup.question import Call
 from vidfed.node.lookup.streams import answer_chunks
 from vidfed.node.policy.policy import Policy, Rule
 from vidfed.node.policy.quotas import Quotas

@@ -7,7 +7,7 @@ import hashlib
 import logging
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vidfed.node.lookup import metrics
 from vidfed.security.audit import AuditEntry, Event, Operation
@@ -21,9 +21,25 @@ if TYPE_CHECKING:
     from vidfed.node.policy.quotas import Budget
     from vidfed.node.search.query import Found
     from vidfed.security.identity.credentials import Credential
+    from vidfed.v1.lookup_pb2 import LookupCall
+    from vidfed.wire.stream import ChunkOrder
     from vidfed.wire.values import AnswerHeader, HashColumn, LookupRequest
 
 _log = logging.getLogger(__name__)
+
+
+class Call(NamedTuple):
+    """A question as it came.
+
+    Attributes:
+        message: as received.
+        leaf_pem: the caller's TLS certificate.
+        order: where it is a stream's, what is expected next in it; then chunks are admitted one after the other.
+    """
+
+    message: LookupCall
+    leaf_pem: bytes
+    order: ChunkOrder | None = None
 
 
 class RefusalError(Exception):

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from vidfed.node.lookup.pipeline import Call, UnknownPeerError
+from vidfed.node.lookup.authenticate import UnknownPeerError
+from vidfed.node.lookup.question import Call
 from vidfed.wire.stream import ChunkOrder
 from vidfed.wire.values import MAX_UNANSWERED_CHUNKS
 

@@ -19,7 +19,9 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from vidfed.node.config import NodeSection, store_location
 from vidfed.node.lookup.admission import Admission, AdmissionLimits, QueueFullError, TooManyCallsError
-from vidfed.node.lookup.pipeline import Call, LookupPipeline, UnknownPeerError
+from vidfed.node.lookup.authenticate import UnknownPeerError
+from vidfed.node.lookup.pipeline import LookupPipeline
+from vidfed.node.lookup.question import Call
 from vidfed.node.lookup.streams import StoppingError, answer_chunks
 from vidfed.node.policy.file import POLICY_FILE, PolicyFile
 from vidfed.node.policy.quotas import Quotas
