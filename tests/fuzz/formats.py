@@ -19,8 +19,8 @@ import atheris
 with atheris.instrument_imports(include=["vidfed.formats"]):
     from vidfed.formats import json_stream
     from vidfed.formats.entries import FileEntry, FormatError, Skip
+    from vidfed.formats.fields import FIELDS, field_text, field_value
     from vidfed.formats.recognise import FORMATS, open_hash_file
-    from vidfed.formats.values import RECORD_FIELDS, field_text, field_value
 
 from vidfed.index import Algorithm
 
@@ -76,7 +76,7 @@ def outcome(path: Path, format_name: str | None) -> list[Any]:
             assert entry.codes or entry.retracts
             assert all(type(code) is bytes and len(code) == _LENGTHS[name] for name, code in entry.codes.items())
             for name, value in entry.values.items():
-                assert name == "source_id" or field_value(name, field_text(name, value)) == value or name not in RECORD_FIELDS, name
+                assert name == "source_id" or field_value(name, field_text(name, value)) == value or name not in FIELDS, name
         else:
             assert entry.reason
     return entries

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from vidfed.formats import values as read
 from vidfed.formats.entries import FileEntry, FormatError, Skip
+from vidfed.formats.fields import ALIASES, FIELDS, field_value
 from vidfed.index import Algorithm
 from vidfed.wire.values import Ternary
 
@@ -53,9 +54,9 @@ def column_name(header: str) -> str | None:
     plain = header.strip().strip('"').casefold().replace(" ", "_").replace("-", "_")
     if (algorithm := read.algorithm_name(plain)) is not None:
         return algorithm
-    if plain in read.RECORD_FIELDS:
+    if plain in FIELDS:
         return plain
-    return read.RECORD_ALIASES.get(plain)
+    return ALIASES.get(plain)
 
 
 def read_csv(source: Source) -> Iterator[FileEntry | Skip]:
@@ -71,7 +72,7 @@ def read_csv(source: Source) -> Iterator[FileEntry | Skip]:
     for text in header:
         name = column_name(text)
         if name is None:
-            known = ", ".join((*(a.value for a in Algorithm), *read.RECORD_FIELDS))
+            known = ", ".join((*(a.value for a in Algorithm), *FIELDS))
             raise FormatError(
                 f"{source.path}: line 1: {text.strip()!r:.60} is no column; the first line must name the columns, from: {known}"
             )
@@ -98,7 +99,7 @@ def _entry(line: int, row: dict[str, str], algorithms: set[str]) -> FileEntry | 
                 continue
             if name in algorithms:
                 entry.codes[name] = read.read_code(name, value)
-            elif (said := read.field_value(name, value)) is not Ternary.UNKNOWN:
+            elif (said := field_value(name, value)) is not Ternary.UNKNOWN:
                 entry.values[name] = said
     except ValueError as error:
         return Skip(line, str(error))

@@ -7,7 +7,7 @@ import binascii
 import json
 import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vidfed.index import Algorithm, HashTextError
 from vidfed.wire.values import MAX_TEXT, HandlingCode, Ternary
@@ -199,7 +199,9 @@ def handling(value: object) -> HandlingCode:
         raise ValueError(f"must be one of {', '.join(code.name for code in HandlingCode)}") from None
 
 
-def _one_of(*allowed: str) -> Callable[[object], str]:
+def one_of(*allowed: str) -> Callable[[object], str]:
+    """Return a reader of one of these texts, in either case."""
+
     def read(value: object) -> str:
         said = text(value).upper()
         if said not in allowed:
@@ -220,65 +222,6 @@ def sharing(value: object) -> str:
     if said == "nobody" or (kind in {"only", "not"} and names.strip(",")):
         return said
     raise ValueError("must be nobody, only:MEMBER,... or not:MEMBER,...")
-
-
-RECORD_FIELDS: dict[str, Callable[[object], Any]] = {
-    "pdq_quality": lambda value: whole_number(value, 100),
-    "size_bytes": whole_number,
-    "mime_type": text,
-    "series": text,
-    "tags": tags,
-    "victim_identified": ternary,
-    "offender_identified": ternary,
-    "distributed": ternary,
-    "case_reference": text,
-    "case_contact": text,
-    "handling_code": handling,
-    "handling_note": text,
-    "category": text,
-    "category_scale": text,
-    "category_region": text,
-    "source_grading": _one_of("A", "B", "C", "X"),
-    "information_grading": _one_of("1", "2", "3", "4"),
-    "sharing": sharing,
-    "source_id": text,
-    "review_ms": moment_ms,
-}
-"""How each field of a record is read from a file; a test keeps them equal to those of `Record`."""
-
-RECORD_ALIASES = {
-    "review_date": "review_ms",
-    "reviewdate": "review_ms",
-    "size": "size_bytes",
-    "case": "case_reference",
-    "contact": "case_contact",
-}
-RECORD_ALIASES |= {"is_distributed": "distributed", "series_name": "series", "media_type": "mime_type", "mimetype": "mime_type"}
-
-
-def field_value(name: str, value: object) -> object:
-    """Read a record's field.
-
-    Raises:
-        ValueError: it is not of the field's form; the message names the field.
-    """
-    try:
-        return RECORD_FIELDS[name](value)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
-
-
-def field_text(name: str, value: object) -> str:
-    """Write a record's field so that `field_value` reads it back."""
-    if isinstance(value, Ternary):
-        return value.code
-    if isinstance(value, HandlingCode):
-        return value.name
-    if isinstance(value, tuple):
-        return ",".join(value)
-    if name == "review_ms" and isinstance(value, int):
-        return datetime.fromtimestamp(value / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
-    return "" if value is None else str(value)
 
 
 def code_text(name: str, code: bytes, *, upper: bool = False) -> str:

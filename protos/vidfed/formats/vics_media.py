@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from vidfed.formats import values as read
 from vidfed.formats.entries import FileEntry, Skip
+from vidfed.formats.fields import FIELDS, Kind, field_value
 from vidfed.wire.values import Ternary
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def _flag(name: str) -> _ReadKey:
 
 def _plain(name: str) -> _ReadKey:
     def reader(entry: FileEntry, value: Any) -> None:  # noqa: ANN401 - JSON
-        if said := read.field_value(name, value):
+        if said := field_value(name, value):
             entry.values[name] = said
 
     return reader
@@ -135,23 +136,21 @@ def _digest_of_files(entry: FileEntry, files: object) -> None:
 def _extension(entry: FileEntry, fields: object) -> None:
     """Read what our own export adds."""
     for name, value in fields.items() if isinstance(fields, dict) else ():
-        if name not in read.RECORD_FIELDS:
+        if name not in FIELDS:
             continue
         try:
-            entry.values[name] = read.field_value(name, value)
+            entry.values[name] = field_value(name, value)
         except ValueError as error:
             entry.notes.append(f"{error}; left out")
 
 
 _READERS: dict[str, _ReadKey] = {name: _digest(name) for name in ("md5", "sha1", "sha256", "photodna")}
 _READERS |= {
-    "victimidentified": _flag("victim_identified"),
-    "offenderidentified": _flag("offender_identified"),
-    "isdistributed": _flag("distributed"),
-    "mediasize": _plain("size_bytes"),
-    "series": _plain("series"),
-    "tags": _plain("tags"),
-    "mimetype": _plain("mime_type"),
+    field.vics.casefold(): _flag(field.name) if field.kind is Kind.TERNARY else _plain(field.name)
+    for field in FIELDS.values()
+    if field.vics
+}
+_READERS |= {
     "alternativehashes": _alternative_hashes,
     "mediafiles": _digest_of_files,
     EXTENSION.casefold(): _extension,

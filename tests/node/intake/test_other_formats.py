@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.records import NOW, code, full_record, record
+from vidfed.formats.fields import field_text, field_value
 from vidfed.formats.recognise import open_hash_file
-from vidfed.formats.values import field_text, field_value, moment_ms
+from vidfed.formats.values import moment_ms
 from vidfed.index import Algorithm
 from vidfed.node.intake.exports import write_csv, write_vics
 from vidfed.node.intake.importer import import_files

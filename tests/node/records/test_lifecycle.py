@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.records import NOW, code, record
-from vidfed.formats.values import RECORD_FIELDS
 from vidfed.index import Algorithm, Hash
 from vidfed.node.errors import StoreError
 from vidfed.node.intake.importer import import_files
@@ -27,10 +26,6 @@ if TYPE_CHECKING:
 def add(store: RecordStore, *records: Record) -> list[str]:
     store.upsert(records, now_ms=NOW)
     return [each.reference for each in records]
-
-
-def test_every_field_of_a_record_can_be_read_from_a_file() -> None:
-    assert set(RECORD_FIELDS) == set(Record.__dataclass_fields__) - {"hashes", "reference"}
 
 
 def test_an_edit_sets_and_clears_and_is_a_change(store: RecordStore) -> None:

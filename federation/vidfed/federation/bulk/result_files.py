@@ -12,6 +12,7 @@ from vidfed.federation.output.report import ReportCounts, ReportEntry, ReportNod
 from vidfed.formats.recognise import open_hash_file
 from vidfed.formats.values import code_text, dumps
 from vidfed.formats.vics_read import VicsCopy
+from vidfed.formats.vics_write import media_hashes, write_hash_set
 from vidfed.index import Algorithm
 from vidfed.security.clock import as_text
 from vidfed.security.files import new_text_file
@@ -28,7 +29,6 @@ SCHEMA = "vidfed.bulk-lookup/1"
 ANNOTATION = "vidfedLookup"
 """Key under which each media object of the VICS copy carries what was answered; other tools pass over it."""
 
-_CONTEXT = "http://github.com/VICSDATAMODEL/ProjectVic/DataModels/2.0.xml/Default/$metadata#Media"
 _CODE_COLUMNS = tuple(algorithm.value for algorithm in Algorithm)
 _HIT_COLUMNS: tuple[str, ...] = (
     "member",
@@ -102,21 +102,13 @@ def _write_vics(file: IO[str], answered: Iterator[EntryResult], source: Path | N
         deque(opened.entries(copy=VicsCopy(file, annotated)), maxlen=0)
         file.write("\n")
         return
-    file.write(f'{{"@odata.context":{dumps(_CONTEXT)},"value":[')
-    first = True
-    for each in answered:
-        codes = {a.value: code_text(a.value, c[0], upper=a.is_digest) for a, c in each.item.codes.items()}
-        media: dict[str, Any] = {
-            "MediaID": each.number,
-            "MD5": codes.pop("md5", ""),
-            "SHA1": codes.pop("sha1", None),
-            "PhotoDNA": codes.pop("photodna", None),
-        }
-        media["MediaFiles"] = [{"MD5": media["MD5"], "FileName": each.item.label}]
-        media["AlternativeHashes"] = [{"MD5": media["MD5"], "HashName": name.upper(), "HashValue": text} for name, text in codes.items()]
-        file.write(("\n" if first else ",\n") + dumps(media | {ANNOTATION: _annotation(each)}))
-        first = False
-    file.write("\n]}\n")
+    write_hash_set(file, map(_media, answered))
+
+
+def _media(each: EntryResult) -> dict[str, Any]:
+    """Return an entry that did not come from VICS as a media object."""
+    media = {"MediaID": each.number, **media_hashes({algorithm: codes[0] for algorithm, codes in each.item.codes.items()})}
+    return media | {"MediaFiles": [{"MD5": media["MD5"], "FileName": each.item.label}], ANNOTATION: _annotation(each)}
 
 
 def _annotation(each: EntryResult) -> dict[str, Any]:

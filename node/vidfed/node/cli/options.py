@@ -8,6 +8,7 @@ import click
 
 from vidfed.cli.terminal import reporting
 from vidfed.formats.entries import FormatError
+from vidfed.formats.fields import FIELDS
 from vidfed.index.errors import HashError
 from vidfed.node.errors import NodeError
 from vidfed.security.errors import SecurityError
@@ -16,26 +17,17 @@ from vidfed.wire.statuses import WireError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-COMMAND = reporting(NodeError, SecurityError, HashError, WireError, FormatError)
-_TERNARY = click.Choice(["yes", "no", "unknown"])
+    from vidfed.formats.fields import Option, RecordField
 
-DESCRIPTION = {
-    "series": click.option("--series", help="Series the pictures belong to."),
-    "tags": click.option("--tags", help="Tags, with commas."),
-    "case_reference": click.option("--case", "case_reference", help="Reference of the case they come from."),
-    "case_contact": click.option("--contact", "case_contact", help="Whom to call about them.  [default: the member's contact]"),
-    "victim_identified": click.option("--victim-identified", type=_TERNARY),
-    "offender_identified": click.option("--offender-identified", type=_TERNARY),
-    "distributed": click.option("--distributed", type=_TERNARY, help="Is it passed around?"),
-    "handling_code": click.option(
-        "--handling", "handling_code", type=click.Choice(["H0", "H1", "H2", "H3"]), help="Handling code.  [default: H0]"
-    ),
-    "handling_note": click.option("--handling-note", help="The limits that H3 stands for."),
-    "source_grading": click.option("--source-grading", type=click.Choice(["A", "B", "C", "X"]), help="How reliable the source is."),
-    "information_grading": click.option("--information-grading", type=click.Choice(["1", "2", "3", "4"]), help="How sure it is."),
-    "sharing": click.option("--sharing", help="Who may see it, within the policy: nobody, only:fr,nl or not:de."),
-    "review_ms": click.option("--review", "review_ms", metavar="DATE", help="When it must be reviewed."),
-}
+COMMAND = reporting(NodeError, SecurityError, HashError, WireError, FormatError)
+
+
+def _option(field: RecordField, option: Option) -> Callable[..., Any]:
+    choices = click.Choice(option.choices) if option.choices else None
+    return click.option(f"--{option.name}", field.name, type=choices, help=option.help or None, metavar=option.metavar)
+
+
+DESCRIPTION = {field.name: _option(field, field.option) for field in FIELDS.values() if field.option is not None}
 
 
 def described(function: Callable[..., None]) -> Callable[..., None]:
@@ -51,7 +43,8 @@ def said(options: dict[str, Any]) -> dict[str, object]:
     Raises:
         click.BadParameter: a value is not of its field's form.
     """
-    from vidfed.formats.values import field_value, text
+    from vidfed.formats.fields import field_value
+    from vidfed.formats.values import text
 
     values = {}
     for name, value in options.items():

@@ -238,7 +238,8 @@ def _print_one(kept: StoredRecord, *, hashes: bool, as_json: bool) -> None:
 
 
 def _fields(kept: StoredRecord, *, hashes: bool) -> dict[str, object]:
-    from vidfed.formats.values import RECORD_FIELDS, code_text, field_text
+    from vidfed.formats.fields import FIELDS, field_text
+    from vidfed.formats.values import code_text
     from vidfed.security.clock import as_text
 
     record = kept.record
@@ -246,7 +247,7 @@ def _fields(kept: StoredRecord, *, hashes: bool) -> dict[str, object]:
     fields["hashes"] = [
         f"{algorithm.value}:{code_text(algorithm.value, code)}" if hashes else algorithm.value for algorithm, code in record.hashes.items()
     ]
-    for name in RECORD_FIELDS:
+    for name in FIELDS:
         value = getattr(record, name)
         label = "review" if name == "review_ms" else name
         fields[label] = (

@@ -6,8 +6,11 @@ that numbers are not given twice and a tombstone stays; erasing empties it.
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
+from vidfed.formats.fields import FIELDS, Kind
 from vidfed.index import Algorithm
 
 REVISION = "0003"
@@ -15,6 +18,17 @@ REVISION = "0003"
 
 metadata = sa.MetaData()
 _BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite numbers rows itself only in a column of type INTEGER
+
+# Texts in a list are kept as JSON; three-valued fields and the handling code as their numbers on the wire.
+_TYPES: dict[Kind, type[sa.types.TypeEngine[Any]]] = {
+    Kind.TEXT: sa.String,
+    Kind.TEXTS: sa.String,
+    Kind.TERNARY: sa.SmallInteger,
+    Kind.HANDLING: sa.SmallInteger,
+    Kind.SMALL_NUMBER: sa.Integer,
+    Kind.NUMBER: sa.BigInteger,
+    Kind.MOMENT: sa.BigInteger,
+}
 
 imports = sa.Table(
     "imports",
@@ -37,28 +51,8 @@ records = sa.Table(
     *(sa.Column(algorithm.value, sa.LargeBinary) for algorithm in Algorithm),
     # Digest of the strongest perceptual hash of a record that has no digest of a file; by it an item is recognised when imported again.
     sa.Column("perceptual_key", sa.LargeBinary),
-    sa.Column("pdq_quality", sa.Integer),
-    sa.Column("size_bytes", sa.BigInteger),
-    sa.Column("mime_type", sa.String, nullable=False),
-    sa.Column("series", sa.String, nullable=False),
-    sa.Column("tags", sa.String, nullable=False),  # JSON list
-    # The three-valued fields and the handling code are kept as their numbers on the wire.
-    sa.Column("victim_identified", sa.SmallInteger, nullable=False),
-    sa.Column("offender_identified", sa.SmallInteger, nullable=False),
-    sa.Column("distributed", sa.SmallInteger, nullable=False),
-    sa.Column("case_reference", sa.String, nullable=False),
-    sa.Column("case_contact", sa.String, nullable=False),
-    sa.Column("handling_code", sa.SmallInteger, nullable=False),
-    sa.Column("handling_note", sa.String, nullable=False),
-    sa.Column("category", sa.String, nullable=False),
-    sa.Column("category_scale", sa.String, nullable=False),
-    sa.Column("category_region", sa.String, nullable=False),
-    sa.Column("source_grading", sa.String, nullable=False),
-    sa.Column("information_grading", sa.String, nullable=False),
-    sa.Column("sharing", sa.String, nullable=False),
-    sa.Column("source_id", sa.String, nullable=False),
+    *(sa.Column(field.name, _TYPES[field.kind], nullable=field.kind.absent is None) for field in FIELDS.values()),
     sa.Column("edited", sa.String, nullable=False, server_default=""),  # names of the fields set by hand, with commas: imports leave them
-    sa.Column("review_ms", sa.BigInteger),
     sa.Column("import_id", sa.BigInteger),
     sa.Column("created_ms", sa.BigInteger, nullable=False),
     sa.Column("changed_ms", sa.BigInteger, nullable=False),

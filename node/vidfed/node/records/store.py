@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from vidfed.formats.fields import FIELDS, Kind
 from vidfed.index import Algorithm
 from vidfed.node.errors import StoreError
 from vidfed.node.records import schema
@@ -197,8 +198,9 @@ class StoreReader:
             cursor.close()
 
 
-_FIELDS = tuple(field.name for field in fields(Record) if field.name not in {"hashes", "tags"})
-_NUMBERED = {"victim_identified": Ternary, "offender_identified": Ternary, "distributed": Ternary, "handling_code": HandlingCode}
+_FIELDS = tuple(each.name for each in fields(Record) if each.name not in {"hashes", "tags"})
+_ENUMS = {Kind.TERNARY: Ternary, Kind.HANDLING: HandlingCode}
+_NUMBERED = {field.name: _ENUMS[field.kind] for field in FIELDS.values() if field.kind in _ENUMS}
 
 
 _RECORD_SQL = ", ".join(("id", "tags", *_FIELDS, *(algorithm.value for algorithm in Algorithm)))

@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from vidfed.formats import values as read
+from vidfed.formats.fields import FIELDS, field_value
 from vidfed.index import Algorithm
 from vidfed.node.records.record import Sharing, to_column
 from vidfed.node.sources.errors import SourceSettingsError
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 MAX_CACHED = 10_000
 """Values of one column whose reading is remembered: categories and flags repeat, references do not."""
 _ALGORITHMS = {algorithm.value: algorithm.code_bytes for algorithm in Algorithm}
-FIELDS = (*_ALGORITHMS, *(name for name in read.RECORD_FIELDS if name != "source_id"))
+COLUMNS = (*_ALGORITHMS, *(name for name in FIELDS if name != "source_id"))
 """What a column can be mapped to; `source_id` is the key's."""
 _SEVERAL = frozenset({*_ALGORITHMS, "tags"})  # fields that several columns may make up
 _MOST_DIGITS = 40  # of a number: Oracle's largest has 38
@@ -56,8 +57,8 @@ class RowMapping:
         """
         for setting, named in (("columns", self.columns), ("constants", self.constants)):
             for name in named:
-                if name not in FIELDS:
-                    raise SourceSettingsError(f"{setting}: {name!r} is no field of a record; known are {', '.join(FIELDS)}")
+                if name not in COLUMNS:
+                    raise SourceSettingsError(f"{setting}: {name!r} is no field of a record; known are {', '.join(COLUMNS)}")
         if not self.key or not all(self.key):
             raise SourceSettingsError("key: name the column, or columns, that name an item and never change")
         self._check_columns()
@@ -94,7 +95,7 @@ class RowMapping:
 
 def _checked(setting: str, name: str, said: str) -> object:
     try:
-        value = read.field_value(name, said)
+        value = field_value(name, said)
         if name == "sharing":
             Sharing.parse(str(value))
     except ValueError as error:
@@ -211,7 +212,7 @@ class _FieldReader:
                 said = self._table[word.casefold()]
             except KeyError:
                 raise ValueError(f"{word!r:.40} is not in the value table of {self._name}") from None
-        value = None if said == "" else read.field_value(self._name, said)
+        value = None if said == "" else field_value(self._name, said)
         if self._name == "sharing" and value is not None:
             Sharing.parse(str(value))
         if value is Ternary.UNKNOWN or value in ("", ()):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
-from vidfed.formats.values import RECORD_FIELDS
+from vidfed.formats.fields import FIELDS
 from vidfed.index import Algorithm
 from vidfed.node.sources.errors import SourceReadError
 from vidfed.wire.values import MAX_TEXT, HandlingCode, Ternary
@@ -31,7 +31,7 @@ _RANGES = {
     "distributed": frozenset(each.value for each in Ternary),
     "handling_code": frozenset(each.value for each in HandlingCode),
 }
-_TEXTS = frozenset(RECORD_FIELDS) - frozenset(_RANGES) - {"tags", "source_id"}
+_TEXTS = frozenset(FIELDS) - frozenset(_RANGES) - {"tags", "source_id"}
 
 
 class Kind(IntEnum):
