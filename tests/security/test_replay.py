@@ -56,8 +56,7 @@ def test_of_messages_that_come_together_each_is_judged_by_itself(memory: ReplayM
 
 
 def test_the_same_id_of_another_member_is_another_message(memory: ReplayMemory) -> None:
-    record(memory, "nl", ID, NOW, NOW)
-    record(memory, "fr", ID, NOW, NOW)
+    assert list(memory.record([Message("nl", ID, NOW), Message("fr", ID, NOW)], NOW)) == [None, None]
 
 
 def test_a_replay_with_another_issue_time_is_still_a_replay(memory: ReplayMemory) -> None:
@@ -169,7 +168,7 @@ def test_after_a_restart_of_the_machine_what_may_have_been_lost_is_refused(tmp_p
 def test_a_restart_of_the_node_alone_loses_nothing(tmp_path: Path) -> None:
     ReplayMemory(tmp_path / "replay.db", clock=lambda: NOW).close()
     memory = ReplayMemory(tmp_path / "replay.db", clock=lambda: NOW)
-    record(memory, "nl", ID, NOW - WINDOW_MS, NOW)
+    assert list(memory.record([Message("nl", ID, NOW - WINDOW_MS)], NOW)) == [None]
     memory.close()
 
 
