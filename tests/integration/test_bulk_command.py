@@ -93,7 +93,7 @@ async def test_refused_by_the_own_gateway_ends_with_4_and_the_reason(federation:
     def revoked(*_: object) -> NoReturn:
         raise CredentialError("credential revoked by its member")
 
-    gateway.core._check = revoked  # type: ignore[method-assign, assignment]
+    gateway.core.admission.check = revoked  # type: ignore[method-assign, assignment]
     ran = await look_up(federation, await federation.start_gateway("nl", gateway), "ab" * 32)
     assert ran.exit_code == 4, ran.output
     assert "credential revoked by its member" in ran.output

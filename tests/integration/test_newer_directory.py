@@ -73,7 +73,7 @@ async def test_a_gateway_that_does_not_know_its_member_s_new_key_asks_for_a_newe
 ) -> None:
     gateway = federation.gateway("nl")
     behind = BehindDirectory(gateway.core.source, "nl", reachable)
-    gateway.core.source = behind
+    gateway.core.admission.source = behind
     async with FederationClient(await federation.start_gateway("nl", gateway)) as client:
         await client.refresh_directory()
         if reachable:
@@ -87,7 +87,7 @@ async def test_a_gateway_that_does_not_know_its_member_s_new_key_asks_for_a_newe
 async def test_a_gateway_older_than_the_asker_s_directory_asks_for_a_newer_one(federation: SocketFederation) -> None:
     gateway = federation.gateway("nl")
     behind = BehindDirectory(gateway.core.source, "fr")
-    gateway.core.source = behind
+    gateway.core.admission.source = behind
     async with FederationClient(await federation.start_gateway("nl", gateway)) as client:
         await client.refresh_directory()
         assert (await client.ask(ITEMS, WHY)).complete

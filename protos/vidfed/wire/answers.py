@@ -105,6 +105,16 @@ def answer_digest(payload: bytes) -> bytes:
     return hashlib.sha256(_split_receipt(payload)[1]).digest()
 
 
+def read_answer_with_digest(payload: bytes) -> tuple[LookupAnswer, bytes]:
+    """Return what `read_answer` and `answer_digest` do, from one reading.
+
+    Raises:
+        MalformedError, VersionError: as `read_answer`.
+    """
+    message, core = _split_receipt(payload)
+    return _value(message), hashlib.sha256(core).digest()
+
+
 def read_answer(payload: bytes) -> LookupAnswer:
     """Read an answer's verified bytes. Whether it fits the question is for the asker to check.
 
@@ -112,7 +122,39 @@ def read_answer(payload: bytes) -> LookupAnswer:
         MalformedError: not of the stated form; the message says what.
         VersionError: it has fields this program does not know.
     """
-    message, _ = _split_receipt(payload)
+    return _value(_split_receipt(payload)[0])
+
+
+def says_busy(payload: bytes) -> bool:
+    """Tell whether an unverified answer says that the node was too busy to look at the question. Cheap: such an answer is short."""
+    if len(payload) > _SHORT_BYTES:
+        return False
+    try:
+        return pb.LookupAnswer.FromString(payload).header.status == pb.STATUS_BUSY
+    except DecodeError:
+        return False
+
+
+def _write_receipt(receipt: LogReceipt) -> bytes:
+    log = audit_pb.LogReceipt(position=receipt.position, commitment=receipt.commitment, checkpoint=receipt.checkpoint)
+    return pb.LookupAnswer(log=log).SerializeToString()
+
+
+def _split_receipt(payload: bytes) -> tuple[pb.LookupAnswer, bytes]:
+    """Return the parsed answer and the bytes before its log receipt, which must be the last thing in it and be there once."""
+    message = parse(payload, pb.LookupAnswer(), MAX_MESSAGE_BYTES)
+    if not message.HasField("log"):
+        return message, payload
+    if len(message.log.commitment) != DIGEST_BYTES:
+        raise MalformedError("a digest of the wrong length")
+    receipt = pb.LookupAnswer(log=message.log).SerializeToString()
+    core = payload.removesuffix(receipt)
+    if len(core) == len(payload) or pb.LookupAnswer.FromString(core).HasField("log"):
+        raise MalformedError("an answer whose log receipt is not its last field")
+    return message, core
+
+
+def _value(message: pb.LookupAnswer) -> LookupAnswer:
     header = message.header
     check_texts((header.federation, header.issuer, header.audience, header.method, header.detail), MAX_TEXT)
     if len(header.request_digest) != DIGEST_BYTES or len(header.previous_digest) not in {0, DIGEST_BYTES}:
@@ -147,35 +189,6 @@ def read_answer(payload: bytes) -> LookupAnswer:
     if answer.header.status is not Status.ANSWERED and (answer.records or answer.hits or answer.truncated_items):
         raise MalformedError("a refusal with hits")
     return answer
-
-
-def says_busy(payload: bytes) -> bool:
-    """Tell whether an unverified answer says that the node was too busy to look at the question. Cheap: such an answer is short."""
-    if len(payload) > _SHORT_BYTES:
-        return False
-    try:
-        return pb.LookupAnswer.FromString(payload).header.status == pb.STATUS_BUSY
-    except DecodeError:
-        return False
-
-
-def _write_receipt(receipt: LogReceipt) -> bytes:
-    log = audit_pb.LogReceipt(position=receipt.position, commitment=receipt.commitment, checkpoint=receipt.checkpoint)
-    return pb.LookupAnswer(log=log).SerializeToString()
-
-
-def _split_receipt(payload: bytes) -> tuple[pb.LookupAnswer, bytes]:
-    """Return the parsed answer and the bytes before its log receipt, which must be the last thing in it and be there once."""
-    message = parse(payload, pb.LookupAnswer(), MAX_MESSAGE_BYTES)
-    if not message.HasField("log"):
-        return message, payload
-    if len(message.log.commitment) != DIGEST_BYTES:
-        raise MalformedError("a digest of the wrong length")
-    receipt = pb.LookupAnswer(log=message.log).SerializeToString()
-    core = payload.removesuffix(receipt)
-    if len(core) == len(payload) or parse(core, pb.LookupAnswer(), MAX_MESSAGE_BYTES).HasField("log"):
-        raise MalformedError("an answer whose log receipt is not its last field")
-    return message, core
 
 
 def _read_match(match: pb.Match) -> Match:

@@ -1,4 +1,4 @@
-"""What the gateway writes into the member's audit log: each question that goes out, each reply that comes in, each refusal.
+"""What the gateway writes into the member's audit log: each request that goes out, each reply that comes in, each refusal.
 
 The other end's log holds the same two digests, so that what one side deletes shows when the logs are compared.
 """
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from vidfed.federation.gateway.group_commit import GroupCommit
 from vidfed.security.audit import AuditEntry, AuditLog, Event, Operation
 from vidfed.security.clock import Clock, system_clock
-from vidfed.wire.answers import answer_digest, read_answer
+from vidfed.wire.answers import read_answer_with_digest
 from vidfed.wire.statuses import WireError
 from vidfed.wire.values import FailureKind
 
@@ -26,7 +26,7 @@ _TOGETHER = 32  # replies in one commit
 
 
 class _Received(NamedTuple):
-    question: LookupRequest
+    request: LookupRequest
     digest: bytes
     reply: pb.NodeReply
     came_ms: int
@@ -44,9 +44,9 @@ class AuditTrail:
         self._clock = clock
         self._replies = GroupCommit(self._receive, _TOGETHER)
 
-    async def asked(self, question: LookupRequest, digest: bytes) -> None:
-        """Log a question before it goes out."""
-        header = question.header
+    async def asked(self, request: LookupRequest, digest: bytes) -> None:
+        """Log a request before it goes out."""
+        header = request.header
         await self._append(
             AuditEntry(
                 time_ms=self._clock(),
@@ -60,20 +60,20 @@ class AuditTrail:
                 case_reference=header.case_reference,
                 request_digest=digest,
                 outcome="ASKED",
-                details={"audience": ",".join(header.audience), "items": question.item_count},
+                details={"audience": ",".join(header.audience), "items": request.item_count},
             )
         )
 
-    async def received(self, question: LookupRequest, digest: bytes, reply: pb.NodeReply) -> None:
+    async def received(self, request: LookupRequest, digest: bytes, reply: pb.NodeReply) -> None:
         """Log one node's reply, or that there was none, before it is passed on. The reply is not judged here; the client does that."""
-        await self._replies.add(_Received(question, digest, reply, self._clock()))
+        await self._replies.add(_Received(request, digest, reply, self._clock()))
 
     def _receive(self, replies: Sequence[_Received]) -> None:
         """Read and log replies; an answer may be large, and reading it takes its time."""
         self._log.append_many([_entry(reply) for reply in replies])
 
     async def refused(self, pseudonym: str, digest: bytes, reason: str) -> None:
-        """Log that an own investigator's question was refused."""
+        """Log that an own investigator's request was refused."""
         await self._append(
             AuditEntry(
                 time_ms=self._clock(),
@@ -104,7 +104,7 @@ class AuditTrail:
 
 
 def _entry(received: _Received) -> AuditEntry:
-    header = received.question.header
+    header = received.request.header
     outcome, digest_back, records, position = _told(received.reply)
     return AuditEntry(
         time_ms=received.came_ms,
@@ -127,8 +127,7 @@ def _told(reply: pb.NodeReply) -> tuple[str, bytes, tuple[str, ...], int]:
         kinds = {kind.value: kind.name for kind in FailureKind}
         return kinds.get(reply.failure.kind, UNREADABLE), b"", (), -1
     try:
-        answer = read_answer(reply.answer.payload)
-        digest = answer_digest(reply.answer.payload)
+        answer, digest = read_answer_with_digest(reply.answer.payload)
     except WireError:
         return UNREADABLE, b"", (), -1
     return (

@@ -1,9 +1,12 @@
-"""What a gateway does with a lookup, apart from the network it comes by.
+"""What a gateway does with a lookup, apart from the network it comes by. The steps are methods, in this order.
 
-For each lookup: (1) the TLS peer is an investigator of this member, (2) its credential holds and is the same person's, (3) its
-signature holds over the bytes as received, (4) only then the request is parsed and must come from this member and person, now, for
-this call, (5) the audit log has it, (6) the member's signature is added to the same envelope and the nodes are asked, (7) the audit log
-has each reply before the investigator has it, and before it is kept.
+1. `Admission.authenticate`: the TLS peer is an investigator of this member.
+2. `Admission.verify_credential`: its credential holds and is the same person's.
+3. `Admission.read_request`: the signature holds over the bytes as received; only then they are read.
+4. `Admission.check_request`: the request comes from this member and person, now, for this call.
+5. `AuditTrail.asked`: the audit log has it.
+6. `GatewayCore.countersign`: the member's signature is added to the same envelope, and the nodes are asked.
+7. `AuditTrail.received`: the audit log has each reply before the investigator has it, and before it is kept.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import logging
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
+from vidfed.federation.gateway.admission import Admission
 from vidfed.federation.gateway.group_commit import GroupCommit
 from vidfed.federation.lookup.errors import BusyError, KeptError
 from vidfed.federation.lookup.sealing import KEY_BYTES, seal
@@ -21,15 +25,11 @@ from vidfed.federation.nodes.gather import Gathering
 from vidfed.federation.nodes.outgoing import OutgoingLookup
 from vidfed.federation.nodes.relay import Chunk, relay
 from vidfed.security.clock import SECOND_MS, system_clock
-from vidfed.security.errors import CredentialError, PeerError, SecurityError, SignatureError
-from vidfed.security.identity.credentials import verify_credential
-from vidfed.security.identity.replay import check_time_window
-from vidfed.security.identity.tls import INVESTIGATOR_ROLE, verify_peer
+from vidfed.security.errors import PeerError, SecurityError
 from vidfed.v1.lookup_pb2 import LookupCall
 from vidfed.wire import envelope as wire_envelope
-from vidfed.wire.requests import read_request
 from vidfed.wire.statuses import MalformedError, WireError
-from vidfed.wire.values import GATEWAY_GRACE_S, LOOKUP_METHOD, REQUEST_TYPE, STREAM_METHOD, Urgency
+from vidfed.wire.values import GATEWAY_GRACE_S, LOOKUP_METHOD, STREAM_METHOD, Urgency
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
@@ -84,14 +84,19 @@ class GatewayCore:
         """
         self._home = home
         self._section = section
-        self.source = source
         self.nodes = nodes
         self._trail = trail
         self._mailbox = mailbox
         self._mailing = GroupCommit(self._keep, _KEPT_TOGETHER)
         self._clock = clock
+        self.admission = Admission(home.member, source, clock)
         self._running: Counter[str] = Counter()
         self._late: set[asyncio.Task[None]] = set()
+
+    @property
+    def source(self) -> DirectorySource:
+        """Gives the trust directory."""
+        return self.admission.source
 
     @property
     def running(self) -> int:
@@ -115,24 +120,24 @@ class GatewayCore:
             BusyError: there are as many lookups as there may be.
         """
         directory = self.source.current()
-        peer = self._own_investigator(leaf_pem, directory)  # 1
+        peer = self.admission.authenticate(leaf_pem, directory)  # 1
         with self._one_more(peer):
-            envelope, question = await self._admit(call, peer, directory)  # 2 to 4, 6
+            envelope, request = await self._admit(call, peer, directory)  # 2 to 4
             directory = self.source.current()  # admitting may have shown that there is a newer one
             digest = envelope.digest
-            await self._trail.asked(question, digest)  # 5
+            await self._trail.asked(request, digest)  # 5
             # The caller's own deadline leaves time to hear which nodes did not answer; a call without one is not of our client.
             deadline_s = max(0.0, min(self._section.deadline_s, time_left_s - GATEWAY_GRACE_S))
-            members = [directory.members[member] for member in dict.fromkeys(question.header.audience) if member in directory.members]
+            members = [directory.members[member] for member in dict.fromkeys(request.header.audience) if member in directory.members]
             until_ms = await self._begin_to_keep(call.keep_for, digest, peer, len(members), deadline_s)
             if until_ms:
                 on_kept(until_ms)
-            to_nodes = LookupCall(credential=call.credential, request=wire_envelope.to_message(envelope))
-            urgent = question.header.urgency is Urgency.LIFE_AT_RISK
+            to_nodes = self.countersign(call, envelope)  # 6
+            urgent = request.header.urgency is Urgency.LIFE_AT_RISK
             outgoing = OutgoingLookup(to_nodes, directory, deadline_s, self._section.late_s if until_ms else 0.0, urgent)
 
             async def take(reply: pb.NodeReply) -> None:  # 7
-                await self._trail.received(question, digest, reply)
+                await self._trail.received(request, digest, reply)
                 if until_ms:
                     await self._mailing.add(_ToKeep(digest, reply, call.keep_for))
 
@@ -163,9 +168,9 @@ class GatewayCore:
         """
 
         async def take(chunk: Chunk, reply: pb.NodeReply) -> None:  # 7
-            await self._trail.received(chunk.question, chunk.digest, reply)
+            await self._trail.received(chunk.request, chunk.digest, reply)
 
-        with self._one_more(self._own_investigator(leaf_pem, self.source.current())):
+        with self._one_more(self.admission.authenticate(leaf_pem, self.source.current())):
             async with contextlib.aclosing(relay(self._chunks(calls, leaf_pem), self.nodes, take)) as replies:
                 async for reply in replies:
                     yield reply
@@ -175,16 +180,16 @@ class GatewayCore:
         audience: tuple[str, ...] | None = None
         async for call in calls:
             directory = self.source.current()
-            peer = self._own_investigator(leaf_pem, directory)  # 1
-            envelope, question = await self._admit(call, peer, directory, STREAM_METHOD)  # 2 to 4, 6
-            if question.header.audience != (audience or question.header.audience):
+            peer = self.admission.authenticate(leaf_pem, directory)  # 1
+            envelope, request = await self._admit(call, peer, directory, STREAM_METHOD)  # 2 to 4
+            if request.header.audience != (audience or request.header.audience):
                 raise PeerError("a chunk is to other members than those before it in its stream")
-            audience = question.header.audience
+            audience = request.header.audience
             digest = envelope.digest
-            await self._trail.asked(question, digest)  # 5
-            to_nodes = LookupCall(credential=call.credential, request=wire_envelope.to_message(envelope))
-            urgent = question.header.urgency is Urgency.LIFE_AT_RISK
-            yield Chunk(question, digest, OutgoingLookup(to_nodes, directory, self._section.deadline_s, urgent=urgent))
+            await self._trail.asked(request, digest)  # 5
+            to_nodes = self.countersign(call, envelope)  # 6
+            urgent = request.header.urgency is Urgency.LIFE_AT_RISK
+            yield Chunk(request, digest, OutgoingLookup(to_nodes, directory, self._section.deadline_s, urgent=urgent))
 
     async def proof(self, request: pb.GetMemberProofRequest, leaf_pem: bytes) -> audit_pb.GetProofResponse:
         """Fetch a node's proof for an investigator of this member, who checks it.
@@ -194,7 +199,7 @@ class GatewayCore:
             UnreachableError, grpc.aio.AioRpcError: the node gives none.
         """
         directory = self.source.current()
-        self._own_investigator(leaf_pem, directory)
+        self.admission.authenticate(leaf_pem, directory)
         return await self.nodes.proof(request.proof, directory.member(request.member), directory)
 
     async def mailbox_entries(self, leaf_pem: bytes) -> list[MailboxEntry]:
@@ -204,7 +209,7 @@ class GatewayCore:
             SecurityError: not for this caller.
             KeptError: it cannot be read.
         """
-        peer = self._own_investigator(leaf_pem, self.source.current())
+        peer = self.admission.authenticate(leaf_pem, self.source.current())
         return await asyncio.to_thread(self._mailbox.listed, peer.pseudonym) if self._mailbox else []
 
     async def fetch(self, lookup: bytes, leaf_pem: bytes) -> list[tuple[str, bytes]]:
@@ -215,7 +220,7 @@ class GatewayCore:
             KeptError: nothing is kept under this id for this person.
             AuditError: the log cannot be written.
         """
-        peer = self._own_investigator(leaf_pem, self.source.current())
+        peer = self.admission.authenticate(leaf_pem, self.source.current())
         if self._mailbox is None:
             raise KeptError("this gateway keeps no lookups")
         replies = await asyncio.to_thread(self._mailbox.fetch, lookup, peer.pseudonym)
@@ -230,7 +235,7 @@ class GatewayCore:
             KeptError: nothing is kept under this id for this person.
             AuditError: the log cannot be written; nothing is deleted.
         """
-        peer = self._own_investigator(leaf_pem, self.source.current())
+        peer = self.admission.authenticate(leaf_pem, self.source.current())
         if self._mailbox is None:
             raise KeptError("this gateway keeps no lookups")
         replies = await asyncio.to_thread(self._mailbox.fetch, lookup, peer.pseudonym)
@@ -267,13 +272,6 @@ class GatewayCore:
             except KeptError as error:
                 _log.error("the reply of %s is not kept for later: %s", reply.member, error)
 
-    def _own_investigator(self, leaf_pem: bytes, directory: Directory) -> Peer:
-        """Step 1."""
-        peer = verify_peer(leaf_pem, directory, self._clock())
-        if (peer.member, peer.role) != (self._home.member, INVESTIGATOR_ROLE):
-            raise PeerError(f"this gateway serves the investigators of {self._home.member} only")
-        return peer
-
     @contextlib.contextmanager
     def _one_more(self, peer: Peer) -> Iterator[None]:
         """Count a lookup while it runs.
@@ -296,56 +294,22 @@ class GatewayCore:
     async def _admit(
         self, call: LookupCall, peer: Peer, directory: Directory, method: str = LOOKUP_METHOD
     ) -> tuple[Envelope, LookupRequest]:
-        """Steps 2 to 4, and 6: return the envelope with the member's signature added, and what is in it.
+        """Steps 2 to 4: return the envelope of the request, and what is in it.
 
         Raises:
             SecurityError, WireError: a step refuses, and it is logged.
         """
-        credential_envelope, request_envelope = wire_envelope.read_call(call)
+        credential, signed = wire_envelope.read_call(call)
         try:
             if len(call.keep_for) not in {0, KEY_BYTES}:
                 raise MalformedError(f"keep_for of {len(call.keep_for)} bytes, expected {KEY_BYTES}")
             # Signatures take their time: not on the event loop, where every other lookup would wait for them.
-            question = await asyncio.to_thread(self._check, credential_envelope, request_envelope, peer, directory, method)
+            request = await asyncio.to_thread(self.admission.check, credential, signed, peer, directory, method)
         except (SecurityError, WireError) as error:
-            await self._trail.refused(peer.pseudonym, request_envelope.digest, type(error).__name__)
+            await self._trail.refused(peer.pseudonym, signed.digest, type(error).__name__)
             raise
-        return request_envelope.signed_by(self._home.signer), question  # 6
+        return signed, request
 
-    def _check(
-        self, credential_envelope: Envelope, request_envelope: Envelope, peer: Peer, directory: Directory, method: str
-    ) -> LookupRequest:
-        """Steps 2 to 4; with a newer directory, if there is one, where this one does not know a key or is older than the asker's."""
-        try:
-            question = self._check_by(credential_envelope, request_envelope, peer, directory, method)
-        except (CredentialError, SignatureError):
-            if not self.source.refresh_for(peer.member):
-                raise
-            return self._check_by(credential_envelope, request_envelope, peer, self.source.current(), method)
-        if question.header.directory_version > directory.version:
-            self.source.refresh_for(peer.member)
-        return question
-
-    def _check_by(
-        self, credential_envelope: Envelope, request_envelope: Envelope, peer: Peer, directory: Directory, method: str
-    ) -> LookupRequest:
-        now_ms = self._clock()
-        own = directory.member(self._home.member)
-        credential = verify_credential(  # 2
-            credential_envelope,
-            federation=directory.federation,
-            member=own.id,
-            member_keys=own.signing_keys,
-            now_ms=now_ms,
-            revoked=own.revoked,
-        )
-        if credential.pseudonym != peer.pseudonym:
-            raise PeerError("the credential is another person's than the TLS certificate")
-        question = read_request(request_envelope.verify(REQUEST_TYPE, [credential.key]))  # 3, 4
-        header = question.header
-        if (header.federation, header.issuer, header.pseudonym) != (directory.federation, own.id, credential.pseudonym):
-            raise PeerError("the request names another federation, member or person")
-        if header.method != method:
-            raise PeerError("the request was signed for another call")
-        check_time_window(header.issued_ms, header.expires_ms, now_ms)
-        return question
+    def countersign(self, call: LookupCall, signed: Envelope) -> LookupCall:
+        """Step 6: return the call for the nodes, with the member's signature added to the investigator's."""
+        return LookupCall(credential=call.credential, request=wire_envelope.to_message(signed.signed_by(self._home.signer)))

@@ -18,7 +18,7 @@ from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.documents import read_document
 from vidfed.security.errors import AuditDamagedError, CheckpointError, EnvelopeError, ProofError, ReceiptError, SignatureError
 from vidfed.security.files import write_private
-from vidfed.wire.answers import answer_digest, read_answer
+from vidfed.wire.answers import read_answer_with_digest
 from vidfed.wire.audit import read_note, read_proof
 from vidfed.wire.statuses import WireError
 from vidfed.wire.values import ANSWER_TYPE, LogReceipt
@@ -101,14 +101,14 @@ class Receipt:
         member = directory.member(self.member)
         try:
             payload = self.answer.verify(ANSWER_TYPE, member.signing_keys)
-            answer = read_answer(payload)
+            answer, digest = read_answer_with_digest(payload)
             if answer.log is None:
                 raise ReceiptError(f"{self.member} answered {answer.header.status.name} without logging it")
             checkpoint = Checkpoint.parse(answer.log.checkpoint)
             checkpoint.verify(log_origin(directory.federation, self.member), member.audit_keys)
         except (EnvelopeError, SignatureError, WireError, CheckpointError) as error:
             raise ReceiptError(f"the receipt is not {self.member}'s: {error}") from None
-        return answer.log, checkpoint, answer.header.request_digest, answer_digest(payload)
+        return answer.log, checkpoint, answer.header.request_digest, digest
 
 
 @dataclass(frozen=True, slots=True)

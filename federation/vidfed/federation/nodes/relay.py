@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 class Chunk:
     """One chunk that was admitted: as asked, with both signatures, and how to ask the nodes at all."""
 
-    question: LookupRequest
+    request: LookupRequest
     digest: bytes
     outgoing: OutgoingLookup
 
@@ -178,7 +178,7 @@ async def relay(
                 last = chunk
                 if not branches:
                     members = chunk.outgoing.directory.members
-                    asked = [members[member] for member in dict.fromkeys(chunk.question.header.audience) if member in members]
+                    asked = [members[member] for member in dict.fromkeys(chunk.request.header.audience) if member in members]
                     branches = [_Branch(member, nodes, say) for member in asked]
                     for branch in branches:
                         group.create_task(branch.run())

@@ -9,6 +9,7 @@ import base64
 import hashlib
 import json
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from vidfed.security.errors import EnvelopeError, SignatureError
@@ -29,21 +30,21 @@ class Signature:
     value: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Envelope:
-    """A payload, what type it is of, and the signatures over both."""
+    """A payload, what type it is of, and the signatures over both. What is signed and its digest are worked out once."""
 
     payload_type: str
     payload: bytes
     signatures: tuple[Signature, ...] = ()
 
-    @property
+    @cached_property
     def signed_bytes(self) -> bytes:
         """What the signatures cover: DSSE's pre-authentication encoding, PAE(type, payload)."""
         kind = self.payload_type.encode()
         return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(self.payload), self.payload)
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
         """SHA-256 of the signed bytes, 32 bytes: names this message whoever signed it."""
         return hashlib.sha256(self.signed_bytes).digest()
@@ -52,7 +53,9 @@ class Envelope:
         """Return this envelope with the signers' signatures added."""
         message = self.signed_bytes
         added = tuple(Signature(signer.public.key_id, signer.sign(message)) for signer in signers)
-        return replace(self, signatures=self.signatures + added)
+        signed = replace(self, signatures=self.signatures + added)
+        vars(signed)["signed_bytes"] = message  # signatures are not among what is signed
+        return signed
 
     def verify(self, payload_type: str, keys: Iterable[PublicKey]) -> bytes:
         """Return the payload if any of `keys` signed it as `payload_type`; parse it only after this.
