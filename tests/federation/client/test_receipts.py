@@ -90,7 +90,7 @@ def test_a_damaged_file_is_named(store: ReceiptStore) -> None:
 _KEEP_AND_SAY = """
 import sys
 from pathlib import Path
-from tests.federation.test_receipts import NOON_MS, receipt
+from tests.federation.client.test_receipts import NOON_MS, receipt
 from vidfed.federation.client.receipt_store import ReceiptStore
 
 first = int(sys.argv[2])
