@@ -43,6 +43,7 @@ import numpy as np
 from benchmarks.index import DISTANCE, processor_name, queries, random_codes, say
 from tests.support.memory import call_of
 from tests.support.simulated import HomeFederation
+from tests.support.streams import AnswerOrder
 from vidfed.federation.lookup.question import Part
 from vidfed.federation.lookup.verification import SignedPart, verify_answer
 from vidfed.index import Algorithm, HashIndex
@@ -55,7 +56,7 @@ from vidfed.synthetic.federation import LocalFederation
 from vidfed.v1 import lookup_pb2_grpc as rpc
 from vidfed.wire.envelope import from_message
 from vidfed.wire.statuses import Status
-from vidfed.wire.stream import AnswerOrder, ChunkChain
+from vidfed.wire.stream import ChunkChain
 from vidfed.wire.values import MAX_CODES, MAX_UNANSWERED_CHUNKS, STREAM_METHOD, HashColumn
 
 if TYPE_CHECKING:

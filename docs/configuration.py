@@ -11,7 +11,7 @@ from pathlib import Path
 from vidfed.federation.gateway.settings import GatewaySection
 from vidfed.node.config import NodeSection, StoreSection
 from vidfed.node.policy.policy import Limits, Rule
-from vidfed.security.member.audit import AuditSection
+from vidfed.security.member.audit_log import AuditSection
 from vidfed.security.member.home import MemberSection, TrustSection
 from vidfed.security.member.logs import LogSection
 

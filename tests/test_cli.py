@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 import pytest
 
+from vidfed.cli import version
 from vidfed.cli.root import root
 
 if TYPE_CHECKING:
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import Ran
 
+ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("numpy", "faiss", "grpc", "PIL", "sqlalchemy", "numba", "rich", "nacl", "cryptography", "tuf")
 
 
@@ -56,8 +60,27 @@ def test_an_unknown_command_is_wrong_usage(vidfed: Callable[..., Ran]) -> None:
     assert "No such command" in ran.err
 
 
-def test_the_version_is_told(vidfed: Callable[..., Ran]) -> None:
-    assert vidfed("--version").out.startswith("vidfed 0.")
+def test_the_version_is_told_with_the_commit_of_the_checkout(vidfed: Callable[..., Ran]) -> None:
+    number = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout[:12]
+    told = vidfed("--version").out
+    assert told.startswith(f"vidfed {number}")
+    assert (f"commit {commit}" in told) if commit else ("commit" not in told)
+
+
+def test_what_was_built_tells_the_commit_that_was_written_into_it_and_does_not_ask_git(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / version.COMMIT_FILE).write_text("0123456789ab\n")
+    monkeypatch.setattr(version, "files", lambda _package: tmp_path)
+    monkeypatch.setattr(subprocess, "run", lambda *_args, **_options: pytest.fail("git was asked"))
+    assert version.describe_version().endswith(" (commit 0123456789ab)")
+
+
+def test_without_git_and_without_a_file_the_number_alone_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(version, "files", lambda _package: tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "commit" not in version.describe_version()
 
 
 def test_a_folder_without_a_member_says_how_to_make_one(vidfed: Callable[..., Ran], tmp_path: object) -> None:

@@ -13,9 +13,9 @@ import pytest
 from vidfed.node.serving.witnessing import Witnessing
 from vidfed.security.audit.changes import Seen
 from vidfed.security.audit.entries import commit
-from vidfed.security.audit.group_commit import Waiting
+from vidfed.security.audit.group_commit import PendingWrite
 from vidfed.security.clock import system_clock
-from vidfed.security.member.audit import open_log, open_storage, open_witness
+from vidfed.security.member.audit_log import open_log, open_storage, open_witness
 from vidfed.security.member.home import MemberHome
 from vidfed.synthetic.federation import LocalFederation
 from vidfed.synthetic.pictures import picture
@@ -255,7 +255,7 @@ def test_a_forger_with_the_members_own_keys_is_caught_by_receipts_and_witnesses(
     for path in folder.glob("audit.*"):
         path.unlink()
     with closing(open_log(home)) as log:
-        log._write([Waiting(entries)])
+        log._write([PendingWrite(entries)])
     assert world.audit("verify", "fr").status == 1  # fr's own memory of what nl cosigned
     (folder / "witness.db").unlink()
     assert world.audit("verify", "fr").status == 0  # without it, fr alone looks clean

@@ -22,7 +22,7 @@ from vidfed.federation.lookup.outcome import Outcome
 from vidfed.federation.lookup.question import Justification
 from vidfed.federation.output.json import schema
 from vidfed.security.crypto.keys import SigningKey
-from vidfed.security.member.audit import open_storage
+from vidfed.security.member.audit_log import open_storage
 from vidfed.security.member.home import MemberHome
 from vidfed.security.member.kit import issue_kit
 from vidfed.wire.values import Purpose

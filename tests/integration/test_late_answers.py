@@ -23,7 +23,7 @@ from vidfed.federation.lookup.question import Item, Justification
 from vidfed.federation.output.json import schema
 from vidfed.index import Algorithm
 from vidfed.security.audit import Event
-from vidfed.security.member.audit import open_storage
+from vidfed.security.member.audit_log import open_storage
 from vidfed.security.member.kit import issue_kit
 from vidfed.v1 import gateway_pb2_grpc as rpc
 from vidfed.wire.values import MAX_CODES, Purpose

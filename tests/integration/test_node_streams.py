@@ -14,6 +14,7 @@ import pytest
 from tests.integration.conftest import KNOWN, UNKNOWN
 from tests.support.memory import MemoryFederation, MemoryNode, call_of
 from tests.support.sockets import ServedNode, serve_node
+from tests.support.streams import AnswerOrder
 from vidfed.index import Algorithm, Hash
 from vidfed.node.lookup.admission import AdmissionLimits
 from vidfed.node.search.catalogue import Catalogue
@@ -21,7 +22,6 @@ from vidfed.rpc.channels import SERVER_OPTIONS
 from vidfed.wire.answers import read_answer
 from vidfed.wire.envelope import from_message
 from vidfed.wire.statuses import Status
-from vidfed.wire.stream import AnswerOrder
 from vidfed.wire.values import ANSWER_TYPE, MAX_CODES
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from vidfed.federation.lookup.question import Justification
 from vidfed.index import Algorithm, Hash
 from vidfed.node.policy.file import POLICY_FILE, render_policy
 from vidfed.rpc.channels import open_channel
-from vidfed.security.member.audit import open_storage
+from vidfed.security.member.audit_log import open_storage
 from vidfed.synthetic.federation import free_ports
 from vidfed.v1 import lookup_pb2_grpc as rpc
 from vidfed.wire.answers import read_answer

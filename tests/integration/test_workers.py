@@ -20,7 +20,7 @@ from vidfed.node.records.record import Record
 from vidfed.node.records.store import RecordStore
 from vidfed.rpc.channels import open_channel
 from vidfed.security.clock import system_clock
-from vidfed.security.member.audit import open_storage
+from vidfed.security.member.audit_log import open_storage
 from vidfed.security.member.home import MemberHome
 from vidfed.synthetic.federation import LocalFederation
 from vidfed.v1 import lookup_pb2_grpc as rpc

@@ -26,7 +26,7 @@ from vidfed.node.serving.server import NodeServicer
 from vidfed.rpc.channels import SERVER_OPTIONS, open_channel, server_credentials
 from vidfed.rpc.trust import TrustServicer
 from vidfed.security.clock import system_clock
-from vidfed.security.member.audit import open_log
+from vidfed.security.member.audit_log import open_log
 from vidfed.security.member.home import MemberHome, create_home
 from vidfed.security.member.kit import Kit, issue_kit
 from vidfed.security.member.rotation import OwnEntry

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.memory import MemoryFederation
+from tests.support.streams import AnswerOrder
 from vidfed.index import Algorithm, Hash
 from vidfed.wire.requests import read_request
 from vidfed.wire.statuses import SequenceError, Status
-from vidfed.wire.stream import AnswerOrder, ChunkChain, ChunkOrder
+from vidfed.wire.stream import ChunkChain, ChunkOrder
 from vidfed.wire.values import STREAM_METHOD, AnswerHeader, StreamPosition
 
 LENGTH = 5
@@ -79,16 +80,6 @@ def test_signed_chunks_continue_each_other_and_are_read_back() -> None:
     order.finish()
     with pytest.raises(ValueError, match="last chunk"):
         chain.sign(request, asker.signer)
-    chain.rewind(1)
-    again, _ = chain.sign(request, asker.signer)
-    assert again.stream is not None
-    assert (again.stream.number, again.stream.last, again.stream.stream_id) == (1, False, chain.stream_id)
-
-
-@pytest.mark.parametrize("number", [-1, 0, 5])
-def test_a_chain_cannot_be_rewound_to_a_chunk_it_has_not(number: int) -> None:
-    with pytest.raises(ValueError, match="chunk"):
-        ChunkChain().rewind(number)
 
 
 @given(st.integers(0, 3), st.lists(st.integers(0, 7), min_size=1, max_size=6))

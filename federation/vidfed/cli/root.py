@@ -60,20 +60,23 @@ class _Root(click.Group):
                 formatter.write_dl([(name, entry.help) for name, entry in _COMMANDS.items() if entry.role == role])
 
 
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("vidfed")
-
-
 def _print_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
-        click.echo(f"vidfed {_version()}")
+        from vidfed.cli.version import describe_version
+
+        click.echo(f"vidfed {describe_version()}")
         ctx.exit()
 
 
 @click.command(cls=_Root, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Show the version.")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_version,
+    help="Show the version and the commit it was built from.",
+)
 def root() -> None:
     """Ask every national victim-identification database at once whether a picture is known.
 

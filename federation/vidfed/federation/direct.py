@@ -22,7 +22,7 @@ from vidfed.federation.lookup.errors import BusyError, GatewayError, GatewayRefu
 from vidfed.federation.nodes.pool import NodePool
 from vidfed.rpc.trust import PeerMirrors
 from vidfed.security.errors import AuditError, SecurityError
-from vidfed.security.member.audit import open_log
+from vidfed.security.member.audit_log import open_log
 from vidfed.wire.statuses import WireError
 
 if TYPE_CHECKING:

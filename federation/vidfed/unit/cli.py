@@ -31,15 +31,15 @@ def serve(home: Path) -> None:
 
     from vidfed.federation.gateway.status import SERVING_FILE
     from vidfed.rpc.counting import counting_in
-    from vidfed.security.lockfile import check_alone
+    from vidfed.security.lockfile import check_not_serving
     from vidfed.security.member.home import MemberHome
     from vidfed.security.member.logs import start_logging
 
     member_home = MemberHome(home)
     member = member_home.member
     start_logging(member_home, "unit")
-    check_alone(member_home.state_file("serving"), "node")
-    check_alone(member_home.state_file(SERVING_FILE), "gateway")
+    check_not_serving(member_home.state_file("serving"), "node")
+    check_not_serving(member_home.state_file(SERVING_FILE), "gateway")
     with counting_in(member_home.state_file("metrics"), "node"):
         from vidfed.federation.gateway.metrics import serving_gateway_metrics
         from vidfed.node.serving.metrics import serving_node_metrics

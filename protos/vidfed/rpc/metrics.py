@@ -20,7 +20,7 @@ from vidfed.rpc.counting import FOLDER_VARIABLE, runs
 from vidfed.security.clock import SECOND_MS
 from vidfed.security.errors import SecurityError
 from vidfed.security.identity.tls import leaf_expires_ms
-from vidfed.security.member.audit import open_storage
+from vidfed.security.member.audit_log import open_storage
 from vidfed.wire.statuses import ServeError
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from vidfed.rpc.trust import PeerMirrors
 from vidfed.security.clock import system_clock
-from vidfed.security.member.audit import Checkpointer, open_log, read_audit_section
+from vidfed.security.member.audit_log import Checkpointer, open_log, read_audit_section
 from vidfed.security.member.rotation import renew_leaf
 from vidfed.security.trust.client import REFRESH_S
 from vidfed.wire.statuses import ServeError

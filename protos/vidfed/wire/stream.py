@@ -1,13 +1,13 @@
 """Streams of questions and of their answers: numbered and chained, so that nothing is dropped, repeated, reordered or spliced in unseen.
 
-Pure: whoever asks signs with `ChunkChain` and checks answers with `AnswerOrder`; a node checks chunks with `ChunkOrder`.
+Pure: the client signs with `ChunkChain`, and a node checks chunks with `ChunkOrder`.
 
 Each chunk is a whole lookup, with its own header, message id and signatures, so it can be judged by itself and counts once; its
 `StreamPosition` says which stream it is of, its number, whether it is the last, and the digest of the chunk before it. Each answer
 carries the digest of the chunk it answers, that chunk's number, and the digest of the answer before it in the same call.
 
 A stream that broke goes on in a new call, at any of its chunks: the first chunk of a call may have any number, and answers are chained
-anew from there. Chunks that had no answer are signed again (`ChunkChain.rewind`), because a node takes a message once: the same bytes sent
+anew from there. Chunks that had no answer are signed again, with a new message id, because a node takes a message once: the same bytes sent
 again are refused as REPLAYED, signed, whether or not their answer arrived. So nothing needs to be remembered about a stream but what any
 message leaves behind, and a lost answer is never mistaken for "no hit".
 """
@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING
 
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.wire.requests import write_request
-from vidfed.wire.statuses import SequenceError, Status
+from vidfed.wire.statuses import SequenceError
 from vidfed.wire.values import REQUEST_TYPE, STREAM_ID_BYTES, StreamPosition
 
 if TYPE_CHECKING:
     from vidfed.security.crypto.keys import Signer
-    from vidfed.wire.values import AnswerHeader, LookupRequest
+    from vidfed.wire.values import LookupRequest
 
 
 class ChunkChain:
@@ -33,12 +33,13 @@ class ChunkChain:
 
     def __init__(self, stream_id: bytes | None = None) -> None:
         self.stream_id = stream_id or secrets.token_bytes(STREAM_ID_BYTES)
-        self._digests: list[bytes] = []  # of all chunks signed so far: 32 bytes for each 1,000 hashes
+        self._signed = 0
+        self._previous = b""  # digest of the chunk signed last
         self._ended = False
 
     def __len__(self) -> int:
         """Number of chunks signed; the number of the next one."""
-        return len(self._digests)
+        return self._signed
 
     def sign(self, request: LookupRequest, *signers: Signer, last: bool = False) -> tuple[LookupRequest, Envelope]:
         """Return the request with its place in the stream, and the signed envelope.
@@ -53,23 +54,11 @@ class ChunkChain:
         """
         if self._ended:
             raise ValueError("the last chunk of this stream was signed already")
-        previous = self._digests[-1] if self._digests else b""
-        placed = replace(request, stream=StreamPosition(self.stream_id, len(self._digests), last, previous))
+        placed = replace(request, stream=StreamPosition(self.stream_id, self._signed, last, self._previous))
         envelope = Envelope(REQUEST_TYPE, write_request(placed)).signed_by(*signers)
-        self._digests.append(envelope.digest)
+        self._signed, self._previous = self._signed + 1, envelope.digest
         self._ended = last
         return placed, envelope
-
-    def rewind(self, number: int) -> None:
-        """Forget chunk `number` and all after it, to sign them again; those before it stay as they are.
-
-        Raises:
-            ValueError: there is no such chunk.
-        """
-        if not 0 <= number < len(self._digests):
-            raise ValueError(f"chunk {number} of {len(self._digests)} signed")
-        del self._digests[number:]
-        self._ended = False
 
 
 class ChunkOrder:
@@ -114,40 +103,3 @@ class ChunkOrder:
         """
         if self._before is None or not self._before.last:
             raise SequenceError(f"the stream was cut: it ended where chunk {self.due} was due")
-
-
-class AnswerOrder:
-    """What an asker expects next from one node in one call. Whether an answer holds at all is to be verified before."""
-
-    def __init__(self, first: int = 0) -> None:
-        """Expect the answer to chunk `first`, the first that was sent in this call."""
-        self.due = first
-        self._previous = b""
-        self._ended = False
-
-    def accept(self, header: AnswerHeader, digest: bytes) -> None:
-        """Take the next answer; `digest` is that of its signed bytes.
-
-        A refusal that ends the stream may carry another number: a node that could not read a chunk does not know which one it was.
-
-        Raises:
-            SequenceError: it is not the next one.
-        """
-        if self._ended:
-            raise SequenceError("an answer after the last one")
-        ends = header.last and header.status is not Status.ANSWERED
-        if header.sequence != self.due and not ends:
-            raise SequenceError(f"the answer to chunk {header.sequence} where that to chunk {self.due} was due")
-        if header.previous_digest != self._previous:
-            raise SequenceError(f"the answer to chunk {header.sequence} does not continue the answer before it")
-        self.due += 1
-        self._previous, self._ended = digest, header.last
-
-    def finish(self) -> None:
-        """Return if the answers may end here.
-
-        Raises:
-            SequenceError: the last answer is missing.
-        """
-        if not self._ended:
-            raise SequenceError(f"the stream was cut: the answer to chunk {self.due} is missing")

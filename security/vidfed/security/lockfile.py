@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def announced(path: Path, address: str) -> Iterator[None]:
-    """Hold `path` locked with the address in it, for as long as this process serves; a crash releases it too."""
+def hold_lockfile(path: Path, address: str) -> Iterator[None]:
+    """Keep `path` locked with the address in it, for as long as this process serves; a crash releases it too."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -28,7 +28,7 @@ def announced(path: Path, address: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def check_alone(path: Path, service: str) -> None:
+def check_not_serving(path: Path, service: str) -> None:
     """Return if no process serves that holds `path`.
 
     Raises:

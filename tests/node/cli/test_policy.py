@@ -21,7 +21,7 @@ from vidfed.node.records.store import RecordStore
 from vidfed.node.serving.metrics import NodeCollector
 from vidfed.security.audit.changes import SEEN_FILE, Seen
 from vidfed.security.clock import system_clock
-from vidfed.security.member.audit import open_log
+from vidfed.security.member.audit_log import open_log
 
 if TYPE_CHECKING:
     from pathlib import Path

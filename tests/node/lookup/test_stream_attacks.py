@@ -10,6 +10,7 @@ import pytest
 
 from tests.node.lookup.conftest import KNOWN, UNKNOWN
 from tests.support.memory import ANSWERING, MemoryFederation, MemoryNode, call_of
+from tests.support.streams import AnswerOrder, fork
 from vidfed.federation.lookup.question import Part
 from vidfed.federation.lookup.verification import SignedPart, verify_answer
 from vidfed.node.lookup.authenticate import UnknownPeerError
@@ -22,7 +23,7 @@ from vidfed.security.identity.replay import WINDOW_MS
 from vidfed.wire.answers import read_answer
 from vidfed.wire.requests import write_request
 from vidfed.wire.statuses import SequenceError, Status
-from vidfed.wire.stream import AnswerOrder, ChunkChain
+from vidfed.wire.stream import ChunkChain
 from vidfed.wire.values import ANSWER_TYPE, LOOKUP_METHOD, MAX_UNANSWERED_CHUNKS, REQUEST_TYPE, STREAM_METHOD
 
 if TYPE_CHECKING:
@@ -141,15 +142,16 @@ async def test_chunk_of_another_stream_spliced_in(call: Call, federation: Memory
 
 
 async def test_chunk_exchanged_for_another_of_the_same_number(call: Call, federation: MemoryFederation, asker: MemoryInvestigator) -> None:
-    """Signed again after `rewind`, chunk 1 is another chunk 1, and chunk 2 of before does not continue it."""
+    """Signed again, chunk 1 is another chunk 1, and chunk 2 of before does not continue it."""
     chain, signers = ChunkChain(), (asker.signer, federation.members["nl"].signer)
 
-    def signed(entry: Hash) -> tuple[LookupRequest, Envelope]:
+    def signed(entry: Hash, chain: ChunkChain) -> tuple[LookupRequest, Envelope]:
         return chain.sign(federation.request(asker, [entry], method=STREAM_METHOD), *signers)
 
-    before = [signed(KNOWN), signed(KNOWN), signed(KNOWN)]
-    chain.rewind(1)
-    again = signed(UNKNOWN)
+    first = signed(KNOWN, chain)
+    other = fork(chain)
+    before = [first, signed(KNOWN, chain), signed(KNOWN, chain)]
+    again = signed(UNKNOWN, other)
     assert await call.send([before[0], again, before[2]]) == [Status.ANSWERED, Status.ANSWERED, Status.OUT_OF_SEQUENCE]
     assert "does not continue" in call.answers[-1].header.detail
 
@@ -198,16 +200,17 @@ async def test_a_broken_stream_goes_on_at_any_chunk_signed_again(
 ) -> None:
     chain, signers = ChunkChain(), (asker.signer, federation.members["nl"].signer)
 
-    def signed(number: int) -> tuple[LookupRequest, Envelope]:
+    def signed(number: int, chain: ChunkChain) -> tuple[LookupRequest, Envelope]:
         request = federation.request(asker, PARTS[number], method=STREAM_METHOD)
         return chain.sign(request, *signers, last=number == 3)
 
     broken = Call(node, asker)
+    begun = [signed(0, chain), signed(1, chain)]
+    again = fork(chain)
     with pytest.raises(SequenceError):
-        await broken.send([signed(0), signed(1), signed(2)])  # say that the answer to chunk 2 was lost
-    chain.rewind(2)
+        await broken.send([*begun, signed(2, chain)])  # say that the answer to chunk 2 was lost
     resumed = Call(node, asker, first=2)
-    assert await resumed.send([signed(2), signed(3)]) == [Status.ANSWERED, Status.ANSWERED]
+    assert await resumed.send([signed(2, again), signed(3, again)]) == [Status.ANSWERED, Status.ANSWERED]
     assert resumed.hits == [[1], [0]]
     resumed.order.finish()
 

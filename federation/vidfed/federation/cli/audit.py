@@ -50,7 +50,7 @@ def _verify_log(folder: Path, *, ask: bool, as_json: bool) -> None:
     from contextlib import closing
 
     from vidfed.security.audit.verify import verify_log
-    from vidfed.security.member.audit import open_storage
+    from vidfed.security.member.audit_log import open_storage
     from vidfed.security.member.home import MemberHome
 
     home = MemberHome(folder)
@@ -128,7 +128,7 @@ def _checkpoints_known(home: MemberHome) -> list[KnownCheckpoint]:
 
     from vidfed.security.audit.notes import Checkpoint
     from vidfed.security.audit.verify import KnownCheckpoint
-    from vidfed.security.member.audit import checkpoint_copy, open_witness
+    from vidfed.security.member.audit_log import checkpoint_copy, open_witness
 
     known = []
     beside = checkpoint_copy(home)
@@ -163,7 +163,7 @@ def witnesses(home: Path, as_json: bool) -> None:
     from contextlib import closing
 
     from vidfed.security.clock import SECOND_MS, as_text, system_clock
-    from vidfed.security.member.audit import open_witness
+    from vidfed.security.member.audit_log import open_witness
     from vidfed.security.member.home import MemberHome
 
     member_home = MemberHome(home)

@@ -32,13 +32,13 @@ def serve(home: Path) -> None:
     from vidfed.federation.gateway.metrics import serving_gateway_metrics
     from vidfed.federation.gateway.service import serve as serve_gateway
     from vidfed.federation.gateway.status import SERVING_FILE
-    from vidfed.security.lockfile import check_alone
+    from vidfed.security.lockfile import check_not_serving
     from vidfed.security.member.home import MemberHome
     from vidfed.security.member.logs import start_logging
 
     member_home = MemberHome(home)
     start_logging(member_home, "gateway")
-    check_alone(member_home.state_file(SERVING_FILE), "gateway")
+    check_not_serving(member_home.state_file(SERVING_FILE), "gateway")
     with serving_gateway_metrics(member_home):
         asyncio.run(serve_gateway(member_home, lambda address: click.echo(f"gateway of {member_home.member} listens on {address}")))
 

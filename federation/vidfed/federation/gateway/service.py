@@ -22,7 +22,7 @@ from vidfed.rpc.serving import Service, open_shared, run_until_signal
 from vidfed.rpc.trust import TrustServicer
 from vidfed.security.clock import SECOND_MS, system_clock
 from vidfed.security.errors import AuditError, SecurityError
-from vidfed.security.lockfile import announced
+from vidfed.security.lockfile import hold_lockfile
 from vidfed.v1 import audit_pb2 as audit_pb
 from vidfed.v1 import gateway_pb2 as pb
 from vidfed.v1 import gateway_pb2_grpc as rpc
@@ -175,7 +175,7 @@ async def gateway_service(shared: Shared, on_ready: Callable[[str], None]) -> As
         trust_rpc.add_TrustServiceServicer_to_server(TrustServicer(source, lambda peer: peer.member == home.member, system_clock), server)
 
         def announce(address: str) -> None:
-            stack.enter_context(announced(home.state_file(SERVING_FILE), address))
+            stack.enter_context(hold_lockfile(home.state_file(SERVING_FILE), address))
             on_ready(address)
 
         status = asyncio.create_task(keep_status(home, core.nodes, lambda: core.running))

@@ -81,7 +81,7 @@ def import_(
     from vidfed.node.records.store import RecordStore
     from vidfed.security.audit import Event, Operation
     from vidfed.security.clock import system_clock
-    from vidfed.security.member.audit import logged
+    from vidfed.security.member.audit_log import logged
     from vidfed.security.member.home import MemberHome
 
     member_home = MemberHome(home)
@@ -206,7 +206,7 @@ def backup(file: Path, home: Path) -> None:
     from vidfed.node.config import store_location
     from vidfed.node.records.backup import back_up
     from vidfed.security.audit import Event, Operation
-    from vidfed.security.member.audit import logged
+    from vidfed.security.member.audit_log import logged
     from vidfed.security.member.home import MemberHome
 
     member_home = MemberHome(home)
@@ -228,7 +228,7 @@ def restore(file: Path, home: Path) -> None:
     from vidfed.node.records.backup import restore as put_back
     from vidfed.security.audit import Event, Operation
     from vidfed.security.lockfile import serving_address
-    from vidfed.security.member.audit import logged
+    from vidfed.security.member.audit_log import logged
     from vidfed.security.member.home import MemberHome
 
     member_home = MemberHome(home)

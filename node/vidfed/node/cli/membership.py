@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def request(home: Path, endpoint: str | None) -> None:
     """Make member.json anew: to join again, to live longer, or with another name, contact or endpoint."""
     from vidfed.security.audit import Event, Operation
-    from vidfed.security.member.audit import logged
+    from vidfed.security.member.audit_log import logged
     from vidfed.security.member.home import MemberHome
     from vidfed.security.member.rotation import OwnEntry
 
@@ -47,7 +47,7 @@ def rotate(what: str, finish: bool, home: Path) -> None:
     """
     from vidfed.security.audit import Event, Operation
     from vidfed.security.identity.tls import make_node_leaf
-    from vidfed.security.member.audit import logged
+    from vidfed.security.member.audit_log import logged
     from vidfed.security.member.home import MemberHome
     from vidfed.security.member.rotation import OwnEntry
 

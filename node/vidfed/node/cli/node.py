@@ -97,7 +97,7 @@ def ingest(pictures: tuple[Path, ...], home: Path, as_json: bool, **options: str
     from vidfed.node.records.store import RecordStore
     from vidfed.security.audit import Event, Operation
     from vidfed.security.clock import DAY_MS, system_clock
-    from vidfed.security.member.audit import logged
+    from vidfed.security.member.audit_log import logged
     from vidfed.security.member.home import MemberHome
 
     member_home = MemberHome(home)
@@ -145,7 +145,7 @@ def serve(home: Path, worker: int | None, listen: str | None) -> None:
 
     from vidfed.node.config import NodeSection
     from vidfed.rpc.counting import counting_in
-    from vidfed.security.lockfile import check_alone
+    from vidfed.security.lockfile import check_not_serving
     from vidfed.security.member.home import MemberHome
     from vidfed.security.member.logs import start_logging
 
@@ -165,7 +165,7 @@ def serve(home: Path, worker: int | None, listen: str | None) -> None:
         stop_with_parent()
         asyncio.run(serve_node(member_home, say, Share(worker, listen or section.listen)))
         return
-    check_alone(member_home.state_file("serving"), "node")
+    check_not_serving(member_home.state_file("serving"), "node")
     with counting_in(member_home.state_file("metrics"), "node"):
         from vidfed.node.serving.metrics import serving_node_metrics
 

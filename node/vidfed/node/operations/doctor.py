@@ -22,7 +22,7 @@ from vidfed.security.clock import DAY_MS, MINUTE_MS, as_text, system_clock
 from vidfed.security.errors import SecurityError
 from vidfed.security.identity.tls import leaf_expires_ms
 from vidfed.security.lockfile import serving_address
-from vidfed.security.member.audit import audit_location, open_storage, read_audit_section
+from vidfed.security.member.audit_log import audit_location, open_storage, read_audit_section
 from vidfed.security.member.kit import issued_kits
 from vidfed.security.member.logs import LogSection
 from vidfed.security.sqlite import connect_read_only

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from vidfed.security.audit import AuditEntry, Event, Operation
 from vidfed.security.clock import as_text
 from vidfed.security.errors import NoLogError
-from vidfed.security.member.audit import open_log, open_storage
+from vidfed.security.member.audit_log import open_log, open_storage
 
 if TYPE_CHECKING:
     from vidfed.security.member.home import MemberHome

@@ -38,8 +38,8 @@ from vidfed.security.clock import system_clock
 from vidfed.security.errors import PeerError
 from vidfed.security.identity.replay import ReplayMemory
 from vidfed.security.identity.tls import NODE_ROLE
-from vidfed.security.lockfile import announced
-from vidfed.security.member.audit import open_witness, read_audit_section
+from vidfed.security.lockfile import hold_lockfile
+from vidfed.security.member.audit_log import open_witness, read_audit_section
 from vidfed.v1 import audit_pb2_grpc as audit_rpc
 from vidfed.v1 import lookup_pb2_grpc as lookup_rpc
 from vidfed.v1 import trust_pb2_grpc as trust_rpc
@@ -272,7 +272,7 @@ async def node_service(shared: Shared, on_ready: Callable[[str], None], share: S
 
         def announce(address: str) -> None:
             if share is None:
-                stack.enter_context(announced(home.state_file("serving"), address))
+                stack.enter_context(hold_lockfile(home.state_file("serving"), address))
             on_ready(address)
 
         rounds = Witnessing(home.member, audit, witness, directory_source, home.node_tls, seen)

@@ -19,7 +19,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from vidfed.node.config import NodeSection
-from vidfed.security.lockfile import announced
+from vidfed.security.lockfile import hold_lockfile
 from vidfed.wire.statuses import ServeError
 from vidfed.wire.values import DRAIN_S
 
@@ -122,7 +122,7 @@ async def serve_with_workers(home: MemberHome, count: int, on_ready: Callable[[s
     with contextlib.ExitStack() as stack:
 
         def announce(address: str) -> None:
-            stack.enter_context(announced(home.state_file("serving"), address))
+            stack.enter_context(hold_lockfile(home.state_file("serving"), address))
             on_ready(address)
 
         command = [sys.executable, "-m", "vidfed.cli", "node", "serve", "--home", str(home.folder)]

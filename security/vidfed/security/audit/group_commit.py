@@ -1,7 +1,7 @@
-"""Whose turn it is to write: one caller at a time, who works for all that wait with work of the same kind.
+"""Group commit: one thread at a time writes, with its own entries those of all callers that wait, in one transaction.
 
-Waiting callers sleep each on a lock of their own. Whoever has the turn hands it on to the caller that has waited longest, so that
-nobody works for others for ever and nobody starves.
+Waiting callers sleep each on a lock of their own. The holder hands the write lock to the caller that has waited longest, so that
+no thread writes for others for ever and none starves.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def _held_lock() -> threading.Lock:
 
 
 @dataclass(slots=True, eq=False)
-class Waiting:
-    """One caller: the entries it wants written, or none if it wants the turn for itself; then what became of it."""
+class PendingWrite:
+    """One caller's entries, or none if it wants the lock for itself; then what became of them."""
 
     entries: list[SealedEntry] = field(default_factory=list)
     first: int = -1
@@ -33,30 +33,30 @@ class Waiting:
     wake: threading.Lock = field(default_factory=_held_lock)
 
 
-class Turns:
-    """The queue of callers."""
+class GroupCommit:
+    """The write lock and the queue of callers that wait for it."""
 
     def __init__(self) -> None:
-        self._turn = threading.Lock()
-        self._queue: deque[Waiting] = deque()
+        self._lock = threading.Lock()
+        self._queue: deque[PendingWrite] = deque()
 
-    def take(self, waiting: Waiting) -> bool:
-        """Wait for the turn, or until somebody has done this caller's work.
+    def acquire(self, waiting: PendingWrite) -> bool:
+        """Wait for the lock, or until another thread has written this caller's entries.
 
         Returns:
-            True if the caller has the turn and must end with `pass_on`; False if its work is done.
+            True if the caller holds the lock and must end with `release`; False if its entries are written.
         """
         self._queue.append(waiting)
-        taken = self._turn.acquire(blocking=False)
+        taken = self._lock.acquire(blocking=False)
         if not taken:
-            # Whoever has the turn looks at the queue again after letting go of it, so this is always released.
+            # The holder looks at the queue again after releasing the lock, so this is always released.
             waiting.wake.acquire()
-        if waiting.done and taken:  # done by one whose turn ended just before this caller took it
-            self.pass_on()
+        if waiting.done and taken:  # written by one who released the lock just before this caller took it
+            self.release()
         return not waiting.done
 
-    def gather(self, own: Waiting, limit: int) -> list[Waiting]:
-        """Return, for the one who has the turn, its own work and that of others, in order, until there are `limit` entries."""
+    def take_batch(self, own: PendingWrite, limit: int) -> list[PendingWrite]:
+        """Return, for the holder of the lock, its own write and those of others, in order, until there are `limit` entries."""
         self._queue.remove(own)
         batch = [own]
         count = len(own.entries)
@@ -65,20 +65,20 @@ class Turns:
             count += len(batch[-1].entries)
         return batch
 
-    def finish(self, own: Waiting, batch: list[Waiting], error: AuditError | None) -> None:
-        """Tell all of a batch what became of it."""
+    def finish(self, own: PendingWrite, batch: list[PendingWrite], error: AuditError | None) -> None:
+        """Wake all of a batch with its outcome."""
         for waiting in batch:
             waiting.error = error
             waiting.done = True
             if waiting is not own:
                 waiting.wake.release()
 
-    def pass_on(self) -> None:
-        """Give the turn to the caller that has waited longest, or to nobody."""
+    def release(self) -> None:
+        """Hand the lock to the caller that has waited longest, or free it."""
         while True:
             if self._queue:
-                self._queue[0].wake.release()  # the turn stays taken: it is that caller's now
+                self._queue[0].wake.release()  # the lock stays held: it is that caller's now
                 return
-            self._turn.release()
-            if not self._queue or not self._turn.acquire(blocking=False):
+            self._lock.release()
+            if not self._queue or not self._lock.acquire(blocking=False):
                 return

@@ -6,7 +6,7 @@ Several processes of one member (a node's workers, gateway, commands; on Postgre
 an `AuditLog` of its own, opened in that process: an open one must not be carried over a fork. A write begins by taking the one lock that
 lets one process write at a time (BEGIN IMMEDIATE; an advisory lock on PostgreSQL), and then reads the tree's edge anew if another has
 appended since. So positions are unique and without gaps over all processes, each process commits once for all its threads that wait, and
-processes take turns of one commit each. Checkpoints are signed by whoever first finds the last one too old; the others adopt it.
+processes alternate, one commit each. Checkpoints are signed by whoever first finds the last one too old; the others adopt it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from vidfed.security.audit.entries import seal
-from vidfed.security.audit.group_commit import Turns, Waiting
+from vidfed.security.audit.group_commit import GroupCommit, PendingWrite
 from vidfed.security.audit.merkle import Frontier, consistency_proof, inclusion_proof, read_frontier, tree_root
 from vidfed.security.audit.notes import Checkpoint
 from vidfed.security.audit.storage.tables import Storage, thin_checkpoints
@@ -66,7 +66,7 @@ class AuditLog:
         self._signer = signer
         self._clock = clock
         self._beside = beside or (None if isinstance(location, str) else location.with_suffix(".checkpoint"))
-        self._turns = Turns()
+        self._group_commit = GroupCommit()
         self._frontier = Frontier()
         self._closed = False
         try:
@@ -92,9 +92,9 @@ class AuditLog:
         Raises:
             AuditError: none was written.
         """
-        own = Waiting([seal(entry) for entry in entries])
-        if own.entries and self._turns.take(own):
-            self._write_waiting(own)
+        own = PendingWrite([seal(entry) for entry in entries])
+        if own.entries and self._group_commit.acquire(own):
+            self._write_batch(own)
         if own.error is not None:
             raise AuditError(str(own.error)) from own.error
         return [LogPosition(own.first + offset, entry.commitment) for offset, entry in enumerate(own.entries)]
@@ -179,19 +179,19 @@ class AuditLog:
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[Transaction]:
-        """Have the turn to write, and a transaction for the tables beside the tree.
+        """Hold the write lock, and give a transaction for the tables beside the tree.
 
         Raises:
             AuditError: nothing was changed.
         """
-        own = Waiting()
-        self._turns.take(own)
-        self._turns.gather(own, 0)
+        own = PendingWrite()
+        self._group_commit.acquire(own)
+        self._group_commit.take_batch(own, 0)
         try:
             with self.storage.writing() as transaction:
                 yield transaction
         finally:
-            self._turns.pass_on()
+            self._group_commit.release()
 
     def close(self) -> None:
         """Sign a last checkpoint and close. Closing twice is closing once."""
@@ -204,9 +204,9 @@ class AuditLog:
         finally:
             self.storage.close()
 
-    def _write_waiting(self, own: Waiting) -> None:
-        """Write this caller's entries and what others wait with, in one transaction."""
-        batch = self._turns.gather(own, _MAX_BATCH)
+    def _write_batch(self, own: PendingWrite) -> None:
+        """Write this caller's entries and those of the callers that wait, in one transaction."""
+        batch = self._group_commit.take_batch(own, _MAX_BATCH)
         error: AuditError | None = AuditError("audit log: interrupted")
         try:
             self._write(batch)
@@ -214,10 +214,10 @@ class AuditLog:
         except AuditError as failure:
             error = failure
         finally:
-            self._turns.finish(own, batch, error)
-            self._turns.pass_on()
+            self._group_commit.finish(own, batch, error)
+            self._group_commit.release()
 
-    def _write(self, batch: list[Waiting]) -> None:
+    def _write(self, batch: list[PendingWrite]) -> None:
         with self.storage.writing() as transaction:
             self._catch_up()
             edge = self._frontier.copy()  # replaces the present one only when all is on disk

@@ -48,7 +48,7 @@ def appoint(folder: Path, name: str, days: int, home: Path) -> None:
     from vidfed.security.audit import Event, Operation
     from vidfed.security.audit.oversight import appoint as make
     from vidfed.security.clock import as_text, system_clock
-    from vidfed.security.member.audit import logged
+    from vidfed.security.member.audit_log import logged
 
     member = _home(home)
     names = {"federation": member.federation, "member": member.member, "name": name}
@@ -67,7 +67,7 @@ def appointments(home: Path, as_json: bool) -> None:
 
     from vidfed.security.audit.oversight import listed
     from vidfed.security.clock import as_text, system_clock
-    from vidfed.security.member.audit import open_storage
+    from vidfed.security.member.audit_log import open_storage
 
     now_ms = system_clock()
     with closing(open_storage(_home(home))) as storage:
@@ -94,7 +94,7 @@ def revoke(who: str, home: Path) -> None:
     from vidfed.security.audit import Event, Operation
     from vidfed.security.audit.oversight import revoke as take_back
     from vidfed.security.clock import system_clock
-    from vidfed.security.member.audit import logged
+    from vidfed.security.member.audit_log import logged
 
     with logged(_home(home), Operation.ALTERATION, Event.OVERSIGHT_REVOKED, name=who) as done:
         taken = take_back(done.log, who, now_ms=system_clock())
@@ -110,7 +110,7 @@ def prove(position: int, home: Path) -> None:
     from contextlib import closing
 
     from vidfed.security.audit.merkle import verify_inclusion
-    from vidfed.security.member.audit import open_log
+    from vidfed.security.member.audit_log import open_log
 
     with closing(open_log(_home(home))) as log:
         entry = log.storage.entry(position)
@@ -132,7 +132,7 @@ def show(positions: tuple[int, ...], last: int, appointment: Path, home: Path, a
     from contextlib import closing
 
     from vidfed.security.clock import system_clock
-    from vidfed.security.member.audit import open_log
+    from vidfed.security.member.audit_log import open_log
 
     member = _home(home)
     overseer = _overseer(member, appointment)
@@ -161,7 +161,7 @@ def export(file: Path, from_: Any, to: Any, appointment: Path, home: Path) -> No
     from vidfed.security.audit import Event
     from vidfed.security.audit.export import write_export
     from vidfed.security.clock import system_clock
-    from vidfed.security.member.audit import open_log, open_witness
+    from vidfed.security.member.audit_log import open_log, open_witness
 
     member = _home(home)
     overseer = _overseer(member, appointment)
@@ -296,7 +296,7 @@ def erase(positions: tuple[int, ...], reason: str, yes: bool, home: Path) -> Non
 
     from vidfed.security.audit.retention import erase as drop
     from vidfed.security.clock import system_clock
-    from vidfed.security.member.audit import open_log
+    from vidfed.security.member.audit_log import open_log
 
     if not yes:
         click.confirm(f"Drop the content of {len(positions)} entries for good?", abort=True, err=True)
@@ -315,7 +315,7 @@ def prune(home: Path) -> None:
 
     from vidfed.security.audit.retention import prune as drop
     from vidfed.security.clock import system_clock
-    from vidfed.security.member.audit import open_log, read_audit_section
+    from vidfed.security.member.audit_log import open_log, read_audit_section
 
     member = _home(home)
     days = read_audit_section(member).retention_days
@@ -352,7 +352,7 @@ def _report(member: MemberHome, appointment: Path, from_: Any, to: Any, what: st
 
     from vidfed.security.audit.report import make_report
     from vidfed.security.clock import system_clock
-    from vidfed.security.member.audit import open_log
+    from vidfed.security.member.audit_log import open_log
 
     overseer = _overseer(member, appointment)
     now_ms = system_clock()

@@ -37,7 +37,7 @@ def issue_investigator(
     """
     from vidfed.security.audit import Event, Operation
     from vidfed.security.files import write_private
-    from vidfed.security.member.audit import logged
+    from vidfed.security.member.audit_log import logged
     from vidfed.security.member.home import MemberHome
     from vidfed.security.member.kit import CREDENTIAL_LIFE_DAYS, close_kit, issue_kit, issued_kits, make_kit
 
@@ -93,7 +93,7 @@ def investigators(home: Path, as_json: bool) -> None:
 def revoke_investigator(serial: str, home: Path) -> None:
     """Revoke the kit with this SERIAL: publish member.json, and no member answers it any more."""
     from vidfed.security.audit import Event, Operation
-    from vidfed.security.member.audit import logged
+    from vidfed.security.member.audit_log import logged
     from vidfed.security.member.home import MemberHome
     from vidfed.security.member.kit import issued_kits
     from vidfed.security.member.rotation import OwnEntry

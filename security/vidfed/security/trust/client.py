@@ -121,11 +121,6 @@ class TufDirectory:
                 raise
             return self._known
 
-    @property
-    def problem(self) -> str:
-        """Why the last attempt to learn something newer failed; empty if it did not."""
-        return self._problem
-
     def files(self) -> dict[str, bytes]:
         """Return the complete set of files that is held, by the names they are published under: for others, who verify it themselves."""
         held = self.held.folder
@@ -173,7 +168,7 @@ class TufDirectory:
         return (self.held.stamp(), *(mirror.stamp() for mirror in self._follow))
 
     def _look(self, asked: Sequence[Mirror] = ()) -> bool:
-        """Read what is newest among those followed, those asked, and what is held. Caller holds the turn."""
+        """Read what is newest among those followed, those asked, and what is held. The caller holds the lock."""
         stamps = self._stamps_now()
         before = self._known
         problems: list[str] = []
