@@ -1,0 +1,1 @@
+"""Entries between members, and between a member and its persons."""

@@ -1,0 +1,99 @@
+"""The tables of casework. They may stand in a database with others: each name begins with `casework_`."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+FORM = 1
+"""Of the tables; a store of another form is refused."""
+
+metadata = sa.MetaData()
+_BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
+form = sa.Table("casework_form", metadata, sa.Column("form", sa.Integer, primary_key=True))
+
+conversations = sa.Table(
+    "casework_conversations",
+    metadata,
+    sa.Column("id", sa.LargeBinary, primary_key=True),
+    sa.Column("asker", sa.String, nullable=False),
+    sa.Column("owner", sa.String, nullable=False),
+    sa.Column("reference", sa.String, nullable=False),
+    # Signed times, from which both members count when contents are deleted.
+    sa.Column("begun_ms", sa.BigInteger, nullable=False),
+    sa.Column("closed_ms", sa.BigInteger),
+)
+
+entries = sa.Table(
+    "casework_entries",
+    metadata,
+    sa.Column("digest", sa.LargeBinary, primary_key=True),
+    # The number of the last change to this row, over all rows; a person's inbox follows it.
+    sa.Column("version", _BIG, nullable=False, unique=True),
+    sa.Column("conversation", sa.LargeBinary, sa.ForeignKey("casework_conversations.id"), nullable=False, index=True),
+    sa.Column("side", sa.SmallInteger, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("place", sa.SmallInteger, nullable=False),
+    sa.Column("delivery", sa.LargeBinary, nullable=False),  # a Delivery without its sealed part
+    sa.Column("sealed", sa.LargeBinary, nullable=False),  # empty once deleted
+    sa.Column("stored_ms", sa.BigInteger, nullable=False),
+    # The receipt's envelope, and the time in it if it says TAKEN: given by us for the other's entries, by them for ours.
+    sa.Column("receipt", sa.LargeBinary),
+    sa.Column("received_ms", sa.BigInteger),
+)
+_in_chain = entries.c.place == 1
+sa.Index(
+    "casework_chain",
+    entries.c.conversation,
+    entries.c.side,
+    entries.c.number,
+    unique=True,
+    sqlite_where=_in_chain,
+    postgresql_where=_in_chain,
+)
+
+outbox = sa.Table(
+    "casework_outbox",
+    metadata,
+    sa.Column("digest", sa.LargeBinary, sa.ForeignKey("casework_entries.digest"), primary_key=True),
+    sa.Column("member", sa.String, nullable=False),
+    sa.Column("conversation", sa.LargeBinary, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("urgent", sa.Boolean, nullable=False),
+    sa.Column("since_ms", sa.BigInteger, nullable=False),
+    sa.Column("next_ms", sa.BigInteger, nullable=False, index=True),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("trouble", sa.String, nullable=False),
+)
+
+wraps = sa.Table(
+    "casework_wraps",
+    metadata,
+    # Content keys wrapped for persons of the own member after an entry was signed.
+    sa.Column("digest", sa.LargeBinary, sa.ForeignKey("casework_entries.digest"), primary_key=True),
+    sa.Column("key_id", sa.LargeBinary, primary_key=True),
+    sa.Column("sealed_key", sa.LargeBinary, nullable=False),
+)
+
+told = sa.Table(
+    "casework_told",
+    metadata,
+    # Whom this member told of which of its records, by which answer.
+    sa.Column("answer_digest", sa.LargeBinary, primary_key=True),
+    sa.Column("reference", sa.String, primary_key=True, index=True),
+    sa.Column("lookup_digest", sa.LargeBinary, nullable=False),
+    sa.Column("member", sa.String, nullable=False),
+    sa.Column("pseudonym", sa.String, nullable=False),
+    sa.Column("told_ms", sa.BigInteger, nullable=False),
+)
+
+spent = sa.Table(
+    "casework_spent",
+    metadata,
+    # What each member has taken of its budgets, by day.
+    sa.Column("member", sa.String, primary_key=True),
+    sa.Column("day", sa.Integer, primary_key=True),
+    sa.Column("conversations", sa.Integer, nullable=False),
+    sa.Column("entries", sa.Integer, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+)
