@@ -3,6 +3,9 @@
 CaseworkError
 ├── NotAllowedError      an entry may not stand where it stands, by the protocol's rules
 ├── MovedOnError         the conversation has moved on since the author looked: look again, sign again
+├── RefusedError         an entry or receipt is not signed by whom it says, or not of the stated form
+├── LaterError           an entry cannot be taken now; the same entry may be later
+├── UnknownHitError      no such hit was told, or it may not be told any more
 ├── SealError            a sealed part cannot be opened, or is not what was signed
 ├── ConversationError    there is no such conversation, or not for this caller
 └── CaseworkStoreError   the store cannot be read or written
@@ -21,6 +24,18 @@ class NotAllowedError(CaseworkError):
 
 class MovedOnError(CaseworkError):
     """The conversation has moved on since the author looked."""
+
+
+class RefusedError(CaseworkError):
+    """An entry or receipt is not signed by whom it says, or not of the stated form."""
+
+
+class LaterError(CaseworkError):
+    """An entry cannot be taken now; the same entry may be later."""
+
+
+class UnknownHitError(CaseworkError):
+    """No such hit was told, or it may not be told any more."""
 
 
 class SealError(CaseworkError):

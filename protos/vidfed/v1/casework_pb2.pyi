@@ -991,23 +991,74 @@ class InboxRequest(_message.Message):
 
     AFTER_FIELD_NUMBER: _builtins.int
     CONVERSATION_FIELD_NUMBER: _builtins.int
+    CREDENTIAL_FIELD_NUMBER: _builtins.int
     after: _builtins.int
     """Only what changed after this position of the gateway's store; 0 for everything."""
     conversation: _builtins.bytes
     """Only this conversation; empty for all of the caller's."""
+    @_builtins.property
+    def credential(self) -> _envelope_pb2.Envelope:
+        """The caller's."""
+
     def __init__(
         self,
         *,
         after: _builtins.int = ...,
         conversation: _builtins.bytes = ...,
+        credential: _envelope_pb2.Envelope | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "conversation", b"conversation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "conversation", b"conversation", "credential", b"credential"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___InboxRequest: _TypeAlias = InboxRequest  # noqa: Y015
+
+@_typing.final
+class HandOnRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    WRAPS_FIELD_NUMBER: _builtins.int
+    CREDENTIAL_FIELD_NUMBER: _builtins.int
+    digest: _builtins.bytes
+    """Of the entry."""
+    @_builtins.property
+    def wraps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Wrap]: ...
+    @_builtins.property
+    def credential(self) -> _envelope_pb2.Envelope:
+        """The caller's."""
+
+    def __init__(
+        self,
+        *,
+        digest: _builtins.bytes = ...,
+        wraps: _abc.Iterable[Global___Wrap] | None = ...,
+        credential: _envelope_pb2.Envelope | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential", "digest", b"digest", "wraps", b"wraps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandOnRequest: _TypeAlias = HandOnRequest  # noqa: Y015
+
+@_typing.final
+class HandOnResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandOnResponse: _TypeAlias = HandOnResponse  # noqa: Y015
 
 @_typing.final
 class KeptEntry(_message.Message):

@@ -166,6 +166,11 @@ class CaseworkGatewayServiceStub:
                 request_serializer=vidfed_dot_v1_dot_casework__pb2.InboxRequest.SerializeToString,
                 response_deserializer=vidfed_dot_v1_dot_casework__pb2.KeptEntry.FromString,
                 _registered_method=True)
+        self.HandOn = channel.unary_unary(
+                '/vidfed.v1.CaseworkGatewayService/HandOn',
+                request_serializer=vidfed_dot_v1_dot_casework__pb2.HandOnRequest.SerializeToString,
+                response_deserializer=vidfed_dot_v1_dot_casework__pb2.HandOnResponse.FromString,
+                _registered_method=True)
 
 
 class CaseworkGatewayServiceServicer:
@@ -186,6 +191,13 @@ class CaseworkGatewayServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def HandOn(self, request, context):
+        """Lets further persons of the member read an entry, by content keys that the caller wrapped for them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CaseworkGatewayServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -198,6 +210,11 @@ def add_CaseworkGatewayServiceServicer_to_server(servicer, server):
                     servicer.Inbox,
                     request_deserializer=vidfed_dot_v1_dot_casework__pb2.InboxRequest.FromString,
                     response_serializer=vidfed_dot_v1_dot_casework__pb2.KeptEntry.SerializeToString,
+            ),
+            'HandOn': grpc.unary_unary_rpc_method_handler(
+                    servicer.HandOn,
+                    request_deserializer=vidfed_dot_v1_dot_casework__pb2.HandOnRequest.FromString,
+                    response_serializer=vidfed_dot_v1_dot_casework__pb2.HandOnResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -255,6 +272,33 @@ class CaseworkGatewayService:
             '/vidfed.v1.CaseworkGatewayService/Inbox',
             vidfed_dot_v1_dot_casework__pb2.InboxRequest.SerializeToString,
             vidfed_dot_v1_dot_casework__pb2.KeptEntry.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HandOn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vidfed.v1.CaseworkGatewayService/HandOn',
+            vidfed_dot_v1_dot_casework__pb2.HandOnRequest.SerializeToString,
+            vidfed_dot_v1_dot_casework__pb2.HandOnResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -83,6 +83,8 @@ class CaseworkGatewayServiceStub:
     """Takes an entry that the caller signed; it stands on disk, and goes out, once this returns."""
     Inbox: _grpc.UnaryStreamMultiCallable[_casework_pb2.InboxRequest, _casework_pb2.KeptEntry]
     """What there is for the caller."""
+    HandOn: _grpc.UnaryUnaryMultiCallable[_casework_pb2.HandOnRequest, _casework_pb2.HandOnResponse]
+    """Lets further persons of the member read an entry, by content keys that the caller wrapped for them."""
 
 @_typing.type_check_only
 class CaseworkGatewayServiceAsyncStub(CaseworkGatewayServiceStub):
@@ -93,6 +95,8 @@ class CaseworkGatewayServiceAsyncStub(CaseworkGatewayServiceStub):
     """Takes an entry that the caller signed; it stands on disk, and goes out, once this returns."""
     Inbox: _aio.UnaryStreamMultiCallable[_casework_pb2.InboxRequest, _casework_pb2.KeptEntry]  # type: ignore[assignment]
     """What there is for the caller."""
+    HandOn: _aio.UnaryUnaryMultiCallable[_casework_pb2.HandOnRequest, _casework_pb2.HandOnResponse]  # type: ignore[assignment]
+    """Lets further persons of the member read an entry, by content keys that the caller wrapped for them."""
 
 class CaseworkGatewayServiceServicer(metaclass=_abc_1.ABCMeta):
     """What a member's gateway does for its own persons' conversations, over mutual TLS."""
@@ -112,5 +116,13 @@ class CaseworkGatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_casework_pb2.KeptEntry], _abc.AsyncIterator[_casework_pb2.KeptEntry]]:
         """What there is for the caller."""
+
+    @_abc_1.abstractmethod
+    def HandOn(
+        self,
+        request: _casework_pb2.HandOnRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_casework_pb2.HandOnResponse, _abc.Awaitable[_casework_pb2.HandOnResponse]]:
+        """Lets further persons of the member read an entry, by content keys that the caller wrapped for them."""
 
 def add_CaseworkGatewayServiceServicer_to_server(servicer: CaseworkGatewayServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 MEMBER_ID = re.compile(r"[a-z][a-z0-9-]{1,31}")
 FEDERATION_ID = re.compile(r"[a-z0-9][a-z0-9.-]{1,62}")
-ROLES = ("investigator", "analyst", "duty-officer", "prosecutor", "trainee")
+ROLES = ("investigator", "analyst", "duty-officer", "prosecutor", "trainee", "release-officer")
 """What a person may be, by the member's word. A closed list, so that the other members' policies mean the same everywhere."""
 
 

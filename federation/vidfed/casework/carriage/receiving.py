@@ -6,32 +6,32 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from vidfed.casework.carriage.verification import check_bounds, check_readers, verify
+from vidfed.casework.carriage.verification import check_bounds, check_readers, check_receiver, short_id, verify
 from vidfed.casework.core.conversation import Fit
 from vidfed.casework.core.rules import check
-from vidfed.casework.core.state import state_of
 from vidfed.casework.errors import CaseworkStoreError, LaterError, NotAllowedError, RefusedError, UnknownHitError
 from vidfed.casework.storage import conversations as store
 from vidfed.casework.storage import told as told_store
 from vidfed.casework.storage.conversations import MAX_FORKS, Place
 from vidfed.security.audit.entries import Event
+from vidfed.security.clock import MINUTE_MS
 from vidfed.security.crypto.envelope import Envelope
-from vidfed.security.errors import AuditError, DirectoryError, EnvelopeError
+from vidfed.security.errors import AuditError, DirectoryError
 from vidfed.v1 import casework_pb2 as pb
+from vidfed.v1 import envelope_pb2 as envelope_pb
 from vidfed.wire import envelope as wire_envelope
-from vidfed.wire.casework import read_receipt, write_receipt
+from vidfed.wire.casework import write_receipt
 from vidfed.wire.casework_values import (
     CONVERSATION_BYTES,
     MAX_ENTRIES,
     MAX_FETCHED,
     RECEIPT_TYPE,
     Ask,
-    AskUrgency,
     Receipt,
     ReceiptStatus,
+    Release,
     Side,
 )
-from vidfed.wire.statuses import WireError
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from vidfed.casework.core.conversation import Conversation
 
 _log = logging.getLogger(__name__)
+MAX_BAD_A_MINUTE = 100  # of one member: an honest one sends none
 _MAX_DETAIL = 300  # characters of a receipt's detail
 _FETCHED_BYTES = 768 * 1024  # in one answer, below what one message may have
 
@@ -51,12 +52,14 @@ class Receiver:
 
     Attributes:
         context: the member.
-        lost: conversations in which others have seen own entries that are not here: a backup was put back. Whoever sends fetches them.
+        sought: conversations in which they were fetched already: whoever still names others is refused.
+        lost: (member, conversation) in which it has seen own entries that are not here: a backup was put back. See `recovery`.
     """
 
     context: Context
     lost: set[tuple[str, bytes]] = field(default_factory=set)
-    _sought: set[bytes] = field(default_factory=set)
+    sought: set[bytes] = field(default_factory=set)
+    _bad: dict[str, tuple[int, int]] = field(default_factory=dict)  # by member: the minute, and how many did not verify in it
 
     def deliver(self, delivery: pb.Delivery, peer: str) -> Envelope:
         """Return the signed receipt for an entry.
@@ -89,12 +92,12 @@ class Receiver:
             over = told_store.within_budget(connection, peer, size, now_ms, begins=False)
         if over:
             raise LaterError(over)
-        verified = verify(delivery, context.directory_source.current(), peer, now_ms)
+        verified = self._verified(delivery, peer, now_ms)
         header = verified.entry.header
         with context.database.writing() as connection:
             known = store.find(connection, verified.entry.digest)
             if known is not None and known.receipt is not None and known.place is Place.CHAIN:
-                return wire_envelope.from_message(_envelope(known.receipt))  # the same again gets the same
+                return wire_envelope.from_message(envelope_pb.Envelope.FromString(known.receipt))  # the same again gets the same
             begins = header.subject is not None
             over = told_store.within_budget(connection, peer, size, now_ms, begins=begins)
             if not over:
@@ -108,6 +111,18 @@ class Receiver:
         if isinstance(header.body, Ask):
             self._call_somebody(verified)
         return receipt
+
+    def _verified(self, delivery: pb.Delivery, peer: str, now_ms: int) -> Verified:
+        """Verify, unless this member has sent too much that did not verify: signatures cost more than sending nonsense does."""
+        minute, bad = self._bad.get(peer, (0, 0))
+        bad = bad if minute == now_ms // MINUTE_MS else 0
+        if bad >= MAX_BAD_A_MINUTE:
+            raise LaterError("too many entries that do not verify")
+        try:
+            return verify(delivery, self.context.directory_source.current(), peer, now_ms)
+        except (RefusedError, LaterError):
+            self._bad[peer] = (now_ms // MINUTE_MS, bad + 1)
+            raise
 
     def _place(
         self, connection: sa.Connection, conversation: Conversation, verified: Verified, delivery: pb.Delivery, now_ms: int
@@ -123,7 +138,7 @@ class Receiver:
             kept = store.find(connection, entry.digest)
             if kept is None and store.count_forks(connection, header.conversation) < MAX_FORKS:
                 store.add(connection, entry, delivery, Place.FORK, now_ms)
-            _log.error("ALARM: %s sent two different entries %d in conversation %s", header.writer, header.number, _short(header.conversation))
+            _log.error("ALARM: %s sent two different entries %d in conversation %s", header.writer, header.number, short_id(header))
             context.log(Event.CASEWORK_RECEIVED, entry, header.writer, "FORK")
             return self._receipt(entry.digest, header.writer, ReceiptStatus.FORK, now_ms, expects, "another entry has this number")
         if fit is Fit.AHEAD:
@@ -133,6 +148,8 @@ class Receiver:
                 self._check_told(connection, verified)
             check(conversation, header)
             check_readers(conversation, entry, delivery.sealed, context.officers(header.owner))
+            if isinstance(header.body, Release):
+                check_receiver(store.stored(connection, header.conversation), context.directory_source.current())
         except (UnknownHitError, NotAllowedError, RefusedError) as error:
             return error
         receipt = self._receipt(entry.digest, header.writer, ReceiptStatus.TAKEN, now_ms, expects + 1, "")
@@ -155,20 +172,15 @@ class Receiver:
         header = verified.entry.header
         if header.seen_number <= len(conversation.side(header.side.other)):
             return RefusedError("what it names as seen is not what was sent")
-        if verified.entry.digest in self._sought:
+        if header.conversation in self.sought:
             return RefusedError("what it names as seen does not exist")
         self.lost.add((header.writer, header.conversation))
         return LaterError("own entries are missing here and are being fetched")
 
-    def sought(self, conversation: bytes, digests: set[bytes]) -> None:
-        """Note that lost entries were asked for: whoever still names others than those that came is refused."""
-        del conversation
-        self._sought |= digests
-
     def _call_somebody(self, verified: Verified) -> None:
         try:
             self.context.alarm(verified.entry.header)
-        except Exception:  # a hook of the operator's: what was taken stays taken
+        except Exception:  # noqa: BLE001 - a hook of the operator's: what was taken stays taken
             _log.exception("ALARM: nobody could be called about an ask")
 
     def fetch(self, request: pb.FetchRequest, peer: str) -> pb.FetchResponse:
@@ -203,31 +215,6 @@ class Receiver:
         return Envelope(RECEIPT_TYPE, write_receipt(receipt)).signed_by(context.signer)
 
 
-def urgency_of(conversation: Conversation) -> AskUrgency | None:
-    """Return how urgent a conversation is now."""
-    return state_of(conversation).urgency
-
-
-def read_signed_receipt(envelope: Envelope, keys: tuple[object, ...]) -> Receipt:
-    """Verify and read a receipt.
-
-    Raises:
-        RefusedError: not signed by any of `keys`, or not of the stated form.
-    """
-    try:
-        return read_receipt(envelope.verify(RECEIPT_TYPE, keys))  # type: ignore[arg-type]
-    except (EnvelopeError, WireError) as error:
-        raise RefusedError(f"receipt: {error}") from None
-
-
 def _digest_of(delivery: pb.Delivery) -> bytes:
     entry = delivery.entry
     return Envelope(entry.payload_type, entry.payload).digest
-
-
-def _envelope(raw: bytes) -> wire_envelope.pb.Envelope:
-    return wire_envelope.pb.Envelope.FromString(raw)
-
-
-def _short(conversation: bytes) -> str:
-    return conversation.hex()[:16]

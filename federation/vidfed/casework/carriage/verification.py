@@ -1,13 +1,13 @@
 """Whether an entry was signed by whom it says. Steps in order; nothing is parsed before its signature holds.
 
- 1. bounds: sizes, number of credentials and signatures
- 2. the member's signature over the header, as received (not for what an own person just handed in: that is yet to be made)
- 3. each author's credential, signed by that member, valid when the entry was written, not revoked now
- 4. each author's signature over the same bytes
- 5. federation, member and authors in the header are those of the signers; two authors are two persons with two keys
- 6. decisions are signed by officers alone
- 7. the sealed part is the one that is signed for
- 8. the time of writing is not ahead of the clock here
+1. bounds: sizes, number of credentials and signatures
+2. the member's signature over the header, as received (not for what an own person just handed in: that is yet to be made)
+3. each author's credential, signed by that member, valid when the entry was written, not revoked now
+4. each author's signature over the same bytes
+5. federation, member and authors in the header are those of the signers; two authors are two persons with two keys
+6. decisions are signed by officers alone
+7. the sealed part is the one that is signed for
+8. the time of writing is not ahead of the clock here
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ from vidfed.casework.core.rules import TOLERANCE_MS, decides
 from vidfed.casework.core.state import state_of
 from vidfed.casework.errors import LaterError, RefusedError
 from vidfed.casework.sealing import key_id, named_readers, sealed_digest
+from vidfed.casework.storage.conversations import Place, chain_of
 from vidfed.security.errors import CredentialError, EnvelopeError, SignatureError
-from vidfed.security.identity.credentials import verify_credential
+from vidfed.security.identity.credentials import Credential, verify_credential
 from vidfed.wire import envelope as wire_envelope
 from vidfed.wire.casework import read_entry
-from vidfed.wire.casework_values import ENTRY_TYPE, MAX_AUTHORS, MAX_CREDENTIAL_BYTES, MAX_HEADER_BYTES, MAX_SEALED_BYTES
+from vidfed.wire.casework_values import ENTRY_TYPE, MAX_AUTHORS, MAX_CREDENTIAL_BYTES, MAX_HEADER_BYTES, MAX_SEALED_BYTES, Side
 from vidfed.wire.statuses import WireError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from vidfed.casework.core.conversation import Conversation
+    from vidfed.casework.storage.conversations import Stored
     from vidfed.security.crypto.envelope import Envelope
-    from vidfed.security.identity.credentials import Credential
     from vidfed.security.identity.directory import Directory
     from vidfed.v1 import casework_pb2 as pb
     from vidfed.wire.casework_values import EntryHeader
@@ -93,12 +94,15 @@ def verify(
 
     Raises:
         RefusedError: it was not, or is not of the stated form; the message says which step fails.
-        LaterError: its time of writing is ahead of the clock here.
+        LaterError: its time of writing is ahead of the clock here, or a key is not known by the directory here, which may be older than the
+            writer's.
         DirectoryError: the directory does not know the writer.
     """
     check_bounds(delivery)  # 1
     member = directory.member(writer)
-    keys = (*member.signing_keys, *member.retired_keys) if history else member.signing_keys
+    # A credential may be older than the member's present key: the member's signature by that one stands over it.
+    all_keys = (*member.signing_keys, *member.retired_keys)
+    keys = all_keys if history else member.signing_keys
     try:
         envelope = wire_envelope.from_message(delivery.entry)
         credentials_sent = [wire_envelope.from_message(credential) for credential in delivery.credentials]
@@ -107,15 +111,17 @@ def verify(
         elif envelope.payload_type != ENTRY_TYPE:
             raise RefusedError(f"expected {ENTRY_TYPE}, got {envelope.payload_type!r:.80}")
         header = read_entry(envelope.payload)
-    except (EnvelopeError, SignatureError, WireError) as error:
-        raise RefusedError(f"the signature of {writer}: {error}" if isinstance(error, SignatureError) else str(error)) from None
+    except SignatureError:
+        raise LaterError(f"the signature of {writer} is missing, or by a key that the directory here does not know") from None
+    except (EnvelopeError, WireError) as error:
+        raise RefusedError(str(error)) from None
     try:
         credentials = tuple(
             verify_credential(  # 3
                 sent,
                 federation=directory.federation,
                 member=writer,
-                member_keys=keys,
+                member_keys=all_keys,
                 now_ms=header.written_ms,
                 revoked=() if history else member.revoked,
             )
@@ -158,6 +164,37 @@ def check_readers(conversation: Conversation, entry: Entry, sealed: bytes, offic
             raise RefusedError(f"it is not sealed to {reader.pseudonym}")
     if not named & {key_id(officer) for officer in officers}:
         raise RefusedError(f"it is not sealed to any officer of {entry.header.owner}")
+
+
+def check_receiver(found: Iterable[Stored], directory: Directory) -> None:
+    """Return if who holds the case still has a valid kit: nothing is released to one that was revoked.
+
+    Args:
+        found: the conversation's entries.
+        directory: the trust directory.
+
+    Raises:
+        RefusedError: every credential by which holder or deputy wrote is revoked.
+    """
+    found = list(found)
+    chain = chain_of(found)
+    state = state_of(chain)
+    names = {reader.pseudonym for reader in (state.holder, state.deputy) if reader}
+    revoked = directory.member(chain.asker[0].header.asker).revoked if chain.asker else frozenset()
+    serials = {
+        credential.serial
+        for each in found
+        if each.place is Place.CHAIN and each.entry.header.side is Side.ASKER
+        for credential in (Credential.read(sent.payload) for sent in each.whole.credentials)
+        if credential.pseudonym in names
+    }
+    if serials and serials <= revoked:
+        raise RefusedError("the kit of who holds the case was revoked: have its member name somebody else (hand over)")
+
+
+def short_id(header: EntryHeader) -> str:
+    """Return the first 16 hex digits of the conversation's id, for logs and people."""
+    return header.conversation.hex()[:16]
 
 
 def _count_signatures(envelope: Envelope, credentials: Collection[Credential]) -> int:

@@ -32,6 +32,7 @@ class Waiting:
     Attributes:
         digest: of the entry.
         member: to whom.
+        conversation: of the entry.
         since_ms: since when it waits.
         next_ms: when it is tried next.
         attempts: how often it was tried.
@@ -40,6 +41,7 @@ class Waiting:
 
     digest: bytes
     member: str
+    conversation: bytes
     since_ms: int
     next_ms: int
     attempts: int
@@ -113,4 +115,4 @@ def hurry(connection: sa.Connection, member: str, now_ms: int) -> None:
 
 
 def _read(row: sa.Row[tuple[object, ...]]) -> Waiting:
-    return Waiting(row.digest, row.member, row.since_ms, row.next_ms, row.attempts, row.trouble)
+    return Waiting(row.digest, row.member, row.conversation, row.since_ms, row.next_ms, row.attempts, row.trouble)

@@ -65,6 +65,8 @@ class Event(Enum):
     LOOKUP_REFUSED = "lookup-refused"  # it refused an own investigator
     LOOKUP_FETCHED = "lookup-fetched"  # an own investigator fetched what it kept of a lookup
     LOOKUP_FORGOTTEN = "lookup-forgotten"  # an own investigator had it deleted
+    CASEWORK_SENT = "casework-sent"  # an entry of this member went into a conversation, and was receipted or refused
+    CASEWORK_RECEIVED = "casework-received"  # another member's did
     RECORDS_ADDED = "records-added"
     RECORDS_CHANGED = "records-changed"
     RECORDS_RETRACTED = "records-retracted"

@@ -1,0 +1,180 @@
+"""What a person believes of what the own gateway hands out: only what the signatures, chains and rules allow. Pure.
+
+A gateway can withhold. It cannot add, alter or reorder, nor invent what the other member did: receipts are the other member's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from vidfed.casework.carriage.verification import verify
+from vidfed.casework.core.conversation import Conversation, Fit
+from vidfed.casework.core.rules import check
+from vidfed.casework.errors import CaseworkError
+from vidfed.security.errors import SecurityError
+from vidfed.security.identity.credentials import Credential
+from vidfed.wire import envelope as wire_envelope
+from vidfed.wire.casework import read_receipt, read_wrap
+from vidfed.wire.casework_values import RECEIPT_TYPE, ReceiptStatus
+from vidfed.wire.statuses import WireError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from vidfed.casework.carriage.verification import Verified
+    from vidfed.security.identity.directory import Directory
+    from vidfed.v1 import casework_pb2 as pb
+    from vidfed.wire.casework_values import EntryHeader, Receipt, Wrap
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An own entry that the other member refused by its signed word, and with which words."""
+
+    header: EntryHeader
+    status: ReceiptStatus
+    detail: str
+
+
+@dataclass(slots=True)
+class View:
+    """One conversation as far as it is proven.
+
+    Attributes:
+        conversation: both chains.
+        sealed: sealed parts by digest; empty once deleted.
+        later_wraps: content keys wrapped after an entry was signed, by digest.
+        receipts: when each entry was received by the other side's node, by that member's signed word, by digest.
+        refused: own entries that are in no chain.
+        drafts: deliveries that wait for another officer's signature.
+        problems: what the gateway handed out and could not be believed.
+    """
+
+    conversation: Conversation = field(default_factory=Conversation)
+    sealed: dict[bytes, bytes] = field(default_factory=dict)
+    later_wraps: dict[bytes, list[Wrap]] = field(default_factory=dict)
+    receipts: dict[bytes, int] = field(default_factory=dict)
+    refused: list[Refused] = field(default_factory=list)
+    drafts: list[pb.Delivery] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def read_inbox(kept: Iterable[pb.KeptEntry], directory: Directory, member: str, now_ms: int) -> dict[bytes, View]:
+    """Return the conversations that what a gateway kept amounts to, by id.
+
+    Args:
+        kept: everything of each conversation, in any order.
+        directory: the person's own copy, verified.
+        member: the person's.
+        now_ms: the time.
+    """
+    views: dict[bytes, View] = {}
+    chains: list[tuple[pb.KeptEntry, Verified]] = []
+    for each in kept:
+        try:
+            verified = _verified(each, directory, member, now_ms)
+        except (CaseworkError, SecurityError, WireError) as error:
+            views.setdefault(b"", View()).problems.append(f"an entry that does not hold: {error}")
+            continue
+        view = views.setdefault(verified.entry.header.conversation, View())
+        if each.draft:
+            view.drafts.append(each.delivery)
+        elif each.void:
+            _note_refusal(view, each, verified, directory)
+        else:
+            chains.append((each, verified))
+    _join(views, chains, directory)
+    return views
+
+
+def _join(views: dict[bytes, View], chains: list[tuple[pb.KeptEntry, Verified]], directory: Directory) -> None:
+    """Put the entries into their chains, causes first, whatever order they came in."""
+    chains.sort(key=lambda pair: pair[1].entry.header.number)
+    left, moved = chains, True
+    while left and moved:
+        moved, waiting = False, []
+        for each, verified in left:
+            header = verified.entry.header
+            view = views[header.conversation]
+            if view.conversation.fit(verified.entry) is not Fit.NEXT:
+                waiting.append((each, verified))
+                continue
+            moved = True
+            try:
+                check(view.conversation, header)
+            except CaseworkError as error:
+                view.problems.append(f"entry {header.number} of {header.writer} is not allowed: {error}")
+                continue
+            view.conversation = view.conversation.added(verified.entry)
+            _note(view, each, verified, directory)
+        left = waiting
+    for _, verified in left:
+        header = verified.entry.header
+        views[header.conversation].problems.append(f"entry {header.number} of {header.writer} does not follow from what is here")
+
+
+def _note(view: View, each: pb.KeptEntry, verified: Verified, directory: Directory) -> None:
+    digest, header = verified.entry.digest, verified.entry.header
+    view.sealed[digest] = each.delivery.sealed
+    view.later_wraps[digest] = [read_wrap(wrap) for wrap in each.later_wraps]
+    if each.HasField("receipt"):
+        try:
+            receipt = _receipt(each, verified, directory)
+        except (SecurityError, WireError, CaseworkError) as error:
+            view.problems.append(f"the receipt of entry {header.number} of {header.writer} does not hold: {error}")
+            return
+        if receipt.status is ReceiptStatus.TAKEN:
+            view.receipts[digest] = receipt.received_ms
+
+
+def _note_refusal(view: View, each: pb.KeptEntry, verified: Verified, directory: Directory) -> None:
+    header = verified.entry.header
+    if not each.HasField("receipt"):
+        view.refused.append(Refused(header, ReceiptStatus.REFUSED, "it stood behind one that was refused"))
+        return
+    try:
+        receipt = _receipt(each, verified, directory)
+    except (SecurityError, WireError, CaseworkError) as error:
+        view.problems.append(f"the gateway says that {header.receiver} refused entry {header.number}, and cannot show it: {error}")
+        return
+    if receipt.status.final:
+        view.refused.append(Refused(header, receipt.status, receipt.detail))
+    else:
+        view.problems.append(
+            f"the gateway says that {header.receiver} refused entry {header.number}; its receipt says {receipt.status.code}"
+        )
+
+
+def _verified(each: pb.KeptEntry, directory: Directory, member: str, now_ms: int) -> Verified:
+    """Verify an entry by whichever of the two members wrote it; what the own gateway may still add to a draft it need not have."""
+    if each.draft:
+        return verify(each.delivery, directory, member, now_ms, history=True, draft=True)
+    error: Exception | None = None
+    for writer in _writers(each, member, directory):
+        try:
+            return verify(each.delivery, directory, writer, now_ms, history=True)
+        except (CaseworkError, SecurityError) as found:
+            error = error or found
+    raise error or CaseworkError("it names no member")
+
+
+def _writers(each: pb.KeptEntry, member: str, directory: Directory) -> list[str]:
+    """Return the members whose it may be: those its credentials name, which are verified next."""
+    named = [Credential.read(credential.payload).member for credential in each.delivery.credentials[:1]]
+    return [name for name in (*named, member) if name in directory.members]
+
+
+def _receipt(each: pb.KeptEntry, verified: Verified, directory: Directory) -> Receipt:
+    header = verified.entry.header
+    issuer = directory.member(header.receiver)
+    envelope = wire_envelope.from_message(each.receipt)
+    receipt = read_receipt(envelope.verify(RECEIPT_TYPE, (*issuer.signing_keys, *issuer.retired_keys)))
+    if (receipt.federation, receipt.issuer, receipt.audience, receipt.entry) != (
+        directory.federation,
+        header.receiver,
+        header.writer,
+        verified.entry.digest,
+    ):
+        raise CaseworkError("it is for another entry or member")
+    return receipt
