@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.memory import MemoryFederation
 from vidfed.security.errors import DirectoryError, UnknownMemberError
-from vidfed.security.identity.directory import Member, member_request, read_member_request
+from vidfed.security.identity.directory import Member, MemberRequest
 
 
 @pytest.fixture
@@ -29,6 +29,10 @@ def federation() -> MemoryFederation:
         {"endpoint": "no-port"},
         {"endpoint": ":7443"},
         {"endpoint": "host:x"},
+        {"endpoint": "https://host"},
+        {"endpoint": "host:99999"},
+        {"name": ""},
+        {"contact": "two\nlines"},
         {"signing_keys": []},
         {"signing_keys": ["AAAA"]},
         {"signing_keys": [5]},
@@ -48,10 +52,11 @@ def test_an_unknown_member_is_an_error_that_names_it(federation: MemoryFederatio
 
 def test_a_request_proves_possession_of_each_key_it_names(federation: MemoryFederation) -> None:
     nl = federation.members["nl"]
-    assert read_member_request(member_request(nl.entry, nl.signer, nl.audit_signer)) == nl.entry
+    asked = MemberRequest("test", nl.signer.public, nl.entry)
+    assert MemberRequest.read(asked.to_envelope(nl.signer, nl.audit_signer)) == asked
     stolen = replace(nl.entry, signing_keys=(*nl.entry.signing_keys, federation.members["fr"].signer.public))
     with pytest.raises(DirectoryError, match="no signature"):
-        read_member_request(member_request(stolen, nl.signer, nl.audit_signer))
+        MemberRequest.read(replace(asked, member=stolen).to_envelope(nl.signer, nl.audit_signer))
 
 
 @pytest.mark.parametrize("authority", ["", "garbage", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "leaf", "three"])
@@ -61,4 +66,4 @@ def test_a_request_without_one_ca_certificate_or_two_is_refused(federation: Memo
         authority, authority.encode()
     )
     with pytest.raises(DirectoryError, match="CA"):
-        read_member_request(member_request(replace(nl.entry, tls_ca=text), nl.signer, nl.audit_signer))
+        MemberRequest.read(MemberRequest("test", nl.signer.public, replace(nl.entry, tls_ca=text)).to_envelope(nl.signer, nl.audit_signer))

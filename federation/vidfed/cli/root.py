@@ -62,9 +62,10 @@ class _Root(click.Group):
 
 def _print_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
+        from vidfed.cli.terminal import say
         from vidfed.cli.version import describe_version
 
-        click.echo(f"vidfed {describe_version()}")
+        say(f"vidfed {describe_version()}")
         ctx.exit()
 
 

@@ -1,20 +1,25 @@
-"""What all commands share: results on stdout, everything else on stderr, errors as one line, progress where it takes time."""
+"""What all commands share: results on stdout, everything else on stderr, errors as one line, progress where it takes time.
+
+Nothing reaches the terminal but through here: `say`, `note`, `print_json`, `console`, `progress` and a command's errors make visible what
+a text by others holds that a terminal would obey (`printable`).
+"""
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from vidfed.cli.printable import json_text, visible, visible_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import Progress, TextColumn
 
 _SAY_EVERY_S = 60.0  # how often long work says how far it is where there is no terminal
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -55,11 +60,14 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except self.reports as error:
-            raise click.ClickException(str(error) or type(error).__name__) from None
+            raise click.ClickException(visible(str(error)) or type(error).__name__) from None
+        except click.ClickException as error:
+            error.message = visible(error.message)  # type: ignore[misc]  # its class, which decides the exit status, stays
+            raise
         except OSError as error:
             if error.filename is None:
                 raise
-            raise click.ClickException(f"{error.filename}: {error.strerror}") from None
+            raise click.ClickException(visible(f"{error.filename}: {error.strerror}")) from None
 
 
 def reporting(*errors: type[Exception]) -> type[Command]:
@@ -69,28 +77,56 @@ def reporting(*errors: type[Exception]) -> type[Command]:
 
 def print_json(document: object) -> None:
     """Write one JSON document to stdout."""
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    click.echo(json_text(document, indent=2))
+
+
+def say(text: str = "", *, err: bool = False) -> None:
+    """Print one line of a result, on stdout unless that is taken."""
+    click.echo(visible(text), err=err)
 
 
 def note(text: str) -> None:
-    """Say something to the person at the terminal, on stderr, out of the way of results."""
-    click.echo(text, err=True)
+    """Say something to the person at the terminal, on stderr, out of the way of results: one line."""
+    say(text, err=True)
 
 
 def console() -> Console:
-    """Return the console for results. Not on a terminal it is wide, so that tables keep their lines whole in files and pipes."""
+    """Return the console for results. Not on a terminal it is wide, so that tables keep their lines whole in files and pipes.
+
+    Nothing in a text is taken for markup, and what a terminal would obey is made visible in whatever is printed.
+    """
     from rich.console import Console
+    from rich.segment import Segment
+
+    class PlainConsole(Console):
+        """A console that passes on no control character but its own."""
+
+        def render(self, renderable: Any, options: Any = None) -> Iterator[Segment]:  # noqa: ANN401 - as rich declares them
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else Segment(visible_lines(segment.text), segment.style)
 
     width = None if sys.stdout.isatty() else 160
-    return Console(width=width, highlight=False, soft_wrap=False)
+    return PlainConsole(width=width, highlight=False, soft_wrap=False, markup=False, emoji=False)
+
+
+def _description() -> TextColumn:
+    from rich.progress import TextColumn
+
+    return TextColumn("{task.description}", markup=False)  # a file's name may look like markup
 
 
 def progress() -> Progress:
     """Return a progress display on stderr; on something that is no terminal it shows nothing."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        _description(),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     error_console = Console(stderr=True)
     return Progress(*columns, console=error_console, transient=True, disable=not error_console.is_terminal)
 
@@ -108,10 +144,17 @@ def file_progress(what: str) -> Iterator[Callable[[int, int, int], None]]:
 
     error_console = Console(stderr=True)
     rate = TextColumn("{task.fields[entries]:,} entries, {task.fields[rate]:,.0f}/s")
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), rate, TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        _description(),
+        BarColumn(),
+        TaskProgressColumn(),
+        rate,
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     started = said = time.monotonic()
     with Progress(*columns, console=error_console, disable=not error_console.is_terminal) as bar:
-        task = bar.add_task(what, total=None, entries=0, rate=0.0)
+        task = bar.add_task(visible(what), total=None, entries=0, rate=0.0)
 
         def update(done: int, total: int, entries: int) -> None:
             nonlocal said

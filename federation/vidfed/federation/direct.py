@@ -20,6 +20,7 @@ from vidfed.federation.gateway.settings import read_gateway_section
 from vidfed.federation.lookup.contract import NOT_IN_THE_LOG
 from vidfed.federation.lookup.errors import BusyError, GatewayError, GatewayRefusedError, QuestionError, UnreachableError
 from vidfed.federation.nodes.pool import NodePool
+from vidfed.rpc.channels import server_text
 from vidfed.rpc.trust import PeerMirrors
 from vidfed.security.errors import AuditError, SecurityError
 from vidfed.security.member.audit_log import open_log
@@ -101,7 +102,7 @@ class DirectTransport:
             except grpc.aio.AioRpcError as error:
                 if error.code() in NOT_IN_THE_LOG:
                     raise NotInLogError from None
-                raise GatewayError(f"{request.member}: {error.details()}") from None
+                raise GatewayError(f"{request.member}: {server_text(error)}") from None
 
     async def mailbox_entries(self) -> list[MailboxEntry]:
         """List; see `Transport`."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vidfed.cli.terminal import HELP, HOME, reporting
+from vidfed.cli.terminal import HELP, HOME, reporting, say
 from vidfed.federation.lookup.errors import FederationError
 from vidfed.index.errors import HashError
 from vidfed.node.errors import NodeError
@@ -49,7 +49,7 @@ def serve(home: Path) -> None:
             asyncio.run(
                 serve_both(
                     member_home,
-                    lambda address: click.echo(f"node {member} answers on {address}"),
-                    lambda address: click.echo(f"gateway of {member} listens on {address}"),
+                    lambda address: say(f"node {member} answers on {address}"),
+                    lambda address: say(f"gateway of {member} listens on {address}"),
                 )
             )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from vidfed.cli.printable import printable
 from vidfed.security.crypto.certificates import TlsIdentity, check_identity
 from vidfed.security.errors import SecurityError
 from vidfed.security.identity.tls import node_server_name
@@ -121,3 +122,8 @@ def _channel_terms(own_tls: TlsIdentity, directory: Directory, member: Member) -
     credentials = grpc.ssl_channel_credentials(member.tls_ca, own_tls.key, own_tls.certificate)
     name = node_server_name(directory.federation, member.id)
     return credentials, [*_CLIENT_OPTIONS, ("grpc.ssl_target_name_override", name)]
+
+
+def server_text(error: grpc.RpcError) -> str:
+    """Return what a server said of its error as it may be shown to people; the name of the status if it said nothing."""
+    return printable(error.details() or error.code().name.lower().replace("_", " "))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from vidfed.rpc.channels import blocking_channel, peer_certificate
+from vidfed.rpc.channels import blocking_channel, peer_certificate, server_text
 from vidfed.security.errors import DirectoryError, PeerError, SecurityError
 from vidfed.security.identity.tls import verify_peer
 from vidfed.security.trust.entry import Entry
@@ -155,4 +155,4 @@ def submit_entry(entry: bytes, own_tls: TlsIdentity, directory: Directory, publi
         try:
             rpc.TrustServiceStub(channel).SubmitEntry(pb.SubmitEntryRequest(entry=entry), timeout=_CALL_S)
         except grpc.RpcError as error:
-            raise DirectoryError(f"node of {publisher.id}: {error.details() or error.code().name}") from None
+            raise DirectoryError(f"node of {publisher.id}: {server_text(error)}") from None

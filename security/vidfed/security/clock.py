@@ -12,6 +12,8 @@ SECOND_MS = 1_000
 MINUTE_MS = 60 * SECOND_MS
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
+LAST_MS = 253_402_300_799_999
+"""The end of the year 9999: no moment in a document is later."""
 
 
 def system_clock() -> int:

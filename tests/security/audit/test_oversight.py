@@ -30,7 +30,7 @@ from vidfed.security.audit.verify import verify_log
 from vidfed.security.clock import DAY_MS, system_clock
 from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.errors import AuditError, OversightError
-from vidfed.security.identity.directory import Member, member_request
+from vidfed.security.identity.directory import Member
 from vidfed.security.identity.tls import make_ca
 from vidfed.security.trust.client import TufDirectory
 from vidfed.security.trust.entry import Entry
@@ -55,9 +55,9 @@ def published(nl_audit: SigningKey) -> tuple[Anchor, dict[str, bytes]]:
     with tempfile.TemporaryDirectory() as folder:
         administrators = Administrators(Path(folder) / "federation", "test")
         for name, signer, audit in (("nl", NL_SIGNER, nl_audit), ("fr", FR_SIGNER, FR_AUDIT)):
-            listed = Member(name, name, "host:1", (signer.public,), (audit.public,), make_ca("test", name).certificate, "")
+            listed = Member(name, name, "host:1", (signer.public,), (audit.public,), make_ca("test", name).certificate, "desk")
             entry_key = ENTRY if name == "nl" else FR_SIGNER
-            administrators.admit(Entry.make("test", member_request(listed, signer, audit), {}, entry_key, 1, system_clock()))
+            administrators.admit(Entry.make("test", listed, (signer, audit), {}, entry_key, 1, system_clock()))
         source = TufDirectory(Path(folder) / "state", administrators.anchor, [FolderMirror(administrators.published)])
         source.current()
         return source.anchor, source.files()

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def test_a_draft_says_what_it_changes_from_what_is_signed(world: World) -> None:
     draft = world.folder.propose_members([world.entry("fr")], Standing.QUARANTINE)
     (change,) = changes(draft)
-    assert change.startswith("fr joins with the standing quarantine (Unit fr, 127.0.0.1:1; words ")
+    assert change.startswith("fr joins with the standing quarantine; words ")
+    assert change.endswith(', endpoint 127.0.0.1:1, name "Unit fr"')
     world.folder.withdraw()
     assert changes(world.folder.propose_removal("nl")) == ["nl is no longer a member"]
     world.folder.withdraw()

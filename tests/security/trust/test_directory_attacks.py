@@ -12,7 +12,7 @@ from tests.security.trust.world import HOUR_MS, TIMESTAMP, LyingMirror, World, s
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.errors import DirectoryError, DirectoryExpiredError
-from vidfed.security.identity.directory import MEMBER_REQUEST_TYPE, member_request
+from vidfed.security.identity.directory import MEMBER_REQUEST_TYPE, MemberRequest
 from vidfed.security.trust.anchor import Anchor
 from vidfed.security.trust.metadata_rules import ENTRY_LIFE, tuf_key
 from vidfed.security.trust.reader import LIMITS
@@ -190,7 +190,7 @@ def test_target_substituted(world: World) -> None:
     mirror = world.mirror()
     name = next(name for name in mirror.files if name.endswith(".member.json"))
     listed = world.entry("nl").member
-    mirror.files[name] = member_request(listed, thief).to_json()
+    mirror.files[name] = MemberRequest("test", thief.public, listed).to_envelope(thief).to_json()
     with pytest.raises(DirectoryError, match="a file is not the one that is signed for"):
         world.source(mirror).current()
 
@@ -245,7 +245,8 @@ def test_a_member_publishing_a_damaged_ca_is_left_out(world: World, authority: s
     """gRPC takes all members' CAs as one text, in which this one would spoil the others."""
     unit, files = world.units["nl"], world.published_files()
     listed = world.entry("nl", 2).member.to_fields() | {"tls_ca": authority}
-    content = Envelope(MEMBER_REQUEST_TYPE, json.dumps(listed).encode()).signed_by(unit.signing, unit.audit).to_json()
+    asked = {"federation": "test", "entry_key": unit.entry.public.text, "member": listed}
+    content = Envelope(MEMBER_REQUEST_TYPE, json.dumps(asked).encode()).signed_by(unit.signing, unit.audit).to_json()
     target = TargetFile.from_data("members/nl/member.json", content, ["sha256"])
     changes = {"version": 2, "targets": {"members/nl/member.json": target.to_dict()}}
     files["metadata/2.member-nl.json"] = signed_anew(files["metadata/1.member-nl.json"], changes, unit.entry)

@@ -9,7 +9,6 @@ from unittest.mock import Mock
 
 import pytest
 
-from vidfed.node.config import render_config
 from vidfed.security.clock import DAY_MS
 from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.crypto.passphrase import close, from_descriptor, from_file, is_closed, open_closed
@@ -17,11 +16,10 @@ from vidfed.security.errors import CredentialError, DirectoryError, HomeError, K
 from vidfed.security.files import write_private
 from vidfed.security.identity.credentials import verify_credential
 from vidfed.security.identity.tls import verify_peer
-from vidfed.security.member.home import MemberHome, create_home
+from vidfed.security.member.home import MemberHome
 from vidfed.security.member.kit import close_kit, install_kit, issue_kit, issued_kits, make_kit, open_kit
 from vidfed.security.member.rotation import OVERLAP_MS, OwnEntry, renew_leaf
 from vidfed.security.trust.entry import Entry
-from vidfed.security.trust.metadata_rules import Standing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,23 +29,6 @@ if TYPE_CHECKING:
 
 PHRASE = b"four words drawn by lot"
 CHEAP = {"ops": 1, "memory_bytes": 8192}
-
-
-@pytest.fixture
-def home(world: World, tmp_path: Path) -> MemberHome:
-    config = render_config(
-        federation="test",
-        member="fr",
-        name="Unit",
-        contact="desk",
-        listen="127.0.0.1:0",
-        gateway_listen="127.0.0.1:0",
-        directory_folder=str(world.folder.repository.folder),
-    )
-    made = create_home(tmp_path / "fr", config=config, endpoint="127.0.0.1:1", anchor=world.folder.anchor)
-    world.folder.propose_members([Entry.load(made.entry_path)], Standing.MEMBER)
-    world.sign_and_publish()
-    return made
 
 
 def published(world: World, home: MemberHome) -> Directory:
@@ -244,8 +225,7 @@ def test_what_is_no_kit_is_said(tmp_path: Path, content: bytes) -> None:
 
 def test_an_entry_whose_keys_are_not_all_proven_is_refused(home: MemberHome) -> None:
     fields = json.loads(home.entry_path.read_bytes())
-    stranger = SigningKey.generate()
-    fields["entry_key"] = stranger.public.text
+    fields["metadata"]["signatures"][0]["sig"] = "00" * 64
     with pytest.raises(DirectoryError, match="has not signed it"):
         Entry.from_json(json.dumps(fields).encode())
 

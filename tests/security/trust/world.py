@@ -11,7 +11,7 @@ from tuf.api.metadata import Metadata
 from tests.support.administrators import Administrators
 from vidfed.security.clock import system_clock
 from vidfed.security.crypto.keys import SigningKey
-from vidfed.security.identity.directory import Member, member_request
+from vidfed.security.identity.directory import Member
 from vidfed.security.identity.tls import make_ca
 from vidfed.security.trust.client import TufDirectory
 from vidfed.security.trust.entry import Entry
@@ -105,8 +105,7 @@ class World(Administrators):
             unit.ca.certificate,
             fields["contact"],
         )
-        envelope = member_request(listed, unit.signing, unit.audit)
-        return Entry.make("test", envelope, revoked or {}, unit.entry, version, self.clock())
+        return Entry.make("test", listed, (unit.signing, unit.audit), revoked or {}, unit.entry, version, self.clock())
 
     def add(self, member: str, standing: Standing = Standing.MEMBER) -> Directory:
         version = self.folder.repository.entry_version(member) + 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vidfed.cli.terminal import HOME, JSON, kit_option, note, print_json, reporting
+from vidfed.cli.terminal import HOME, JSON, kit_option, note, print_json, reporting, say
 from vidfed.federation.lookup.errors import FederationError
 from vidfed.security.cli.audit import audit
 from vidfed.security.errors import ReceiptError, SecurityError
@@ -72,16 +72,14 @@ def _verify_log(folder: Path, *, ask: bool, as_json: bool) -> None:
 
 
 def _print_report(report: VerifyReport, holders: Sequence[str]) -> None:
-    click.echo(f"log         {report.origin}")
-    click.echo(f"entries     {report.entries}: {report.opened} as logged, {report.dropped} whose content was dropped and announced")
-    click.echo(
-        f"compared    with {report.checkpoints} signed checkpoints, held by the log itself{''.join(f', {name}' for name in holders)}"
-    )
+    say(f"log         {report.origin}")
+    say(f"entries     {report.entries}: {report.opened} as logged, {report.dropped} whose content was dropped and announced")
+    say(f"compared    with {report.checkpoints} signed checkpoints, held by the log itself{''.join(f', {name}' for name in holders)}")
     for line in report.notes:
-        click.echo(f"note        {line}")
+        say(f"note        {line}")
     for finding in report.findings:
-        click.echo(f"WRONG       {finding}")
-    click.echo("The log holds." if report.holds else "The log does NOT hold.")
+        say(f"WRONG       {finding}")
+    say("The log holds." if report.holds else "The log does NOT hold.")
 
 
 def _verify_file(file: Path, home: Path, *, as_json: bool) -> None:
@@ -93,7 +91,7 @@ def _verify_file(file: Path, home: Path, *, as_json: bool) -> None:
         start = opened.read(200)
     if REPORT_TYPE.encode() in start:
         report, member = read_report(file.read_bytes(), MemberHome(home).directory_source().current())
-        click.echo(f"A report about {', '.join(report['members'])}, signed by {member}. The signature holds.")
+        say(f"A report about {', '.join(report['members'])}, signed by {member}. The signature holds.")
         return
     export = verify_export(file)
     if as_json:
@@ -109,17 +107,17 @@ def _verify_file(file: Path, home: Path, *, as_json: bool) -> None:
 def _print_export(export: ExportReport) -> None:
     from vidfed.security.clock import SECOND_MS, as_text
 
-    click.echo(f"log         {export.checkpoint.origin}")
-    click.echo(f"entries     {export.first} to {export.end - 1}: {export.opened} as logged, {export.dropped} whose content was dropped")
-    click.echo(f"checkpoint  of {export.checkpoint.size} entries")
+    say(f"log         {export.checkpoint.origin}")
+    say(f"entries     {export.first} to {export.end - 1}: {export.opened} as logged, {export.dropped} whose content was dropped")
+    say(f"checkpoint  of {export.checkpoint.size} entries")
     for member, time_s in sorted(export.witnesses.items()):
-        click.echo(f"cosigned    by {member} at {as_text(time_s * SECOND_MS)}")
+        say(f"cosigned    by {member} at {as_text(time_s * SECOND_MS)}")
     if not export.witnesses:
-        click.echo("cosigned    by nobody: the member alone vouches for this state of its log")
+        say("cosigned    by nobody: the member alone vouches for this state of its log")
     for finding in export.findings:
-        click.echo(f"WRONG       {finding}")
-    click.echo(f"All this under the root with the words {export.anchor.words}: compare them with the administrators by another channel.")
-    click.echo("The export holds." if not export.findings else "The export does NOT hold.")
+        say(f"WRONG       {finding}")
+    say(f"All this under the root with the words {export.anchor.words}: compare them with the administrators by another channel.")
+    say("The export holds." if not export.findings else "The export does NOT hold.")
 
 
 def _checkpoints_known(home: MemberHome) -> list[KnownCheckpoint]:
@@ -183,13 +181,13 @@ def witnesses(home: Path, as_json: bool) -> None:
         for side, text in ((ours, "cosigned this log"), (theirs, "had its log cosigned here")):
             if member in side:
                 time_ms, found = side[member]
-                click.echo(f"{member:<8} {text} at {found.size} entries, {as_text(time_ms)} ({(now_ms - time_ms) // SECOND_MS} s ago)")
+                say(f"{member:<8} {text} at {found.size} entries, {as_text(time_ms)} ({(now_ms - time_ms) // SECOND_MS} s ago)")
             else:
-                click.echo(f"{member:<8} never {text}")
+                say(f"{member:<8} never {text}")
     for entry in evidence:
-        click.echo(f"EVIDENCE {entry.kind} of the log of {entry.member}, found {as_text(entry.time_ms)}: two states it signed,")
+        say(f"EVIDENCE {entry.kind} of the log of {entry.member}, found {as_text(entry.time_ms)}: two states it signed,")
         held, shown = (f"{found.size} entries with root {found.root.hex()[:16]}" for found in (entry.held, entry.shown))
-        click.echo(f"         {held} and {shown}")
+        say(f"         {held} and {shown}")
     raise SystemExit(bool(evidence))
 
 
@@ -227,13 +225,13 @@ async def _check(kit: Kit, receipts: Iterable[Receipt]) -> int:
                 checked = await client.fetch_proof(receipt)
             except ReceiptError as error:
                 caught += 1
-                click.echo(f"CAUGHT     {receipt.name}: {error}")
+                say(f"CAUGHT     {receipt.name}: {error}")
             except GatewayError as error:
                 unasked += 1
-                click.echo(f"not asked  {receipt.name}: {error}")
+                say(f"not asked  {receipt.name}: {error}")
             else:
                 words = "says the same" if checked.opened else "is there; its content was dropped"
-                click.echo(f"proven     {receipt.name}: entry {checked.position} of {receipt.member} {words}")
+                say(f"proven     {receipt.name}: entry {checked.position} of {receipt.member} {words}")
     if caught:
         note("Keep these receipts: each is the node's own signature over an entry that it cannot show.")
         note("As files, for others to check: vidfed audit export-receipts NAME... --to FOLDER")
@@ -254,7 +252,7 @@ def export_receipts(names: tuple[str, ...], folder: Path, kit: Path) -> None:
         for receipt in map(store.named, names) if names else store.all():
             receipt.save(folder)
             count += 1
-    click.echo(f"Wrote {count} receipts to {folder}.")
+    say(f"Wrote {count} receipts to {folder}.")
 
 
 def _receipts_of(kit: Path) -> ReceiptStore:

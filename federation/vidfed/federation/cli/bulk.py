@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vidfed.cli.terminal import file_progress, note, print_json, progress
+from vidfed.cli.terminal import file_progress, note, print_json, progress, say
 from vidfed.federation.bulk.lookup import BulkLookup, NumberedPart
 from vidfed.federation.bulk.result import result_of
 from vidfed.federation.bulk.result_files import write_all
@@ -69,9 +69,9 @@ class Bulk:
             store.add(enumerate(hashes, 1))
             reading = SourceReader(None)
             if paths:
-                from vidfed.index.hashing.find import find_files
+                from vidfed.index.hashing.pictures import find_pictures
 
-                reading = picture_reader(store, find_files(paths), any_quality=any_quality)
+                reading = picture_reader(store, find_pictures(paths), any_quality=any_quality)
             return self._run(store, reading, skipped=None, source=None)
 
     def _scope(self, *, source: Sequence[object] = (), hashes: Sequence[str] = ()) -> dict[str, object]:
@@ -154,22 +154,20 @@ def _tell_skipped(skipped: Sequence[str]) -> None:
 
 def _print(result: BulkResult, paths: Sequence[Path], *, to_stderr: bool) -> None:
     doubles = f" ({result.different} different, each asked once)" if result.different < result.asked else ""
-    click.echo(f"{result.asked} items asked{doubles}: {result.known} known, {result.unseen} unseen, {result.open} open", err=to_stderr)
-    if result.exact_only:
-        click.echo(f"  {result.exact_only} of them by exact copies only: changed copies were not looked for", err=to_stderr)
+    say(f"{result.asked} items asked{doubles}: {result.known} known, {result.unseen} unseen, {result.open} open", err=to_stderr)
     for name, node in result.nodes.items():
         line = f"  {name}: {node.answered} answered, {node.hits} hits"
         if node.unanswered:
             shown = ", ".join(f"{each.first}-{each.last}" if each.size > 1 else str(each.first) for each in node.missing[:_RANGES])
             more = ", ..." if len(node.missing) > _RANGES else ""
             line += f"; {node.unanswered} NOT ANSWERED (items {shown}{more}): {node.detail}"
-        click.echo(line, err=to_stderr)
+        say(line, err=to_stderr)
     if not result.asked:
-        click.echo("NOTHING ASKED: there was nothing in it that could be asked about.", err=to_stderr)
+        say("NOTHING ASKED: there was nothing in it that could be asked about.", err=to_stderr)
     elif result.complete:
-        click.echo("COMPLETE: every node answered about every item, every answer verified.", err=to_stderr)
+        say("COMPLETE: every node answered about every item, every answer verified.", err=to_stderr)
     else:
         what = f"{result.partial} items were not answered by every node; what those nodes hold is not known."
-        click.echo(f"INCOMPLETE: {what} Run the same command again to ask them again.", err=to_stderr)
+        say(f"INCOMPLETE: {what} Run the same command again to ask them again.", err=to_stderr)
     for path in paths:
-        click.echo(f"  {path}", err=to_stderr)
+        say(f"  {path}", err=to_stderr)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vidfed.cli.terminal import HELP, HOME, console, print_json, reporting
+from vidfed.cli.terminal import HELP, HOME, console, print_json, reporting, say
 from vidfed.federation.lookup.errors import FederationError
 from vidfed.index.errors import HashError
 from vidfed.security.errors import SecurityError
@@ -40,7 +40,7 @@ def serve(home: Path) -> None:
     start_logging(member_home, "gateway")
     check_not_serving(member_home.state_file(SERVING_FILE), "gateway")
     with serving_gateway_metrics(member_home):
-        asyncio.run(serve_gateway(member_home, lambda address: click.echo(f"gateway of {member_home.member} listens on {address}")))
+        asyncio.run(serve_gateway(member_home, lambda address: say(f"gateway of {member_home.member} listens on {address}")))
 
 
 @gateway.command(cls=_COMMAND)

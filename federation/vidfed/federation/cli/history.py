@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vidfed.cli.terminal import HELP, console, kit_option, print_json, reporting
+from vidfed.cli.terminal import HELP, console, kit_option, print_json, reporting, say
 from vidfed.federation.cli.results import report
 from vidfed.federation.lookup.errors import FederationError
 from vidfed.security.errors import SecurityError
@@ -59,7 +59,7 @@ def forget(lookup: str, kit: Path) -> None:
     from vidfed.security.member.kit import Kit
 
     _run(Kit(kit), lambda client: client.forget(lookup))
-    click.echo(f"Lookup {lookup} is deleted here and at the gateway.")
+    say(f"Lookup {lookup} is deleted here and at the gateway.")
 
 
 def resume_lookup(kit: Kit, lookup: str, *, as_json: bool) -> int:

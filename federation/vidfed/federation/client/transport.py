@@ -9,7 +9,7 @@ import grpc
 
 from vidfed.federation.lookup.contract import COLLECTING_KEY, NOT_IN_THE_LOG, MailboxEntry
 from vidfed.federation.lookup.errors import GatewayError, GatewayRefusedError, KeptError
-from vidfed.rpc.channels import blocking_channel, open_channel
+from vidfed.rpc.channels import blocking_channel, open_channel, server_text
 from vidfed.rpc.trust import GrpcMirror
 from vidfed.v1 import gateway_pb2 as pb
 from vidfed.v1 import gateway_pb2_grpc as rpc
@@ -139,7 +139,7 @@ class GrpcTransport:
             yield
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
-                raise KeptError(error.details() or "the gateway keeps no such lookup") from None
+                raise KeptError(server_text(error)) from None
             raise
 
     @contextlib.contextmanager
@@ -148,12 +148,12 @@ class GrpcTransport:
             yield
         except grpc.aio.AioRpcError as error:
             if error.code() in _REFUSALS:
-                raise GatewayRefusedError(f"the gateway refuses: {error.details()}") from None
+                raise GatewayRefusedError(f"the gateway refuses: {server_text(error)}") from None
             if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
-                raise GatewayError(f"the gateway is busy: {error.details()}") from None
+                raise GatewayError(f"the gateway is busy: {server_text(error)}") from None
             if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
-                raise GatewayError(f"the gateway at {self._address} says: {error.details()}") from None
+                raise GatewayError(f"the gateway at {self._address} says: {server_text(error)}") from None
             if error.code() is grpc.StatusCode.UNAVAILABLE:
                 text = "cannot be reached: is it running, is this its address, is your kit still valid?"
                 raise GatewayError(f"the gateway at {self._address} {text}") from None
-            raise GatewayError(f"the gateway at {self._address} failed: {error.code().name}: {error.details()}") from None
+            raise GatewayError(f"the gateway at {self._address} failed: {error.code().name}: {server_text(error)}") from None

@@ -17,7 +17,7 @@ from vidfed.federation.gateway.status import SERVING_FILE, keep_status
 from vidfed.federation.lookup.contract import COLLECTING_KEY, NOT_IN_THE_LOG
 from vidfed.federation.lookup.errors import BusyError, KeptError, UnreachableError
 from vidfed.federation.nodes.pool import NodePool
-from vidfed.rpc.channels import SERVER_OPTIONS, peer_certificate, server_credentials
+from vidfed.rpc.channels import SERVER_OPTIONS, peer_certificate, server_credentials, server_text
 from vidfed.rpc.serving import Service, open_shared, run_until_signal
 from vidfed.rpc.trust import TrustServicer
 from vidfed.security.clock import SECOND_MS, system_clock
@@ -123,7 +123,7 @@ class GatewayServicer(rpc.GatewayServiceServicer):
             await context.abort(_Codes.FAILED_PRECONDITION, f"{request.member}: {error}")
         except grpc.aio.AioRpcError as error:  # UNAVAILABLE, say, would be taken for the gateway's own state
             code = error.code() if error.code() in NOT_IN_THE_LOG else _Codes.FAILED_PRECONDITION
-            await context.abort(code, f"{request.member}: {error.details()}"[:500])
+            await context.abort(code, f"{request.member}: {server_text(error)}")
 
 
 @contextlib.asynccontextmanager

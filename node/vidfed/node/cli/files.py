@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vidfed.cli.terminal import HOME, JSON, file_progress, note, print_json, progress
+from vidfed.cli.terminal import HOME, JSON, file_progress, note, print_json, progress, say
 from vidfed.node.cli.options import COMMAND, described, said
 
 if TYPE_CHECKING:
@@ -131,8 +131,8 @@ def import_(
 def _print_report(report: ImportReport, *, dry_run: bool) -> None:
     counts = report.counts
     would = "would be " if dry_run else ""
-    click.echo(f"{report.file_name}: {report.format}, {report.entries} entries")
-    click.echo(f"  {would}{counts.new} new, {counts.updated} updated, {counts.unchanged} unchanged, {report.skipped} skipped")
+    say(f"{report.file_name}: {report.format}, {report.entries} entries")
+    say(f"  {would}{counts.new} new, {counts.updated} updated, {counts.unchanged} unchanged, {report.skipped} skipped")
     more = {
         "entries about an item already named in this file": counts.repeated,
         "of those say otherwise; the first was kept": counts.disagreeing,
@@ -143,7 +143,7 @@ def _print_report(report: ImportReport, *, dry_run: bool) -> None:
     }
     for words, count in more.items():
         if count:
-            click.echo(f"  {count} {words}")
+            say(f"  {count} {words}")
     for text in report.notes:
         note(f"  note: {text}")
     for text in report.skipped_first:
@@ -192,7 +192,7 @@ def export(file: Path, home: Path, format_name: str | None, tag: str, in_scale: 
                 records = _translated(records, member_home, in_scale)
             count = write(records, out, lambda done: bar.update(task, completed=done))
         bar.update(task, completed=count)
-    click.echo(f"{count} records written to {file}")
+    say(f"{count} records written to {file}")
 
 
 @click.command(cls=COMMAND)
@@ -213,7 +213,7 @@ def backup(file: Path, home: Path) -> None:
     with logged(member_home, Operation.CONSULTATION, Event.RECORDS_BACKED_UP), progress() as bar:
         task = bar.add_task("copying", total=None)
         back_up(store_location(member_home), file, lambda done, total: bar.update(task, completed=done, total=total))
-    click.echo(f"{file}: {file.stat().st_size} bytes, verified")
+    say(f"{file}: {file.stat().st_size} bytes, verified")
 
 
 @click.command(cls=COMMAND)
@@ -236,7 +236,7 @@ def restore(file: Path, home: Path) -> None:
         raise click.ClickException(f"the node serves on {address}: stop it first")
     with logged(member_home, Operation.ALTERATION, Event.RECORDS_RESTORED):
         put_back(store_location(member_home), file, member_home.folder / "index")
-    click.echo(f"restored from {file}; the index is rebuilt when the node starts")
+    say(f"restored from {file}; the index is rebuilt when the node starts")
 
 
 @click.command(cls=COMMAND)
@@ -252,7 +252,7 @@ def migrate(home: Path) -> None:
 
     with closing(RecordDatabase(store_location(MemberHome(home)))) as database:
         before, now = migrate_store(database)
-    click.echo(f"record store is of form {now}" + (f", was {before}" if before != now else " already"))
+    say(f"record store is of form {now}" + (f", was {before}" if before != now else " already"))
 
 
 def _translated(records: Iterator[Record], home: MemberHome, to_scale: str) -> Iterator[Record]:
@@ -298,9 +298,9 @@ def scales(home: Path, as_json: bool) -> None:
         print_json({"schema": "vidfed.scales/1", "scales": known, "mappings": mapped})
         return
     for scale in tables.scales.values():
-        click.echo(f"{scale.name} (version {scale.version}{', ' + scale.region if scale.region else ''}): {', '.join(scale.values)}")
-        click.echo(f"  {scale.source}")
+        say(f"{scale.name} (version {scale.version}{', ' + scale.region if scale.region else ''}): {', '.join(scale.values)}")
+        say(f"  {scale.source}")
     for each in tables.translations:
         pairs = ", ".join(f"{raw} = {value}" for raw, value in each.table.items())
-        click.echo(f"{each.from_scale} ({each.from_region or 'no region'}) -> {each.to_scale} (version {each.version}): {pairs}")
-        click.echo(f"  {each.source}")
+        say(f"{each.from_scale} ({each.from_region or 'no region'}) -> {each.to_scale} (version {each.version}): {pairs}")
+        say(f"  {each.source}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vidfed.cli.terminal import HOME, JSON, note, print_json
+from vidfed.cli.terminal import HOME, JSON, note, print_json, say
 from vidfed.node.cli.options import COMMAND
 from vidfed.security.cli.common import passphrase_from, passphrase_options
 
@@ -150,6 +150,6 @@ def _show(report: Report, *, as_json: bool) -> None:
         print_json(report.to_fields())
     else:
         for line in report.lines():
-            click.echo(line)
+            say(line)
     if not report.passed:
         raise SystemExit(1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from vidfed.cli.terminal import HELP, HOME, JSON, note, print_json, progress
+from vidfed.cli.terminal import HELP, HOME, JSON, note, print_json, progress, say
 from vidfed.node.cli.files import backup, export, import_, migrate, restore, scales
 from vidfed.node.cli.membership import check, doctor, passphrase, request, rotate, submit
 from vidfed.node.cli.options import COMMAND, described, said
@@ -49,12 +49,20 @@ def init(
     from vidfed.node.config import render_config
     from vidfed.node.policy.file import POLICY_FILE, render_policy
     from vidfed.node.records.store import RecordStore
+    from vidfed.security.documents import MAX_CONTACT_CHARS, MAX_NAME_CHARS, check_endpoint, check_line
+    from vidfed.security.errors import HomeError
     from vidfed.security.files import write_whole
     from vidfed.security.member.home import create_home
     from vidfed.security.trust.anchor import Anchor
     from vidfed.security.trust.entry import Entry
 
     root = Anchor.load(anchor)
+    check_endpoint(endpoint, HomeError, "--endpoint")
+    check_line(name, MAX_NAME_CHARS, HomeError, "--name")
+    check_line(contact, MAX_CONTACT_CHARS, HomeError, "--contact")
+    for option, address in (("--listen", listen), ("--gateway-listen", gateway_listen)):
+        if address is not None:
+            check_endpoint(address, HomeError, option, any_port=True)
     config = render_config(
         federation=root.federation,
         member=member,
@@ -85,18 +93,14 @@ def init(
 def ingest(pictures: tuple[Path, ...], home: Path, as_json: bool, **options: str | None) -> None:
     """Hash PICTURES (files or folders) into records. No picture is kept.
 
-    What cannot be decoded (a video, a damaged file) becomes a record that is found by exact copies only.
-
     All of them become records in one transaction at the end: interrupted, nothing has changed. Run again, a picture that is already
     known is updated, not doubled.
     """
     from contextlib import closing
 
-    from vidfed.index.hashing.find import count_files, find_files
-    from vidfed.index.hashing.results import FileHashes, one_line
-    from vidfed.index.hashing.workers import hash_files
+    from vidfed.index.hashing.pictures import PictureHashes, find_pictures, hash_pictures
     from vidfed.node.config import StoreSection, store_location
-    from vidfed.node.intake.pictures import record_of_file
+    from vidfed.node.intake.pictures import record_of_picture
     from vidfed.node.records.record import Record
     from vidfed.node.records.store import RecordStore
     from vidfed.security.audit import Event, Operation
@@ -109,15 +113,13 @@ def ingest(pictures: tuple[Path, ...], home: Path, as_json: bool, **options: str
     if review_days := member_home.section("store", StoreSection).review_after_days:
         values.setdefault("review_ms", system_clock() + review_days * DAY_MS)
     template = Record(hashes={}, **values)  # type: ignore[arg-type]  # each value was read by its field's reader
-    records, failures, exact_only = [], [], 0
+    paths = list(find_pictures(pictures))
+    records, failures = [], []
     with progress() as bar:
-        task = bar.add_task("hashing", total=count_files(pictures))
-        for result in hash_files(find_files(pictures)):
-            if isinstance(result, FileHashes):
-                records.append(record_of_file(result, template))
-                if not any(code.reliable for code in result.main):
-                    exact_only += 1
-                    note(f"{one_line(result.path)}: {result.notes[0]}; found by exact copies only")
+        task = bar.add_task("hashing", total=len(paths))
+        for result in hash_pictures(paths):
+            if isinstance(result, PictureHashes):
+                records.append(record_of_picture(result, template))
             else:
                 failures.append(str(result))
                 note(str(result))
@@ -130,11 +132,9 @@ def ingest(pictures: tuple[Path, ...], home: Path, as_json: bool, **options: str
         done |= {"new": report.new, "updated": report.updated, "unchanged": report.unchanged, "skipped": len(failures)}
     if as_json:
         counts = {"new": report.new, "updated": report.updated, "unchanged": report.unchanged}
-        print_json({"schema": "vidfed.intake/1", **counts, "exact_only": exact_only, "skipped": failures})
+        print_json({"schema": "vidfed.intake/1", **counts, "skipped": failures})
     else:
-        click.echo(f"{report.new} new, {report.updated} updated, {report.unchanged} unchanged, {len(failures)} not hashed")
-        if exact_only:
-            click.echo(f"{exact_only} of them by exact copies only: they have no perceptual hash, for the reasons above")
+        say(f"{report.new} new, {report.updated} updated, {report.unchanged} unchanged, {len(failures)} not hashed")
     if failures:
         raise SystemExit(1)
 
@@ -162,8 +162,8 @@ def serve(home: Path, worker: int | None, listen: str | None) -> None:
     section = member_home.section("node", NodeSection)
     count = section.workers or os.cpu_count() or 1
 
-    def say(address: str) -> None:
-        click.echo(f"node {member_home.member} answers on {address}")
+    def started(address: str) -> None:
+        say(f"node {member_home.member} answers on {address}")
 
     if worker is not None:
         from vidfed.node.serving.server import Share
@@ -171,7 +171,7 @@ def serve(home: Path, worker: int | None, listen: str | None) -> None:
         from vidfed.node.serving.workers import stop_with_parent
 
         stop_with_parent()
-        asyncio.run(serve_node(member_home, say, Share(worker, listen or section.listen)))
+        asyncio.run(serve_node(member_home, started, Share(worker, listen or section.listen)))
         return
     check_not_serving(member_home.state_file("serving"), "node")
     with counting_in(member_home.state_file("metrics"), "node"):
@@ -181,11 +181,11 @@ def serve(home: Path, worker: int | None, listen: str | None) -> None:
             if count > 1:
                 from vidfed.node.serving.workers import serve_with_workers
 
-                asyncio.run(serve_with_workers(member_home, count, say))
+                asyncio.run(serve_with_workers(member_home, count, started))
             else:
                 from vidfed.node.serving.server import serve as serve_node
 
-                asyncio.run(serve_node(member_home, say))
+                asyncio.run(serve_node(member_home, started))
 
 
 @node.command(cls=COMMAND)
@@ -201,7 +201,7 @@ def status(home: Path, as_json: bool) -> None:
         print_json(found.to_fields())
     else:
         for label, value in found.lines():
-            click.echo(f"{label:<16} {value}")
+            say(f"{label:<16} {value}")
 
 
 @node.command(cls=COMMAND)
@@ -215,7 +215,7 @@ def health(home: Path) -> None:
     from vidfed.security.member.home import MemberHome
 
     said = ask_health(MemberHome(home))
-    click.echo(said)
+    say(said)
     if said != "SERVING":
         raise SystemExit(1)
 

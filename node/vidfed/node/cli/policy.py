@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vidfed.cli.terminal import HELP, HOME, JSON, note, print_json
+from vidfed.cli.terminal import HELP, HOME, JSON, note, print_json, say
 from vidfed.node.cli.options import COMMAND
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ def check(home: Path, file: Path | None, as_json: bool) -> None:
     for number, rule in enumerate(found.rules, 1):
         roles = f" with one of the roles {', '.join(sorted(rule.roles))}" if rule.roles else ""
         purposes = ", ".join(sorted(purpose.code for purpose in rule.purposes))
-        click.echo(f"{number}. {rule.name}: {', '.join(sorted(rule.members))}{roles}, for {purposes}")
-    click.echo(f"{path}: {len(found.rules)} rules" if found.rules else f"{path}: no rule, so nobody is answered")
+        say(f"{number}. {rule.name}: {', '.join(sorted(rule.members))}{roles}, for {purposes}")
+    say(f"{path}: {len(found.rules)} rules" if found.rules else f"{path}: no rule, so nobody is answered")
 
 
 @policy.command(cls=COMMAND)
@@ -98,7 +98,7 @@ def explain(home: Path, member: str, roles: tuple[str, ...], purpose: str | None
         return
     for each in explanations:
         for line in each.lines():
-            click.echo(line)
+            say(line)
 
 
 def _members(home: MemberHome) -> list[str] | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vidfed.cli.terminal import HELP, HOME, JSON, console, note, print_json
+from vidfed.cli.terminal import HELP, HOME, JSON, console, note, print_json, say
 from vidfed.node.cli.options import COMMAND, DESCRIPTION, described, said
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def erase(reference: str, home: Path, yes: bool) -> None:
     if not yes:
         click.confirm(f"Erase record {reference} for good?", abort=True)
     _change(home, reference, Operation.ERASURE, "ERASED", erase_record)
-    click.echo(f"record {reference} is erased; backups made before still hold it")
+    say(f"record {reference} is erased; backups made before still hold it")
     _tell_recipients(home, reference)
 
 
@@ -234,7 +234,7 @@ def _print_one(kept: StoredRecord, *, hashes: bool, as_json: bool) -> None:
         return
     for name, value in fields.items():
         if value or value == 0:
-            click.echo(f"{name.replace('_', ' '):<20} {', '.join(map(str, value)) if isinstance(value, list) else value}")
+            say(f"{name.replace('_', ' '):<20} {', '.join(map(str, value)) if isinstance(value, list) else value}")
 
 
 def _fields(kept: StoredRecord, *, hashes: bool) -> dict[str, object]:

@@ -184,7 +184,15 @@ class Checks:
             raise FailedError("the audit key is not the one in the directory: publish member.json")
         if home.entry_signer.public != entry.key:
             raise FailedError("the entry key is not the one that signed member.json")
-        return f"signing key {home.signer.public.key_id} and audit key {home.audit_signer.public.key_id} are those of the directory"
+        if own.entry_key != entry.key:
+            listed = own.entry_key.key_id if own.entry_key else "none"
+            raise FailedError(
+                f"the administrators delegated to the entry key {listed}, this member has {entry.key.key_id}: whoever holds the other one "
+                "speaks for this member. CALL THE ADMINISTRATORS, compare the words, and have the entry replaced "
+                "(vidfed node rotate entry-key, vidfed trust propose add-member)"
+            )
+        keys = (("signing", home.signer), ("audit", home.audit_signer), ("entry", home.entry_signer))
+        return f"{', '.join(f'{name} key {key.public.key_id}' for name, key in keys)} are those of the directory"
 
     def _permissions(self) -> str:
         folder = self._home.folder

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vidfed.cli.terminal import HELP, HOME, JSON, console, note, print_json, reporting
+from vidfed.cli.terminal import HELP, HOME, JSON, console, note, print_json, reporting, say
 from vidfed.security.errors import SecurityError
 
 if TYPE_CHECKING:
@@ -79,9 +79,7 @@ def appointments(home: Path, as_json: bool) -> None:
         return
     for one in found:
         ended = f", revoked {as_text(one.revoked_ms)}" if one.revoked_ms is not None else ""
-        click.echo(
-            f"{one.serial[:8]}  {one.state(now_ms):<8} {as_text(one.not_before_ms)} to {as_text(one.not_after_ms)}{ended}  {one.name}"
-        )
+        say(f"{one.serial[:8]}  {one.state(now_ms):<8} {as_text(one.not_before_ms)} to {as_text(one.not_after_ms)}{ended}  {one.name}")
     if not found:
         note("Nobody was ever appointed. Next: vidfed audit appoint FOLDER --name NAME")
 
@@ -210,11 +208,11 @@ def compare(one: Path, other: Path, as_json: bool) -> None:
         fields = {"agreed": result.agreed, "unanswered": result.unanswered, "findings": result.findings}
         print_json({"schema": "vidfed.audit-comparison/1", "members": [e.member for e in exports], **fields})
     else:
-        click.echo(f"{exports[0].member} and {exports[1].member}, {as_text(result.from_ms)} to {as_text(result.to_ms)}")
-        click.echo(f"{result.agreed} lookups on which both logs agree, {result.unanswered} that got no reply")
+        say(f"{exports[0].member} and {exports[1].member}, {as_text(result.from_ms)} to {as_text(result.to_ms)}")
+        say(f"{result.agreed} lookups on which both logs agree, {result.unanswered} that got no reply")
         for finding in result.findings:
-            click.echo(f"DIFFERENT: {finding}")
-        click.echo("The logs agree." if not result.findings else f"{len(result.findings)} differences.")
+            say(f"DIFFERENT: {finding}")
+        say("The logs agree." if not result.findings else f"{len(result.findings)} differences.")
     raise SystemExit(bool(result.findings))
 
 
@@ -233,12 +231,13 @@ def stats(from_: Any, to: Any, appointment: Path, home: Path, as_json: bool) -> 
         print_json(report)
         return
     for name, text in TOTALS.items():
-        click.echo(f"{text:<40} {range_text(report['totals'][name]):>12}")
+        say(f"{text:<40} {range_text(report['totals'][name]):>12}")
     for name, title in TABLES.items():
         if report["tables"][name]:
-            click.echo(f"\n{title}")
+            say()
+            say(title)
             for key, found in report["tables"][name].items():
-                click.echo(f"  {key or '(none)':<38} {range_text(found):>12}")
+                say(f"  {key or '(none)':<38} {range_text(found):>12}")
 
 
 @audit.command(cls=COMMAND)
@@ -388,10 +387,14 @@ def _write_report(member: MemberHome, made: dict[str, Any], out: Path, html: Pat
     note(f"Wrote {' and '.join(map(str, filter(None, (out, html))))}.")
 
 
+_CELL_CHARS = 80  # of a text in a table: a pseudonym has at most 40
+
+
 def _print_entries(entries: list[tuple[int, SealedEntry]]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
+    from vidfed.cli.printable import printable
     from vidfed.security.clock import as_text
 
     table = Table(box=SIMPLE_HEAD)
@@ -402,6 +405,6 @@ def _print_entries(entries: list[tuple[int, SealedEntry]]) -> None:
             table.add_row(str(position), as_text(entry.time_ms), "(content dropped)")
             continue
         said = entry.fields()
-        texts = (said[name] for name in ("event", "operation", "member", "pseudonym", "purpose", "outcome"))
+        texts = (printable(said[name], _CELL_CHARS) for name in ("event", "operation", "member", "pseudonym", "purpose", "outcome"))
         table.add_row(str(position), as_text(entry.time_ms), *texts, str(len(said["records"])))
     console().print(table)

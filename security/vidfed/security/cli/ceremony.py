@@ -83,11 +83,20 @@ def say_next(draft: Draft, path: Path, *, as_json: bool) -> None:
 
 
 def public_key(path: Path) -> tuple[str, PublicKey]:
-    """Read an administrator's public key file: the holder's name and the key."""
-    from vidfed.security.crypto.keys import PublicKey
+    """Read an administrator's public key file: the holder's name and the key.
 
-    text, _, name = path.read_text().strip().partition(" ")
-    return name or path.stem, PublicKey.parse(text)
+    Raises:
+        KeyFileError: it is not one, or the name is no name.
+    """
+    from vidfed.security.crypto.keys import PublicKey
+    from vidfed.security.documents import MAX_NAME_CHARS, check_line
+    from vidfed.security.errors import KeyFileError
+
+    try:
+        text, _, name = path.read_text(encoding="utf-8").strip().partition(" ")
+    except UnicodeDecodeError:
+        raise KeyFileError(f"{path}: not a public key file") from None
+    return check_line(name or path.stem, MAX_NAME_CHARS, KeyFileError, f"{path}: the holder's name"), PublicKey.parse(text)
 
 
 def print_published(folder: FederationFolder, directory: Directory, *, as_json: bool) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from vidfed.cli.terminal import HELP, HOME, JSON, kit_option, note, print_json
+from vidfed.cli.terminal import HELP, HOME, JSON, kit_option, note, print_json, say
 from vidfed.security.cli.common import COMMAND, FILE, passphrase_from, passphrase_options
 from vidfed.security.documents import ROLES
 
@@ -84,7 +84,7 @@ def investigators(home: Path, as_json: bool) -> None:
         print_json({"schema": "vidfed.investigators/1", "kits": rows})
         return
     for row in rows:
-        click.echo(f"{row['serial']}  {row['pseudonym']:<16} {row['state']:<8} until {as_text(int(str(row['not_after_ms'])))}")
+        say(f"{row['serial']}  {row['pseudonym']:<16} {row['state']:<8} until {as_text(int(str(row['not_after_ms'])))}")
 
 
 @click.command("revoke-investigator", cls=COMMAND)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from vidfed.cli.terminal import HELP, JSON, note, print_json
+from vidfed.cli.terminal import HELP, JSON, note, print_json, say
 from vidfed.security.cli.ceremony import make_in_token, print_published, public_key, say_next, sign_and_publish, signer
 from vidfed.security.cli.common import COMMAND, FILE, passphrase_from, passphrase_options
 from vidfed.security.cli.kits import investigators, issue_investigator, revoke_investigator
@@ -189,12 +189,12 @@ def status(folder: Path, as_json: bool) -> None:
         left = (expires_ms - now_ms) // DAY_MS
         said = "EXPIRED" if expires_ms <= now_ms else f"in {left} days"
         renew_it = "; RENEW IT NOW" if name in {"root", "members"} and left < 30 else ""  # noqa: PLR2004 - days
-        click.echo(f"{name:<10} valid until {as_text(expires_ms)} ({said}){renew_it}")
+        say(f"{name:<10} valid until {as_text(expires_ms)} ({said}){renew_it}")
     if not opened.draft_path.exists():
-        click.echo("nothing is being signed")
+        say("nothing is being signed")
         return
     for line in draft_lines(opened.draft()):
-        click.echo(line)
+        say(line)
 
 
 @trust.command(cls=COMMAND)
@@ -211,10 +211,10 @@ def show(folder: Path, as_json: bool) -> None:
         print_json(document)
         return
     if not document["published"]:
-        click.echo("nothing is published yet; `vidfed trust status` shows what is being signed")
+        say("nothing is published yet; `vidfed trust status` shows what is being signed")
         return
-    click.echo(f"federation {document['federation']}, words of its first root: {document['words']}")
-    click.echo(f"directory version {document['version']}, to be confirmed before {as_text(int(str(document['expires_ms'])))}")
+    say(f"federation {document['federation']}, words of its first root: {document['words']}")
+    say(f"directory version {document['version']}, to be confirmed before {as_text(int(str(document['expires_ms'])))}")
     _print_people(document)
 
 
@@ -223,14 +223,14 @@ def _print_people(document: dict[str, object]) -> None:
     assert isinstance(holders, list)  # noqa: S101 - for the type checker; `show_document` made it
     assert isinstance(members, list)  # noqa: S101 - the same
     assert isinstance(left_out, dict)  # noqa: S101 - the same
-    click.echo(f"administrators, {document['threshold']} of {len(holders)}:")
+    say(f"administrators, {document['threshold']} of {len(holders)}:")
     for holder in holders:
-        click.echo(f"  {holder['holder']:<8} {holder['words']}")
-    click.echo(f"members: {len(members) or 'nobody yet'}")
+        say(f"  {holder['holder']:<8} {holder['words']}")
+    say(f"members: {len(members) or 'nobody yet'}")
     for member in members:
-        click.echo(f"  {member['id']:<8} {member['standing']}, {member['name']}, {member['endpoint']}, contact {member['contact']}")
+        say(f"  {member['id']:<8} {member['standing']}, {member['name']}, {member['endpoint']}, contact {member['contact']}")
     for member_id, reason in left_out.items():
-        click.echo(f"  {member_id:<8} LEFT OUT: its entry {reason}")
+        say(f"  {member_id:<8} LEFT OUT: its entry {reason}")
 
 
 @trust.command(cls=COMMAND)
@@ -249,7 +249,7 @@ def diff(draft: Path, anchor: Path | None, as_json: bool) -> None:
         print_json({"schema": "vidfed.draft/1", **draft_document(read)})
         return
     for line in draft_lines(read):
-        click.echo(line)
+        say(line)
 
 
 @trust.command(cls=COMMAND)
@@ -268,7 +268,7 @@ def verify(directory: Path, anchor: Path, as_json: bool) -> None:
         print_json({"schema": "vidfed.verify/1", "federation": found.federation, "version": found.version, "members": members})
         return
     names = ", ".join(sorted(found.members)) or "nobody"
-    click.echo(f"holds: federation {found.federation}, version {found.version}, until {as_text(found.expires_ms)}: {names}")
+    say(f"holds: federation {found.federation}, version {found.version}, until {as_text(found.expires_ms)}: {names}")
 
 
 @trust.command(cls=COMMAND)
@@ -290,7 +290,7 @@ def serve(folder: Path) -> None:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    click.echo(f"keeping {opened.repository.folder} confirmed")
+    say(f"keeping {opened.repository.folder} confirmed")
     while not ended.wait(_LOOK_S):
         opened.renew_timestamp()
 

@@ -10,15 +10,30 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from vidfed.cli.printable import printable
+from vidfed.security.clock import LAST_MS
 from vidfed.security.crypto.certificates import are_cas
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.crypto.keys import PublicKey, Signer
-from vidfed.security.documents import FEDERATION_ID, MEMBER_ID, check_id, read_document, read_object
+from vidfed.security.documents import (
+    FEDERATION_ID,
+    MAX_CONTACT_CHARS,
+    MAX_NAME_CHARS,
+    MEMBER_ID,
+    SERIAL,
+    check_endpoint,
+    check_id,
+    check_line,
+    read_document,
+    read_object,
+)
 from vidfed.security.errors import DirectoryError, EnvelopeError, KeyFileError, SignatureError, UnknownMemberError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+MAX_KEYS = 64
+"""Of each kind in a member's entry: a rotation a quarter for sixteen years."""
 MEMBER_REQUEST_TYPE = "application/vnd.vidfed.member-request.v1+json"
 
 _MEMBER_FORM = {
@@ -31,6 +46,7 @@ _MEMBER_FORM = {
     "tls_ca": str,
     "contact": str,
 }
+_REQUEST_FORM = {"federation": str, "entry_key": str, "member": dict}
 _REVOKED_FORM = {"revoked": dict}
 
 
@@ -47,6 +63,7 @@ class Member:
         tls_ca: PEM of the CA its TLS certificates come from; two while one replaces the other.
         contact: whom to call in an urgent case.
         retired_keys: former signing keys. They verify history and never a new message.
+        entry_key: signs its entry; said by the administrators, None where a member speaks of itself.
         quarantined: it may ask and be asked a self-test only; said by the administrators, not by the member.
         revoked: serials of the credentials of its investigators that no longer hold.
     """
@@ -59,6 +76,7 @@ class Member:
     tls_ca: bytes
     contact: str
     retired_keys: tuple[PublicKey, ...] = ()
+    entry_key: PublicKey | None = None
     quarantined: bool = False
     revoked: frozenset[str] = frozenset()
 
@@ -89,10 +107,10 @@ class Member:
             raise DirectoryError(f"member {entry['id']}: signing_keys and audit_keys must name at least one key each")
         if set(signing) & set(retired):
             raise DirectoryError(f"member {entry['id']}: a key is both in use and retired")
-        host, _, port = entry["endpoint"].rpartition(":")
-        if not host or not port.isdecimal():
-            raise DirectoryError(f"member {entry['id']}: endpoint must be host:port")
-        ca = entry["tls_ca"].encode()
+        check_line(entry["name"], MAX_NAME_CHARS, DirectoryError, f"member {entry['id']}: name")
+        check_line(entry["contact"], MAX_CONTACT_CHARS, DirectoryError, f"member {entry['id']}: contact")
+        check_endpoint(entry["endpoint"], DirectoryError, f"member {entry['id']}: endpoint")
+        ca = entry["tls_ca"].encode() if entry["tls_ca"].isascii() else b""
         if not are_cas(ca):
             raise DirectoryError(f"member {entry['id']}: tls_ca must be one CA certificate, or two while one replaces the other")
         return cls(entry["id"], entry["name"], entry["endpoint"], signing, audit, ca, entry["contact"], retired)
@@ -151,24 +169,42 @@ class DirectorySource(Protocol):
         """
 
 
-def member_request(member: Member, *signers: Signer) -> Envelope:
-    """Make a member's file: its entry, signed with each key it names as proof that it holds them."""
-    return Envelope(MEMBER_REQUEST_TYPE, json.dumps(member.to_fields(), sort_keys=True).encode()).signed_by(*signers)
+@dataclass(frozen=True, slots=True)
+class MemberRequest:
+    """What a member asks to be listed with.
 
-
-def read_member_request(envelope: Envelope) -> Member:
-    """Read a member's file and check that each key in use signed it.
-
-    Raises:
-        DirectoryError: malformed, or a key's possession is not proven.
+    Attributes:
+        federation: in which.
+        entry_key: by which its entry is to be believed from then on.
+        member: what it says of itself.
     """
-    try:
-        member = Member.from_fields(json.loads(envelope.payload))
-        for key in (*member.signing_keys, *member.audit_keys[:1]):
-            envelope.verify(MEMBER_REQUEST_TYPE, [key])
-    except (ValueError, RecursionError, SignatureError, EnvelopeError) as error:
-        raise DirectoryError(f"member's file: {error}") from None
-    return member
+
+    federation: str
+    entry_key: PublicKey
+    member: Member
+
+    def to_envelope(self, *signers: Signer) -> Envelope:
+        """Sign it with each key the member names, as proof that it holds them and gives them into the hands of this entry key."""
+        fields = {"federation": self.federation, "entry_key": self.entry_key.text, "member": self.member.to_fields()}
+        return Envelope(MEMBER_REQUEST_TYPE, json.dumps(fields, sort_keys=True).encode()).signed_by(*signers)
+
+    @classmethod
+    def read(cls, envelope: Envelope) -> MemberRequest:
+        """Read a member's file and check that each key in use signed it.
+
+        Raises:
+            DirectoryError: malformed, or a key's possession is not proven.
+        """
+        fields = read_document(envelope.payload, _REQUEST_FORM, DirectoryError, "member's file")
+        check_federation_id(fields["federation"])
+        try:
+            entry_key = PublicKey.parse(fields["entry_key"])
+            member = Member.from_fields(fields["member"])
+            for key in (*member.signing_keys, *member.audit_keys[:1]):
+                envelope.verify(MEMBER_REQUEST_TYPE, [key])
+        except (KeyFileError, SignatureError, EnvelopeError) as error:
+            raise DirectoryError(f"member's file: {error}") from None
+        return cls(fields["federation"], entry_key, member)
 
 
 def write_revoked(serials: Mapping[str, int]) -> bytes:
@@ -187,8 +223,11 @@ def read_revoked(content: bytes) -> dict[str, int]:
         DirectoryError: malformed.
     """
     revoked: dict[str, int] = read_document(content, _REVOKED_FORM, DirectoryError, "list of revoked credentials")["revoked"]
-    if not all(type(when) is int for when in revoked.values()):
-        raise DirectoryError("list of revoked credentials: a time is not a number")
+    for serial, when_ms in revoked.items():
+        if not SERIAL.fullmatch(serial):
+            raise DirectoryError(f"list of revoked credentials: {printable(serial, 40)!r} is no serial")
+        if type(when_ms) is not int or not 0 <= when_ms <= LAST_MS:
+            raise DirectoryError("list of revoked credentials: a time is not a number of ms since 1970")
     return revoked
 
 
@@ -203,6 +242,8 @@ def check_federation_id(federation: str) -> str:
 
 def _read_keys(entry: Mapping[str, Any], name: str) -> tuple[PublicKey, ...]:
     keys = entry[name]
+    if len(keys) > MAX_KEYS:
+        raise DirectoryError(f"member {entry['id']}: {name} lists {len(keys)} keys, at most {MAX_KEYS} are read")
     if not all(isinstance(key, str) for key in keys):
         raise DirectoryError(f"member {entry['id']}: {name} must be a list of keys")
     try:

@@ -27,7 +27,7 @@ from vidfed.security.crypto.passphrase import of_services
 from vidfed.security.documents import MEMBER_ID, check_id
 from vidfed.security.errors import HomeError
 from vidfed.security.files import PRIVATE_MODE, write_whole
-from vidfed.security.identity.directory import Member, member_request
+from vidfed.security.identity.directory import Member
 from vidfed.security.identity.tls import make_ca, make_node_leaf
 from vidfed.security.settings import Section, check_not_below_zero, read_section, read_settings
 from vidfed.security.trust.anchor import Anchor
@@ -242,8 +242,8 @@ def _fill_home(folder: Path, config: str, endpoint: str, anchor: Anchor) -> None
     anchor.save(home.anchor_path)
     identity = home.identity
     member = Member(identity.id, identity.name, endpoint, (signer.public,), (audit_signer.public,), ca.certificate, identity.contact)
-    envelope = member_request(Member.from_fields(member.to_fields()), signer, audit_signer)
-    write_whole(home.entry_path, Entry.make(home.federation, envelope, {}, entry_signer, 1, system_clock()).to_json())
+    entry = Entry.make(home.federation, member, (signer, audit_signer), {}, entry_signer, 1, system_clock())
+    write_whole(home.entry_path, entry.to_json())
 
 
 def config_text(value: object) -> str:

@@ -5,12 +5,12 @@ Nothing filters the log: what must not be in it is not handed to it, and `tests/
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from vidfed.cli.printable import json_text, visible, visible_lines
 from vidfed.security.errors import HomeError
 
 if TYPE_CHECKING:
@@ -54,7 +54,23 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
-        return json.dumps(fields, ensure_ascii=False)
+        return json_text(fields)
+
+
+class ConsoleFormatter(logging.Formatter):
+    """One line an event, times in UTC; a traceback, if there is one, on lines of its own."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", _TIME)
+        self.converter = time.gmtime
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name in logging
+        """Write the line."""
+        return visible(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: ANN401, N802 - as logging declares it
+        """Write the traceback."""
+        return visible_lines(super().formatException(ei))
 
 
 def start_logging(home: MemberHome, service: str) -> None:
@@ -77,11 +93,8 @@ def start_logging(home: MemberHome, service: str) -> None:
 
 def log_to_stderr(formatter: logging.Formatter | None = None, level: str = "info") -> None:
     """Send the log of this process to stderr, for people if no formatter is given."""
-    if formatter is None:
-        formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", _TIME)
-        formatter.converter = time.gmtime
     handler = logging.StreamHandler()
-    handler.setFormatter(formatter)
+    handler.setFormatter(formatter or ConsoleFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler])
     # What these say below a warning is of no use to an operator: which build of itself faiss loads, and which of the administrators
     # have not signed a root that enough others have.

@@ -15,7 +15,6 @@ from vidfed.security.clock import Clock, as_text, system_clock
 from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.errors import HomeError
 from vidfed.security.files import write_whole
-from vidfed.security.identity.directory import member_request
 from vidfed.security.identity.tls import LEAF_LIFE, leaf_expires_ms, make_ca, make_node_leaf
 from vidfed.security.trust.entry import Entry
 from vidfed.security.trust.metadata_rules import TIMESTAMP_LIFE
@@ -153,8 +152,8 @@ class OwnEntry:
         if home.keys.path(_next("signing")).exists():
             held.append(home.keys.load(_next("signing")))
         signers = [key for key in held if key.public in member.signing_keys]
-        envelope = member_request(member, *signers, home.audit_signer)
-        entry = Entry.make(home.federation, envelope, revoked, home.entry_signer, self.present().version + 1, self._clock())
+        holding = (*signers, home.audit_signer)
+        entry = Entry.make(home.federation, member, holding, revoked, home.entry_signer, self.present().version + 1, self._clock())
         write_whole(home.entry_path, entry.to_json())
         return entry
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from tuf.api.metadata import Root, Targets
 
+from vidfed.cli.printable import printable
 from vidfed.security.clock import DAY_MS, as_text
 from vidfed.security.trust.draft import signers_of
 from vidfed.security.trust.fingerprint import fingerprint
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from vidfed.security.trust.federation import FederationFolder
 
 SOON_MS = 30 * DAY_MS
+_NARROW = 60  # characters of a text by others in one line
 
 
 def key_words(key: Key) -> str:
@@ -67,12 +70,13 @@ def draft_document(draft: Draft) -> dict[str, object]:
 
 
 def entry_lines(entry: Entry) -> Iterator[str]:
-    """Yield what a member's request says."""
+    """Yield what a member's request says: first the words, then its own texts, quoted and so narrow that no terminal wraps them."""
     member = entry.member
-    yield f"member    {member.id}: {member.name}"
-    yield f"endpoint  {member.endpoint}"
-    yield f"contact   {member.contact}"
     yield f"words     {entry.words}"
+    yield f"member    {member.id}"
+    for title, text in (("name", member.name), ("endpoint", member.endpoint), ("contact", member.contact)):
+        for number, part in enumerate(textwrap.wrap(f'"{printable(text)}"', _NARROW)):
+            yield f"{title if number == 0 else '':<9} {part}"
 
 
 def expiries(folder: FederationFolder) -> dict[str, int]:
@@ -161,7 +165,7 @@ def _member_changes(before: Targets | None, after: Targets, draft: Draft) -> Ite
     for member in sorted(new):
         role, standing = new[member], standing_of(new[member]).value
         entry = draft.entries.get(member)
-        described = f" ({entry.member.name}, {entry.member.endpoint}; words {entry.words})" if entry else ""
+        described = f'; words {entry.words}, endpoint {entry.member.endpoint}, name "{printable(entry.member.name)}"' if entry else ""
         if member not in old:
             yield f"{member} joins with the standing {standing}{described}"
         elif role.keyids != old[member].keyids:

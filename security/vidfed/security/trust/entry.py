@@ -1,5 +1,8 @@
 """A member's own part of the directory: its role's metadata, signed with its entry key, and the files it lists.
 
+Federation and entry key stand in the member's file, which its own keys have signed and the role names by its hash: there is nothing beside
+what is signed that could be altered on the way, and the words cover all of it.
+
 The same form is the request to join (version 1) and every later change, which needs no ceremony: the online publisher takes it as soon as
 the key that the administrators delegated to has signed it, with a higher version.
 """
@@ -16,13 +19,13 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, TargetFile, Targets
 
 from vidfed.security.crypto.envelope import Envelope
-from vidfed.security.crypto.keys import PublicKey
 from vidfed.security.documents import read_document
 from vidfed.security.errors import DirectoryError, EnvelopeError
-from vidfed.security.identity.directory import Member, read_member_request, read_revoked, write_revoked
+from vidfed.security.identity.directory import MemberRequest, read_revoked, write_revoked
 from vidfed.security.trust.fingerprint import fingerprint
 from vidfed.security.trust.metadata_rules import (
     ENTRY_LIFE,
+    MAX_VERSION,
     MEMBER_FILE,
     REVOKED_FILE,
     TufSigning,
@@ -36,13 +39,14 @@ from vidfed.security.trust.metadata_rules import (
 from vidfed.security.trust.reader import MAX_MEMBER_FILE_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from vidfed.security.crypto.keys import Signer
+    from vidfed.security.crypto.keys import PublicKey, Signer
+    from vidfed.security.identity.directory import Member
 
-_FORM = {"kind": str, "federation": str, "entry_key": str, "metadata": dict, "files": dict}
-_KIND = "vidfed-member-entry/1"
+_FORM = {"kind": str, "metadata": dict, "files": dict}
+_KIND = "vidfed-member-entry/2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +54,31 @@ class Entry:
     """One version of a member's part.
 
     Attributes:
-        federation: for which it was made.
-        key: the entry key that signed it.
-        member: what it says.
+        request: what it says, for which federation, and the entry key that signed it.
         revoked: when each credential was revoked, in ms since the epoch, by serial.
         metadata: the signed role.
         files: the target files, by name without folder.
     """
 
-    federation: str
-    key: PublicKey
-    member: Member
+    request: MemberRequest
     revoked: Mapping[str, int]
     metadata: Metadata[Any]
     files: Mapping[str, bytes]
+
+    @property
+    def federation(self) -> str:
+        """The federation for which it was made."""
+        return self.request.federation
+
+    @property
+    def key(self) -> PublicKey:
+        """The entry key that signed it."""
+        return self.request.entry_key
+
+    @property
+    def member(self) -> Member:
+        """What it says."""
+        return self.request.member
 
     @property
     def version(self) -> int:
@@ -76,33 +91,45 @@ class Entry:
         return fingerprint(self.metadata.signed_bytes)
 
     @classmethod
-    def make(cls, federation: str, envelope: Envelope, revoked: Mapping[str, int], signer: Signer, version: int, now_ms: int) -> Entry:
+    def make(
+        cls,
+        federation: str,
+        member: Member,
+        holding: Iterable[Signer],
+        revoked: Mapping[str, int],
+        signer: Signer,
+        version: int,
+        now_ms: int,
+    ) -> Entry:
         """Sign a new version.
 
         Args:
             federation: its id.
-            envelope: the member's file, from `member_request`.
+            member: what it is to say.
+            holding: every key in use that `member` names.
             revoked: when each credential was revoked, in ms since the epoch, by serial.
             signer: the entry key.
             version: one more than the last.
             now_ms: the time its life starts at.
+
+        Raises:
+            DirectoryError: others would refuse it; the message says what of it.
         """
+        envelope = MemberRequest(federation, signer.public, member).to_envelope(*holding)
+        request = MemberRequest.read(envelope)
         files = {MEMBER_FILE: envelope.to_json()}
         if revoked:
             files[REVOKED_FILE] = write_revoked(revoked)
-        member = read_member_request(envelope)
         paths = {path_of(member.id, name): content for name, content in files.items()}
         listed = {path: TargetFile.from_data(path, content, ["sha256"]) for path, content in paths.items()}
         metadata = Metadata(Targets(version, None, moment(now_ms) + ENTRY_LIFE, listed))
         metadata.sign(TufSigning(signer))
-        return cls(federation, signer.public, member, dict(revoked), metadata, files)
+        return cls(request, dict(revoked), metadata, files)
 
     def to_json(self) -> bytes:
         """Write the file that `from_json` reads."""
         fields = {
             "kind": _KIND,
-            "federation": self.federation,
-            "entry_key": self.key.text,
             "metadata": self.metadata.to_dict(),
             "files": {name: base64.b64encode(content).decode() for name, content in self.files.items()},
         }
@@ -112,7 +139,8 @@ class Entry:
     def from_json(cls, content: bytes, what: str = "member.json") -> Entry:
         """Read an entry and check all that can be checked without knowing whether its key is the right one.
 
-        That is: the key it names signed the role, the files are those the role lists, and every key in the member's file has proven itself.
+        That is: the key it names signed the role, the files are those the role lists, and every key in the member's file has proven itself
+        and named that entry key and that federation.
 
         Raises:
             DirectoryError: something does not hold.
@@ -121,7 +149,6 @@ class Entry:
         if fields["kind"] != _KIND:
             raise DirectoryError(f"{what}: not a member's entry of this version")
         try:
-            key = PublicKey.parse(fields["entry_key"])
             files = {str(name): base64.b64decode(data, validate=True) for name, data in fields["files"].items()}
             metadata = parse(json.dumps(fields["metadata"]).encode(), Targets, what)
         except (ValueError, TypeError) as error:
@@ -131,11 +158,14 @@ class Entry:
         if max(map(len, files.values())) > MAX_MEMBER_FILE_BYTES:
             raise DirectoryError(f"{what}: a file is larger than {MAX_MEMBER_FILE_BYTES} bytes")
         try:
-            member = read_member_request(Envelope.from_json(files[MEMBER_FILE]))
-        except EnvelopeError as error:
+            request = MemberRequest.read(Envelope.from_json(files[MEMBER_FILE]))
+        except (DirectoryError, EnvelopeError) as error:
             raise DirectoryError(f"{what}: {error}") from None
         revoked = read_revoked(files[REVOKED_FILE]) if REVOKED_FILE in files else {}
+        member, key = request.member, request.entry_key
         targets: Targets = metadata.signed
+        if not 1 <= targets.version <= MAX_VERSION:
+            raise DirectoryError(f"{what}: the version must be 1 to {MAX_VERSION}")
         if set(targets.targets) != {path_of(member.id, name) for name in files} or targets.delegations is not None:
             raise DirectoryError(f"{what}: the role lists other files than it holds")
         try:
@@ -145,7 +175,7 @@ class Entry:
             raise DirectoryError(f"{what}: a file is not the one that is signed for") from None
         if not signed_by(metadata, tuf_key(key)):
             raise DirectoryError(f"{what}: the entry key {key.key_id} has not signed it")
-        return cls(fields["federation"], key, member, revoked, metadata, files)
+        return cls(request, revoked, metadata, files)
 
     @classmethod
     def load(cls, path: Path) -> Entry:

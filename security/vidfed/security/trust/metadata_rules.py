@@ -6,6 +6,7 @@ Rules, checked by `check_root` and `check_targets` on whatever a source gives:
 - snapshots are consistent: what belongs together has names that say so, and is replaced as one
 - root names its federation, and not less than one key for each role
 - a strict tree: targets delegates `members/ID/*` to one role `member-ID` each, terminating; a member's role delegates nothing further
+- every holder of a key has a name that is one line of text
 - the administrators' standing of each member is in the delegation, which the member cannot sign
 """
 
@@ -26,7 +27,7 @@ from tuf.api.metadata import TOP_LEVEL_ROLE_NAMES, DelegatedRole, Metadata, Root
 
 from vidfed.security.clock import SECOND_MS
 from vidfed.security.crypto.keys import PublicKey, Signer
-from vidfed.security.documents import FEDERATION_ID, MEMBER_ID
+from vidfed.security.documents import FEDERATION_ID, MAX_NAME_CHARS, MEMBER_ID, check_line
 from vidfed.security.errors import DirectoryError
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ FEDERATION_FIELD = "x-vidfed-federation"
 HOLDER_FIELD = "x-vidfed-holder"
 STANDING_FIELD = "x-vidfed-standing"
 ISSUED_FIELD = "x-vidfed-issued-ms"
+
+MAX_VERSION = 999_999_999
+"""Of any role: as many digits as `PUBLISHED_NAME` has places for. A version a second would last thirty years."""
 
 MEMBER_FILE = "member.json"
 REVOKED_FILE = "revoked.json"
@@ -104,8 +108,13 @@ def public_key(key: Key) -> PublicKey:
 
 
 def holder_of(key: Key) -> str:
-    """Return the name of who holds a key, as the administrators signed it; its short id if they gave none."""
-    return str(key.unrecognized_fields.get(HOLDER_FIELD) or key.keyid[:16])
+    """Return the name of who holds a key, as the administrators signed it; its short id if they gave none.
+
+    Raises:
+        DirectoryError: it is no name.
+    """
+    holder = key.unrecognized_fields.get(HOLDER_FIELD, key.keyid[:16])
+    return check_line(holder if isinstance(holder, str) else "", MAX_NAME_CHARS, DirectoryError, "name of a key's holder")
 
 
 class TufSigning(TufSigner):
@@ -216,8 +225,8 @@ def check_targets(targets: Targets) -> Mapping[str, DelegatedRole]:
         member = member_of(name)
         if role.paths != [path_of(member, "*")] or not role.terminating:
             raise DirectoryError(f"trust directory: role {name} reaches beyond its member")
-        if not 1 <= role.threshold <= len(role.keyids):
-            raise DirectoryError(f"trust directory: role {name} asks {role.threshold} of {len(role.keyids)} keys")
+        if (role.threshold, len(role.keyids)) != (1, 1) or role.keyids[0] not in targets.delegations.keys:
+            raise DirectoryError(f"trust directory: role {name} asks {role.threshold} of {len(role.keyids)} keys, not its one entry key")
         standing_of(role)
         found[member] = role
     return found
@@ -243,3 +252,4 @@ def delegation(member: str, keys: list[str], standing: Standing) -> DelegatedRol
 def _check_keys(keys: Mapping[str, Key]) -> None:
     for key in keys.values():
         public_key(key)
+        holder_of(key)

@@ -26,7 +26,7 @@ from tuf.ngclient import Updater, UpdaterConfig
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.errors import DirectoryError, EnvelopeError
 from vidfed.security.files import write_whole
-from vidfed.security.identity.directory import Directory, Member, read_member_request, read_revoked
+from vidfed.security.identity.directory import Directory, Member, MemberRequest, read_revoked
 from vidfed.security.trust.metadata_rules import (
     ISSUED_FIELD,
     MEMBER_FILE,
@@ -40,6 +40,7 @@ from vidfed.security.trust.metadata_rules import (
     path_of,
     role_of,
     standing_of,
+    tuf_key,
 )
 from vidfed.security.trust.mirrors import TIMESTAMP_NAME, FilesMirror, MirrorFetcher
 
@@ -162,12 +163,21 @@ class _Reader:
         if metadata.signed.delegations is not None:
             raise DirectoryError("delegates its role to others")
         self._files[f"metadata/{metadata.signed.version}.{role_of(member)}.json"] = self._take(role_of(member))
-        entry = read_member_request(Envelope.from_json(self._target(info)))
-        if entry.id != member:
-            raise DirectoryError(f"has published the entry of {entry.id}")
+        request = MemberRequest.read(Envelope.from_json(self._target(info)))
+        if request.member.id != member:
+            raise DirectoryError(f"has published the entry of {request.member.id}")
+        if request.federation != self._anchor.federation:
+            raise DirectoryError(f"was made for federation {request.federation}")
+        if tuf_key(request.entry_key).keyid != role.keyids[0]:
+            raise DirectoryError(f"names the entry key {request.entry_key.key_id}, not the one the administrators delegated to")
         revoked = self._updater.get_targetinfo(path_of(member, REVOKED_FILE))
         serials = read_revoked(self._target(revoked)) if revoked is not None else {}
-        return replace(entry, quarantined=standing_of(role) is not Standing.MEMBER, revoked=frozenset(serials))
+        return replace(
+            request.member,
+            entry_key=request.entry_key,
+            quarantined=standing_of(role) is not Standing.MEMBER,
+            revoked=frozenset(serials),
+        )
 
     def _target(self, info: TargetFile) -> bytes:
         if info.length > MAX_MEMBER_FILE_BYTES:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
 
+from vidfed.security.clock import DAY_MS, SECOND_MS
 from vidfed.security.errors import DirectoryError
 from vidfed.security.files import write_whole
 from vidfed.security.trust.anchor import Anchor
 from vidfed.security.trust.metadata_rules import (
+    ENTRY_LIFE,
     ISSUED_FIELD,
     SNAPSHOT_LIFE,
     TIMESTAMP_LIFE,
@@ -139,6 +141,9 @@ class Repository:
         timestamp.sign(TufSigning(online))
         files[TIMESTAMP_NAME] = timestamp.to_bytes()  # last: with it the rest takes effect
         directory = self._check(files, root, now_ms)
+        for member in entries or {}:
+            if member not in directory.members:
+                raise DirectoryError(f"the entry of {member} {directory.left_out.get(member, 'is missing')}")
         for path, data in files.items():
             write_whole(self.folder / path, data)
         return directory
@@ -175,13 +180,13 @@ class Repository:
                 raise DirectoryError(
                     f"the entry of {entry.member.id} is signed with key {entry.key.key_id}, which the administrators do not know"
                 )
+            life_ms = moment_ms(entry.metadata.signed.expires) - now_ms
+            if not 0 < life_ms <= ENTRY_LIFE.total_seconds() * SECOND_MS + DAY_MS:
+                raise DirectoryError(f"the entry of {entry.member.id} has expired, or would live longer than a year: make it anew")
             known = self.entry_version(entry.member.id)
             if entry.version <= known:
                 raise DirectoryError(f"the entry of {entry.member.id} has version {entry.version}; version {known} is published already")
-            directory = self.publish(online, now_ms, entries={entry.member.id: entry})
-            if entry.member.id not in directory.members:
-                raise DirectoryError(f"the entry of {entry.member.id} {directory.left_out.get(entry.member.id, 'is missing')}")
-            return directory
+            return self.publish(online, now_ms, entries={entry.member.id: entry})
 
     def _next_snapshot(
         self, targets: Metadata[Targets], entries: Mapping[str, Entry], files: Mapping[str, bytes], now_ms: int
