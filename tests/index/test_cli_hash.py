@@ -59,12 +59,25 @@ def test_each_failing_file_is_one_line_and_the_others_are_hashed(photo: Path, tm
     result = run(tmp_path / "missing.jpg", tmp_path / "notes.txt", photo)
 
     assert result.exit_code == 1
-    assert result.stdout.startswith(f"{photo}  (image/jpeg")
+    assert f"{photo}  (image/jpeg" in result.stdout
+    assert f"  MD5      {hashlib.md5(b'hello').hexdigest()}\n" in result.stdout
+    assert "  note     no picture of a known format\n" in result.stdout
     assert result.stderr.splitlines() == [
         f"{tmp_path}/missing.jpg: no such file",
-        f"{tmp_path}/notes.txt: not a picture: neither JPEG, PNG, WebP, GIF, TIFF nor BMP",
-        "2 of 3 files could not be hashed",
+        "1 of 3 files have no perceptual hash: they can be found by exact copies only",
+        "1 of 3 files could not be read",
     ]
+
+
+def test_a_file_that_is_no_picture_is_no_failure(tmp_path: Path) -> None:
+    (tmp_path / "film.mp4").write_bytes(b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom")
+
+    result = run("--json", tmp_path)
+
+    (film,) = json.loads(result.stdout)["files"]
+    assert result.exit_code == 0
+    assert set(film["hashes"]) == {"md5", "sha1", "sha256"}
+    assert (film["pdq_quality"], film["notes"]) == (None, [{"code": "no-picture", "text": "no picture but MP4 video or audio (video/mp4)"}])
 
 
 def test_a_single_missing_file_is_one_line(tmp_path: Path) -> None:
@@ -81,12 +94,14 @@ def test_json_is_one_object_of_the_documented_schema(photo: Path, tmp_path: Path
 
     answer = json.loads(result.stdout)
     assert result.exit_code == 1
-    assert list(answer) == ["schema", "pictures", "failures"]
+    assert list(answer) == ["schema", "files", "failures"]
     assert answer["schema"] == JSON_SCHEMA
-    assert answer["failures"] == [{"file": str(missing), "reason": "no such file"}]
-    assert [each["file"] for each in answer["pictures"]] == [str(photo), str(flat)]
-    first = answer["pictures"][0]
-    assert set(first) == {"file", "mime_type", "size_bytes", "width", "height", "hashes", "pdq_quality"}
+    assert answer["failures"] == [{"file": str(missing), "code": "unreadable", "reason": "no such file"}]
+    assert [each["file"] for each in answer["files"]] == [str(photo), str(flat)]
+    first = answer["files"][0]
+    assert set(first) == set(
+        "file media_type size_bytes width height frames hashes pdq_quality method views notes".split()  # noqa: SIM905 - reads better
+    )
     assert {name: len(code) for name, code in first["hashes"].items()} == {
         "md5": 32,
         "sha1": 40,
@@ -101,7 +116,11 @@ def test_json_is_one_object_of_the_documented_schema(photo: Path, tmp_path: Path
 def test_json_without_any_picture_is_still_one_object(tmp_path: Path) -> None:
     answer = json.loads(run("--json", tmp_path).stdout)
 
-    assert answer == {"schema": JSON_SCHEMA, "pictures": [], "failures": [{"file": str(tmp_path), "reason": "an empty folder"}]}
+    assert answer == {
+        "schema": JSON_SCHEMA,
+        "files": [],
+        "failures": [{"file": str(tmp_path), "code": "not-a-file", "reason": "an empty folder"}],
+    }
 
 
 def test_naming_no_file_is_wrong_usage() -> None:
@@ -144,7 +163,7 @@ def test_a_terminal_sees_progress_and_the_results_stay_clean(tmp_path: Path) -> 
 
     output, seen = run_in_a_terminal("--json", str(tmp_path))
 
-    assert len(json.loads(output)["pictures"]) == 4
+    assert len(json.loads(output)["files"]) == 4
     assert b"hashing" in seen
     assert b"4/4" in seen
 

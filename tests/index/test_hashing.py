@@ -7,21 +7,25 @@ import os
 import struct
 import warnings
 import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import imagehash
 import numpy as np
 import pdqhash
 import pytest
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw, ImageFile, ImageOps
 
-from vidfed.index import Algorithm, PictureError
-from vidfed.index.hashing.pictures import MAX_PIXELS, ORIENTATIONS, find_pictures, hash_picture
+from tests.support.hashing import failure_of, hashes_of
+from vidfed.index import Algorithm
+from vidfed.index.hashing import digests
+from vidfed.index.hashing.decode import MAX_PIXELS
+from vidfed.index.hashing.find import find_files
+from vidfed.index.hashing.results import ORIENTATIONS, FileHashes, Reason
 from vidfed.synthetic.pictures import Family, picture
 
 if TYPE_CHECKING:
     import io
-    from pathlib import Path
 
 FORMATS = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif", "TIFF": "image/tiff", "BMP": "image/bmp"}
 
@@ -50,7 +54,7 @@ def shown(path: Path) -> Image.Image:
 def test_a_picture_of_each_format_has_the_hashes_that_other_tools_compute(form: str, mime_type: str, tmp_path: Path) -> None:
     path = saved(tmp_path / "picture", picture(1, size=(300, 200)), format=form)
 
-    hashes = hash_picture(path)
+    hashes = hashes_of(path)
 
     content = path.read_bytes()
     assert hashes.code(Algorithm.MD5) == hashlib.md5(content).digest()
@@ -60,13 +64,13 @@ def test_a_picture_of_each_format_has_the_hashes_that_other_tools_compute(form: 
     assert hashes.code(Algorithm.PHASH).hex() == str(imagehash.phash(shown(path)))
     assert hashes.code(Algorithm.DHASH).hex() == str(imagehash.dhash(shown(path)))
     assert hashes.pdq_quality == pdqhash.compute(np.asarray(shown(path)))[1]
-    assert (hashes.path, hashes.mime_type, hashes.width, hashes.height) == (path, mime_type, 300, 200)
+    assert (hashes.path, hashes.media_type, hashes.width, hashes.height) == (path, mime_type, 300, 200)
     assert hashes.size_bytes == len(content)
-    assert hashes.pdq_orientations == ()
+    assert all(code.orientations == () for code in hashes.codes)
 
 
 def test_hashes_of_algorithms_that_pictures_are_not_hashed_with_are_a_key_error(tmp_path: Path) -> None:
-    hashes = hash_picture(saved(tmp_path / "a.png", picture(1)))
+    hashes = hashes_of(saved(tmp_path / "a.png", picture(1)))
 
     with pytest.raises(KeyError):
         hashes.code(Algorithm.PHOTODNA)
@@ -77,7 +81,7 @@ def test_a_large_file_is_digested_to_its_end(tmp_path: Path) -> None:
     with path.open("ab") as file:
         file.write(bytes(3_000_000))
 
-    assert hash_picture(path).code(Algorithm.SHA256) == hashlib.sha256(path.read_bytes()).digest()
+    assert hashes_of(path).code(Algorithm.SHA256) == hashlib.sha256(path.read_bytes()).digest()
 
 
 def test_the_eight_orientations_are_the_pdqs_of_the_turned_and_mirrored_picture(tmp_path: Path) -> None:
@@ -94,10 +98,11 @@ def test_the_eight_orientations_are_the_pdqs_of_the_turned_and_mirrored_picture(
         "transversed": image.transpose(turn.TRANSVERSE),
     }
 
-    hashes = hash_picture(saved(tmp_path / "a.png", image), orientations=True)
+    hashes = hashes_of(saved(tmp_path / "a.png", image), orientations=True)
 
-    assert hashes.pdq_orientations[0] == hashes.code(Algorithm.PDQ)
-    for name, code in zip(ORIENTATIONS, hashes.pdq_orientations, strict=True):
+    pdq = hashes.main[0]
+    assert pdq.orientations[0] == pdq.code == hashes.code(Algorithm.PDQ)
+    for name, code in zip(ORIENTATIONS, pdq.orientations, strict=True):
         distances = {other: distance(code, pdq_of(each)) for other, each in by_name.items()}
         assert min(distances, key=lambda other: distances[other]) == name
         assert distances[name] <= 31
@@ -113,7 +118,7 @@ def test_the_exif_orientation_is_respected(form: str, orientation: int, tmp_path
     with Image.open(path) as opened:
         upright = ImageOps.exif_transpose(opened).convert("RGB")
 
-    hashes = hash_picture(path)
+    hashes = hashes_of(path)
 
     assert hashes.code(Algorithm.PDQ) == pdq_of(upright)
     assert (hashes.width, hashes.height) == upright.size == ((120, 80) if orientation <= 4 else (80, 120))
@@ -124,7 +129,7 @@ def test_a_damaged_exif_block_leaves_the_picture_as_it_lies(tmp_path: Path) -> N
     damaged = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\x01\x12\0\x03\xff\xff\xff\xff" * 3
     path = saved(tmp_path / "b.jpg", picture(4), exif=damaged)
 
-    assert hash_picture(path).code(Algorithm.PDQ) == pdq_of(shown(without))
+    assert hashes_of(path).code(Algorithm.PDQ) == pdq_of(shown(without))
 
 
 def over_white(layers: Image.Image) -> Image.Image:
@@ -136,7 +141,7 @@ def test_transparent_pixels_are_seen_over_white(mode: str, tmp_path: Path) -> No
     layers = picture(5).convert(mode)
     layers.putalpha(picture(6).convert("L"))
 
-    hashes = hash_picture(saved(tmp_path / "a.png", layers))
+    hashes = hashes_of(saved(tmp_path / "a.png", layers))
 
     assert distance(hashes.code(Algorithm.PDQ), pdq_of(over_white(layers))) <= 2
     assert distance(hashes.code(Algorithm.PDQ), pdq_of(layers)) > 31
@@ -151,20 +156,20 @@ def test_a_transparent_palette_colour_is_seen_over_white(tmp_path: Path) -> None
     path = saved(tmp_path / "a.gif", image, transparency=0)
 
     with Image.open(path) as opened:
-        assert hash_picture(path).code(Algorithm.PDQ) == pdq_of(over_white(opened))
+        assert hashes_of(path).code(Algorithm.PDQ) == pdq_of(over_white(opened))
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA", "LA"])
 def test_opaque_pictures_of_every_mode_hash_like_their_colours(mode: str, tmp_path: Path) -> None:
     image = picture(7).convert(mode)
 
-    assert hash_picture(saved(tmp_path / "a.png", image)).code(Algorithm.PDQ) == pdq_of(image)
+    assert hashes_of(saved(tmp_path / "a.png", image)).code(Algorithm.PDQ) == pdq_of(image)
 
 
 def test_a_cmyk_jpeg_hashes_like_its_colours(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.jpg", picture(8).convert("CMYK"))
 
-    assert hash_picture(path).code(Algorithm.PDQ) == pdq_of(shown(path))
+    assert hashes_of(path).code(Algorithm.PDQ) == pdq_of(shown(path))
 
 
 @pytest.mark.parametrize("suffix", ["png", "tiff"])
@@ -173,7 +178,7 @@ def test_16_bit_grey_hashes_like_its_high_bytes(suffix: str, tmp_path: Path) -> 
     deep = Image.fromarray(high * 256 + 77)
 
     assert deep.mode == "I;16"
-    hashes = hash_picture(saved(tmp_path / f"a.{suffix}", deep))
+    hashes = hashes_of(saved(tmp_path / f"a.{suffix}", deep))
     assert hashes.code(Algorithm.PDQ) == pdq_of(Image.fromarray(high.astype(np.uint8)))
 
 
@@ -183,7 +188,7 @@ def test_32_bit_grey_is_stretched_from_its_darkest_to_its_brightest(mode: str, t
     stretched = np.rint((grey - grey.min()) * 255 / (grey.max() - grey.min())).astype(np.uint8)
     deep = Image.fromarray((grey * 1000 - 50_000).astype(np.int32 if mode == "I" else np.float32))
 
-    hashes = hash_picture(saved(tmp_path / "a.tiff", deep))
+    hashes = hashes_of(saved(tmp_path / "a.tiff", deep))
 
     assert distance(hashes.code(Algorithm.PDQ), pdq_of(Image.fromarray(stretched))) <= 2
 
@@ -193,35 +198,70 @@ def test_the_first_frame_of_an_animation_is_hashed(tmp_path: Path) -> None:
     alone = saved(tmp_path / "alone.gif", first)
     moving = saved(tmp_path / "moving.gif", first, save_all=True, append_images=[picture(12).quantize(64)])
 
-    assert hash_picture(moving).code(Algorithm.PDQ) == hash_picture(alone).code(Algorithm.PDQ)
+    assert hashes_of(moving).code(Algorithm.PDQ) == hashes_of(alone).code(Algorithm.PDQ)
+
+
+def only_note(hashes: FileHashes) -> str:
+    (note,) = hashes.notes
+    return note.text
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP"])
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.8])
+def test_a_truncated_picture_is_hashed_as_far_as_it_goes_and_the_share_is_said(form: str, share: float, tmp_path: Path) -> None:
+    noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (256, 256, 3), dtype=np.uint8))  # so that bytes tell rows
+    path = saved(tmp_path / "picture", noise, format=form)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+
+    hashes = hashes_of(path)
+
+    assert [note.reason for note in hashes.notes] == [Reason.PARTLY_DECODED]
+    said = int(only_note(hashes).partition(" % of it")[0].rpartition(" ")[2])
+    assert abs(said - share * 100) <= 8
+    assert hashes.code(Algorithm.MD5) == hashlib.md5(path.read_bytes()).digest()
 
 
 @pytest.mark.parametrize("form", FORMATS)
-@pytest.mark.parametrize("tenths", [0.02, 0.1, 0.5, 0.8, 0.95])
-def test_a_truncated_file_is_refused_never_half_decoded(form: str, tenths: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.5, 0.8, 0.95])
+def test_a_truncated_picture_has_digests_and_a_note_whatever_else(form: str, share: float, tmp_path: Path) -> None:
     path = saved(tmp_path / "picture", picture(13), format=form)
     content = path.read_bytes()
-    path.write_bytes(content[: int(len(content) * tenths)])
+    path.write_bytes(content[: int(len(content) * share)])
 
-    with pytest.raises(PictureError, match=f"{path}: (truncated|damaged)"):
-        hash_picture(path)
+    hashes = hashes_of(path)
+
+    assert len(hashes.digests) == 3
+    assert {note.reason for note in hashes.notes} & {Reason.PARTLY_DECODED, Reason.DAMAGED, Reason.FRAMES_CUT}
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_file_that_lacks_its_last_bytes_is_refused_or_has_all_its_pixels(form: str, tmp_path: Path) -> None:
+def test_a_picture_that_lacks_its_last_bytes_is_near_the_whole_one(form: str, tmp_path: Path) -> None:
     path = saved(tmp_path / "picture", picture(13), format=form)
-    whole, content = hash_picture(path).code(Algorithm.PHASH), path.read_bytes()
+    whole, content = hashes_of(path).code(Algorithm.PHASH), path.read_bytes()
     for missing in (1, 2, 4, 12, 40):
         path.write_bytes(content[:-missing])
-        try:
-            hashes = hash_picture(path)
-        except PictureError:
-            continue
-        assert hashes.code(Algorithm.PHASH) == whole
+        hashes = hashes_of(path)
+        if hashes.codes:
+            assert distance(hashes.code(Algorithm.PHASH), whole) <= 2
+        else:
+            assert hashes.notes[0].reason is Reason.DAMAGED
 
 
-@pytest.mark.parametrize("form", ["PNG", "GIF", "TIFF", "WEBP"])
-def test_damage_in_the_middle_is_one_line_or_harmless(form: str, tmp_path: Path) -> None:
+def test_a_jpeg_with_a_bad_marker_is_decoded_up_to_it(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.jpg", picture(13))
+    content = path.read_bytes()
+    middle = (content.index(b"\xff\xda") + len(content)) // 2
+    path.write_bytes(content[:middle] + b"\xff\x9a" + content[middle + 2 :])
+
+    hashes = hashes_of(path)
+
+    assert len(hashes.main) == 3
+    assert hashes.notes[0].reason is Reason.PARTLY_DECODED
+
+
+@pytest.mark.parametrize("form", ["PNG", "GIF", "TIFF", "WEBP", "JPEG"])
+def test_damage_in_the_middle_never_costs_the_digests(form: str, tmp_path: Path) -> None:
     path = saved(tmp_path / "picture", picture(13, size=(64, 64)), format=form)
     content = path.read_bytes()
     rng = np.random.default_rng(0)
@@ -230,10 +270,49 @@ def test_damage_in_the_middle_is_one_line_or_harmless(form: str, tmp_path: Path)
         for position in rng.integers(4, len(content), 8).tolist():
             damaged[position] = int(rng.integers(0, 256))
         path.write_bytes(damaged)
-        try:
-            hash_picture(path)
-        except PictureError as error:
-            assert len(str(error).splitlines()) == 1  # noqa: PT017 - either outcome is right
+
+        hashes = hashes_of(path)
+
+        assert hashes.code(Algorithm.SHA1) == hashlib.sha1(damaged).digest()
+        assert hashes.codes or hashes.notes
+        assert all(len(str(note).splitlines()) == 1 for note in hashes.notes)
+
+
+def with_chunk(png: bytes, kind: bytes, body: bytes) -> bytes:
+    """A PNG with one more chunk after its header."""
+    chunk = struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    return png[:33] + chunk + png[33:]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (b"zTXt", b"x\0\0" + zlib.compress(bytes(80_000_000))),
+        (b"iTXt", b"x\0\1\0\0\0" + zlib.compress(bytes(80_000_000))),
+        (b"iCCP", b"x\0\0" + b"no profile"),
+        (b"tEXt", bytes(200_000)),
+        (b"gAMA", b"\0"),
+        (b"sBIT", b"\x0c"),
+        (b"eXIf", b"nonsense"),
+    ],
+)
+def test_what_else_is_in_a_png_does_not_decide(kind: bytes, body: bytes, tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png", picture(1))
+    plain = hashes_of(path)
+    path.write_bytes(with_chunk(path.read_bytes(), kind, body))
+
+    assert (hashes_of(path).codes, hashes_of(path).notes) == (plain.codes, ())
+
+
+@pytest.mark.parametrize("marker", [0xE0, 0xE1, 0xE2, 0xED, 0xFE])
+def test_what_else_is_in_a_jpeg_does_not_decide(marker: int, tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.jpg", picture(1))
+    plain, content = hashes_of(path), path.read_bytes()
+    names = {0xE1: b"Exif\0\0", 0xE2: b"MPF\0", 0xED: b"Photoshop 3.0\0", 0xE0: b"JFIF\0", 0xFE: b""}
+    body = names[marker] + b"\xff\xd8\xff\xc0" * 9
+    path.write_bytes(content[:2] + bytes((0xFF, marker)) + struct.pack(">H", len(body) + 2) + body + content[2:])
+
+    assert hashes_of(path).codes == plain.codes
 
 
 def png_of_size(width: int, height: int) -> bytes:
@@ -246,83 +325,79 @@ def png_of_size(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
 
 
-def test_a_decompression_bomb_is_refused_with_its_size_and_the_limit(tmp_path: Path) -> None:
+def test_a_decompression_bomb_is_digested_and_the_limit_said(tmp_path: Path) -> None:
     path = tmp_path / "bomb.png"
     path.write_bytes(png_of_size(20_000, 20_000))
 
-    with pytest.raises(PictureError) as caught:
-        hash_picture(path)
+    hashes = hashes_of(path)
 
-    assert str(caught.value) == f"{path}: too large a picture: 400,000,000 pixels, the limit is {MAX_PIXELS:,}"
+    assert (hashes.codes, len(hashes.digests)) == ((), 3)
+    assert only_note(hashes) == f"too large a picture: 400,000,000 pixels, the limit is {MAX_PIXELS:,}"
 
 
-def test_pillows_own_limit_and_its_warnings_are_left_as_they_were(tmp_path: Path) -> None:
-    limit = Image.MAX_IMAGE_PIXELS
+def test_pillows_own_settings_and_its_warnings_are_left_as_they_were(tmp_path: Path) -> None:
+    limit, tolerant = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
     path = tmp_path / "large.png"
     path.write_bytes(png_of_size(10_000, 10_000))  # Pillow alone would warn
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        with pytest.raises(PictureError, match="truncated"):
-            hash_picture(path)
+        hashes_of(path)
 
     assert not caught
-    assert limit == Image.MAX_IMAGE_PIXELS
+    assert (limit, tolerant) == (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)
 
 
-@pytest.mark.parametrize("content", [b"hello, world", b"%PDF-1.7 ...", b"RIFF\0\0\0\0WAVEfmt ", b"<svg/>"])
-def test_a_file_that_is_no_picture_is_said_to_be_none(content: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "media_type", "said"),
+    [
+        (b"hello, world", "", "no picture of a known format"),
+        (b"%PDF-1.7 ...", "application/pdf", "no picture but PDF (application/pdf)"),
+        (b"RIFF\0\0\0\0WAVEfmt ", "audio/wav", "no picture but WAV audio (audio/wav)"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom", "video/mp4", "no picture but MP4 video or audio (video/mp4)"),
+        (b"P6 1 1 255 abc", "", "no picture of a known format"),
+    ],
+)
+def test_a_file_that_is_no_picture_has_its_digests_and_says_what_it_is(content: bytes, media_type: str, said: str, tmp_path: Path) -> None:
     path = tmp_path / "picture.jpg"
     path.write_bytes(content)
 
-    with pytest.raises(PictureError, match="not a picture: neither JPEG, PNG, WebP, GIF, TIFF nor BMP"):
-        hash_picture(path)
+    hashes = hashes_of(path)
+
+    assert hashes.code(Algorithm.SHA256) == hashlib.sha256(content).digest()
+    assert (hashes.codes, hashes.media_type, only_note(hashes)) == ((), media_type, said)
 
 
-def test_formats_beyond_the_six_are_not_decoded(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.ppm", picture(1))
+def test_a_file_too_large_to_decode_is_digested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path / "a.png", picture(1))
+    monkeypatch.setattr(digests, "MAX_PICTURE_BYTES", 1000)
 
-    with pytest.raises(PictureError, match="not a picture"):
-        hash_picture(path)
+    hashes = hashes_of(path)
 
-
-def test_a_huge_file_that_is_no_picture_is_not_read_to_its_end(tmp_path: Path) -> None:
-    path = tmp_path / "film.mp4"
-    with path.open("wb") as file:
-        file.write(b"\0\0\0\x18ftypmp42")
-        file.truncate(1 << 40)  # sparse: takes no room, but would take hours to read
-
-    with pytest.raises(PictureError, match="not a picture"):
-        hash_picture(path)
-
-
-def test_a_huge_file_that_begins_like_a_picture_is_refused_with_its_size_and_the_limit(tmp_path: Path) -> None:
-    path = tmp_path / "huge.bmp"
-    with path.open("wb") as file:
-        file.write(b"BM")
-        file.truncate(1 << 40)
-
-    with pytest.raises(PictureError, match="too large a file: 1,099,511,627,776 bytes, the limit is 1,073,741,824"):
-        hash_picture(path)
+    assert hashes.code(Algorithm.MD5) == hashlib.md5(path.read_bytes()).digest()
+    assert (hashes.codes, hashes.notes[0].reason) == ((), Reason.TOO_LARGE)
 
 
 def test_an_empty_file_a_missing_one_and_a_folder_are_named_as_such(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "folder").mkdir()
 
-    for name, reason in [("empty.jpg", "an empty file"), ("missing.jpg", "no such file"), ("folder", "an empty folder")]:
-        with pytest.raises(PictureError) as caught:
-            hash_picture(tmp_path / name)
-        assert str(caught.value) == f"{tmp_path / name}: {reason}"
-    with pytest.raises(PictureError, match="a folder, not a picture file"):
-        hash_picture(tmp_path)
+    for name, reason in [
+        ("empty.jpg", "an empty file: its digests are those of every empty file"),
+        ("missing.jpg", "no such file"),
+        ("folder", "an empty folder"),
+    ]:
+        assert str(failure_of(tmp_path / name)) == f"{tmp_path / name}: {reason}"
+    assert failure_of(tmp_path).reason == "a folder, not a file"
 
 
-def test_a_named_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+def test_pipes_devices_and_links_are_named_instead_of_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/etc/hostname")
 
-    with pytest.raises(PictureError, match="not a regular file"):
-        hash_picture(tmp_path / "pipe")
+    assert failure_of(tmp_path / "pipe").reason == "a named pipe, not a regular file"
+    assert failure_of(Path("/dev/zero")).reason == "a device, not a regular file"
+    assert failure_of(tmp_path / "link").reason == "a symbolic link to '/etc/hostname': links found in folders are not followed"
 
 
 def test_a_file_without_permission_is_named_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,15 +408,21 @@ def test_a_file_without_permission_is_named_as_such(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(os, "open", refuse)  # file modes mean nothing to an administrator, who may run the tests
 
-    with pytest.raises(PictureError, match="cannot be read: permission denied"):
-        hash_picture(path)
+    assert failure_of(path).reason == "cannot be read: permission denied"
 
 
 def test_a_file_name_with_line_ends_and_terminal_codes_stays_one_harmless_line(tmp_path: Path) -> None:
-    with pytest.raises(PictureError) as caught:
-        hash_picture(tmp_path / "a\n\x1b[31mb")
+    assert str(failure_of(tmp_path / "a\n\x1b[31mb")) == f"{tmp_path}/a\\n\\x1b[31mb: no such file"
 
-    assert str(caught.value) == f"{tmp_path}/a\\n\\x1b[31mb: no such file"
+
+def test_a_link_that_is_named_is_followed_and_one_that_is_found_is_not(tmp_path: Path) -> None:
+    photo = saved(tmp_path / "photo.png", picture(1))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "link").symlink_to(photo)
+
+    assert list(find_files([folder / "link"])) == [photo.resolve()]
+    assert [failure_of(found).note.reason for found in find_files([folder])] == [Reason.NOT_A_FILE]
 
 
 def test_folders_are_walked_in_order_with_hidden_files_and_without_loops(tmp_path: Path) -> None:
@@ -352,24 +433,24 @@ def test_folders_are_walked_in_order_with_hidden_files_and_without_loops(tmp_pat
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     (tmp_path / "b" / "none").mkdir()
 
-    found = [str(path.relative_to(tmp_path)) for path in find_pictures([tmp_path / "missing.jpg", tmp_path])]
+    found = [str(path.relative_to(tmp_path)) for path in find_files([tmp_path / "missing.jpg", tmp_path])]
 
-    assert found == ["missing.jpg", ".hidden.jpg", "a.txt", "b/deep/x.png", "c.jpg", "dangling"]
+    assert found == ["missing.jpg", ".hidden.jpg", "a.txt", "b/deep/x.png", "b/loop", "c.jpg", "dangling"]
 
 
 def test_an_empty_folder_is_listed_itself_so_that_it_is_reported(tmp_path: Path) -> None:
-    assert list(find_pictures([tmp_path])) == [tmp_path]
+    assert list(find_files([tmp_path])) == [tmp_path]
 
 
 def test_a_jpeg_with_further_pictures_attached_is_a_jpeg(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     picture(1).save(path, format="MPO", save_all=True, append_images=[picture(2)])
 
-    assert hash_picture(path).mime_type == "image/jpeg"
+    assert hashes_of(path).media_type == "image/jpeg"
 
 
 def test_a_picture_too_small_for_pdq_has_quality_zero(tmp_path: Path) -> None:
-    hashes = hash_picture(saved(tmp_path / "a.png", Image.new("RGB", (3, 200))))
+    hashes = hashes_of(saved(tmp_path / "a.png", Image.new("RGB", (3, 200))))
 
     assert (hashes.code(Algorithm.PDQ), hashes.pdq_quality) == (bytes(32), 0)
 
@@ -384,7 +465,7 @@ def test_bytes_are_hashed_as_they_were_decoded(tmp_path: Path, monkeypatch: pyte
         return opened(file, formats=formats)
 
     monkeypatch.setattr(Image, "open", replace_then_open)
-    hashes = hash_picture(path)
+    hashes = hashes_of(path)
 
     assert hashes.code(Algorithm.SHA256) == hashlib.sha256(before).digest()
     assert hashes.code(Algorithm.PDQ) == pdq_of(picture(1))

@@ -5,18 +5,18 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+import imagehash
 import numpy as np
 import pdqhash
 import pytest
 from PIL import Image
 
-from vidfed.index.hashing import pictures
+from vidfed.index.hashing import perceptual
 from vidfed.index.hashing.pdq import _brightness, pdq
+from vidfed.index.hashing.perceptual import Hasher, dhash, phash
 from vidfed.synthetic.pictures import Family, picture
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
 SIZES = [(4, 9), (5, 5), (16, 300), (63, 65), (64, 64), (65, 63), (127, 129), (500, 333), (333, 500), (1024, 700)]
@@ -68,37 +68,40 @@ def test_the_brightness_of_all_colours_is_rounded_as_the_library_rounds_it() -> 
 @pytest.mark.parametrize("orientations", [False, True])
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_a_very_large_picture_takes_the_compiled_way_and_keeps_its_hashes(
-    mode: str, orientations: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mode: str, orientations: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "a.png"
-    picture(3).convert(mode).save(path)
-    by_library = pictures.hash_picture(path, orientations=orientations)
+    image = picture(3).convert(mode)
+    by_library = Hasher(orientations=orientations, many=False).codes(image)
 
-    monkeypatch.setattr(pictures, "COMPILED_PDQ_PICTURE_PIXELS", 100)
+    monkeypatch.setattr(perceptual, "COMPILED_PDQ_PICTURE_PIXELS", 100)
     monkeypatch.setattr(pdqhash, "compute", None)
     monkeypatch.setattr(pdqhash, "compute_dihedral", None)
 
-    assert pictures.hash_picture(path, orientations=orientations) == by_library
+    assert Hasher(orientations=orientations, many=False).codes(image) == by_library
 
 
-def test_a_worker_that_has_hashed_much_takes_the_compiled_way_and_keeps_the_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "a.png"
-    picture(3).save(path)
-    by_library = pictures.hash_picture(path)
-    monkeypatch.setattr(pictures, "_bulk_pixels", pictures.COMPILED_PDQ_BULK_PIXELS)
+def test_a_worker_with_many_files_takes_the_compiled_way_and_keeps_the_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_library = Hasher(orientations=False, many=False).codes(picture(3))
     monkeypatch.setattr(pdqhash, "compute", None)
 
-    assert pictures._hash(path, orientations=False, bulk=True) == by_library
+    assert Hasher(orientations=False, many=True).codes(picture(3)) == by_library
 
 
-def test_without_the_compiled_way_the_library_does_it_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "a.png"
-    picture(3).save(path)
-    by_library = pictures.hash_picture(path)
-    monkeypatch.setattr(pictures, "COMPILED_PDQ_PICTURE_PIXELS", 100)
+def test_without_the_compiled_way_the_library_does_it_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_library = Hasher(orientations=False, many=False).codes(picture(3))
     monkeypatch.setitem(sys.modules, "vidfed.index.hashing.pdq", None)  # as when there is no folder for its cache
 
-    assert pictures.hash_picture(path) == by_library
+    assert Hasher(orientations=False, many=True).codes(picture(3)) == by_library
+
+
+@pytest.mark.parametrize("family", Family)
+def test_phash_and_dhash_are_those_of_imagehash(family: Family) -> None:
+    for seed in range(20):
+        image = picture(seed, family, (300, 200))
+        grey = image.convert("L")
+        if Hasher(orientations=False, many=False).codes(image)[0].reliable:  # of a plain picture rounding decides
+            assert phash(grey).hex() == str(imagehash.phash(image))
+        assert dhash(grey).hex() == str(imagehash.dhash(image))
 
 
 def test_the_quality_of_a_plain_picture_is_low_and_of_a_rich_one_high() -> None:

@@ -38,7 +38,10 @@ async def place(tmp_path: Path) -> AsyncIterator[Path]:
         place.mkdir()
         kit.folder.rename(place / "kit")
         picture(7).save(place / "photo.jpg")
-        (place / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
+        (place / "empty.jpg").touch()
+        (place / "case").mkdir()
+        for name in ("photo.jpg", "empty.jpg"):
+            (place / "case" / name).hardlink_to(place / name)
         yield place
 
 
@@ -50,10 +53,10 @@ async def test_the_guide_is_a_session_that_runs(place: Path, monkeypatch: pytest
 
 
 async def test_the_example_runs(place: Path) -> None:
-    command = [sys.executable, str(ROOT / "examples/case_folder.py"), "kit", ".", "NL-2026-9"]
+    command = [sys.executable, str(ROOT / "examples/case_folder.py"), "kit", "case", "NL-2026-9"]
     done = await asyncio.to_thread(subprocess.run, command, cwd=place, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "not asked: broken.jpg" in done.stdout
+    assert "not asked: case/empty.jpg" in done.stdout
     assert "photo.jpg: known to se (victim identified); call desk@se.example, quote ref-se" in done.stdout
     assert done.stdout.endswith("COMPLETE: 3 of 3 members answered\n")
 

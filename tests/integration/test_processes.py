@@ -98,11 +98,15 @@ def test_a_folder_is_asked_in_one_go_and_a_broken_file_in_it_is_named(desk: Desk
         picture(seed, Family.SHAPES, (256, 192)).save(folder / f"{seed}.jpg")
     picture(2).save(folder / "known.png")
     (folder / "broken.jpg").write_bytes((folder / "100.jpg").read_bytes()[:500])
+    (folder / "empty.jpg").touch()
     ran = desk.look_up(folder)
     document = ran.json()
     assert ran.status == 1
     assert [document["items"][hit["item"]]["label"].rpartition("/")[2] for hit in document["hits"]] == ["known.png"]
-    assert [failure["file"].rpartition("/")[2] for failure in document["failures"]] == ["broken.jpg"]
+    assert [failure["file"].rpartition("/")[2] for failure in document["failures"]] == ["empty.jpg"]
+    (broken,) = (item for item in document["items"] if item["label"].endswith("broken.jpg"))
+    assert broken["exact_only"]
+    assert broken["notes"][0].startswith("damaged: nothing of it could be decoded")
     assert document["complete"]
 
 

@@ -11,7 +11,8 @@ import pdqhash
 import pytest
 
 from vidfed.index import Algorithm
-from vidfed.index.hashing.pictures import PictureHashes, hash_pictures
+from vidfed.index.hashing.results import FileHashes
+from vidfed.index.hashing.workers import hash_files
 from vidfed.synthetic.pictures import AWKWARD, ORDINARY, Family, frames, picture, write_pictures
 
 if TYPE_CHECKING:
@@ -103,11 +104,11 @@ def test_every_family_can_be_drawn_at_any_size(family: Family, size: tuple[int, 
 def test_a_written_folder_holds_every_format_and_can_be_hashed(tmp_path: Path) -> None:
     paths = write_pictures(tmp_path / "new" / "folder", 14, seed=3, size=(64, 48))
 
-    results = [result for result in hash_pictures(paths) if isinstance(result, PictureHashes)]
+    results = [result for result in hash_files(paths) if isinstance(result, FileHashes)]
 
     assert sorted((tmp_path / "new" / "folder").iterdir()) == paths
     assert len(results) == 14
-    assert {result.mime_type.removeprefix("image/") for result in results} == {"jpeg", "png", "webp", "gif", "tiff", "bmp"}
+    assert {result.media_type.removeprefix("image/") for result in results} == {"jpeg", "png", "webp", "gif", "tiff", "bmp"}
     assert len({result.code(Algorithm.PDQ) for result in results}) == 14
 
 

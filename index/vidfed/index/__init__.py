@@ -6,13 +6,13 @@ from vidfed.index.algorithms import Algorithm, DistanceKind, Hash
 from vidfed.index.errors import (
     DistanceError,
     HashError,
+    HashingError,
     HashInputError,
     HashTextError,
     IndexClosedError,
     IndexCorruptError,
     IndexLockedError,
     IndexStorageError,
-    PictureError,
 )
 
 if TYPE_CHECKING:
@@ -28,12 +28,12 @@ __all__ = [
     "HashIndex",
     "HashInputError",
     "HashTextError",
+    "HashingError",
     "IndexClosedError",
     "IndexCorruptError",
     "IndexLockedError",
     "IndexStats",
     "IndexStorageError",
-    "PictureError",
     "SearchResult",
 ]
 

@@ -1,4 +1,4 @@
-"""`vidfed hash`: the hashes of picture files, for people or, with --json, for scripts."""
+"""`vidfed hash`: the hashes of files, for people or, with --json, for scripts."""
 
 from __future__ import annotations
 
@@ -14,16 +14,20 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from vidfed.index.hashing.pictures import HashingResult, PictureHashes
+    from vidfed.index.hashing.results import FileHashes, HashingResult
 
-JSON_SCHEMA: Final = "vidfed.hashes/1"
+JSON_SCHEMA: Final = "vidfed.hashes/2"
 """Names the form of the JSON output. New keys may be added under the same name; anything else gets a new one.
 
-{"schema": "vidfed.hashes/1",
- "pictures": [{"file", "mime_type", "size_bytes", "width", "height",    as shown: after the EXIF orientation
-               "hashes": {"md5", "sha1", "sha256", "pdq", "phash", "dhash"},    lower-case hex
-               "pdq_quality"}],    0..100, below 50 the PDQ is unreliable
- "failures": [{"file", "reason"}]}
+{"schema": "vidfed.hashes/2",
+ "files": [{"file", "media_type", "size_bytes", "frames",
+            "width", "height",    as shown: after the EXIF orientation; 0 if nothing could be decoded
+            "hashes": {"md5", "sha1", "sha256", "pdq", "phash", "dhash"},    lower-case hex; the last three only of pictures
+            "pdq_quality",    0..100, below 50 the PDQ is unreliable; null without
+            "method",    how the pixels were had: "full", or "dct-1/2", "dct-1/4", "dct-1/8" for a JPEG decoded at reduced size
+            "views": [{"kind", "algorithm", "code", "quality"}],    further codes: renderings, variants, frames
+            "notes": [{"code", "text"}]}],    why there is no perceptual hash, and what else to know
+ "failures": [{"file", "code", "reason"}]}    what could not be read
 """
 
 _QUIET_S: Final = 1.5  # work that is done sooner needs no progress bar
@@ -31,80 +35,107 @@ _QUIET_S: Final = 1.5  # work that is done sooner needs no progress bar
 
 @click.command("hash")
 @click.argument("paths", metavar="FILE|DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--full-size", is_flag=True, help="Decode every JPEG at its full size: slower, and PDQ is bit for bit that of `pdqhash`.")
 @click.option("--json", "as_json", is_flag=True, help=f"Print one JSON object, schema {JSON_SCHEMA}.")
-def hash_command(paths: tuple[Path, ...], as_json: bool) -> None:
-    """Print the hashes of pictures: MD5, SHA-1, SHA-256, PDQ, pHash, dHash.
+def hash_command(paths: tuple[Path, ...], full_size: bool, as_json: bool) -> None:
+    """Print the hashes of files: MD5, SHA-1 and SHA-256 of any, PDQ, pHash and dHash of pictures.
 
-    JPEG, PNG, WebP, GIF (first frame), TIFF and BMP; folders with all that is below them. Nothing is stored and nothing is sent.
+    Pictures are told by content: JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF, HEIC, JPEG 2000; every frame and page of them. Folders with all
+    that is below them. Nothing is stored and nothing is sent.
 
-    Exit status: 0 if every file was hashed, 1 if any could not be (one line for each, on standard error), 2 for wrong usage.
+    Exit status: 0 if every file was read, 1 if any could not be (one line for each, on standard error), 2 for wrong usage.
     """
-    from vidfed.index.hashing.pictures import find_pictures, hash_pictures
+    from vidfed.index.hashing.find import count_files, find_files
+    from vidfed.index.hashing.workers import hash_files
 
-    files = list(find_pictures(paths))
-    with _progress(len(files)) as advance, closing(hash_pictures(files, on_progress=advance)) as results:
-        failed = _print_json(results) if as_json else _print_blocks(results)
-    if failed and len(files) > 1:
-        click.echo(f"{failed:,} of {len(files):,} files could not be hashed", err=True)
+    total = count_files(paths)
+    with _progress(total) as advance, closing(hash_files(find_files(paths), full_size=full_size, on_progress=advance)) as results:
+        failed, exact_only = _print_json(results) if as_json else _print_blocks(results)
+    if exact_only:
+        click.echo(f"{exact_only:,} of {total:,} files have no perceptual hash: they can be found by exact copies only", err=True)
+    if failed and total > 1:
+        click.echo(f"{failed:,} of {total:,} files could not be read", err=True)
     sys.exit(1 if failed else 0)
 
 
-def _print_blocks(results: Iterable[HashingResult]) -> int:
-    """Print one block for each picture, one line on stderr for each failure; return the number of failures."""
-    from vidfed.index.hashing.pictures import PictureFailure
+def _print_blocks(results: Iterable[HashingResult]) -> tuple[int, int]:
+    """Print a block for each file, a line on stderr for each failure; return how many failed, and how many have no perceptual hash."""
+    from vidfed.index.hashing.results import FileFailure
 
-    failed = 0
+    failed = exact_only = 0
     for result in results:
-        if isinstance(result, PictureFailure):
+        if isinstance(result, FileFailure):
             failed += 1
             click.echo(str(result), err=True)
         else:
+            exact_only += not result.codes
             click.echo(_block(result))
-    return failed
+    return failed, exact_only
 
 
-def _block(picture: PictureHashes) -> str:
+def _block(file: FileHashes) -> str:
     from vidfed.index.algorithms import Algorithm
-    from vidfed.index.hashing.pictures import RELIABLE_PDQ_QUALITY, one_line
+    from vidfed.index.hashing.results import RELIABLE_PDQ_QUALITY, WHOLE, one_line
 
-    lines = [f"{one_line(picture.path)}  ({picture.mime_type}, {picture.width} x {picture.height} pixels, {picture.size_bytes:,} bytes)"]
-    for each in picture.hashes:
+    about = [file.media_type or "of unknown type", f"{file.size_bytes:,} bytes"]
+    if file.codes:
+        about.insert(1, f"{file.width} x {file.height} pixels")
+    lines = [f"{one_line(file.path)}  ({', '.join(about)})"]
+    lines += [f"  {each.algorithm.label:8} {each.algorithm.format(each.code)}" for each in file.digests]
+    for each in file.codes:
         note = ""
         if each.algorithm is Algorithm.PDQ:
-            note = f"  quality {picture.pdq_quality} of 100"
-            if picture.pdq_quality < RELIABLE_PDQ_QUALITY:
+            note = f"  quality {each.quality} of 100"
+            if not each.reliable:
                 note += f": below {RELIABLE_PDQ_QUALITY}, too little to see for PDQ to be reliable"
+        if each.kind != WHOLE:
+            note += f"  ({each.title})"
         lines.append(f"  {each.algorithm.label:8} {each.algorithm.format(each.code)}{note}")
+    if file.method.startswith("dct"):
+        lines.append(f"  note     decoded at {file.method.removeprefix('dct-')} of its size; --full-size decodes all of it")
+    lines += [f"  note     {note}" for note in file.notes]
     return "\n".join(lines)
 
 
-def _print_json(results: Iterable[HashingResult]) -> int:
-    """Print the JSON object piece by piece, as a folder may hold a million pictures; return the number of failures."""
-    from vidfed.index.hashing.pictures import PictureFailure
+def _print_json(results: Iterable[HashingResult]) -> tuple[int, int]:
+    """Print the JSON object piece by piece, as a folder may hold a million files; return the same as `_print_blocks`."""
+    from vidfed.index.hashing.results import FileFailure
 
     failures = []
+    exact_only = 0
     separator = ""
-    click.echo(f'{{"schema": {json.dumps(JSON_SCHEMA)}, "pictures": [', nl=False)
+    click.echo(f'{{"schema": {json.dumps(JSON_SCHEMA)}, "files": [', nl=False)
     for result in results:
-        if isinstance(result, PictureFailure):
-            failures.append({"file": str(result.path), "reason": result.reason})
+        if isinstance(result, FileFailure):
+            failures.append({"file": str(result.path), "code": result.note.reason.value, "reason": result.reason})
             click.echo(str(result), err=True)
         else:
+            exact_only += not result.codes
             click.echo(f"{separator}\n  {json.dumps(_as_json(result))}", nl=False)
             separator = ","
     click.echo(f'\n], "failures": {json.dumps(failures)}}}')
-    return len(failures)
+    return len(failures), exact_only
 
 
-def _as_json(picture: PictureHashes) -> dict[str, object]:
+def _as_json(file: FileHashes) -> dict[str, object]:
+    from vidfed.index.hashing.results import WHOLE
+
     return {
-        "file": str(picture.path),
-        "mime_type": picture.mime_type,
-        "size_bytes": picture.size_bytes,
-        "width": picture.width,
-        "height": picture.height,
-        "hashes": {each.algorithm.value: each.algorithm.format(each.code) for each in picture.hashes},
-        "pdq_quality": picture.pdq_quality,
+        "file": str(file.path),
+        "media_type": file.media_type,
+        "size_bytes": file.size_bytes,
+        "width": file.width,
+        "height": file.height,
+        "frames": file.frames,
+        "hashes": {each.algorithm.value: each.algorithm.format(each.code) for each in file.hashes},
+        "pdq_quality": file.pdq_quality,
+        "method": file.method,
+        "views": [
+            {"kind": each.kind, "algorithm": each.algorithm.value, "code": each.algorithm.format(each.code), "quality": each.quality}
+            for each in file.codes
+            if each.kind != WHOLE
+        ],
+        "notes": [{"code": note.reason.value, "text": note.text} for note in file.notes],
     }
 
 
@@ -117,16 +148,17 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("hashing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("hashing"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
     # Results that go to the same terminal are printed above the bar; those that go to a file must not be touched.
     bar = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty())
-    task = bar.add_task("", total=total)
+    task = bar.add_task("", total=total, rate="")
     began_s = time.monotonic()
 
     def advance(done: int) -> None:
-        if not bar.live.is_started and time.monotonic() - began_s > _QUIET_S:
+        elapsed_s = time.monotonic() - began_s
+        if not bar.live.is_started and elapsed_s > _QUIET_S:
             bar.start()
-        bar.update(task, completed=done)
+        bar.update(task, completed=done, rate=f"{done / max(elapsed_s, 0.001):.1f} files/s")
 
     try:
         yield advance

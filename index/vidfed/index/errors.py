@@ -4,7 +4,7 @@ HashError
 ├── HashTextError      a hash's text is not of its algorithm's form
 ├── HashInputError     the caller's arrays, labels or limits are not what the index takes
 ├── DistanceError      a distance the algorithm does not allow, with the reason
-├── PictureError       a file cannot be hashed as a picture
+├── HashingError       no process can be started that decodes pictures
 ├── IndexCorruptError  an index file is damaged; rebuild it from the record store
 ├── IndexLockedError   another process writes this index
 ├── IndexClosedError   the index was closed, or is read-only and was asked to change
@@ -30,8 +30,8 @@ class DistanceError(HashError, ValueError):
     """A distance the algorithm does not allow, with the reason."""
 
 
-class PictureError(HashError):
-    """A file cannot be hashed as a picture: unreadable, truncated, too large, or no picture at all."""
+class HashingError(HashError):
+    """No process can be started that decodes pictures; the message has its last words."""
 
 
 class IndexCorruptError(HashError):

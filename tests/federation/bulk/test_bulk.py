@@ -254,13 +254,14 @@ async def test_pictures_are_hashed_once_and_again_only_if_they_changed(tmp_path:
     paths = [tmp_path / f"{seed}.png" for seed in range(3)]
     for seed, path in enumerate(paths):
         picture(seed).save(path)
-    text = tmp_path / "text.txt"
+    text, empty = tmp_path / "text.txt", tmp_path / "empty.png"
     text.write_text("no picture")
+    empty.touch()
     nodes = ScriptedNodes()
     with BulkStore(tmp_path / "out", SCOPE) as store:
-        result = await ask(nodes, store, reading=picture_reader(store, [*paths, text], any_quality=False))
-        assert list(store.failures()) == [str(text)]
-    assert (result.asked, result.complete) == (3, True)
+        result = await ask(nodes, store, reading=picture_reader(store, [*paths, text, empty], any_quality=False))
+        assert list(store.failures()) == [str(empty)]
+    assert (result.asked, result.exact_only, result.complete) == (4, 1, True)
     picture(9).save(paths[1])
     taken: list[str] = []
     add_file = BulkStore.add_file
@@ -271,11 +272,11 @@ async def test_pictures_are_hashed_once_and_again_only_if_they_changed(tmp_path:
 
     monkeypatch.setattr(BulkStore, "add_file", counted)
     with BulkStore(tmp_path / "out", SCOPE) as store:
-        result = await ask(nodes, store, reading=picture_reader(store, [*paths, text], any_quality=False))
+        result = await ask(nodes, store, reading=picture_reader(store, [*paths, text, empty], any_quality=False))
         labels = [each.item.label for each in store.entries(MEMBERS)]
-    assert len(nodes.asked["nl"]) == 4
-    assert taken == [str(paths[1]), str(text)], "the changed picture, and the file that is none"
-    assert sorted(labels) == [str(path) for path in paths]
+    assert len(nodes.asked["nl"]) == 5
+    assert taken == [str(paths[1]), str(empty)], "the changed picture, and the file that could not be asked about"
+    assert sorted(labels) == [str(path) for path in (*paths, text)]
 
 
 def test_a_folder_of_another_question_is_not_mixed_with_this_one(tmp_path: Path) -> None:

@@ -112,12 +112,17 @@ def test_distances_are_read() -> None:
     assert parse_distances(["pdq=20", "PHASH = 4"]) == {Algorithm.PDQ: 20, Algorithm.PHASH: 4}
 
 
-def test_a_picture_is_asked_in_its_eight_orientations_and_a_broken_file_is_named(tmp_path: Path) -> None:
+def test_a_picture_is_asked_in_its_eight_orientations_any_file_by_its_digests_and_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     picture(1).save(tmp_path / "good.png")
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    (tmp_path / "empty.png").touch()
     failures: dict[str, str] = {}
     seen = []
-    (made,) = items_of_pictures([tmp_path], any_quality=False, failures=failures, on_progress=lambda *n: seen.append(n))
-    assert len(made.codes[Algorithm.PDQ]) == len(made.orientations) == 8
-    assert set(failures) == {str(tmp_path / "broken.png")}
-    assert seen == [(1, 2), (2, 2)]
+    broken, good = items_of_pictures([tmp_path], any_quality=False, failures=failures, on_progress=lambda *n: seen.append(n))
+    assert len(good.codes[Algorithm.PDQ]) == len(good.orientations) == 8
+    assert set(broken.codes) == {Algorithm.MD5, Algorithm.SHA1, Algorithm.SHA256}
+    assert (good.exact_only, broken.exact_only) == (False, True)
+    assert broken.notes[0].startswith("damaged: nothing of it could be decoded")
+    assert broken.notes[0].endswith("only exact copies were asked for")
+    assert set(failures) == {str(tmp_path / "empty.png")}
+    assert seen == [(1, 3), (2, 3), (3, 3)]

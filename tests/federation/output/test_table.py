@@ -185,7 +185,7 @@ def test_the_document_has_exactly_the_fields_of_its_schema() -> None:
     }
     assert document["complete"] is False
     assert {name: document[name] for name in counts} == counts
-    assert document["items"] == [{"item": 0, "label": "photo.jpg", "notes": ["too plain"]}]
+    assert document["items"] == [{"item": 0, "label": "photo.jpg", "exact_only": False, "notes": ["too plain"]}]
     assert document["failures"] == [{"file": "x.jpg", "reason": "truncated"}]
     (found,) = document["hits"]
     assert set(found) == HIT_KEYS

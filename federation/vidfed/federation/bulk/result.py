@@ -40,6 +40,7 @@ class BulkResult:
         different: different ones among them; each was asked once.
         known: entries with at least one hit.
         unseen: entries that every node asked says, signed, it does not know.
+        exact_only: entries asked by digests alone, so that changed copies of them were not looked for.
         open: entries without a hit that some node did not answer; what those nodes hold is not known.
         partial: entries, with or without a hit, that some node did not answer.
         skipped: what could not be asked about.
@@ -50,6 +51,7 @@ class BulkResult:
     different: int
     known: int
     unseen: int
+    exact_only: int
     open: int
     partial: int
     skipped: int
@@ -78,4 +80,4 @@ def result_of(store: BulkStore, members: Sequence[str], said: Mapping[str, NodeO
         nodes[member] = NodePart(len(ranges), sum(each.size for each in missing), missing, store.hit_count(member), detail)
     asked = store.entry_count
     known, still_open, partial = store.counts(members)
-    return BulkResult(asked, store.count, known, asked - known - still_open, still_open, partial, skipped, nodes)
+    return BulkResult(asked, store.count, known, asked - known - still_open, store.exact_only_count, still_open, partial, skipped, nodes)

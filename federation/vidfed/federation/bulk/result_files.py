@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from vidfed.federation.bulk.result import BulkResult
     from vidfed.federation.bulk.store import BulkStore, EntryResult
-    from vidfed.federation.lookup.question import Justification
+    from vidfed.federation.lookup.question import Item, Justification
 
 SCHEMA = "vidfed.bulk-lookup/1"
 ANNOTATION = "vidfedLookup"
@@ -112,14 +112,16 @@ def _media(each: EntryResult) -> dict[str, Any]:
 
 
 def _annotation(each: EntryResult) -> dict[str, Any]:
-    return {"Status": each.status, "NotAnsweredBy": each.open, "Hits": [{k: v for k, v in hit.items() if k != "item"} for hit in each.hits]}
+    hits = [{k: v for k, v in hit.items() if k != "item"} for hit in each.hits]
+    return {"Status": each.status, "AskedBy": _asked_by(each.item), "NotAnsweredBy": each.open, "Hits": hits}
 
 
 def _write_csv(file: IO[str], answered: Iterator[EntryResult]) -> None:
     rows = csv.writer(file)
-    rows.writerow(("number", "label", "status", "not_answered_by", *_HIT_COLUMNS))
+    rows.writerow(("number", "label", "status", "not_answered_by", "asked_by", "notes", *_HIT_COLUMNS))
     for each in answered:
         lead = [each.number, _safe(each.item.label), each.status, " ".join(each.open)]
+        lead += [_asked_by(each.item), _safe("; ".join(each.item.notes))]
         for hit in each.hits or ({},):
             rows.writerow([*lead, *(_safe(hit.get(name, "")) for name in _HIT_COLUMNS)])
 
@@ -139,16 +141,21 @@ def _write_json(file: IO[str], answered: Iterator[EntryResult], result: BulkResu
     file.write(',\n "items": [')
     for count, each in enumerate(answered):
         entry = {"number": each.number, "label": each.item.label, "status": each.status, "not_answered_by": each.open}
+        entry |= {"asked_by": _asked_by(each.item), "notes": list(each.item.notes)}
         entry["hits"] = [{k: v for k, v in hit.items() if k != "item"} for hit in each.hits]
         file.write(("\n" if not count else ",\n") + dumps(entry))
     file.write("\n]}\n")
 
 
 def _write_report(file: IO[str], answered: Iterator[EntryResult], result: BulkResult, head: dict[str, str]) -> None:
-    counts = ReportCounts(result.asked, result.known, result.unseen, result.open, result.skipped)
+    counts = ReportCounts(result.asked, result.known, result.unseen, result.open, result.skipped, result.exact_only)
     nodes = [ReportNode(name, node.answered, node.hits, node.unanswered, node.detail) for name, node in result.nodes.items()]
-    entries = (ReportEntry(each.number, each.item.label, each.hits) for each in answered)
+    entries = (ReportEntry(each.number, each.item.label, each.hits, each.item.notes) for each in answered)
     write_report(file, head, counts, nodes, entries, complete=result.complete)
+
+
+def _asked_by(item: Item) -> str:
+    return "exact copies only" if item.exact_only else "exact and near copies"
 
 
 def _safe(value: object) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING
 
-from vidfed.federation.lookup.items import item_of_picture
+from vidfed.federation.lookup.items import item_of_file
 from vidfed.federation.lookup.question import Item
 from vidfed.formats.entries import FileEntry
 from vidfed.formats.recognise import open_hash_file
@@ -92,17 +92,18 @@ def read_file(
 def read_pictures(
     store: BulkStore, paths: Iterable[Path], *, any_quality: bool, stop: threading.Event, on_read: Callable[[], None]
 ) -> None:
-    """Hash pictures into the store, each with its eight PDQ orientations; those that did not change since they were taken are not hashed.
+    """Hash files into the store, each by its digests and what it shows; those that did not change since they were taken are not hashed.
 
     Args:
         store: gets them.
-        paths: files, as `find_pictures` finds them; taken as they are needed.
+        paths: files, as `find_files` lists them; taken as they are needed.
         any_quality: also ask the perceptual hashes of pictures too plain for them.
         stop: set when it is to end.
         on_read: called after each.
     """
     # A bare hash needs no imaging libraries.
-    from vidfed.index.hashing.pictures import PictureHashes, hash_pictures  # noqa: PLC0415
+    from vidfed.index.hashing.results import FileHashes  # noqa: PLC0415
+    from vidfed.index.hashing.workers import hash_files  # noqa: PLC0415
 
     stamps: dict[Path, tuple[int, int]] = {}
 
@@ -116,8 +117,8 @@ def read_pictures(
             else:
                 yield path
 
-    for result in hash_pictures(wanted(), orientations=True):
-        outcome = item_of_picture(result, any_quality=any_quality) if isinstance(result, PictureHashes) else result.reason
+    for result in hash_files(wanted(), orientations=True):
+        outcome = item_of_file(result, any_quality=any_quality) if isinstance(result, FileHashes) else result.reason
         store.add_file(str(result.path), *stamps.pop(result.path), outcome)
         on_read()
 

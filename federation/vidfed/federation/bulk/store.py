@@ -32,7 +32,8 @@ _BATCH = 2_000  # rows read or written at a time
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS items (
-    item INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, label TEXT NOT NULL, codes BLOB NOT NULL, extra TEXT NOT NULL);
+    item INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, label TEXT NOT NULL, codes BLOB NOT NULL, extra TEXT NOT NULL,
+    exact_only INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS entries (number INTEGER PRIMARY KEY, label TEXT NOT NULL, item INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS entries_of_item ON entries (item);
 CREATE TABLE IF NOT EXISTS files (
@@ -122,7 +123,8 @@ class BulkStore:
                 key = hashlib.blake2b(codes, digest_size=_KEY_BYTES).digest()
                 extra = json.dumps([item.orientations, item.notes]) if item.orientations or item.notes else ""
                 self._database.execute(
-                    "INSERT OR IGNORE INTO items (key, label, codes, extra) VALUES (?, ?, ?, ?)", (key, item.label, codes, extra)
+                    "INSERT OR IGNORE INTO items (key, label, codes, extra, exact_only) VALUES (?, ?, ?, ?, ?)",
+                    (key, item.label, codes, extra, item.exact_only),
                 )
                 self._database.execute(
                     "INSERT OR IGNORE INTO entries SELECT ?, ?, item FROM items WHERE key = ?", (number, item.label, key)
@@ -154,6 +156,11 @@ class BulkStore:
     def entry_count(self) -> int:
         """How many entries the source has, duplicates counted."""
         return int(self._one("SELECT count(*) FROM entries"))
+
+    @property
+    def exact_only_count(self) -> int:
+        """How many entries are asked by digests alone."""
+        return int(self._one("SELECT count(*) FROM entries e JOIN items i ON i.item = e.item WHERE i.exact_only"))
 
     def items(self, first: int, last: int) -> Iterator[tuple[int, Item]]:
         """Yield the items from `first` to `last`, with their numbers, a batch in memory at a time."""

@@ -69,9 +69,9 @@ class Bulk:
             store.add(enumerate(hashes, 1))
             reading = SourceReader(None)
             if paths:
-                from vidfed.index.hashing.pictures import find_pictures
+                from vidfed.index.hashing.find import find_files
 
-                reading = picture_reader(store, find_pictures(paths), any_quality=any_quality)
+                reading = picture_reader(store, find_files(paths), any_quality=any_quality)
             return self._run(store, reading, skipped=None, source=None)
 
     def _scope(self, *, source: Sequence[object] = (), hashes: Sequence[str] = ()) -> dict[str, object]:
@@ -155,6 +155,8 @@ def _tell_skipped(skipped: Sequence[str]) -> None:
 def _print(result: BulkResult, paths: Sequence[Path], *, to_stderr: bool) -> None:
     doubles = f" ({result.different} different, each asked once)" if result.different < result.asked else ""
     say(f"{result.asked} items asked{doubles}: {result.known} known, {result.unseen} unseen, {result.open} open", err=to_stderr)
+    if result.exact_only:
+        say(f"  {result.exact_only} of them by exact copies only: changed copies were not looked for", err=to_stderr)
     for name, node in result.nodes.items():
         line = f"  {name}: {node.answered} answered, {node.hits} hits"
         if node.unanswered:

@@ -96,8 +96,8 @@ def lookup(
 ) -> None:
     """Ask every member's database about PICTURES (files or folders) or hashes.
 
-    Pictures are hashed on this machine; only the hashes travel. A picture is found as an exact copy, and as a near copy: recompressed,
-    resized, mirrored or turned.
+    Files are hashed on this machine; only the hashes travel. A picture is found as an exact copy, and as a near copy: recompressed,
+    resized, mirrored or turned. Any other file (a video, a document, a damaged picture) is found as an exact copy.
 
     \b
       vidfed lookup photo.jpg --case NL-2026-9 --purpose identification --legal-basis "Police Data Act, art. 10"

@@ -31,7 +31,7 @@ def report(ask: Callable[[], LookupResult], failures: Mapping[str, str], as_json
         else:
             show_result(result, console(), now_ms=system_clock())
             if failures:
-                note(f"{len(failures)} files could not be hashed and were not asked about; they are listed above.")
+                note(f"{len(failures)} files could not be read and were not asked about; they are listed above.")
         return _exit_status(result, failures)
 
     return or_refused(show)

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from vidfed.index.hashing.pictures import PictureHashes
+    from vidfed.index.hashing.results import FileHashes, PictureCode
 
-_TOO_PLAIN = "too plain for perceptual hashes (PDQ quality {quality}, at least {minimum} is needed): only exact copies were asked for"
+_EXACT_ONLY = "only exact copies were asked for"
 
 
 def items_of_hashes(texts: Iterable[str]) -> list[Item]:
@@ -40,27 +40,29 @@ def items_of_pictures(
     any_quality: bool = False,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> list[Item]:
-    """Hash pictures, each with its eight PDQ orientations.
+    """Hash files: any by its digests, pictures also by what they show, each in its eight PDQ orientations.
 
     Args:
         paths: files and folders.
-        failures: gets the files that cannot be hashed, with the reason.
+        failures: gets the files that cannot be read, with the reason.
         any_quality: also ask the perceptual hashes of pictures too plain for them.
         on_progress: called with (files done, files in all).
     """
     if not paths:
         return []
     # A bare hash needs no imaging libraries.
-    from vidfed.index.hashing.pictures import PictureHashes, find_pictures, hash_pictures  # noqa: PLC0415
+    from vidfed.index.hashing.find import count_files, find_files  # noqa: PLC0415
+    from vidfed.index.hashing.results import FileHashes  # noqa: PLC0415
+    from vidfed.index.hashing.workers import hash_files  # noqa: PLC0415
 
-    found = list(find_pictures(paths))
+    total = count_files(paths)
     items = []
-    for done, result in enumerate(hash_pictures(found, orientations=True), 1):
-        if isinstance(result, PictureHashes):
-            items.append(item_of_picture(result, any_quality=any_quality))
+    for done, result in enumerate(hash_files(find_files(paths), orientations=True), 1):
+        if isinstance(result, FileHashes):
+            items.append(item_of_file(result, any_quality=any_quality))
         else:
             failures[str(result.path)] = result.reason
-        on_progress(done, len(found))
+        on_progress(done, total)
     return items
 
 
@@ -84,14 +86,32 @@ def parse_distances(texts: Iterable[str]) -> dict[Algorithm, int]:
     return distances
 
 
-def item_of_picture(picture: PictureHashes, *, any_quality: bool) -> Item:
-    """Return what is asked about a picture; only its digests if it is too plain for perceptual hashes, unless `any_quality`."""
-    from vidfed.index.hashing.pictures import ORIENTATIONS, RELIABLE_PDQ_QUALITY, one_line  # noqa: PLC0415
+def item_of_file(file: FileHashes, *, any_quality: bool) -> Item:
+    """Return what is asked about a file.
 
-    quality = picture.pdq_quality
-    plain = quality < RELIABLE_PDQ_QUALITY and not any_quality
-    codes: dict[Algorithm, tuple[bytes, ...]] = {h.algorithm: (h.code,) for h in picture.hashes if h.algorithm.is_digest or not plain}
-    if not plain:
-        codes[Algorithm.PDQ] = picture.pdq_orientations
-    notes = (_TOO_PLAIN.format(quality=quality, minimum=RELIABLE_PDQ_QUALITY),) if plain else ()
-    return Item(one_line(picture.path), codes, ORIENTATIONS, notes)
+    Its digests always; the perceptual codes of every view of it that is not too plain for them, or of all with `any_quality`.
+    """
+    from vidfed.index.hashing.results import one_line  # noqa: PLC0415
+
+    asked = [code for code in file.codes if any_quality or code.reliable]
+    codes: dict[Algorithm, tuple[bytes, ...]] = {each.algorithm: (each.code,) for each in file.digests}
+    names: list[str] = []
+    for code in asked:
+        turned = code.orientations or (code.code,)
+        codes[code.algorithm] = (*codes.get(code.algorithm, ()), *turned)
+        if code.algorithm is Algorithm.PDQ:
+            names += _names(code)
+    notes = [str(note) for note in file.notes]
+    if not asked:
+        notes = [f"{'; '.join(notes)}: {_EXACT_ONLY}"]
+    return Item(one_line(file.path), codes, tuple(names), tuple(notes))
+
+
+def _names(code: PictureCode) -> list[str]:
+    """Name the codes of one view of a picture, as hits say which of them matched."""
+    from vidfed.index.hashing.results import ORIENTATIONS, WHOLE  # noqa: PLC0415
+
+    turns = ORIENTATIONS if code.orientations else ORIENTATIONS[:1]
+    if code.kind == WHOLE:
+        return list(turns)
+    return [code.title, *(f"{code.title}, {turn}" for turn in turns[1:])]

@@ -10,6 +10,7 @@ from enum import Enum, unique
 from typing import TYPE_CHECKING
 
 from vidfed.index import Algorithm
+from vidfed.index.hashing.results import ORIENTATIONS
 from vidfed.wire.statuses import Status
 from vidfed.wire.values import Ternary
 
@@ -197,5 +198,6 @@ def first_codes(items: Sequence[Item]) -> dict[Algorithm, list[int]]:
 
 
 def _orientation(item: Item, algorithm: Algorithm, code: int) -> str:
-    """Name how the picture was turned for this code; the first orientation is the picture as it is."""
-    return item.orientations[code] if code and len(item.codes[algorithm]) == len(item.orientations) else ""
+    """Name how the picture was turned or seen for this code; empty for the picture as it is."""
+    name = item.orientations[code] if len(item.codes[algorithm]) == len(item.orientations) else ""
+    return "" if name == ORIENTATIONS[0] else name

@@ -24,8 +24,8 @@ class Item:
 
     Attributes:
         label: what the person calls it: a file name, or the hash as given.
-        codes: for each algorithm one or more codes; of PDQ, a picture's eight orientations.
-        orientations: names of those orientations, in the order of the PDQ codes; empty for a bare hash.
+        codes: for each algorithm one or more codes; of PDQ, a picture's eight orientations, as it is shown and as other tools see it.
+        orientations: names of those, in the order of the PDQ codes; empty for a bare hash.
         notes: what the person should know about how it was asked.
     """
 
@@ -38,6 +38,11 @@ class Item:
     def code_count(self) -> int:
         """How many codes it takes in a lookup."""
         return sum(map(len, self.codes.values()))
+
+    @property
+    def exact_only(self) -> bool:
+        """True if it is asked by digests alone, so that changed copies are not found."""
+        return all(algorithm.is_digest for algorithm in self.codes)
 
 
 @dataclass(frozen=True, slots=True)

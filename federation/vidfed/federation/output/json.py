@@ -35,7 +35,10 @@ def to_document(result: LookupResult, failures: Mapping[str, str] | None = None)
         "nodes_asked": result.asked_count,
         "nodes_answered": result.answered_count,
         "nodes_verified": result.verified_count,
-        "items": [{"item": number, "label": item.label, "notes": list(item.notes)} for number, item in enumerate(result.items)],
+        "items": [
+            {"item": number, "label": item.label, "exact_only": item.exact_only, "notes": list(item.notes)}
+            for number, item in enumerate(result.items)
+        ],
         "hits": [hit_fields(hit) for hit in result.hits],
         "series": [_fields(series) for series in result.shared_series],
         "conflicts": [_fields(conflict) for conflict in result.conflicts],

@@ -20,13 +20,14 @@ MAX_ROWS = 10_000  # hits, and conflicts; a report longer than this is no report
 
 
 class ReportCounts(NamedTuple):
-    """How many items: asked, known to somebody, known to nobody, not answered by everybody, and not asked at all."""
+    """How many items: asked, known to somebody, known to nobody, not answered by everybody, not asked at all, asked by digests alone."""
 
     asked: int
     known: int
     unseen: int
     open: int
     skipped: int
+    exact_only: int = 0
 
 
 class ReportNode(NamedTuple):
@@ -40,11 +41,12 @@ class ReportNode(NamedTuple):
 
 
 class ReportEntry(NamedTuple):
-    """One entry of the source. `hits` as `vidfed.federation.output.json.hit_fields` gives them."""
+    """One entry of the source. `hits` as `vidfed.federation.output.json.hit_fields` gives them; `notes` say how it was asked about."""
 
     number: int
     label: str
     hits: Sequence[Mapping[str, Any]]
+    notes: Sequence[str] = ()
 
 
 class _Rows:
@@ -55,12 +57,15 @@ class _Rows:
         self._series = SeriesTable()
         self._count = 0
         self.conflicts: list[str] = []
+        self.notes: list[str] = []
 
     def __iter__(self) -> Iterator[tuple[ReportEntry, Mapping[str, Any]]]:
         for entry in self._entries:
             statements = [Statement.of_fields(hit, entry.number) for hit in entry.hits]
             if len(self.conflicts) < MAX_ROWS:
                 self.conflicts += [conflict.text(entry.label) for conflict in conflicts(statements)]
+            if len(self.notes) < MAX_ROWS:
+                self.notes += [f"{entry.label}: {note}" for note in entry.notes]
             for statement, hit in zip(statements, entry.hits, strict=True):
                 self._series.add(statement)
                 self._count += 1

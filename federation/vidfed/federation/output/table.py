@@ -162,15 +162,17 @@ def _node_table(result: LookupResult, *, now_ms: int) -> Table:
 
 def _verdict(result: LookupResult) -> Text:
     total = len(result.nodes)
+    exact_only = sum(item.exact_only for item in result.items)
+    reservation = f" {exact_only} of {len(result.items)} items were asked by exact copies only." if exact_only else ""
     if result.complete:
-        return Text(f"COMPLETE: all {total} nodes answered, every answer verified.", style="bold green")
+        return Text(f"COMPLETE: all {total} nodes answered, every answer verified.{reservation}", style="bold green")
     said = []
     if not result.whole:
         said.append(f"this lookup was broken off: only {len(result.items)} items were asked about. Ask again about the rest.")
     if result.unanswered or not result.nodes:
         names = ", ".join(f"{node.member} ({node.said})" for node in result.unanswered)
         said.append(f"{result.answered_count} of {total} nodes answered. Not answered: {names}. What they hold is not known.")
-    return Text(f"INCOMPLETE: {' '.join(said)}", style="bold red")
+    return Text(f"INCOMPLETE: {' '.join(said)}{reservation}", style="bold red")
 
 
 def _matches(matches: tuple[FoundMatch, ...]) -> str:

@@ -93,14 +93,18 @@ def init(
 def ingest(pictures: tuple[Path, ...], home: Path, as_json: bool, **options: str | None) -> None:
     """Hash PICTURES (files or folders) into records. No picture is kept.
 
+    What cannot be decoded (a video, a damaged file) becomes a record that is found by exact copies only.
+
     All of them become records in one transaction at the end: interrupted, nothing has changed. Run again, a picture that is already
     known is updated, not doubled.
     """
     from contextlib import closing
 
-    from vidfed.index.hashing.pictures import PictureHashes, find_pictures, hash_pictures
+    from vidfed.index.hashing.find import count_files, find_files
+    from vidfed.index.hashing.results import FileHashes, one_line
+    from vidfed.index.hashing.workers import hash_files
     from vidfed.node.config import StoreSection, store_location
-    from vidfed.node.intake.pictures import record_of_picture
+    from vidfed.node.intake.pictures import record_of_file
     from vidfed.node.records.record import Record
     from vidfed.node.records.store import RecordStore
     from vidfed.security.audit import Event, Operation
@@ -113,13 +117,15 @@ def ingest(pictures: tuple[Path, ...], home: Path, as_json: bool, **options: str
     if review_days := member_home.section("store", StoreSection).review_after_days:
         values.setdefault("review_ms", system_clock() + review_days * DAY_MS)
     template = Record(hashes={}, **values)  # type: ignore[arg-type]  # each value was read by its field's reader
-    paths = list(find_pictures(pictures))
-    records, failures = [], []
+    records, failures, exact_only = [], [], 0
     with progress() as bar:
-        task = bar.add_task("hashing", total=len(paths))
-        for result in hash_pictures(paths):
-            if isinstance(result, PictureHashes):
-                records.append(record_of_picture(result, template))
+        task = bar.add_task("hashing", total=count_files(pictures))
+        for result in hash_files(find_files(pictures)):
+            if isinstance(result, FileHashes):
+                records.append(record_of_file(result, template))
+                if not any(code.reliable for code in result.main):
+                    exact_only += 1
+                    note(f"{one_line(result.path)}: {result.notes[0]}; found by exact copies only")
             else:
                 failures.append(str(result))
                 note(str(result))
@@ -132,9 +138,11 @@ def ingest(pictures: tuple[Path, ...], home: Path, as_json: bool, **options: str
         done |= {"new": report.new, "updated": report.updated, "unchanged": report.unchanged, "skipped": len(failures)}
     if as_json:
         counts = {"new": report.new, "updated": report.updated, "unchanged": report.unchanged}
-        print_json({"schema": "vidfed.intake/1", **counts, "skipped": failures})
+        print_json({"schema": "vidfed.intake/1", **counts, "exact_only": exact_only, "skipped": failures})
     else:
         say(f"{report.new} new, {report.updated} updated, {report.unchanged} unchanged, {len(failures)} not hashed")
+        if exact_only:
+            say(f"{exact_only} of them by exact copies only: they have no perceptual hash, for the reasons above")
     if failures:
         raise SystemExit(1)
 

@@ -1,0 +1,120 @@
+"""From one open file to all its hashes: what a worker process does. Decodes; see `workers` for where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vidfed.index.hashing.decode import UndecodableError, decode
+from vidfed.index.hashing.recognise import recognise
+from vidfed.index.hashing.render import renderings, shown
+from vidfed.index.hashing.results import RELIABLE_PDQ_QUALITY, TINY_SIDE_PIXELS, Note, PictureCode, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from PIL import Image
+
+    from vidfed.index.hashing.decode import Decoded
+    from vidfed.index.hashing.digests import FileBytes
+    from vidfed.index.hashing.perceptual import Hasher
+
+MAX_FRAME_CODES = 64
+"""So many further frames of one file get codes of their own."""
+
+_SAME_FRAME_BITS = 10  # PDQ's authors call hashes so near those of one picture; a frame so near to another one finds nothing more
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How files are hashed.
+
+    Attributes:
+        orientations: also the PDQ of every view turned and mirrored, which a lookup asks for and a record does not need.
+        full_size: decode every JPEG at its full size, for PDQ that is bit for bit what `pdqhash` gives.
+    """
+
+    orientations: bool = False
+    full_size: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a file shows. The fields of `FileHashes` of the same names."""
+
+    media_type: str = ""
+    width: int = 0
+    height: int = 0
+    frames: int = 0
+    codes: tuple[PictureCode, ...] = ()
+    method: str = ""
+    notes: tuple[Note, ...] = ()
+
+
+def may_be_picture(head: bytes) -> bool:
+    """Whether a file that begins like this is worth keeping in memory to decode it."""
+    kind = recognise(head)
+    return kind is not None and kind.is_picture
+
+
+def hash_picture_bytes(file: FileBytes, hasher: Hasher, options: Options) -> Shown:
+    """Decode and hash what a file shows."""
+    kind = recognise(file.head)
+    media_type = kind.media_type if kind else ""
+    if kind is None or not kind.is_picture:
+        text = f"no picture but {kind.name} ({media_type})" if kind else "no picture of a known format"
+        return Shown(media_type, notes=(Note(Reason.NO_PICTURE, text),))
+    if file.content is None:
+        return Shown(media_type, notes=(Note(Reason.TOO_LARGE, f"too large a file to decode: {file.size_bytes:,} bytes"),))
+    try:
+        return _hash_decoded(decode(file.content, kind, full_size=options.full_size), media_type, hasher)
+    except UndecodableError as error:
+        return Shown(media_type, notes=(error.note,))
+    except MemoryError:
+        return Shown(media_type, notes=(Note(Reason.OUT_OF_MEMORY, "decoding it needs more memory than a decoder may have"),))
+
+
+def _hash_decoded(decoded: Decoded, media_type: str, hasher: Hasher) -> Shown:
+    picture = shown(decoded.picture)
+    whole = hasher.codes(picture)
+    codes = [*whole, *_of_views(renderings(decoded.picture), whole, hasher)]
+    notes = list(decoded.notes)
+    frame_codes, cut_at = _of_frames(decoded, whole[0], hasher)
+    codes += frame_codes
+    if cut_at:
+        notes.append(Note(Reason.FRAMES_CUT, f"frames {cut_at} to {decoded.frames} were not hashed"))
+    width, height = decoded.full_size
+    if whole[0].quality < RELIABLE_PDQ_QUALITY:
+        text = f"too plain for perceptual hashes (PDQ quality {whole[0].quality}, at least {RELIABLE_PDQ_QUALITY} is needed)"
+        notes.append(Note(Reason.PLAIN, text))
+    if min(width, height) < TINY_SIDE_PIXELS:
+        notes.append(Note(Reason.TINY, f"tiny: {width} x {height} pixels"))
+    return Shown(media_type, width, height, decoded.frames, tuple(codes), decoded.method, tuple(notes))
+
+
+def _of_views(views: Iterable[tuple[str, Image.Image]], whole: tuple[PictureCode, ...], hasher: Hasher) -> list[PictureCode]:
+    """Codes of further views of the picture, where they are others than those it has already."""
+    known = {(code.algorithm, code.code) for code in whole}
+    codes = []
+    for kind, view in views:
+        for code in hasher.codes(view, kind):
+            if (code.algorithm, code.code) not in known:
+                known.add((code.algorithm, code.code))
+                codes.append(code)
+    return codes
+
+
+def _of_frames(decoded: Decoded, first: PictureCode, hasher: Hasher) -> tuple[list[PictureCode], int]:
+    """PDQ of the further frames that look different, and the number of the first frame that was left out, 0 if none was."""
+    codes: list[PictureCode] = []
+    for number, frame in decoded.further_frames():
+        if frame is None or len(codes) == MAX_FRAME_CODES:
+            return codes, number
+        (code,) = hasher.codes(shown(frame), f"frame:{number}", only_pdq=True)
+        if all(_bits_apart(code.code, each.code) > _SAME_FRAME_BITS for each in (first, *codes)):
+            codes.append(code)
+    return codes, 0
+
+
+def _bits_apart(left: bytes, right: bytes) -> int:
+    return (int.from_bytes(left) ^ int.from_bytes(right)).bit_count()

@@ -1,0 +1,84 @@
+"""A picture as it is shown, and as other tools see it.
+
+Shown: 8 bits a channel, transparent parts over white, as on a page and as most viewers and converters do it. Other tools hash the same
+file over black, with transparency ignored, or the channels as they lie in the file (python-threatexchange and Hasher-Matcher-Actioner do);
+lists made with them hold those hashes. Where such a rendering differs from what is shown, its codes are asked and stored too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from PIL import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BLACK: Final = "rendering:black"
+NO_ALPHA: Final = "rendering:no-alpha"
+RAW: Final = "rendering:raw"
+STRETCHED: Final = "rendering:stretched"
+CLIPPED: Final = "rendering:clipped"
+
+_WHITE: Final = (255, 255, 255)
+_GREY: Final = frozenset(("1", "L"))
+_OPAQUE: Final = 255
+
+
+def shown(picture: Image.Image) -> Image.Image:
+    """Bring a picture of any mode to "L" or "RGB", nothing transparent."""
+    if picture.mode.startswith("I;16"):
+        # The high byte, as Pillow itself takes it from 16-bit colour. (Its own conversion has cut off at 255 in some versions.)
+        return Image.fromarray((np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8))
+    if picture.mode in {"I", "F"}:
+        return _stretched(picture)
+    if _is_transparent(picture):
+        return _over(picture, _WHITE)
+    # Converting into the mode it has would copy it.
+    wanted = "L" if picture.mode in _GREY else "RGB"
+    return picture if picture.mode == wanted else picture.convert(wanted)
+
+
+def renderings(picture: Image.Image) -> Iterator[tuple[str, Image.Image]]:
+    """Yield the kind of each further rendering and the picture so rendered, "L" or "RGB".
+
+    Args:
+        picture: of the mode the file has it.
+    """
+    if picture.mode.startswith("I;16"):
+        values = np.asarray(picture).astype(np.uint16)
+        yield STRETCHED, _stretched(picture)
+        yield CLIPPED, Image.fromarray(np.minimum(values, 255).astype(np.uint8))
+    elif _is_transparent(picture):
+        yield BLACK, _over(picture, (0, 0, 0))
+        yield NO_ALPHA, picture.convert("RGBA").convert("RGB")
+    if picture.mode == "P":
+        yield RAW, Image.fromarray(np.asarray(picture))
+    elif picture.mode in {"CMYK", "YCbCr", "LAB", "HSV"}:
+        yield RAW, Image.merge("RGB", picture.split()[:3])
+
+
+def _is_transparent(picture: Image.Image) -> bool:
+    """True if any pixel may be seen through: a channel that says that none is is common, and makes no difference."""
+    if not picture.has_transparency_data:
+        return False
+    if picture.mode in {"RGBA", "LA"}:
+        lowest, _ = picture.getchannel("A").getextrema()
+        return int(lowest) < _OPAQUE  # type: ignore[arg-type]  # of one channel, two numbers
+    return True
+
+
+def _over(picture: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
+    layers = picture.convert("RGBA")
+    page = Image.new("RGB", picture.size, colour)
+    page.paste(layers, mask=layers.getchannel("A"))
+    return page
+
+
+def _stretched(picture: Image.Image) -> Image.Image:
+    """Bring numbers whose range nobody states to 0..255: darkest black, brightest white."""
+    values = np.nan_to_num(np.asarray(picture, dtype=np.float64))
+    darkest, brightest = values.min(), values.max()
+    scale = 255.0 / (brightest - darkest) if brightest > darkest else 0.0
+    return Image.fromarray(np.rint((values - darkest) * scale).astype(np.uint8))

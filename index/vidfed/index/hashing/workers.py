@@ -1,0 +1,417 @@
+"""Many files, hashed by worker processes: in order, in constant memory, and none lost to a decoder that dies.
+
+The process that calls this holds keys and never decodes. It opens the files and hands them to workers, which are started afresh, walled in
+(see `sandbox`) and ended with the iterator; none outlives the process that started it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, Final
+
+from vidfed.index.algorithms import Algorithm, Hash
+from vidfed.index.errors import HashingError
+from vidfed.index.hashing.digests import DIGESTS, UnreadableError, open_regular, read_once
+from vidfed.index.hashing.one_file import MAX_FRAME_CODES, Options
+from vidfed.index.hashing.recognise import recognise
+from vidfed.index.hashing.results import FileFailure, FileHashes, HashingResult, Note, PictureCode, Reason
+from vidfed.index.hashing.worker import LENGTH_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator
+    from pathlib import Path
+
+FEW_FILES: Final = 24
+"""Up to so many files are hashed by one worker for each few of them, which does not load what only many are worth."""
+
+MAX_SHOWN_S: Final = 600.0
+"""So long a worker may take for what one file shows, once it has read it; the limit on its processor time is hit long before."""
+
+MAX_START_S: Final = 120.0
+"""So long a worker may take to start; compiling, once per installation, takes ten seconds on an idle machine."""
+
+_START = "from vidfed.index.hashing.worker import main; main()"
+_AHEAD_PER_WORKER: Final = 3  # files handed to a worker at a time, so that it does not wait for its parent
+_WINDOW_PER_WORKER: Final = 16  # files handed out or done ahead of the one awaited, while one large picture holds up the order
+_MAX_ANSWER_BYTES: Final = 4 << 20
+_MOST_CODES: Final = 3 * (MAX_FRAME_CODES + 64)
+_TRIES: Final = 2  # a worker may have died for lack of memory that was another's fault
+
+
+def hash_files(
+    paths: Iterable[Path],
+    *,
+    orientations: bool = False,
+    full_size: bool = False,
+    processes: int | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> Generator[HashingResult]:
+    """Hash files: digests of all that can be read, perceptual codes of what is a picture.
+
+    Args:
+        paths: files, as `find_files` lists them; taken from the iterable as they are needed.
+        orientations: also compute the PDQ of the seven turned and mirrored forms, for a lookup.
+        full_size: never decode a JPEG at reduced size.
+        processes: how many workers; by default one per available processor core.
+        on_progress: called with the number of files done so far, after each.
+
+    Yields:
+        For every path, in order, its hashes or why there are none. A file that a worker dies of has its digests and a note; the others
+        are hashed all the same.
+
+    Raises:
+        HashingError: no worker process can be started.
+    """
+    remaining = iter(paths)
+    head = list(islice(remaining, FEW_FILES + 1))
+    if not head:
+        return
+    many = len(head) > FEW_FILES
+    pool = _Pool(
+        Options(orientations=orientations, full_size=full_size),
+        processes=min(processes or len(os.sched_getaffinity(0)), len(head)),
+        many=many,
+    )
+    try:
+        for done, result in enumerate(pool.run(chain(head, remaining)), start=1):
+            if on_progress is not None:
+                on_progress(done)
+            yield result
+    finally:
+        pool.close()
+
+
+def hash_file(path: Path, *, orientations: bool = False, full_size: bool = False) -> HashingResult:
+    """Hash one file, as `hash_files` does."""
+    (result,) = hash_files([path], orientations=orientations, full_size=full_size)
+    return result
+
+
+def standing_walls() -> tuple[str, ...]:
+    """Start a worker and return what holds it in, of `limits`, `namespace`, `landlock`, `seccomp` (see `sandbox`).
+
+    Raises:
+        HashingError: it does not start.
+    """
+    worker = _Worker(Options(), many=False)
+    try:
+        worker.wait_until_ready()
+        return worker.walls
+    finally:
+        worker.end()
+
+
+@dataclass(slots=True)
+class _Job:
+    number: int
+    path: Path
+    tries: int = 0
+    digests: dict[str, Any] | None = None
+
+
+class _Worker:
+    """One worker process and what it was given to do."""
+
+    def __init__(self, options: Options, *, many: bool) -> None:
+        ours, theirs = socket.socketpair()
+        arguments = json.dumps({"orientations": options.orientations, "full_size": options.full_size, "many": many})
+        self._complaints = os.memfd_create("complaints")
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603 - this very Python
+                [sys.executable, "-c", _START, str(theirs.fileno()), str(os.getpid()), arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._complaints,
+                pass_fds=(theirs.fileno(),),
+                env=_environment(),
+                process_group=0,  # Ctrl-C reaches the parent alone, which ends its workers
+            )
+        self.connection = ours
+        self.connection.setblocking(False)
+        self.jobs: deque[_Job] = deque()
+        self.walls: tuple[str, ...] = ()
+        self.deadline_s = time.monotonic() + MAX_START_S
+        self.overdue = False
+        self._received = bytearray()
+
+    @property
+    def ready(self) -> bool:
+        return bool(self.walls)
+
+    def give(self, job: _Job, descriptor: int) -> None:
+        """Hand it an open file."""
+        self.connection.setblocking(True)
+        try:
+            socket.send_fds(self.connection, [b"f"], [descriptor])
+        finally:
+            self.connection.setblocking(False)
+        self.jobs.append(job)
+
+    def messages(self) -> Iterator[dict[str, Any]]:
+        """Yield what has arrived.
+
+        Raises:
+            EOFError: the worker has gone, or says what no worker says.
+        """
+        gone = False
+        try:
+            while chunk := self.connection.recv(1 << 16):
+                self._received += chunk
+            gone = True
+        except BlockingIOError:
+            pass
+        except OSError:
+            gone = True
+        while len(self._received) >= LENGTH_BYTES:
+            length = int.from_bytes(self._received[:LENGTH_BYTES])
+            if length > _MAX_ANSWER_BYTES:
+                raise EOFError
+            if len(self._received) < LENGTH_BYTES + length:
+                break
+            content = bytes(self._received[LENGTH_BYTES : LENGTH_BYTES + length])
+            del self._received[: LENGTH_BYTES + length]
+            try:
+                message = json.loads(content)
+            except (ValueError, RecursionError):
+                raise EOFError from None
+            if not isinstance(message, dict):
+                raise EOFError  # noqa: TRY004 - it is as good as gone
+            yield message
+        if gone:
+            raise EOFError
+
+    def wait_until_ready(self) -> None:
+        while not self.ready:
+            if not select.select([self.connection], [], [], MAX_START_S)[0]:
+                raise HashingError("the process that decodes pictures does not start")
+            try:
+                for message in self.messages():
+                    self.walls = _walls(message)
+            except EOFError:
+                raise HashingError(self.why_not_started()) from None
+
+    def why_not_started(self) -> str:
+        self.end()
+        return f"the process that decodes pictures cannot be started: {self._last_complaint}"
+
+    def end(self) -> int:
+        """End it at once, whatever it is doing; return its exit status, negative for a signal."""
+        self.connection.close()
+        if self._process.poll() is None:
+            with suppress(subprocess.TimeoutExpired):  # it may be about to die by itself, and say why
+                self._process.wait(0 if not self.overdue and self.ready and not self.jobs else 0.2)
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        status = self._process.wait()
+        if self._complaints >= 0:
+            size = os.fstat(self._complaints).st_size
+            text = os.pread(self._complaints, 4096, max(0, size - 4096)).decode(errors="replace").strip()
+            self._last_complaint = text.splitlines()[-1] if text else f"exit status {status}"
+            os.close(self._complaints)
+            self._complaints = -1
+        return status
+
+
+def _environment() -> dict[str, str]:
+    """What a worker may know of this process's environment, which may hold a passphrase: where Python's modules are."""
+    passed = {name: os.environ[name] for name in ("NUMBA_CACHE_DIR", "LD_LIBRARY_PATH", "TMPDIR") if name in os.environ}
+    single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "OPJ_NUM_THREADS", "MALLOC_ARENA_MAX"), "1")
+    return {**passed, **single, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUTF8": "1", "LC_ALL": "C.UTF-8"}
+
+
+@dataclass
+class _Pool:
+    options: Options
+    processes: int
+    many: bool
+    _workers: list[_Worker] = field(default_factory=list)
+    _again: deque[_Job] = field(default_factory=deque)
+    _done: dict[int, HashingResult] = field(default_factory=dict)
+
+    def run(self, paths: Iterator[Path]) -> Generator[HashingResult]:
+        jobs = (_Job(number, path) for number, path in enumerate(paths))
+        self._workers = [_Worker(self.options, many=self.many) for _ in range(self.processes)]
+        awaited = handed_out = 0
+        more = True
+        while True:
+            while more and handed_out - awaited < self.processes * _WINDOW_PER_WORKER and (worker := self._free_worker()):
+                job = next(jobs, None)
+                if job is None:
+                    more = False
+                    break
+                handed_out += 1
+                self._give(worker, job)
+            while self._again and (worker := self._free_worker()):
+                self._give(worker, self._again.popleft())
+            if awaited in self._done:
+                yield self._done.pop(awaited)
+                awaited += 1
+            elif not more and awaited == handed_out:
+                return
+            else:
+                self._wait()
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.overdue = True
+            worker.end()
+        self._workers.clear()
+
+    def _free_worker(self) -> _Worker | None:
+        """Return the worker with the least to do, if it has room."""
+        worker = min(self._workers, key=lambda each: len(each.jobs))
+        return worker if len(worker.jobs) < _AHEAD_PER_WORKER else None
+
+    def _give(self, worker: _Worker, job: _Job) -> None:
+        try:
+            descriptor = open_regular(job.path)
+        except UnreadableError as error:
+            self._done[job.number] = FileFailure(job.path, error.note)
+            return
+        try:
+            worker.give(job, descriptor)
+        except OSError:  # it has gone; noticed when it is next listened to
+            worker.jobs.append(job)
+        finally:
+            os.close(descriptor)
+
+    def _wait(self) -> None:
+        """Wait until a worker says something, dies, or is overdue."""
+        first_s = min(worker.deadline_s for worker in self._workers)
+        timeout_s = min(max(0.0, first_s - time.monotonic()), MAX_SHOWN_S)
+        poll = select.poll()
+        for worker in self._workers:
+            poll.register(worker.connection, select.POLLIN)
+        heard = {descriptor for descriptor, _ in poll.poll(int(timeout_s * 1000) + 1)}
+        for place, worker in enumerate(self._workers):
+            if worker.connection.fileno() in heard:
+                try:
+                    for message in worker.messages():
+                        self._take(worker, message)
+                except (EOFError, KeyError, TypeError, ValueError, AttributeError):
+                    self._workers[place] = self._replace(worker)
+            elif time.monotonic() > worker.deadline_s:
+                worker.overdue = True
+                self._workers[place] = self._replace(worker)
+
+    def _take(self, worker: _Worker, message: dict[str, Any]) -> None:
+        """Take one message of a worker, believing nothing that is not of the form agreed."""
+        if not worker.ready:
+            worker.walls = _walls(message)
+            worker.deadline_s = float("inf")
+            return
+        job = worker.jobs[0]
+        if "digests" in message and job.digests is None:
+            _digests(message)  # of the form agreed?
+            job.digests = message
+            worker.deadline_s = time.monotonic() + MAX_SHOWN_S
+            return
+        if "unreadable" in message and job.digests is None:
+            reason, text = message["unreadable"]
+            self._done[job.number] = FileFailure(job.path, Note(Reason(reason), str(text)))
+        else:
+            self._done[job.number] = _file_hashes(job, message["shown"])
+        worker.jobs.popleft()
+        worker.deadline_s = float("inf")
+
+    def _replace(self, worker: _Worker) -> _Worker:
+        """Put another worker in the place of one that has gone or must go, and see to its files."""
+        status = worker.end()
+        if not worker.ready:
+            raise HashingError(worker.why_not_started())
+        if worker.jobs:
+            job = worker.jobs.popleft()
+            job.tries += 1
+            timed_out = worker.overdue or status == -signal.SIGXCPU
+            if job.tries < _TRIES and not timed_out:
+                worker.jobs.appendleft(job)
+            else:
+                self._done[job.number] = _without_codes(job, _cause(status, overdue=timed_out))
+        for job in reversed(worker.jobs):
+            job.digests = None
+            self._again.appendleft(job)
+        return _Worker(self.options, many=self.many)
+
+
+def _walls(message: dict[str, Any]) -> tuple[str, ...]:
+    walls = tuple(map(str, message["ready"]))
+    if not walls:
+        raise ValueError
+    return walls
+
+
+def _digests(message: dict[str, Any]) -> tuple[Hash, ...]:
+    if type(message["size"]) is not int:
+        raise TypeError
+    return tuple(Hash(algorithm, bytes.fromhex(message["digests"][algorithm.value])) for algorithm in DIGESTS)
+
+
+def _file_hashes(job: _Job, shown: dict[str, Any]) -> FileHashes:
+    """Read what a worker says a file shows."""
+    if job.digests is None or len(shown["codes"]) > _MOST_CODES:
+        raise ValueError
+    codes = tuple(
+        PictureCode(
+            algorithm := Algorithm(name),
+            Hash(algorithm, bytes.fromhex(code)).code,
+            str(kind),
+            int(quality),
+            tuple(Hash(algorithm, bytes.fromhex(each)).code for each in orientations),
+        )
+        for name, code, kind, quality, orientations in shown["codes"]
+    )
+    notes = tuple(Note(Reason(reason), str(text)) for reason, text in shown["notes"])
+    if not codes and not notes:
+        raise ValueError
+    return FileHashes(
+        job.path,
+        _digests(job.digests),
+        job.digests["size"],
+        str(shown["media_type"]),
+        int(shown["width"]),
+        int(shown["height"]),
+        int(shown["frames"]),
+        codes,
+        str(shown["method"]),
+        notes,
+    )
+
+
+def _without_codes(job: _Job, note: Note) -> HashingResult:
+    """Return the digests of a file that a worker did not survive; they are computed here if it had not come to them."""
+    try:
+        descriptor = open_regular(job.path)
+        try:
+            if job.digests is None:
+                read = read_once(descriptor, lambda _head: False)
+                head, digests, size = read.head, read.digests, read.size_bytes
+            else:
+                head, digests, size = os.read(descriptor, 4096), _digests(job.digests), job.digests["size"]
+        finally:
+            os.close(descriptor)
+    except UnreadableError as error:
+        return FileFailure(job.path, error.note)
+    except OSError as error:
+        return FileFailure(job.path, Note(Reason.UNREADABLE, f"cannot be read: {error.strerror or error}"))
+    kind = recognise(head)
+    return FileHashes(job.path, digests, size, kind.media_type if kind else "", notes=(note,))
+
+
+def _cause(status: int, *, overdue: bool) -> Note:
+    if overdue:
+        return Note(Reason.OUT_OF_TIME, "decoding it takes too long: it was given up")
+    if status == -signal.SIGKILL:
+        return Note(Reason.DECODER_DIED, "decoding it got the process killed, perhaps for lack of memory")
+    how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+    return Note(Reason.DECODER_DIED, f"its decoder crashed ({how})")
