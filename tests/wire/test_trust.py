@@ -12,11 +12,12 @@ import pytest
 
 from tests.security.trust.world import HOUR_MS, World
 from vidfed.rpc.channels import SERVER_OPTIONS, TlsSnapshots, blocking_channel, server_credentials
-from vidfed.rpc.trust import GrpcMirror, PeerMirrors, TrustServicer, submit_entry
+from vidfed.rpc.trust import ATTEMPT_MS, MAX_ENTRY_BYTES, GrpcMirror, PeerMirrors, TrustServicer, submit_entry
 from vidfed.security.crypto.certificates import TlsIdentity
 from vidfed.security.errors import DirectoryError, KeyFileError
 from vidfed.security.identity.tls import NODE_ROLE, make_ca, make_node_leaf
 from vidfed.security.trust.client import TufDirectory
+from vidfed.security.trust.federation import SUBMISSIONS
 from vidfed.v1 import trust_pb2_grpc as rpc
 
 if TYPE_CHECKING:
@@ -147,8 +148,108 @@ async def test_a_member_s_newer_entry_is_published_by_the_node_that_publishes(wo
         nl = at(known, "nl", address).member("nl")
         await asyncio.to_thread(submit_entry, entry, leaf(world, "fr"), known, nl)
         assert world.folder.directory().member("fr").endpoint == "127.0.0.1:2"
+        world.clock.now_ms += ATTEMPT_MS
         with pytest.raises(DirectoryError, match="version 2 is published already"):
             await asyncio.to_thread(submit_entry, entry, leaf(world, "fr"), known, nl)
+
+
+async def test_newcomer_with_an_old_copy_asks_its_members(world: World) -> None:
+    """What a newcomer was handed on a stick is more than a day old: nobody is trusted by it, but those in it are asked."""
+    old = world.mirror()
+    world.clock.now_ms += 30 * HOUR_MS
+    with world.folder.repository.writing():
+        world.folder.repository.publish(world.online, world.clock())
+    fresh = world.source(world.mirror())
+    fresh.current()
+    async with serving(world, fresh) as address:
+        peers = PeerMirrors("fr", lambda: leaf(world, "fr"))
+        newcomer = TufDirectory(world.base / "newcomer", world.folder.anchor, [old], ask=only(peers, address), clock=world.clock)
+        with pytest.raises(DirectoryError, match="expired at"):
+            newcomer.current()
+        assert set((await asyncio.to_thread(newcomer.ready)).members) == {"nl", "fr"}
+        peers.close()
+
+
+async def test_newcomer_without_a_copy_asks_any_address(world: World) -> None:
+    """The anchor and one address suffice: whoever answers there is believed nothing that does not hold from the anchor."""
+    source = world.source(world.mirror())
+    source.current()
+    async with serving(world, source) as address:
+        peers = PeerMirrors("fr", lambda: leaf(world, "fr"), "test", [address])
+        newcomer = TufDirectory(world.base / "newcomer", world.folder.anchor, ask=peers, clock=world.clock)
+        assert set((await asyncio.to_thread(newcomer.ready)).members) == {"nl", "fr"}
+        peers.close()
+
+
+async def test_newcomer_is_not_taken_in_by_whoever_answers(world: World, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = World(tmp_path / "other")
+    other.units = world.units
+    other.admit(other.entry("fr"), other.entry("nl", 1))
+    source = TufDirectory(tmp_path / "other/source", other.folder.anchor, [other.mirror()], clock=world.clock)
+    source.current()
+    async with serving(world, source) as address:
+        peers = PeerMirrors("fr", lambda: leaf(world, "fr"), "test", [address])
+        newcomer = TufDirectory(world.base / "newcomer", world.folder.anchor, ask=peers, clock=world.clock)
+        with pytest.raises(DirectoryError):
+            await asyncio.to_thread(newcomer.ready)
+        peers.close()
+        strangers = PeerMirrors("fr", lambda: leaf(world, "fr"), "elsewhere", [address, "127.0.0.1:1"])
+        assert await asyncio.to_thread(strangers, None) == []
+
+
+async def test_entries_are_taken_so_often_only(world: World) -> None:
+    source = world.source(world.mirror())
+    known = source.current()
+    taken, refusals = 0, set()
+    async with serving(world, source, publishes=True) as address:
+        nl = at(known, "nl", address).member("nl")
+        for _ in range(40):
+            entry = world.entry("fr", taken + 2).to_json()
+            try:
+                await asyncio.to_thread(submit_entry, entry, leaf(world, "fr"), known, nl)
+            except DirectoryError as error:
+                refusals.add(str(error).partition(":")[2][:40])
+                world.clock.now_ms += ATTEMPT_MS
+            else:
+                taken += 1
+        assert taken == SUBMISSIONS[0][0]
+        assert len(refusals) == 2  # too soon after the last attempt; too often in this hour
+        await asyncio.to_thread(submit_entry, world.entry("nl", 2).to_json(), leaf(world, "nl"), known, nl)  # another's turn is its own
+        world.clock.now_ms += HOUR_MS
+        await asyncio.to_thread(submit_entry, world.entry("fr", taken + 2).to_json(), leaf(world, "fr"), known, nl)
+    world.folder.accept(world.entry("fr", taken + 3))  # by hand always
+    for _ in range(SUBMISSIONS[1][0]):
+        world.clock.now_ms += HOUR_MS // 4
+        version = world.folder.repository.entry_version("fr") + 1
+        with contextlib.suppress(DirectoryError):
+            world.folder.accept_submitted(world.entry("fr", version))
+    assert world.folder.repository.entry_version("fr") <= SUBMISSIONS[1][0] + 2
+
+
+async def test_an_entry_beyond_all_measure_is_not_read(world: World) -> None:
+    source = world.source(world.mirror())
+    known = source.current()
+    async with serving(world, source, publishes=True) as address:
+        nl = at(known, "nl", address).member("nl")
+        with pytest.raises(DirectoryError, match="at most"):
+            await asyncio.to_thread(submit_entry, b" " * (MAX_ENTRY_BYTES + 1), leaf(world, "fr"), known, nl)
+
+
+def test_what_nobody_can_ask_for_any_more_is_deleted(world: World) -> None:
+    for version in range(2, 5):
+        world.folder.accept(world.entry("fr", version, endpoint=f"127.0.0.1:{version}"))
+    assert {"metadata/2.member-fr.json", "metadata/3.member-fr.json"} <= world.published_files().keys()
+    world.clock.now_ms += 72 * HOUR_MS
+    world.folder.renew_timestamp()
+    world.clock.now_ms += 12 * HOUR_MS
+    world.folder.accept(world.entry("fr", 5))
+    left = world.published_files().keys()
+    assert {name for name in left if "member-fr" in name} == {"metadata/5.member-fr.json"}
+    assert sum(".snapshot." in name for name in left) == 1
+    assert sum("targets/members/fr/" in name for name in left) == 1
+    assert {"metadata/1.root.json", "metadata/1.member-nl.json"} <= left
+    assert world.source(world.mirror()).current().member("fr").endpoint == "127.0.0.1:1"
 
 
 async def test_a_member_cannot_submit_another_s_entry(world: World) -> None:

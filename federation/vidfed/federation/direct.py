@@ -55,7 +55,7 @@ async def open_direct(kit: Kit, home: MemberHome) -> AsyncIterator[FederationCli
         raise QuestionError(f"the kit is of {kit.member} in {kit.federation}, the folder of {home.member} in {home.federation}")
     section = read_gateway_section(home)
     with contextlib.ExitStack() as stack:
-        peers = stack.enter_context(contextlib.closing(PeerMirrors(home.member, home.node_tls)))
+        peers = stack.enter_context(contextlib.closing(PeerMirrors(home.member, home.node_tls, home.federation, home.ask)))
         source = home.directory_source(ask=peers)
         source.ready()
         log = stack.enter_context(contextlib.closing(open_log(home)))

@@ -80,6 +80,8 @@ directory_folder = {directory_folder}
 publish_folder = ""
 # How often some other members' nodes are asked for a newer directory. 0: never.
 refresh_s = 300.0
+# Addresses (host:port) of members' nodes to ask as well: for a newcomer without a copy of the directory, or with one that leads to nobody.
+ask = []
 
 [node]
 # Where other members' gateways connect: host:port.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import socket
+import ssl
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,7 @@ import grpc
 from vidfed.cli.printable import printable
 from vidfed.security.crypto.certificates import TlsIdentity, check_identity
 from vidfed.security.errors import SecurityError
-from vidfed.security.identity.tls import node_server_name
+from vidfed.security.identity.tls import node_name, node_server_name
 from vidfed.wire.values import MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ SERVER_OPTIONS = (
     ("grpc.max_connection_age_grace_ms", 30_000),
     ("grpc.max_concurrent_streams", 200),
 )
+_UNKNOWN_S = 10.0  # for a connection to an address and its TLS handshake
 _REPLACING_S = 0.25  # far longer than a handshake takes to be begun
 _CLIENT_OPTIONS = (
     *_COMMON,
@@ -116,6 +119,32 @@ def open_channel(address: str, own_tls: TlsIdentity, directory: Directory, membe
 def blocking_channel(address: str, own_tls: TlsIdentity, directory: Directory, member: Member) -> grpc.Channel:
     """Open the same channel for use outside an event loop."""
     return grpc.secure_channel(address, *_channel_terms(own_tls, directory, member))
+
+
+def unknown_member_channel(address: str, own_tls: TlsIdentity, federation: str) -> grpc.Channel:
+    """Open a channel to whatever answers at an address, for one who knows no member's CA yet. Blocking.
+
+    The certificate it presents is the one the channel then insists on; nobody vouches for it. Only what is verified by itself may be taken
+    from there: the trust directory's files, from the anchor.
+
+    Raises:
+        OSError: nothing answers there, or nothing that is called like a node of this federation.
+    """
+    host, _, port = address.rpartition(":")
+    terms = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    terms.check_hostname = False
+    terms.verify_mode = ssl.CERT_NONE
+    terms.set_alpn_protocols(["h2"])
+    with (
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_UNKNOWN_S) as plain,
+        terms.wrap_socket(plain) as wrapped,
+    ):
+        leaf = wrapped.getpeercert(binary_form=True) or b""
+    name = node_name(leaf)
+    if not name.endswith(f".{federation}.vidfed"):
+        raise OSError(0, f"is no node of federation {federation}")
+    credentials = grpc.ssl_channel_credentials(ssl.DER_cert_to_PEM_cert(leaf).encode(), own_tls.key, own_tls.certificate)
+    return grpc.secure_channel(address, credentials, [*_CLIENT_OPTIONS, ("grpc.ssl_target_name_override", name)])
 
 
 def _channel_terms(own_tls: TlsIdentity, directory: Directory, member: Member) -> tuple[grpc.ChannelCredentials, list[tuple[str, object]]]:

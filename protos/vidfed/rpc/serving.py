@@ -86,7 +86,7 @@ def open_shared(home: MemberHome, publisher: FederationFolder | None = None, *, 
         SecurityError: configuration, directory, keys or log cannot be used: better no service than one that can only refuse.
     """
     section = read_audit_section(home)
-    peers = PeerMirrors(home.member, home.node_tls)
+    peers = PeerMirrors(home.member, home.node_tls, home.federation, home.ask)
     source = home.directory_source(ask=peers)
 
     def renew() -> None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from vidfed.rpc.channels import blocking_channel, peer_certificate, server_text
+from vidfed.rpc.channels import blocking_channel, peer_certificate, server_text, unknown_member_channel
+from vidfed.security.clock import SECOND_MS
 from vidfed.security.errors import DirectoryError, PeerError, SecurityError
 from vidfed.security.identity.tls import verify_peer
 from vidfed.security.trust.entry import Entry
@@ -19,7 +20,7 @@ from vidfed.v1 import trust_pb2 as pb
 from vidfed.v1 import trust_pb2_grpc as rpc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from vidfed.security.clock import Clock
     from vidfed.security.crypto.certificates import TlsIdentity
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from vidfed.security.trust.federation import FederationFolder
 
 PEERS_ASKED = 3  # in each refresh, chosen anew: an honest one is met soon, and 194 members do not all ask the same
+MAX_ENTRY_BYTES = 512 * 1024
+"""Of a member's entry: its two files as base64 with its role."""
+ATTEMPT_MS = 2 * SECOND_MS
+"""Between two attempts of a member to publish."""
 _CALL_S = 10.0
 _log = logging.getLogger(__name__)
 
@@ -58,29 +63,67 @@ class GrpcMirror:
 class PeerMirrors:
     """Some other members' nodes, chosen anew for each refresh; their connections last for one refresh."""
 
-    def __init__(self, member: str, own_tls: Callable[[], TlsIdentity]) -> None:
+    def __init__(self, member: str, own_tls: Callable[[], TlsIdentity], federation: str = "", addresses: Sequence[str] = ()) -> None:
+        """Name whom to ask.
+
+        Args:
+            member: the own one, which is not asked.
+            own_tls: gives the own node's certificate.
+            federation: of the addresses.
+            addresses: `host:port` of nodes that are asked too, whoever they are: for one who knows no member that can be reached.
+        """
         self._member = member
         self._own_tls = own_tls
+        self._federation = federation
+        self._addresses = tuple(addresses)
         self._open = contextlib.ExitStack()
 
     def __call__(self, known: Directory | None) -> list[GrpcMirror]:
         """Return the mirrors to ask now."""
         self.close()
-        if known is None:
-            return []
-        others = [member for member in known.members.values() if member.id != self._member]
+        others = [member for member in known.members.values() if member.id != self._member] if known else []
         chosen = secrets.SystemRandom().sample(others, min(PEERS_ASKED, len(others)))
-        return [self._mirror(known, member) for member in chosen]
+        mirrors = [self._mirror(known, member) for member in chosen] if known else []
+        return mirrors + [mirror for address in self._addresses if (mirror := self._stranger(address))]
 
     def close(self) -> None:
         """Close the connections of the last refresh."""
         self._open.close()
         self._open = contextlib.ExitStack()
 
+    def _stranger(self, address: str) -> GrpcMirror | None:
+        try:
+            channel = unknown_member_channel(address, self._own_tls(), self._federation)
+        except OSError as error:
+            _log.warning("trust directory: %s: %s", address, error.strerror or error)
+            return None
+        self._open.callback(channel.close)
+        return GrpcMirror(address, channel)
+
     def _mirror(self, known: Directory, member: Member) -> GrpcMirror:
         channel = blocking_channel(member.endpoint, self._own_tls(), known, member)
         self._open.callback(channel.close)
         return GrpcMirror(f"node of {member.id}", channel)
+
+
+class Attempts:
+    """How often each member may try to publish: once at a time, and once in ATTEMPT_MS. What is refused costs the publisher work too."""
+
+    def __init__(self) -> None:
+        self._running: set[str] = set()
+        self._last_ms: dict[str, int] = {}
+
+    def admit(self, member: str, now_ms: int) -> bool:
+        """Tell whether a member may try now; if so, it is trying until `ended`."""
+        if member in self._running or 0 <= now_ms - self._last_ms.get(member, -ATTEMPT_MS) < ATTEMPT_MS:
+            return False
+        self._running.add(member)
+        self._last_ms[member] = now_ms
+        return True
+
+    def ended(self, member: str) -> None:
+        """Note that a member's attempt is over."""
+        self._running.discard(member)
 
 
 class TrustServicer(rpc.TrustServiceServicer):
@@ -101,6 +144,7 @@ class TrustServicer(rpc.TrustServiceServicer):
         self._allowed = allowed
         self._clock = clock
         self._publisher = publisher
+        self._attempts = Attempts()
 
     async def GetMetadata(  # noqa: N802 - the name in the .proto
         self, request: pb.GetMetadataRequest, context: grpc.aio.ServicerContext[pb.GetMetadataRequest, pb.GetMetadataResponse]
@@ -120,16 +164,28 @@ class TrustServicer(rpc.TrustServiceServicer):
         peer = await self._admitted(context)
         if self._publisher is None:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "entries are published elsewhere")
+        if not self._attempts.admit(peer.member, self._clock()):
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"one attempt at a time, and one in {ATTEMPT_MS // SECOND_MS} s")
         try:
-            entry = Entry.from_json(request.entry, "entry")
-            if entry.member.id != peer.member:
-                raise DirectoryError(f"a node of {peer.member} cannot submit the entry of {entry.member.id}")
-            await asyncio.to_thread(self._publisher.accept, entry)
+            version = await asyncio.to_thread(self._publish, self._publisher, request.entry, peer.member)
         except SecurityError as error:
             _log.warning("refused an entry from %s: %s", peer.member, error)
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
-        _log.info("published version %d of the entry of %s", entry.version, peer.member)
+        finally:
+            self._attempts.ended(peer.member)
+        _log.info("published version %d of the entry of %s", version, peer.member)
         return pb.SubmitEntryResponse()
+
+    @staticmethod
+    def _publish(publisher: FederationFolder, content: bytes, member: str) -> int:
+        """Read and publish an entry. Not in the event loop: signatures are verified, and files written."""
+        if len(content) > MAX_ENTRY_BYTES:
+            raise DirectoryError(f"an entry of {len(content)} bytes, at most {MAX_ENTRY_BYTES} are read")
+        entry = Entry.from_json(content, "entry")
+        if entry.member.id != member:
+            raise DirectoryError(f"a node of {member} cannot submit the entry of {entry.member.id}")
+        publisher.accept_submitted(entry)
+        return entry.version
 
     async def _admitted(self, context: grpc.aio.ServicerContext[Any, Any]) -> Peer:
         known = self._source.last_known

@@ -28,6 +28,14 @@ def hold_lockfile(path: Path, address: str) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other processes and threads out that take the same lock, while the block runs; a crash releases it."""
+    with path.open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def check_not_serving(path: Path, service: str) -> None:
     """Return if no process serves that holds `path`.
 

@@ -62,6 +62,16 @@ def make_ca(federation: str, member: str) -> TlsIdentity:
     return _identity(key, builder.sign(key, hashes.SHA256()))
 
 
+def node_name(leaf_der: bytes) -> str:
+    """Return the DNS name in a node's certificate, unverified; empty if it has none."""
+    try:
+        names = x509.load_der_x509_certificate(leaf_der).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+        return ""
+    found = names.get_values_for_type(x509.DNSName)
+    return found[0] if len(found) == 1 else ""
+
+
 def make_node_leaf(ca: TlsIdentity, federation: str, member: str) -> TlsIdentity:
     """Issue the certificate with which a member's node and gateway serve, and with which its gateway calls others."""
     names: list[x509.GeneralName] = [

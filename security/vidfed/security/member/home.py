@@ -24,7 +24,7 @@ from vidfed.security.clock import Clock, system_clock
 from vidfed.security.crypto.keyring import Keyring
 from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.crypto.passphrase import of_services
-from vidfed.security.documents import MEMBER_ID, check_id
+from vidfed.security.documents import MEMBER_ID, check_endpoint, check_id
 from vidfed.security.errors import HomeError
 from vidfed.security.files import PRIVATE_MODE, write_whole
 from vidfed.security.identity.directory import Member
@@ -76,16 +76,20 @@ class TrustSection:
         directory_folder: a published folder to follow; none if empty.
         publish_folder: the administrators' folder, with the online key, if this member's node publishes; none if empty.
         refresh_s: how often other members' nodes are asked for something newer; 0 for never.
+        ask: addresses (`host:port`) of members' nodes to ask as well, for one whose copy of the directory leads to nobody.
     """
 
     anchor_file: str = "trust/anchor.json"
     directory_folder: str = ""
     publish_folder: str = ""
     refresh_s: float = REFRESH_S
+    ask: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense: below 0, the others would be asked without a pause."""
         check_not_below_zero(self, "refresh_s")
+        for address in self.ask:
+            check_endpoint(address, HomeError, "ask")
 
 
 class MemberHome:
@@ -185,6 +189,11 @@ class MemberHome:
     def refresh_s(self) -> float:
         """How often other members are asked for a newer trust directory; 0 for never."""
         return self._trust.refresh_s
+
+    @property
+    def ask(self) -> tuple[str, ...]:
+        """Addresses of members' nodes that are asked where no copy of the directory leads to any."""
+        return self._trust.ask
 
     def directory_source(
         self, clock: Clock = system_clock, ask: Callable[[Directory | None], Iterable[Mirror]] = lambda _known: ()

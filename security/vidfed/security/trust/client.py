@@ -174,7 +174,7 @@ class TufDirectory:
         problems: list[str] = []
         with self._locked():
             held = self._known or self._from_held(problems)  # first: what came along with a kit must not be rolled back either
-            found = self._newest((*self._follow, *asked), held, problems) or self._from_held(problems)
+            found = self._newest((*self._follow, *asked), held, problems) or self._from_held(problems) or held or self._hint()
         self._stamps = (self.held.stamp(), *stamps[1:])
         if found is not None:
             self._known = found
@@ -225,6 +225,13 @@ class TufDirectory:
         # Expired, it still tells whom to ask for a newer one; `current` closes by the moment it expired at.
         with contextlib.suppress(DirectoryError, OSError):
             return self._read_held(claimed_issue_ms(self.held)).directory
+        return None
+
+    def _hint(self) -> Directory | None:
+        """Read a copy that has expired, for a newcomer: `current` refuses it, but the members in it can be asked."""
+        for mirror in self._follow:
+            with contextlib.suppress(DirectoryError, OSError), tempfile.TemporaryDirectory(dir=self._folder, prefix=".again-") as cache:
+                return self._read(mirror, Path(cache), claimed_issue_ms(mirror)).directory
         return None
 
     def _read_held(self, now_ms: int) -> Reading:

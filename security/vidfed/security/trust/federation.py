@@ -11,14 +11,18 @@ The holders' own keys are never in it.
 from __future__ import annotations
 
 import copy
+import json
+import logging
 from typing import TYPE_CHECKING, Any
 
 from tuf.api.metadata import TOP_LEVEL_ROLE_NAMES, Delegations, Metadata, Role, Root, Targets
 
-from vidfed.security.clock import Clock, system_clock
+from vidfed.security.clock import DAY_MS, HOUR_MS, Clock, as_text, system_clock
 from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.errors import DirectoryError, UnknownMemberError
+from vidfed.security.files import write_whole
 from vidfed.security.identity.directory import check_federation_id
+from vidfed.security.lockfile import locked
 from vidfed.security.trust.anchor import Anchor
 from vidfed.security.trust.draft import Draft
 from vidfed.security.trust.metadata_rules import (
@@ -46,6 +50,9 @@ if TYPE_CHECKING:
     from vidfed.security.identity.directory import Directory
     from vidfed.security.trust.entry import Entry
 
+SUBMISSIONS = ((10, HOUR_MS), (48, DAY_MS))
+"""How many versions of its entry a member may publish within which time. A rotation takes two, ten revocations one each."""
+_log = logging.getLogger(__name__)
 _OFFLINE = (Root.type, Targets.type)
 
 
@@ -270,6 +277,43 @@ class FederationFolder:
     def accept(self, entry: Entry) -> Directory:
         """Publish a member's own newer entry; see `Repository.accept`."""
         return self.repository.accept(entry, self.online_signer(self._root()), self._clock())
+
+    def accept_submitted(self, entry: Entry) -> Directory:
+        """Publish a member's own newer entry that its node handed in: as `accept`, but only so often.
+
+        Each version takes a new snapshot, which everybody reads, and room on the publisher's disk.
+
+        Raises:
+            DirectoryError: the member has published as often as it may for now; the message says when it may again.
+        """
+        now_ms = self._clock()
+        with locked(self.folder / ".submissions.lock"):
+            before = self._submissions()
+            mine = [at_ms for at_ms in before.get(entry.member.id, []) if now_ms - DAY_MS < at_ms <= now_ms]
+            for most, span_ms in SUBMISSIONS:
+                recent = [at_ms for at_ms in mine if at_ms > now_ms - span_ms]
+                if len(recent) >= most:
+                    again = as_text(recent[-most] + span_ms)
+                    raise DirectoryError(
+                        f"{entry.member.id} has published {most} versions within {span_ms // HOUR_MS} h; again after {again}, "
+                        "or at once by whoever has the online key: vidfed trust accept"
+                    )
+            directory = self.accept(entry)
+            write_whole(self._submissions_path, json.dumps({**before, entry.member.id: [*mine, now_ms]}).encode())
+        return directory
+
+    def _submissions(self) -> dict[str, list[int]]:
+        try:
+            return dict(json.loads(self._submissions_path.read_bytes()))
+        except FileNotFoundError:
+            return {}
+        except (ValueError, TypeError):
+            _log.warning("%s: damaged; counting anew", self._submissions_path)
+            return {}
+
+    @property
+    def _submissions_path(self) -> Path:
+        return self.folder / "submissions.json"
 
     def renew_timestamp(self) -> bool:
         """Renew the timestamp if it is time; see `Repository.renew`."""

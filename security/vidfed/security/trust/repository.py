@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timest
 from vidfed.security.clock import DAY_MS, SECOND_MS
 from vidfed.security.errors import DirectoryError
 from vidfed.security.files import write_whole
+from vidfed.security.lockfile import locked
 from vidfed.security.trust.anchor import Anchor
 from vidfed.security.trust.metadata_rules import (
     ENTRY_LIFE,
@@ -90,8 +90,7 @@ class Repository:
     def writing(self) -> Iterator[None]:
         """Keep other writers out while the block runs."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self.folder / ".lock"):
             yield
 
     def publish(
@@ -146,6 +145,7 @@ class Repository:
                 raise DirectoryError(f"the entry of {member} {directory.left_out.get(member, 'is missing')}")
         for path, data in files.items():
             write_whole(self.folder / path, data)
+        self._prune(snapshot.signed, now_ms)
         return directory
 
     def renew(self, online: Signer, now_ms: int) -> bool:
@@ -187,6 +187,25 @@ class Repository:
             if entry.version <= known:
                 raise DirectoryError(f"the entry of {entry.member.id} has version {entry.version}; version {known} is published already")
             return self.publish(online, now_ms, entries={entry.member.id: entry})
+
+    def _prune(self, snapshot: Snapshot, now_ms: int) -> None:
+        """Delete snapshots and members' files that were replaced so long ago that no timestamp which still holds leads to them.
+
+        Roots stay, because newcomers walk through all of them, and so do the administrators' lists.
+        """
+        newest = {f"{snapshot.version}.snapshot.json"} | {f"{meta.version}.{name}" for name, meta in snapshot.meta.items()}
+        before_s = now_ms / SECOND_MS - 2 * TIMESTAMP_LIFE.total_seconds()
+        listed: set[str] = set()
+        for path in [*self._metadata.glob("*.member-*.json"), *self._metadata.glob("*.snapshot.json")]:
+            if path.name not in newest and path.stat().st_mtime < before_s:
+                path.unlink()
+            elif ".member-" in path.name:
+                role: Targets = parse(path.read_bytes(), Targets, path.name).signed
+                listed |= {prefixed for file in role.targets.values() for prefixed in file.get_prefixed_paths()}
+        targets = self.folder / "targets"
+        for path in targets.rglob("*.json"):
+            if str(path.relative_to(targets)) not in listed and path.stat().st_mtime < before_s:
+                path.unlink()
 
     def _next_snapshot(
         self, targets: Metadata[Targets], entries: Mapping[str, Entry], files: Mapping[str, bytes], now_ms: int
