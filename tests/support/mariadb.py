@@ -23,7 +23,8 @@ _START_S = 60.0
 
 @contextlib.contextmanager
 def server() -> Iterator[str]:
-    """Run a server and give the URL of its empty database `cases`, with user `reader` (read only), `writer` and no passwords.
+    """Run a server and give the URL of its empty database `cases`, with users `reader` (read only), `secured` (the same,
+    with the password `geheim`) and `writer`.
 
     Without the programs the test fails in CI and is skipped elsewhere, naming the package.
     """
@@ -61,6 +62,7 @@ def server() -> Iterator[str]:
                 assert time.monotonic() < end_s, "MariaDB did not start"
                 time.sleep(0.05)
             users = "CREATE USER reader@'127.0.0.1'; GRANT SELECT ON cases.* TO reader@'127.0.0.1';"
+            users += "CREATE USER secured@'127.0.0.1' IDENTIFIED BY 'geheim'; GRANT SELECT ON cases.* TO secured@'127.0.0.1';"
             users += "CREATE USER writer@'127.0.0.1'; GRANT ALL ON cases.* TO writer@'127.0.0.1';"
             run(client, "--no-defaults", f"--socket={folder}/s", "-u", "root", text=f"CREATE DATABASE cases CHARACTER SET utf8mb4; {users}")
             yield f"mysql://reader@127.0.0.1:{port}/cases"

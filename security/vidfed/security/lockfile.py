@@ -36,6 +36,24 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold `path` locked, so that only one process at a time does what it stands for; a crash releases it too.
+
+    Raises:
+        HomeError: another process holds it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise HomeError(f"{path} is held by another process") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def check_not_serving(path: Path, service: str) -> None:
     """Return if no process serves that holds `path`.
 

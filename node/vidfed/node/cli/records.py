@@ -257,7 +257,7 @@ def _fields(kept: StoredRecord, *, hashes: bool) -> dict[str, object]:
             if isinstance(value, int) and name != "review_ms"
             else field_text(name, value)
         )
-    fields |= {"origin": kept.origin, "created": as_text(kept.created_ms), "changed": as_text(kept.changed_ms)}
+    fields |= {"source": kept.source, "origin": kept.origin, "created": as_text(kept.created_ms), "changed": as_text(kept.changed_ms)}
     if kept.retracted_ms:
         fields |= {"retracted": as_text(kept.retracted_ms), "retraction_reason": kept.retraction_reason}
     if kept.erased_ms:

@@ -113,6 +113,7 @@ class _ImportRun:
             on_note=note,
             source_rules=file.format == "ncmec",
             overwrite=options.overwrite,
+            source=options.source,
         )
         selection = Selection(options, self._known_good, report, log)
         progress = ReadProgress()

@@ -26,6 +26,7 @@ class ImportOptions:
         overwrite: the file's word overrules what was edited by hand.
         accept_exclusions: take the file in even if most of it is in the known-good set.
         dry_run: do everything, then undo it.
+        source: name of the source that is in charge of the records, see `UpsertTransaction`.
     """
 
     format_name: str | None = None
@@ -40,3 +41,4 @@ class ImportOptions:
     overwrite: bool = False
     accept_exclusions: bool = False
     dry_run: bool = False
+    source: str = ""

@@ -5,6 +5,7 @@ Retraction keeps the row as a tombstone that lookups do not find. Erasure emptie
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -35,6 +36,8 @@ _STATE = {
     "all": sa.true(),
 }
 _EQUAL = ("series", "case_reference", "category", "category_scale", "category_region", "victim_identified", "handling_code", "import_id")
+LOCAL_FIELDS = frozenset({"sharing", "review_ms"})
+"""What is set here also for records that a source is in charge of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,8 @@ class StoredRecord:
 
     Attributes:
         record: what is known of the item; of an erased one nothing.
-        origin: the file it came from, empty where it was not a file; with the tool that wrote it and the file's SHA-256.
+        origin: the source or file it came from, empty where it was neither; with the tool that wrote it and the file's SHA-256.
+        source: name of the source that is in charge of it; empty: none is.
     """
 
     number: int
@@ -54,6 +58,7 @@ class StoredRecord:
     retraction_reason: str
     erased_ms: int | None
     origin: str
+    source: str = ""
 
     @property
     def state(self) -> str:
@@ -160,6 +165,8 @@ def words_in_use(store: RecordStore, *, tags: bool) -> WordsInUse:
 def edit(store: RecordStore, reference: str, values: Mapping[str, object], *, now_ms: int) -> StoredRecord:
     """Set fields of a record, also to empty. Imports leave them from then on, unless told to overwrite.
 
+    Of a record that a source is in charge of, only LOCAL_FIELDS can be set; the source leaves them from then on.
+
     Args:
         store: the store.
         reference: the record's.
@@ -167,17 +174,17 @@ def edit(store: RecordStore, reference: str, values: Mapping[str, object], *, no
         now_ms: time of the change.
 
     Raises:
-        StoreError: there is no such record, or it was erased.
+        StoreError: there is no such record, it was erased, or a source is in charge of what would be changed.
     """
     columns = {name: to_column(value) for name, value in values.items()}
-    return _change(store, reference, columns, now_ms=now_ms, edited=values)
+    return _change(store, reference, columns, now_ms=now_ms, edited=values, locally=LOCAL_FIELDS.issuperset(values))
 
 
 def retract(store: RecordStore, reference: str, reason: str, *, now_ms: int) -> StoredRecord:
     """Take a record back: lookups no longer find it, imports do not bring it back, its tombstone stays.
 
     Raises:
-        StoreError: there is no such record, or it was erased.
+        StoreError: there is no such record, it was erased, or a source is in charge of it.
     """
     return _change(store, reference, {"retracted_ms": now_ms, "retraction_reason": text(reason)}, now_ms=now_ms)
 
@@ -186,13 +193,15 @@ def reinstate(store: RecordStore, reference: str, *, now_ms: int) -> StoredRecor
     """Undo a retraction.
 
     Raises:
-        StoreError: there is no such record, or it was erased.
+        StoreError: there is no such record, it was erased, or a source is in charge of it.
     """
     return _change(store, reference, {"retracted_ms": None, "retraction_reason": ""}, now_ms=now_ms)
 
 
 def erase(store: RecordStore, reference: str, *, now_ms: int) -> StoredRecord:
     """Remove a record's hashes and all that is known of it; only reference and times stay. The index follows at once.
+
+    A source that is in charge of it does not bring it back: what is left of its key there is a digest.
 
     SQLite overwrites the freed space (`secure_delete`), and its write-ahead log is emptied; copies and backups are the operator's to erase.
 
@@ -201,25 +210,48 @@ def erase(store: RecordStore, reference: str, *, now_ms: int) -> StoredRecord:
     """
     columns: dict[str, object] = {algorithm.value: None for algorithm in Algorithm}
     columns |= empty_columns() | {"perceptual_key": None, "import_id": None, "erased_ms": now_ms}
-    kept = _change(store, reference, columns, now_ms=now_ms)
+    kept = _change(store, reference, columns, now_ms=now_ms, locally=True, erases=True)
     if store.database.is_sqlite:
         with store.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     return kept
 
 
-def _change(store: RecordStore, reference: str, columns: Mapping[str, object], *, now_ms: int, edited: Iterable[str] = ()) -> StoredRecord:
+def _change(
+    store: RecordStore,
+    reference: str,
+    columns: Mapping[str, object],
+    *,
+    now_ms: int,
+    edited: Iterable[str] = (),
+    locally: bool = False,
+    erases: bool = False,
+) -> StoredRecord:
+    """Change a record's columns; `locally` says that this is the owner's to decide even where a source is in charge."""
     with store.database.writing() as connection:
-        found = connection.execute(sa.select(_table.c.erased_ms, _table.c.edited).where(_table.c.reference == reference)).first()
+        wanted = sa.select(_table.c.erased_ms, _table.c.edited, _table.c.source, _table.c.source_id)
+        found = connection.execute(wanted.where(_table.c.reference == reference)).first()
         if found is None:
             raise StoreError(f"no record has the reference {reference!r:.60}")
         if found.erased_ms is not None:
             raise StoreError(f"record {reference} was erased; nothing of it is left to change")
+        if found.source and not locally:
+            raise StoreError(
+                f"record {reference} is read from the source {found.source}, which is in charge of it: change it there, and it changes here"
+                " with the next run. Here can be set who may see it (vidfed node records edit --sharing nobody) and its review date"
+            )
         last = connection.execute(sa.select(sa.func.max(_table.c.version))).scalar_one()
+        if erases:
+            columns = {**columns, "fingerprint": erased_key(found.source, found.source_id) if found.source else None}
         values = {"version": last + 1, "changed_ms": now_ms, "edited": ",".join(sorted({*filter(None, found.edited.split(",")), *edited}))}
         values |= columns
         connection.execute(sa.update(_table).where(_table.c.reference == reference).values(values))
     return stored_record(store, reference)
+
+
+def erased_key(source: str, key: str) -> bytes:
+    """Return what stays of an erased record's key at its source, 16 bytes: enough to know it again, and nothing to read."""
+    return hashlib.blake2b(f"{source}/{key}".encode(), digest_size=16).digest()
 
 
 def _stored(row: sa.Row[tuple[object, ...]]) -> StoredRecord:
@@ -233,4 +265,5 @@ def _stored(row: sa.Row[tuple[object, ...]]) -> StoredRecord:
         row.retraction_reason,
         row.erased_ms,
         ", ".join(part for part in parts if part),
+        row.source,
     )

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from vidfed.formats.fields import FIELDS, Kind
 from vidfed.index import Algorithm
 
-REVISION = "0003"
+REVISION = "0004"
 """The newest file in migrations/versions; a test keeps them equal."""
 
 metadata = sa.MetaData()
@@ -52,6 +52,10 @@ records = sa.Table(
     # Digest of the strongest perceptual hash of a record that has no digest of a file; by it an item is recognised when imported again.
     sa.Column("perceptual_key", sa.LargeBinary),
     *(sa.Column(field.name, _TYPES[field.kind], nullable=field.kind.absent is None) for field in FIELDS.values()),
+    # The source that is in charge of the record, empty for what was taken in by hand; `source_id` is its key there. Records of different
+    # sources are different statements, also about one file.
+    sa.Column("source", sa.String, nullable=False, server_default=""),
+    sa.Column("fingerprint", sa.LargeBinary),  # of what the source said last; of an erased record, of its key: it is never taken in again
     sa.Column("edited", sa.String, nullable=False, server_default=""),  # names of the fields set by hand, with commas: imports leave them
     sa.Column("import_id", sa.BigInteger),
     sa.Column("created_ms", sa.BigInteger, nullable=False),
@@ -65,7 +69,23 @@ for _name in ("md5", "sha1", "sha256", "perceptual_key", "review_ms"):
     _present = records.c[_name].is_not(None)
     sa.Index(f"records_{_name}", records.c[_name], sqlite_where=_present, postgresql_where=_present)
 _numbered = records.c.source_id != ""
-sa.Index("records_source_id", records.c.source_id, sqlite_where=_numbered, postgresql_where=_numbered)
+sa.Index("records_source_id", records.c.source, records.c.source_id, sqlite_where=_numbered, postgresql_where=_numbered)
+_erased = records.c.erased_ms.is_not(None)
+sa.Index("records_erased_ms", records.c.erased_ms, sqlite_where=_erased, postgresql_where=_erased)
+
+sources = sa.Table(
+    "sources",
+    metadata,
+    # One row for each source that was ever followed and not removed: what is known of its records, changed with them in one transaction.
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("kind", sa.String, nullable=False),
+    sa.Column("import_id", sa.BigInteger, nullable=False),
+    sa.Column("late_after_ms", sa.BigInteger, nullable=False),  # when it is behind, after its records were last known to be current
+    sa.Column("as_of_ms", sa.BigInteger, nullable=False),  # its records are what it said at this moment; 0: it was never read
+    sa.Column("compared_ms", sa.BigInteger, nullable=False),  # when everything was compared last; 0: never
+    sa.Column("cursor", sa.String, nullable=False),  # where the next look at its changes begins
+    sa.Column("live", sa.BigInteger, nullable=False),  # its live records, as of the last run
+)
 
 commits = sa.Table(
     "commits",

@@ -121,9 +121,17 @@ class Seen:
 class Comparison:
     """Compares one run's statements with what is known."""
 
-    def __init__(self, report: RunReport, seen: Seen) -> None:
+    def __init__(self, report: RunReport, seen: Seen, *, journal: bool = False) -> None:
+        """Begin.
+
+        Args:
+            report: where to count.
+            seen: empty.
+            journal: the source tells changes, and what it says last about a key is what stands; else a key occurs once.
+        """
         self.report = report
         self.seen = seen
+        self._journal = journal
         self._previous: frozenset[str] = frozenset()
 
     def changes(self, statements: Iterable[Statement], known: Mapping[str, Known]) -> Iterator[Statement]:
@@ -139,7 +147,7 @@ class Comparison:
             key, record = statement.key, known.get(statement.key)
             report.rows += 1
             first = record is None or record.is_erased or self.seen.add(record.record_id)
-            if not first or key in batch or key in self._previous:
+            if not self._journal and (not first or key in batch or key in self._previous):
                 report.repeated += 1
                 report.reason("the key occurs more than once: the first row stands; is it really a key?")
                 continue
@@ -151,7 +159,7 @@ class Comparison:
                 report.noted += len(statement.notes)
                 if record is None:
                     report.new += 1
-                elif record.is_live and record.fingerprint == statement.fingerprint:
+                elif first and record.is_live and record.fingerprint == statement.fingerprint:
                     report.unchanged += 1
                     continue
                 else:

@@ -64,27 +64,31 @@ class Known:
         return None
 
 
-def known_digests(database: RecordDatabase, connection: sa.Connection, entries: Iterable[FileEntry]) -> set[bytes]:
-    """Return which of these entries' digests are in the store; of different algorithms they differ in length."""
+def known_digests(database: RecordDatabase, connection: sa.Connection, entries: Iterable[FileEntry], source: str = "") -> set[bytes]:
+    """Return which of these entries' digests records of a source have; of different algorithms they differ in length."""
     known: set[bytes] = set()
     for name in DIGESTS:
         if codes := [code for entry in entries if (code := entry.codes.get(name)) is not None]:
-            condition, parameters = database.within(name, codes)
+            condition, parameters = _of_source(database, name, codes, source)
             known.update(connection.exec_driver_sql(f"SELECT {name} FROM records WHERE {condition}", parameters).scalars())  # noqa: S608 - our own names
     return known
 
 
 def fetch_known(
-    database: RecordDatabase, connection: sa.Connection, entries: Sequence[FileEntry], perceptual_keys: Sequence[bytes | None]
+    database: RecordDatabase,
+    connection: sa.Connection,
+    entries: Sequence[FileEntry],
+    perceptual_keys: Sequence[bytes | None],
+    source: str = "",
 ) -> Known:
-    """Fetch the rows that any of these entries may speak of."""
+    """Fetch the rows of a source that any of these entries may speak of."""
     wanted: dict[str, list[Any]] = {name: [code for entry in entries if (code := entry.codes.get(name)) is not None] for name in DIGESTS}
     wanted["perceptual_key"] = [perceptual_key for perceptual_key in perceptual_keys if perceptual_key is not None]
-    wanted["source_id"] = [source for entry in entries if (source := entry.values.get("source_id"))]
+    wanted["source_id"] = [key for entry in entries if (key := entry.values.get("source_id"))]
     ids: set[int] = set()
     for column, values in wanted.items():
         if values:
-            condition, parameters = database.within(column, values)
+            condition, parameters = _of_source(database, column, values, source)
             ids.update(connection.exec_driver_sql(f"SELECT id FROM records WHERE {condition}", parameters).scalars())  # noqa: S608 - our own names
     known = Known()
     if ids:
@@ -93,6 +97,14 @@ def fetch_known(
         for columns in rows:
             known.add(Row(list(columns), is_new=False))
     return known
+
+
+def _of_source(database: RecordDatabase, column: str, values: Sequence[Any], source: str) -> tuple[str, tuple[Any, ...]]:
+    """Return a condition for a source's records with one of these values in a column."""
+    condition, parameters = database.within(column, values)
+    if column == "source_id":
+        condition += " AND source_id != ''"  # or the index, which leaves the empty ones out, is not used
+    return f"{condition} AND source = {database.marks(1)}", (*parameters, source)
 
 
 def _strongest_common_agrees(columns: list[Any], codes: Mapping[str, bytes]) -> bool:

@@ -68,6 +68,7 @@ class UpsertTransaction:
         on_note: Callable[[int, str], None] = _no_note,
         source_rules: bool = False,
         overwrite: bool = False,
+        source: str = "",
     ) -> None:
         """Begin.
 
@@ -81,6 +82,8 @@ class UpsertTransaction:
             on_note: called with an entry's number and what the operator should know about it.
             source_rules: the file is a journal of its source: later entries correct earlier ones, and what it took back it may give again.
             overwrite: entries overrule what was edited by hand.
+            source: name of the source that is in charge of the records; entries speak of its records alone, and new ones are its own.
+                Empty: of those that belong to no source. What two sources say about one file stays two statements.
         """
         self.report = UpsertReport()
         self._database = database
@@ -89,6 +92,7 @@ class UpsertTransaction:
         self._on_note = on_note
         self._source_rules = source_rules
         self._overwrite = overwrite
+        self._source = source
         table = schema.records
         (last_id, last_version) = connection.execute(sa.select(sa.func.max(table.c.id), sa.func.max(table.c.version))).one()
         self._known_before = last_id or 0
@@ -101,7 +105,7 @@ class UpsertTransaction:
         self._placeholders = Placeholders(database, connection, max_repeats)
         self._empty: dict[str, object] = empty_columns()
         self._empty |= {name: to_column(value) for name, value in (defaults or {}).items()}
-        self._empty |= {"import_id": self._import_id, "created_ms": now_ms, "changed_ms": now_ms}
+        self._empty |= {"source": source, "import_id": self._import_id, "created_ms": now_ms, "changed_ms": now_ms}
         mark = database.marks(1)
         self._update = f"UPDATE records SET {', '.join(f'{name} = {mark}' for name in COLUMNS)} WHERE id = {mark}"  # noqa: S608 - our own column names
 
@@ -117,7 +121,7 @@ class UpsertTransaction:
         fresh: list[FileEntry] = []
         others: list[FileEntry] = []
         # A store that was empty knows what this import has spoken of; others have to be asked.
-        spoken_of = known_digests(self._database, self._connection, entries) if self._known_before else set()
+        spoken_of = known_digests(self._database, self._connection, entries, self._source) if self._known_before else set()
         for entry in entries:
             codes = entry.codes
             digests = [codes[name] for name in DIGESTS if name in codes]
@@ -182,7 +186,7 @@ class UpsertTransaction:
     def _merge_all(self, entries: Sequence[FileEntry]) -> None:
         """Take in entries that may speak of known records, one after the other."""
         perceptual_keys = [perceptual_key_of(entry.codes) for entry in entries]
-        known = fetch_known(self._database, self._connection, entries, perceptual_keys)
+        known = fetch_known(self._database, self._connection, entries, perceptual_keys, self._source)
         touched: list[Row] = []
         for entry, perceptual_key in zip(entries, perceptual_keys, strict=True):
             row = known.match(entry, perceptual_key)
