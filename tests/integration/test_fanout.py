@@ -71,6 +71,24 @@ def counting(calls: list[pb.LookupCall], reply: Callable[[pb.LookupCall], Awaita
     return ScriptedNode(count)
 
 
+async def test_every_node_gets_the_person_s_signature_and_the_member_s(federation: SocketFederation) -> None:
+    """The one for accountability, the other for authority; a gateway that left out its own would be answered by nobody."""
+    calls: list[pb.LookupCall] = []
+    home = federation.homes["fr"]
+
+    async def answer(call: pb.LookupCall) -> EnvelopeMessage:
+        return no_hit(call, "fr", home.signer, home.audit_signer)
+
+    await federation.start_node("fr", counting(calls, answer))
+    kit = await federation.start_gateway("nl", federation.gateway("nl"))
+    assert await outcome_of_fr(kit) is Outcome.NO_MATCH
+    request = read_call(calls[0])[1]
+    member = federation.administrators.directory().member("nl")
+    assert len(request.signatures) == 2
+    for key in (kit.signer.public, *member.signing_keys):
+        assert request.verify(request.payload_type, [key]) == request.payload
+
+
 # --- breakers ---
 
 

@@ -17,7 +17,7 @@ from vidfed.federation.cli.lookup import lookup as lookup_command
 from vidfed.federation.client.client import FederationClient
 from vidfed.federation.gateway.mailbox import Mailbox
 from vidfed.federation.gateway.settings import GatewaySection
-from vidfed.federation.lookup.errors import GatewayRefusedError, KeptError, QuestionError
+from vidfed.federation.lookup.errors import GatewayRefusedError, MailboxError, QuestionError
 from vidfed.federation.lookup.outcome import Outcome
 from vidfed.federation.lookup.question import Item, Justification
 from vidfed.federation.output.json import schema
@@ -150,7 +150,7 @@ async def test_the_answers_are_nobody_else_s_to_fetch_and_unreadable_on_the_gate
     stolen.mkdir(parents=True)
     (stolen / digest.name).write_bytes(digest.read_bytes())
     (stolen / digest.name).chmod(0o600)
-    with pytest.raises(KeptError, match="no such lookup of yours"):
+    with pytest.raises(MailboxError, match="no such lookup of yours"):
         await resume(colleague, first.lookup)
     content = b"".join(path.read_bytes() for path in (late.federation.homes["nl"].folder / "state").glob("lookups.db*"))
     assert b"T-1" not in content
@@ -198,7 +198,7 @@ async def test_forgetting_deletes_a_lookup_here_and_there(late: Late) -> None:
     async with FederationClient(kit) as client:
         await client.forget(first.lookup)
         assert await client.history() == []
-        with pytest.raises(KeptError, match="remembers no lookup"):
+        with pytest.raises(MailboxError, match="remembers no lookup"):
             await client.resume(first.lookup)
     assert not (kit.folder / "lookups" / first.lookup).exists()
 
@@ -295,7 +295,7 @@ async def test_what_is_damaged_in_the_kit_can_be_forgotten_as_the_error_says(lat
     lookup = (await ask(kit, deadline_s=10.0)).lookup
     (kit.folder / "lookups" / lookup / "0000.json").write_text("{}")
     async with FederationClient(kit) as client:
-        with pytest.raises(KeptError, match="forget this lookup with `vidfed lookups forget`"):
+        with pytest.raises(MailboxError, match="forget this lookup with `vidfed lookups forget`"):
             await client.history()
         await client.forget(lookup)
         assert await client.history() == []
@@ -305,7 +305,7 @@ async def test_what_is_no_id_is_named(late: Late) -> None:
     kit = await late.federation.start_gateway("nl")
     with pytest.raises(QuestionError, match="8 hex digits"):
         await resume(kit, "../../etc")
-    with pytest.raises(KeptError, match="remembers no lookup 00000000"):
+    with pytest.raises(MailboxError, match="remembers no lookup 00000000"):
         await resume(kit, "00000000")
 
 

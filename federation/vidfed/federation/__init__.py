@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vidfed.federation.client.client import FederationClient, LookupStatus
     from vidfed.federation.direct import open_direct
     from vidfed.federation.lookup.agreement import Conflict, SharedSeries
-    from vidfed.federation.lookup.errors import FederationError, GatewayError, GatewayRefusedError, KeptError, QuestionError
+    from vidfed.federation.lookup.errors import FederationError, GatewayError, GatewayRefusedError, MailboxError, QuestionError
     from vidfed.federation.lookup.items import items_of_hashes, items_of_pictures
     from vidfed.federation.lookup.outcome import FoundHit, FoundMatch, NodeOutcome, Outcome
     from vidfed.federation.lookup.question import Item, Justification
@@ -37,10 +37,10 @@ __all__ = [
     "GatewayRefusedError",
     "Item",
     "Justification",
-    "KeptError",
     "Kit",
     "LookupResult",
     "LookupStatus",
+    "MailboxError",
     "NodeOutcome",
     "Outcome",
     "Purpose",
@@ -61,7 +61,7 @@ _HOMES = {
     "vidfed.federation.client.blocking": ("BlockingFederationClient",),
     "vidfed.federation.client.client": ("FederationClient", "LookupStatus"),
     "vidfed.federation.direct": ("open_direct",),
-    "vidfed.federation.lookup.errors": ("FederationError", "GatewayError", "GatewayRefusedError", "KeptError", "QuestionError"),
+    "vidfed.federation.lookup.errors": ("FederationError", "GatewayError", "GatewayRefusedError", "MailboxError", "QuestionError"),
     "vidfed.federation.lookup.items": ("items_of_hashes", "items_of_pictures"),
     "vidfed.federation.lookup.outcome": ("FoundHit", "FoundMatch", "NodeOutcome", "Outcome"),
     "vidfed.federation.lookup.question": ("Item", "Justification"),

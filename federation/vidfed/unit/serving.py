@@ -26,7 +26,7 @@ async def serve(home: MemberHome, on_node: Callable[[str], None], on_gateway: Ca
 
     Raises:
         ServeError: an address cannot be used, or the node is to run in several processes; neither service has begun then.
-        KeptError, SecurityError, NodeError, HashError: what either needs cannot be used.
+        MailboxError, SecurityError, NodeError, HashError: what either needs cannot be used.
     """
     if (workers := home.section("node", NodeSection).workers) != 1:
         raise ServeError(

@@ -27,15 +27,15 @@ from vidfed.v1 import envelope_pb2 as vidfed_dot_v1_dot_envelope__pb2
 from vidfed.v1 import lookup_pb2 as vidfed_dot_v1_dot_lookup__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17vidfed/v1/gateway.proto\x12\tvidfed.v1\x1a\x15vidfed/v1/audit.proto\x1a\x18vidfed/v1/envelope.proto\x1a\x16vidfed/v1/lookup.proto\"R\n\x15GetMemberProofRequest\x12\x0e\n\x06member\x18\x01 \x01(\t\x12)\n\x05proof\x18\x02 \x01(\x0b\x32\x1a.vidfed.v1.GetProofRequest\"?\n\x07\x46\x61ilure\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.vidfed.v1.FailureKind\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"r\n\tNodeReply\x12\x0e\n\x06member\x18\x01 \x01(\t\x12%\n\x06\x61nswer\x18\x02 \x01(\x0b\x32\x13.vidfed.v1.EnvelopeH\x00\x12%\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x12.vidfed.v1.FailureH\x00\x42\x07\n\x05reply\"\x14\n\x12ListLookupsRequest\"=\n\x13ListLookupsResponse\x12&\n\x07lookups\x18\x01 \x03(\x0b\x32\x15.vidfed.v1.KeptLookup\"~\n\nKeptLookup\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\x10\n\x08\x61sked_ms\x18\x02 \x01(\x03\x12\x1b\n\x13\x63ollecting_until_ms\x18\x03 \x01(\x03\x12\x15\n\rkept_until_ms\x18\x04 \x01(\x03\x12\r\n\x05\x61sked\x18\x05 \x01(\r\x12\x0f\n\x07replies\x18\x06 \x01(\r\" \n\x12\x46\x65tchLookupRequest\x12\n\n\x02id\x18\x01 \x01(\x0c\"-\n\x0bSealedReply\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x0e\n\x06sealed\x18\x02 \x01(\x0c\"!\n\x13\x46orgetLookupRequest\x12\n\n\x02id\x18\x01 \x01(\x0c\"\x16\n\x14\x46orgetLookupResponse*\xa3\x01\n\x0b\x46\x61ilureKind\x12\x1c\n\x18\x46\x41ILURE_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x46\x41ILURE_KIND_UNREACHABLE\x10\x01\x12\x18\n\x14\x46\x41ILURE_KIND_TIMEOUT\x10\x02\x12\x1f\n\x1b\x46\x41ILURE_KIND_PROTOCOL_ERROR\x10\x03\x12\x1d\n\x19\x46\x41ILURE_KIND_BREAKER_OPEN\x10\x04\x32\xc2\x03\n\x0eGatewayService\x12\x37\n\x06Lookup\x12\x15.vidfed.v1.LookupCall\x1a\x14.vidfed.v1.NodeReply0\x01\x12?\n\x0cLookupStream\x12\x15.vidfed.v1.LookupCall\x1a\x14.vidfed.v1.NodeReply(\x01\x30\x01\x12L\n\x0bListLookups\x12\x1d.vidfed.v1.ListLookupsRequest\x1a\x1e.vidfed.v1.ListLookupsResponse\x12\x46\n\x0b\x46\x65tchLookup\x12\x1d.vidfed.v1.FetchLookupRequest\x1a\x16.vidfed.v1.SealedReply0\x01\x12O\n\x0c\x46orgetLookup\x12\x1e.vidfed.v1.ForgetLookupRequest\x1a\x1f.vidfed.v1.ForgetLookupResponse\x12O\n\x0eGetMemberProof\x12 .vidfed.v1.GetMemberProofRequest\x1a\x1b.vidfed.v1.GetProofResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17vidfed/v1/gateway.proto\x12\tvidfed.v1\x1a\x15vidfed/v1/audit.proto\x1a\x18vidfed/v1/envelope.proto\x1a\x16vidfed/v1/lookup.proto\"R\n\x15GetMemberProofRequest\x12\x0e\n\x06member\x18\x01 \x01(\t\x12)\n\x05proof\x18\x02 \x01(\x0b\x32\x1a.vidfed.v1.GetProofRequest\"?\n\x07\x46\x61ilure\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.vidfed.v1.FailureKind\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"r\n\tNodeReply\x12\x0e\n\x06member\x18\x01 \x01(\t\x12%\n\x06\x61nswer\x18\x02 \x01(\x0b\x32\x13.vidfed.v1.EnvelopeH\x00\x12%\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x12.vidfed.v1.FailureH\x00\x42\x07\n\x05reply\"\x14\n\x12ListLookupsRequest\"@\n\x13ListLookupsResponse\x12)\n\x07lookups\x18\x01 \x03(\x0b\x32\x18.vidfed.v1.MailboxLookup\"\x81\x01\n\rMailboxLookup\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\x10\n\x08\x61sked_ms\x18\x02 \x01(\x03\x12\x1b\n\x13\x63ollecting_until_ms\x18\x03 \x01(\x03\x12\x15\n\rkept_until_ms\x18\x04 \x01(\x03\x12\r\n\x05\x61sked\x18\x05 \x01(\r\x12\x0f\n\x07replies\x18\x06 \x01(\r\" \n\x12\x46\x65tchLookupRequest\x12\n\n\x02id\x18\x01 \x01(\x0c\"-\n\x0bSealedReply\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x0e\n\x06sealed\x18\x02 \x01(\x0c\"!\n\x13\x46orgetLookupRequest\x12\n\n\x02id\x18\x01 \x01(\x0c\"\x16\n\x14\x46orgetLookupResponse*\xa3\x01\n\x0b\x46\x61ilureKind\x12\x1c\n\x18\x46\x41ILURE_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x46\x41ILURE_KIND_UNREACHABLE\x10\x01\x12\x18\n\x14\x46\x41ILURE_KIND_TIMEOUT\x10\x02\x12\x1f\n\x1b\x46\x41ILURE_KIND_PROTOCOL_ERROR\x10\x03\x12\x1d\n\x19\x46\x41ILURE_KIND_BREAKER_OPEN\x10\x04\x32\xc2\x03\n\x0eGatewayService\x12\x37\n\x06Lookup\x12\x15.vidfed.v1.LookupCall\x1a\x14.vidfed.v1.NodeReply0\x01\x12?\n\x0cLookupStream\x12\x15.vidfed.v1.LookupCall\x1a\x14.vidfed.v1.NodeReply(\x01\x30\x01\x12L\n\x0bListLookups\x12\x1d.vidfed.v1.ListLookupsRequest\x1a\x1e.vidfed.v1.ListLookupsResponse\x12\x46\n\x0b\x46\x65tchLookup\x12\x1d.vidfed.v1.FetchLookupRequest\x1a\x16.vidfed.v1.SealedReply0\x01\x12O\n\x0c\x46orgetLookup\x12\x1e.vidfed.v1.ForgetLookupRequest\x1a\x1f.vidfed.v1.ForgetLookupResponse\x12O\n\x0eGetMemberProof\x12 .vidfed.v1.GetMemberProofRequest\x1a\x1b.vidfed.v1.GetProofResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'vidfed.v1.gateway_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FAILUREKIND']._serialized_start=730
-  _globals['_FAILUREKIND']._serialized_end=893
+  _globals['_FAILUREKIND']._serialized_start=737
+  _globals['_FAILUREKIND']._serialized_end=900
   _globals['_GETMEMBERPROOFREQUEST']._serialized_start=111
   _globals['_GETMEMBERPROOFREQUEST']._serialized_end=193
   _globals['_FAILURE']._serialized_start=195
@@ -45,17 +45,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTLOOKUPSREQUEST']._serialized_start=376
   _globals['_LISTLOOKUPSREQUEST']._serialized_end=396
   _globals['_LISTLOOKUPSRESPONSE']._serialized_start=398
-  _globals['_LISTLOOKUPSRESPONSE']._serialized_end=459
-  _globals['_KEPTLOOKUP']._serialized_start=461
-  _globals['_KEPTLOOKUP']._serialized_end=587
-  _globals['_FETCHLOOKUPREQUEST']._serialized_start=589
-  _globals['_FETCHLOOKUPREQUEST']._serialized_end=621
-  _globals['_SEALEDREPLY']._serialized_start=623
-  _globals['_SEALEDREPLY']._serialized_end=668
-  _globals['_FORGETLOOKUPREQUEST']._serialized_start=670
-  _globals['_FORGETLOOKUPREQUEST']._serialized_end=703
-  _globals['_FORGETLOOKUPRESPONSE']._serialized_start=705
-  _globals['_FORGETLOOKUPRESPONSE']._serialized_end=727
-  _globals['_GATEWAYSERVICE']._serialized_start=896
-  _globals['_GATEWAYSERVICE']._serialized_end=1346
+  _globals['_LISTLOOKUPSRESPONSE']._serialized_end=462
+  _globals['_MAILBOXLOOKUP']._serialized_start=465
+  _globals['_MAILBOXLOOKUP']._serialized_end=594
+  _globals['_FETCHLOOKUPREQUEST']._serialized_start=596
+  _globals['_FETCHLOOKUPREQUEST']._serialized_end=628
+  _globals['_SEALEDREPLY']._serialized_start=630
+  _globals['_SEALEDREPLY']._serialized_end=675
+  _globals['_FORGETLOOKUPREQUEST']._serialized_start=677
+  _globals['_FORGETLOOKUPREQUEST']._serialized_end=710
+  _globals['_FORGETLOOKUPRESPONSE']._serialized_start=712
+  _globals['_FORGETLOOKUPRESPONSE']._serialized_end=734
+  _globals['_GATEWAYSERVICE']._serialized_start=903
+  _globals['_GATEWAYSERVICE']._serialized_end=1353
 # @@protoc_insertion_point(module_scope)

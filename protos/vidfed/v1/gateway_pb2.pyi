@@ -147,11 +147,11 @@ class ListLookupsResponse(_message.Message):
 
     LOOKUPS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def lookups(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeptLookup]: ...
+    def lookups(self) -> _containers.RepeatedCompositeFieldContainer[Global___MailboxLookup]: ...
     def __init__(
         self,
         *,
-        lookups: _abc.Iterable[Global___KeptLookup] | None = ...,
+        lookups: _abc.Iterable[Global___MailboxLookup] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -162,7 +162,7 @@ class ListLookupsResponse(_message.Message):
 Global___ListLookupsResponse: _TypeAlias = ListLookupsResponse  # noqa: Y015
 
 @_typing.final
-class KeptLookup(_message.Message):
+class MailboxLookup(_message.Message):
     """One lookup as the gateway keeps it. It cannot read the replies."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -198,7 +198,7 @@ class KeptLookup(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___KeptLookup: _TypeAlias = KeptLookup  # noqa: Y015
+Global___MailboxLookup: _TypeAlias = MailboxLookup  # noqa: Y015
 
 @_typing.final
 class FetchLookupRequest(_message.Message):

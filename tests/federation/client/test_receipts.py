@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.disk import full_disk
 from vidfed.federation.client.receipt_store import RECEIPT_DAYS, ReceiptStore, ReceiptWriter
-from vidfed.federation.lookup.errors import KeptError
+from vidfed.federation.lookup.errors import MailboxError
 from vidfed.federation.lookup.receipts import Receipt
 from vidfed.security.clock import DAY_MS
 from vidfed.security.crypto.envelope import Envelope
@@ -59,7 +59,7 @@ def test_more_receipts_than_are_read_at_a_time_all_come(store: ReceiptStore) -> 
 
 def test_a_kit_without_receipts_has_no_file(store: ReceiptStore) -> None:
     assert list(store.all()) == []
-    with pytest.raises(KeptError, match="no receipt 'x'"):
+    with pytest.raises(MailboxError, match="no receipt 'x'"):
         store.named("x")
     assert not store.path.exists()
 
@@ -81,9 +81,9 @@ def test_a_receipt_as_a_file_is_private_and_says_the_same(tmp_path: Path) -> Non
 
 def test_a_damaged_file_is_named(store: ReceiptStore) -> None:
     store.path.write_bytes(b"no database" * 1_000)
-    with pytest.raises(KeptError, match=r"receipts\.db: file is not a database"):
+    with pytest.raises(MailboxError, match=r"receipts\.db: file is not a database"):
         store.keep([receipt(NOON_MS)])
-    with pytest.raises(KeptError, match=r"receipts\.db: file is not a database"):
+    with pytest.raises(MailboxError, match=r"receipts\.db: file is not a database"):
         list(store.all())
 
 

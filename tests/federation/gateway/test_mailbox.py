@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.support.disk import full_disk
 from tests.support.memory import SettableClock
 from vidfed.federation.gateway.mailbox import Mailbox
-from vidfed.federation.lookup.errors import KeptError
+from vidfed.federation.lookup.errors import MailboxError
 from vidfed.federation.lookup.sealing import new_key, seal, unseal
 
 if TYPE_CHECKING:
@@ -48,9 +48,9 @@ def test_what_is_sealed_is_opened_with_the_private_key_alone(reply: bytes) -> No
     sealed = seal(reply, public)
     assert unseal(sealed, private) == reply
     assert reply not in sealed or len(reply) < 4
-    with pytest.raises(KeptError, match="sealed for another key"):
+    with pytest.raises(MailboxError, match="sealed for another key"):
         unseal(sealed, new_key()[0])
-    with pytest.raises(KeptError):
+    with pytest.raises(MailboxError):
         unseal(sealed[:-1] + bytes([sealed[-1] ^ 1]), private)
 
 
@@ -59,7 +59,7 @@ def test_replies_are_given_back_to_the_person_who_asked_and_to_nobody_else(kept:
     kept.keep(ID, "fr", b"sealed", final=True)
     assert kept.fetch(ID, "inv-1") == [("fr", b"sealed")]
     for lookup, person in ((ID, "inv-2"), (OTHER, "inv-1")):
-        with pytest.raises(KeptError, match="no such lookup of yours"):
+        with pytest.raises(MailboxError, match="no such lookup of yours"):
             kept.fetch(lookup, person)
     assert kept.listed("inv-2") == []
 
@@ -88,7 +88,7 @@ def test_after_its_time_a_lookup_is_gone_also_from_the_file(kept: Mailbox, clock
     kept.keep(ID, "fr", b"a sealed reply to be found", final=True)
     clock.advance(HOUR_MS)
     assert kept.listed("inv-1") == []
-    with pytest.raises(KeptError):
+    with pytest.raises(MailboxError):
         kept.fetch(ID, "inv-1")
     begin(kept, OTHER)
     kept.close()
@@ -103,17 +103,17 @@ def test_forgetting_deletes_the_replies_and_what_comes_later_is_not_kept(kept: M
     kept.forget(ID, "inv-1")
     assert kept.listed("inv-1") == []
     kept.keep(ID, "nl", b"late", final=True)
-    with pytest.raises(KeptError):
+    with pytest.raises(MailboxError):
         kept.fetch(ID, "inv-1")
 
 
 def test_there_is_room_for_so_much_and_again_when_time_has_passed(kept: Mailbox, clock: SettableClock) -> None:
     begin(kept)
     kept.keep(ID, "fr", bytes(900), final=True)
-    with pytest.raises(KeptError, match="no room"):
+    with pytest.raises(MailboxError, match="no room"):
         kept.keep(ID, "nl", bytes(101), final=True)
     kept.keep(ID, "nl", bytes(100), final=True)
-    with pytest.raises(KeptError, match="no room"):
+    with pytest.raises(MailboxError, match="no room"):
         begin(kept, OTHER)
     clock.advance(HOUR_MS)
     begin(kept, OTHER)
@@ -124,14 +124,14 @@ def test_room_is_counted_again_when_the_file_is_opened(kept: Mailbox, clock: Set
     begin(kept)
     kept.keep(ID, "fr", bytes(900), final=True)
     again = Mailbox(tmp_path / "lookups.db", max_bytes=1000, keep_ms=HOUR_MS, clock=clock)
-    with pytest.raises(KeptError, match="no room"):
+    with pytest.raises(MailboxError, match="no room"):
         again.keep(ID, "nl", bytes(101), final=True)
     again.close()
 
 
 def test_disk_full(kept: Mailbox) -> None:
     begin(kept)
-    with full_disk(), pytest.raises(KeptError):
+    with full_disk(), pytest.raises(MailboxError):
         kept.keep(ID, "fr", bytes(500), final=True)
     kept.keep(ID, "fr", b"sealed", final=True)
     assert kept.fetch(ID, "inv-1") == [("fr", b"sealed")]
@@ -140,7 +140,7 @@ def test_disk_full(kept: Mailbox) -> None:
 def test_a_file_that_is_none_is_named(tmp_path: Path, clock: SettableClock) -> None:
     path = tmp_path / "lookups.db"
     path.write_bytes(b"something else, and long enough to be looked at" * 100)
-    with pytest.raises(KeptError, match=r"lookups\.db: "):
+    with pytest.raises(MailboxError, match=r"lookups\.db: "):
         Mailbox(path, max_bytes=1, keep_ms=1, clock=clock)
 
 

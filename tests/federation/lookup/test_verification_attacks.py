@@ -200,8 +200,7 @@ def test_a_piece_of_a_stream_is_no_whole_answer(header: dict[str, Any]) -> None:
 @pytest.mark.parametrize("skew_ms", [-WINDOW_MS - 1, WINDOW_MS + 1, 2**62, -(2**62)])
 def test_an_answer_from_another_time(scene: Scene, skew_ms: int) -> None:
     with pytest.raises(AnswerError, match="is dated"):
-        judged = scene.judge(scene.signed(scene.answer(answered_ms=scene.federation.clock() + skew_ms)))
-    assert judged.outcome is Outcome.NO_MATCH
+        scene.judge(scene.signed(scene.answer(answered_ms=scene.federation.clock() + skew_ms)))
 
 
 @pytest.mark.parametrize("skew_ms", [-WINDOW_MS, WINDOW_MS])

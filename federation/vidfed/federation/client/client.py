@@ -18,7 +18,7 @@ from vidfed.federation.client.receipt_store import RECEIPTS_FILE, ReceiptStore, 
 from vidfed.federation.client.replies import LookupReplies
 from vidfed.federation.client.stream import PartStream
 from vidfed.federation.client.transport import GrpcTransport, NotInLogError
-from vidfed.federation.lookup.errors import GatewayError, KeptError
+from vidfed.federation.lookup.errors import GatewayError, MailboxError
 from vidfed.federation.lookup.question import split
 from vidfed.federation.lookup.receipts import Checked, Receipt, check_proof
 from vidfed.federation.lookup.result import LookupResult, merge
@@ -163,7 +163,7 @@ class FederationClient:
 
         Raises:
             QuestionError: not an id.
-            KeptError: kit or gateway do not have it (any more), or what they have is damaged.
+            MailboxError: kit or gateway do not have it (any more), or what they have is damaged.
             GatewayError, GatewayRefusedError: the gateway fails or refuses.
         """
         own = await asyncio.to_thread(self._history.load, lookup)
@@ -175,7 +175,7 @@ class FederationClient:
                 async for member, sealed in self.transport.fetch(part.asked.digest):
                     try:
                         reply = pb.NodeReply.FromString(unseal(sealed, part.private_key))
-                    except (KeptError, DecodeError):
+                    except (MailboxError, DecodeError):
                         replies.take_unreadable(member)
                     else:
                         replies.take(reply)
@@ -188,7 +188,7 @@ class FederationClient:
         """Return the lookups this kit remembers and how they stand at the gateway, the newest first.
 
         Raises:
-            KeptError: what the kit remembers is damaged.
+            MailboxError: what the kit remembers is damaged.
             GatewayError, GatewayRefusedError: the gateway fails or refuses.
         """
         own = await asyncio.to_thread(lambda: [self._history.load(lookup) for lookup in self._history.ids()])
@@ -199,7 +199,7 @@ class FederationClient:
 
         Raises:
             QuestionError: not an id.
-            KeptError: this kit remembers no such lookup.
+            MailboxError: this kit remembers no such lookup.
             GatewayError, GatewayRefusedError: the gateway fails or refuses; then it is deleted nowhere.
         """
         try:
@@ -209,7 +209,7 @@ class FederationClient:
         for part in parts:
             try:
                 await self.transport.forget(part.asked.digest)
-            except KeptError:
+            except MailboxError:
                 continue  # already gone there
         await asyncio.to_thread(self._history.forget, lookup)
 

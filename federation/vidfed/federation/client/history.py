@@ -15,7 +15,7 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vidfed.federation.lookup.errors import KeptError, QuestionError
+from vidfed.federation.lookup.errors import MailboxError, QuestionError
 from vidfed.federation.lookup.question import Item, Part
 from vidfed.federation.lookup.sealing import new_key
 from vidfed.federation.lookup.verification import SignedPart
@@ -47,7 +47,7 @@ class PartPlace(NamedTuple):
     last: bool
 
 
-class DamagedLookupError(KeptError):
+class DamagedLookupError(MailboxError):
     """What the kit remembers of a lookup cannot be read."""
 
 
@@ -114,14 +114,14 @@ class History:
 
         Raises:
             QuestionError: not an id.
-            KeptError: this kit remembers no such lookup; DamagedLookupError, what it has of it is damaged.
+            MailboxError: this kit remembers no such lookup; DamagedLookupError, what it has of it is damaged.
             KeyFileError: others could read the file.
         """
         if not _ID.fullmatch(lookup):
             raise QuestionError(f"{lookup!r:.40} is no lookup's id: 8 hex digits, as `vidfed lookups list` shows them")
         paths = sorted((self._folder / lookup).glob("[0-9]*.json"))
         if not paths:
-            raise KeptError(f"this kit remembers no lookup {lookup}; `vidfed lookups list` shows those it does")
+            raise MailboxError(f"this kit remembers no lookup {lookup}; `vidfed lookups list` shows those it does")
         parts, last = zip(*map(_load_part, paths), strict=True)
         return PastLookup(lookup, parts, whole=last[-1])
 

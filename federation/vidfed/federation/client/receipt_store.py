@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from google.protobuf.message import DecodeError
 
-from vidfed.federation.lookup.errors import KeptError
+from vidfed.federation.lookup.errors import MailboxError
 from vidfed.federation.lookup.receipts import Receipt
 from vidfed.security.clock import DAY_MS
 from vidfed.security.sqlite import connect, transaction
@@ -64,7 +64,7 @@ class ReceiptStore:
         """Write receipts, all or none; one that is there already changes nothing. Drops what is older than RECEIPT_DAYS once a day.
 
         Raises:
-            KeptError: they could not be written.
+            MailboxError: they could not be written.
         """
         rows = [_row(each) for each in receipts]
         newest_ms = max((each.asked_ms for each in receipts), default=0)
@@ -81,7 +81,7 @@ class ReceiptStore:
         """Yield every receipt, the oldest first, few in memory at a time.
 
         Raises:
-            KeptError: they cannot be read.
+            MailboxError: they cannot be read.
         """
         name = ""
         while rows := self._rows(f"SELECT {_COLUMNS} FROM receipts WHERE name > ? ORDER BY name LIMIT ?", name, _BATCH):  # noqa: S608 - constant
@@ -92,11 +92,11 @@ class ReceiptStore:
         """Return one receipt by its name.
 
         Raises:
-            KeptError: there is none of this name, or it cannot be read.
+            MailboxError: there is none of this name, or it cannot be read.
         """
         for row in self._rows(f"SELECT {_COLUMNS} FROM receipts WHERE name = ?", name):  # noqa: S608 - constant
             return self._receipt(row)
-        raise KeptError(f"{self.path}: no receipt {name!r:.100}; `vidfed audit check-receipt` names those there are")
+        raise MailboxError(f"{self.path}: no receipt {name!r:.100}; `vidfed audit check-receipt` names those there are")
 
     def close(self) -> None:
         """Close the file; keeping another opens it again."""
@@ -125,7 +125,7 @@ class ReceiptStore:
         try:
             envelope = wire_envelope.from_message(pb.Envelope.FromString(answer))
         except (DecodeError, WireError) as error:
-            raise KeptError(f"{self.path}: receipt {name}: {error}") from None
+            raise MailboxError(f"{self.path}: receipt {name}: {error}") from None
         return Receipt(federation, member, asked_ms, case_reference, envelope)
 
     @contextlib.contextmanager
@@ -133,7 +133,7 @@ class ReceiptStore:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise KeptError(f"{self.path}: {error}") from None
+            raise MailboxError(f"{self.path}: {error}") from None
 
 
 def _row(receipt: Receipt) -> tuple[object, ...]:
@@ -170,6 +170,6 @@ class ReceiptWriter:
         batch, self._waiting = self._waiting, []
         try:
             await asyncio.to_thread(self._store.keep, batch)
-        except KeptError as error:  # what the nodes said is worth more than the proof that they said it
+        except MailboxError as error:  # what the nodes said is worth more than the proof that they said it
             _log.warning("%d receipts could not be kept: %s", len(batch), error)
         self._writing = asyncio.create_task(self._write()) if self._waiting else None

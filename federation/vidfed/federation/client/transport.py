@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import grpc
 
 from vidfed.federation.lookup.contract import COLLECTING_KEY, NOT_IN_THE_LOG, MailboxEntry
-from vidfed.federation.lookup.errors import GatewayError, GatewayRefusedError, KeptError
+from vidfed.federation.lookup.errors import GatewayError, GatewayRefusedError, MailboxError
 from vidfed.rpc.channels import blocking_channel, open_channel, server_text
 from vidfed.rpc.trust import GrpcMirror
 from vidfed.v1 import gateway_pb2 as pb
@@ -47,10 +47,10 @@ class Transport(Protocol):
         """List what is kept of this investigator's lookups."""
 
     def fetch(self, lookup: bytes) -> AsyncIterator[tuple[str, bytes]]:
-        """Yield (member, sealed reply) of a kept lookup. Raises KeptError."""
+        """Yield (member, sealed reply) of a kept lookup. Raises MailboxError."""
 
     async def forget(self, lookup: bytes) -> None:
-        """Delete what is kept of a lookup. Raises KeptError."""
+        """Delete what is kept of a lookup. Raises MailboxError."""
 
     def mirrors(self, known: Directory | None) -> list[Mirror]:
         """Return where a newer trust directory can be had; blocking, for `TufDirectory.refresh`."""
@@ -139,7 +139,7 @@ class GrpcTransport:
             yield
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
-                raise KeptError(server_text(error)) from None
+                raise MailboxError(server_text(error)) from None
             raise
 
     @contextlib.contextmanager

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vidfed.federation.gateway.admission import Admission
 from vidfed.federation.gateway.group_commit import GroupCommit
-from vidfed.federation.lookup.errors import BusyError, KeptError
+from vidfed.federation.lookup.errors import BusyError, MailboxError
 from vidfed.federation.lookup.sealing import KEY_BYTES, seal
 from vidfed.federation.nodes.gather import Gathering
 from vidfed.federation.nodes.outgoing import OutgoingLookup
@@ -207,7 +207,7 @@ class GatewayCore:
 
         Raises:
             SecurityError: not for this caller.
-            KeptError: it cannot be read.
+            MailboxError: it cannot be read.
         """
         peer = self.admission.authenticate(leaf_pem, self.source.current())
         return await asyncio.to_thread(self._mailbox.listed, peer.pseudonym) if self._mailbox else []
@@ -217,12 +217,12 @@ class GatewayCore:
 
         Raises:
             SecurityError: not for this caller.
-            KeptError: nothing is kept under this id for this person.
+            MailboxError: nothing is kept under this id for this person.
             AuditError: the log cannot be written.
         """
         peer = self.admission.authenticate(leaf_pem, self.source.current())
         if self._mailbox is None:
-            raise KeptError("this gateway keeps no lookups")
+            raise MailboxError("this gateway keeps no lookups")
         replies = await asyncio.to_thread(self._mailbox.fetch, lookup, peer.pseudonym)
         await self._trail.fetched(peer.pseudonym, lookup, len(replies))
         return replies
@@ -232,12 +232,12 @@ class GatewayCore:
 
         Raises:
             SecurityError: not for this caller.
-            KeptError: nothing is kept under this id for this person.
+            MailboxError: nothing is kept under this id for this person.
             AuditError: the log cannot be written; nothing is deleted.
         """
         peer = self.admission.authenticate(leaf_pem, self.source.current())
         if self._mailbox is None:
-            raise KeptError("this gateway keeps no lookups")
+            raise MailboxError("this gateway keeps no lookups")
         replies = await asyncio.to_thread(self._mailbox.fetch, lookup, peer.pseudonym)
         await self._trail.forgotten(peer.pseudonym, lookup, len(replies))
         await asyncio.to_thread(self._mailbox.forget, lookup, peer.pseudonym)
@@ -256,7 +256,7 @@ class GatewayCore:
         until_ms = self._clock() + int((deadline_s + self._section.late_s) * SECOND_MS)
         try:
             await asyncio.to_thread(self._mailbox.begin, lookup, peer.pseudonym, asked=asked, collecting_until_ms=until_ms)
-        except KeptError as error:
+        except MailboxError as error:
             _log.error("a lookup is not kept for later: %s", error)
             return 0
         return until_ms
@@ -269,7 +269,7 @@ class GatewayCore:
                     self._mailbox.keep(
                         lookup, reply.member, seal(reply.SerializeToString(), key), final=reply.WhichOneof("reply") == "answer"
                     )
-            except KeptError as error:
+            except MailboxError as error:
                 _log.error("the reply of %s is not kept for later: %s", reply.member, error)
 
     @contextlib.contextmanager

@@ -12,7 +12,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from vidfed.federation.lookup.contract import MailboxEntry
-from vidfed.federation.lookup.errors import KeptError
+from vidfed.federation.lookup.errors import MailboxError
 from vidfed.security.clock import MINUTE_MS
 from vidfed.security.sqlite import connect
 
@@ -46,7 +46,7 @@ class Mailbox:
             clock: what the time goes by.
 
         Raises:
-            KeptError: it cannot be opened.
+            MailboxError: it cannot be opened.
         """
         self._path = path
         self._max_bytes = max_bytes
@@ -61,13 +61,13 @@ class Mailbox:
             self._database.executescript(_SCHEMA)
             ((self._bytes,),) = self._database.execute("SELECT coalesce(sum(length(sealed)), 0) FROM replies").fetchall()
         except (sqlite3.Error, OSError) as error:
-            raise KeptError(f"{path}: {error}") from None
+            raise MailboxError(f"{path}: {error}") from None
 
     def begin(self, lookup: bytes, pseudonym: str, *, asked: int, collecting_until_ms: int) -> None:
         """Begin to keep a lookup, after dropping those whose time is over.
 
         Raises:
-            KeptError: there is no room, or the file cannot be written.
+            MailboxError: there is no room, or the file cannot be written.
         """
         now_ms = self._clock()
         if now_ms - self._pruned_ms >= MINUTE_MS or self._bytes >= self._max_bytes:
@@ -75,7 +75,7 @@ class Mailbox:
         row = (lookup, pseudonym, now_ms, collecting_until_ms, now_ms + self._keep_ms, asked)
         with self._lock:
             if self._bytes >= self._max_bytes:
-                raise KeptError("there is no room for more: [gateway] keep_max_mib")
+                raise MailboxError("there is no room for more: [gateway] keep_max_mib")
             self._execute("INSERT OR IGNORE INTO lookups VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def keep(self, lookup: bytes, member: str, sealed: bytes, *, final: bool) -> None:
@@ -88,11 +88,11 @@ class Mailbox:
             final: True for an answer, which replaces a failure; False for a failure, which replaces nothing.
 
         Raises:
-            KeptError: there is no room, or the file cannot be written.
+            MailboxError: there is no room, or the file cannot be written.
         """
         with self._lock:
             if self._bytes + len(sealed) > self._max_bytes:
-                raise KeptError("there is no room for more: [gateway] keep_max_mib")
+                raise MailboxError("there is no room for more: [gateway] keep_max_mib")
             what = "REPLACE" if final else "IGNORE"
             statement = f"INSERT OR {what} INTO replies SELECT id, ?, ? FROM lookups WHERE id = ?"  # noqa: S608 - one of two words
             if self._execute(statement, (member, sealed, lookup)).rowcount:
@@ -102,7 +102,7 @@ class Mailbox:
         """Return one person's lookups, the newest first.
 
         Raises:
-            KeptError: the file cannot be read.
+            MailboxError: the file cannot be read.
         """
         query = (
             "SELECT id, asked_ms, collecting_until_ms, kept_until_ms, asked, (SELECT count(*) FROM replies WHERE lookup = id)"
@@ -115,19 +115,19 @@ class Mailbox:
         """Return (member, sealed reply) of one of this person's lookups.
 
         Raises:
-            KeptError: nothing is kept under this id for this person; whether it is for another is not told.
+            MailboxError: nothing is kept under this id for this person; whether it is for another is not told.
         """
         with self._lock:
             known = "SELECT 1 FROM lookups WHERE id = ? AND pseudonym = ? AND kept_until_ms > ?"
             if not self._execute(known, (lookup, pseudonym, self._clock())).fetchone():
-                raise KeptError("the gateway keeps no such lookup of yours")
+                raise MailboxError("the gateway keeps no such lookup of yours")
             return self._execute("SELECT member, sealed FROM replies WHERE lookup = ? ORDER BY member", (lookup,)).fetchall()
 
     def forget(self, lookup: bytes, pseudonym: str) -> None:
         """Delete what is kept of one of this person's lookups, if anything is.
 
         Raises:
-            KeptError: the file cannot be written.
+            MailboxError: the file cannot be written.
         """
         with self._lock:
             self._execute("DELETE FROM lookups WHERE id = ? AND pseudonym = ?", (lookup, pseudonym))
@@ -136,7 +136,7 @@ class Mailbox:
         """Delete lookups whose time is over, and return how many.
 
         Raises:
-            KeptError: the file cannot be written.
+            MailboxError: the file cannot be written.
         """
         with self._lock:
             self._pruned_ms = self._clock()
@@ -153,4 +153,4 @@ class Mailbox:
         try:
             return self._database.execute(statement, values)
         except sqlite3.Error as error:
-            raise KeptError(f"{self._path}: {error}") from None
+            raise MailboxError(f"{self._path}: {error}") from None

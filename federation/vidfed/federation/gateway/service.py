@@ -15,7 +15,7 @@ from vidfed.federation.gateway.mailbox import Mailbox
 from vidfed.federation.gateway.settings import read_gateway_section
 from vidfed.federation.gateway.status import SERVING_FILE, keep_status
 from vidfed.federation.lookup.contract import COLLECTING_KEY, NOT_IN_THE_LOG
-from vidfed.federation.lookup.errors import BusyError, KeptError, UnreachableError
+from vidfed.federation.lookup.errors import BusyError, MailboxError, UnreachableError
 from vidfed.federation.nodes.pool import NodePool
 from vidfed.rpc.channels import SERVER_OPTIONS, peer_certificate, server_credentials, server_text
 from vidfed.rpc.serving import Service, open_shared, run_until_signal
@@ -84,7 +84,7 @@ class GatewayServicer(rpc.GatewayServiceServicer):
             kept = await self.core.mailbox_entries(peer_certificate(context))
         return pb.ListLookupsResponse(
             lookups=[
-                pb.KeptLookup(
+                pb.MailboxLookup(
                     id=one.id,
                     asked_ms=one.asked_ms,
                     collecting_until_ms=one.collecting_until_ms,
@@ -136,7 +136,7 @@ async def _refusals(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterato
         await context.abort(_Codes.FAILED_PRECONDITION, "the gateway cannot log and therefore does not pass answers on")
     except BusyError as error:
         await context.abort(_Codes.RESOURCE_EXHAUSTED, str(error))
-    except KeptError as error:
+    except MailboxError as error:
         await context.abort(_Codes.NOT_FOUND, str(error))
     except (SecurityError, WireError) as error:
         _log.warning("refused: %s", error)
@@ -147,7 +147,7 @@ def open_mailbox(home: MemberHome, section: GatewaySection, clock: Clock = syste
     """Open what a member's gateway keeps of lookups.
 
     Raises:
-        KeptError: it cannot be opened.
+        MailboxError: it cannot be opened.
     """
     keep_ms = int(section.keep_hours * _HOUR_MS)
     return Mailbox(home.state_file(_KEPT_FILE), max_bytes=section.keep_max_mib * 2**20, keep_ms=keep_ms, clock=clock)
@@ -162,7 +162,7 @@ async def gateway_service(shared: Shared, on_ready: Callable[[str], None]) -> As
         on_ready: called with `host:port` once lookups are taken.
 
     Raises:
-        KeptError: the file of kept lookups cannot be opened.
+        MailboxError: the file of kept lookups cannot be opened.
         SecurityError: configuration, keys or directory cannot be used.
     """
     home, source = shared.home, shared.source
@@ -196,7 +196,7 @@ async def serve(home: MemberHome, on_ready: Callable[[str], None]) -> None:
 
     Raises:
         ServeError: the address cannot be used.
-        KeptError: the file of kept lookups cannot be opened.
+        MailboxError: the file of kept lookups cannot be opened.
         SecurityError: keys or directory cannot be used.
     """
     with open_shared(home) as shared:

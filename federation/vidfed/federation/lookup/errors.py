@@ -5,7 +5,7 @@ FederationError
 ├── AnswerError     a node's answer does not hold: signature, binding to the question, or content
 ├── UnreachableError  no connection to a member's node could be made; nothing was sent
 ├── BusyError       this member's gateway has as many lookups as it takes at once
-├── KeptError       what gateway or kit keep of a lookup cannot be written, read, or is not there
+├── MailboxError       what gateway or kit keep of a lookup cannot be written, read, or is not there
 ├── GatewayError    the own member's gateway cannot be reached or failed
 └── GatewayRefusedError  the own member's gateway refuses this investigator or question
 """
@@ -33,7 +33,7 @@ class BusyError(FederationError):
     """This member's gateway has as many lookups as it takes at once."""
 
 
-class KeptError(FederationError):
+class MailboxError(FederationError):
     """What gateway or kit keep of a lookup cannot be written or read, or is not there (any more, or for this person)."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from nacl.exceptions import CryptoError
 from nacl.public import PrivateKey, PublicKey, SealedBox
 
-from vidfed.federation.lookup.errors import KeptError
+from vidfed.federation.lookup.errors import MailboxError
 
 KEY_BYTES = 32
 
@@ -22,12 +22,12 @@ def unseal(sealed: bytes, private: bytes) -> bytes:
     """Open a reply.
 
     Raises:
-        KeptError: it was not closed for this key, or altered.
+        MailboxError: it was not closed for this key, or altered.
     """
     try:
         return bytes(SealedBox(PrivateKey(private)).decrypt(sealed))
     except CryptoError:
-        raise KeptError("a kept reply was sealed for another key, or altered") from None
+        raise MailboxError("a kept reply was sealed for another key, or altered") from None
 
 
 def new_key() -> tuple[bytes, bytes]:

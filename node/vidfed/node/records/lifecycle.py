@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from vidfed.node.records.record import Record
     from vidfed.node.records.store import RecordStore
 
-STATES = ("live", "retracted", "erased", "all")
 _table = schema.records
 _PAGE = 2_000
 _STATE = {
@@ -62,7 +61,7 @@ class StoredRecord:
 
     @property
     def state(self) -> str:
-        """One of STATES but `all`."""
+        """One of `live`, `retracted`, `erased`."""
         return "erased" if self.erased_ms else "retracted" if self.retracted_ms else "live"
 
 
@@ -71,7 +70,7 @@ class RecordQuery:
     """Which records: all that fulfil everything given.
 
     Attributes:
-        state: one of STATES.
+        state: `live`, `retracted`, `erased` or `all`.
         equal: fields and their values; of those in `_EQUAL`.
         tag: one of the record's tags.
         hash: a code the record carries exactly.

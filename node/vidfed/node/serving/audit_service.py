@@ -102,35 +102,35 @@ class AuditCore:
 
 
 class AuditServicer(rpc.AuditServiceServicer):
-    """Hands each call to the desk in a worker thread."""
+    """Hands each call to the core in a worker thread."""
 
-    def __init__(self, desk: AuditCore, workers: Executor) -> None:
-        self._desk = desk
+    def __init__(self, core: AuditCore, workers: Executor) -> None:
+        self._core = core
         self._workers = workers
 
     async def AddCheckpoint(  # noqa: N802 - the name in the .proto
         self, request: pb.AddCheckpointRequest, context: _Context[pb.AddCheckpointRequest, pb.AddCheckpointResponse]
     ) -> pb.AddCheckpointResponse:
         """Cosign another member's checkpoint."""
-        return await self._run(context, lambda leaf: self._desk.add_checkpoint(request, leaf))
+        return await self._run(context, lambda leaf: self._core.add_checkpoint(request, leaf))
 
     async def GetWitnessed(  # noqa: N802
         self, request: pb.GetWitnessedRequest, context: _Context[pb.GetWitnessedRequest, pb.GetWitnessedResponse]
     ) -> pb.GetWitnessedResponse:
         """Tell what this node cosigned last."""
-        return await self._run(context, lambda leaf: self._desk.witnessed(request, leaf))
+        return await self._run(context, lambda leaf: self._core.witnessed(request, leaf))
 
     async def GetConsistency(  # noqa: N802
         self, request: pb.GetConsistencyRequest, context: _Context[pb.GetConsistencyRequest, pb.GetConsistencyResponse]
     ) -> pb.GetConsistencyResponse:
         """Prove that this node's log only grew."""
-        return await self._run(context, lambda leaf: self._desk.consistency(request, leaf))
+        return await self._run(context, lambda leaf: self._core.consistency(request, leaf))
 
     async def GetProof(  # noqa: N802
         self, request: pb.GetProofRequest, context: _Context[pb.GetProofRequest, pb.GetProofResponse]
     ) -> pb.GetProofResponse:
         """Prove that an entry is in this node's log."""
-        return await self._run(context, lambda leaf: self._desk.proof(request, leaf))
+        return await self._run(context, lambda leaf: self._core.proof(request, leaf))
 
     async def _run(self, context: grpc.aio.ServicerContext, work: Callable[[bytes], Response]) -> Response:  # type: ignore[type-arg]  # any call's
         leaf_pem = peer_certificate(context)
