@@ -10,8 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
-import grpc
-
 from tests.support.administrators import Administrators
 from tests.support.memory import answer_to, sign_answer
 from vidfed.federation.gateway.audit_trail import AuditTrail
@@ -24,6 +22,7 @@ from vidfed.node.config import render_config
 from vidfed.node.lookup.admission import Admission, AdmissionLimits
 from vidfed.node.serving.server import NodeServicer
 from vidfed.rpc.channels import SERVER_OPTIONS, open_channel, server_credentials
+from vidfed.rpc.parsing import new_server
 from vidfed.rpc.trust import TrustServicer
 from vidfed.security.clock import system_clock
 from vidfed.security.member.audit_log import open_log
@@ -42,6 +41,8 @@ from vidfed.wire.values import Hit, Match
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from pathlib import Path
+
+    import grpc
 
     from tests.support.memory import MemoryNode
     from vidfed.security.audit import AuditLog
@@ -134,7 +135,7 @@ class SocketFederation:
     async def serve(self, member: str, register: Callable[[grpc.aio.Server], None], directory_source: DirectorySource | None = None) -> str:
         """Start a server with this member's certificate, for whom this directory (by default the true one) names; return its address."""
         home = self.homes[member]
-        server = grpc.aio.server(options=SERVER_OPTIONS)
+        server = new_server(SERVER_OPTIONS)
         register(server)
         port = server.add_secure_port(f"{_HOST}:0", server_credentials(home.node_tls, directory_source or home.directory_source()))
         await server.start()
@@ -239,7 +240,7 @@ class ServedNode:
 @contextlib.asynccontextmanager
 async def serve_node(node: MemoryNode, *, drain_s: float | None = None, bounds: AdmissionLimits | None = None) -> AsyncIterator[ServedNode]:
     """Serve a node as `vidfed node serve` does, on a free loopback port; leaving stops it and lets running calls finish for `drain_s`."""
-    server = grpc.aio.server(options=SERVER_OPTIONS)
+    server = new_server(SERVER_OPTIONS)
     bounds = bounds or AdmissionLimits()
     with ThreadPoolExecutor(bounds.threads) as threads:
         servicer = NodeServicer(node.pipeline, Admission(threads, node.pipeline.answer, bounds))

@@ -254,18 +254,22 @@ class GetProofRequest(_message.Message):
 
     POSITION_FIELD_NUMBER: _builtins.int
     KNOWN_SIZE_FIELD_NUMBER: _builtins.int
+    COMMITMENT_FIELD_NUMBER: _builtins.int
     position: _builtins.int
     known_size: _builtins.int
     """Size of the checkpoint the asker holds, 0 if none."""
+    commitment: _builtins.bytes
+    """What the asker's receipt says of the entry, 32 bytes: who cannot say it is given the proofs and not the content."""
     def __init__(
         self,
         *,
         position: _builtins.int = ...,
         known_size: _builtins.int = ...,
+        commitment: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["known_size", b"known_size", "position", b"position"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commitment", b"commitment", "known_size", b"known_size", "position", b"position"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -278,14 +282,14 @@ class GetProofResponse(_message.Message):
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     INCLUSION_FIELD_NUMBER: _builtins.int
     CONSISTENCY_FIELD_NUMBER: _builtins.int
-    COMMITMENT_FIELD_NUMBER: _builtins.int
     SALT_FIELD_NUMBER: _builtins.int
     BODY_FIELD_NUMBER: _builtins.int
     checkpoint: _builtins.str
     """Covers the entry."""
-    commitment: _builtins.bytes
     salt: _builtins.bytes
-    """What opens the commitment: given only to the member whose question the entry is about, and only while it is kept."""
+    """What opens the commitment: given only to the member whose question the entry is about, only to who showed the commitment that came with
+    the answer, and only while it is kept.
+    """
     body: _builtins.bytes
     @_builtins.property
     def inclusion(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
@@ -299,13 +303,12 @@ class GetProofResponse(_message.Message):
         checkpoint: _builtins.str = ...,
         inclusion: _abc.Iterable[_builtins.bytes] | None = ...,
         consistency: _abc.Iterable[_builtins.bytes] | None = ...,
-        commitment: _builtins.bytes = ...,
         salt: _builtins.bytes = ...,
         body: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "checkpoint", b"checkpoint", "commitment", b"commitment", "consistency", b"consistency", "inclusion", b"inclusion", "salt", b"salt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "checkpoint", b"checkpoint", "consistency", b"consistency", "inclusion", b"inclusion", "salt", b"salt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

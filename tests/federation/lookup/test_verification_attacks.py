@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import pytest
 
 from tests.support.memory import MemoryFederation, MemoryNode, answer_to, call_of, sign_answer
+from vidfed.federation.cli.audit import _check
 from vidfed.federation.client.replies import LookupReplies, StreamReplies
 from vidfed.federation.lookup.errors import AnswerError
 from vidfed.federation.lookup.outcome import NodeOutcome, Outcome
 from vidfed.federation.lookup.question import Item, split
+from vidfed.federation.lookup.receipts import NothingLoggedError, Receipt
 from vidfed.federation.lookup.verification import ReplyVerifier, SignedPart
 from vidfed.index import Algorithm, Hash
 from vidfed.node.records.record import Record
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.crypto.keys import SigningKey
+from vidfed.security.errors import ReceiptError
 from vidfed.security.identity.replay import WINDOW_MS
 from vidfed.v1 import gateway_pb2 as pb
-from vidfed.wire.answers import write_answer
+from vidfed.wire.answers import read_answer, write_answer
 from vidfed.wire.envelope import to_message
 from vidfed.wire.statuses import Status
 from vidfed.wire.values import (
@@ -40,7 +44,7 @@ if TYPE_CHECKING:
 
     from tests.support.memory import MemoryInvestigator
     from vidfed.federation.lookup.question import Part
-    from vidfed.federation.lookup.receipts import Receipt
+    from vidfed.security.member.kit import Kit
 
 ASKED = [Hash(Algorithm.PDQ, bytes(range(32))), Hash(Algorithm.SHA256, bytes(32))]
 (PART,) = split([Item(str(each), {each.algorithm: (each.code,)}) for each in ASKED], {})
@@ -77,7 +81,7 @@ class Scene:
         if found.outcome is Outcome.BAD_SIGNATURE:
             assert not receipts
             raise AnswerError(found.detail)
-        assert [receipt.answer for receipt in receipts] == [envelope]
+        assert [receipt.answer for receipt in receipts] == ([envelope] if read_answer(envelope.payload).log else [])
         return found
 
     def _by_lookup(self, reply: pb.NodeReply, asked: SignedPart[Part], receipts: list[Receipt]) -> NodeOutcome:
@@ -120,6 +124,42 @@ def test_an_honest_answer_holds(scene: Scene) -> None:
 def test_an_honest_refusal_holds(scene: Scene) -> None:
     refusal = scene.answer(status=Status.STALE_INDEX, index=None)
     assert scene.judge(scene.signed(refusal)).outcome is Outcome.STALE_INDEX
+
+
+@pytest.mark.parametrize("status", [Status.BUSY, Status.AUDIT_UNAVAILABLE])
+def test_a_refusal_that_is_not_logged_accuses_nobody(scene: Scene, status: Status, monkeypatch: pytest.MonkeyPatch) -> None:
+    envelope = scene.signed(replace(scene.answer(status=status, index=None), log=None))
+    assert scene.judge(envelope).outcome is not Outcome.BAD_SIGNATURE  # and `judge` has seen that no receipt is kept
+    kept_before = Receipt("memory", "fr", scene.federation.clock(), "T-1", envelope)
+    with pytest.raises(NothingLoggedError, match=f"refused with {status.name}, which is not logged"):
+        kept_before.read(scene.federation.directory())
+    said: list[str] = []
+    monkeypatch.setattr("vidfed.federation.cli.audit.say", said.append)
+    monkeypatch.setattr("vidfed.federation.client.client.FederationClient", lambda _kit: _Client(scene))
+    assert asyncio.run(_check(cast("Kit", None), [kept_before])) == 0
+    assert [line.split()[0] for line in said] == ["nothing"]
+
+
+def test_an_answer_without_a_log_entry_is_still_the_evidence(scene: Scene) -> None:
+    envelope = scene.signed(replace(scene.answer(), log=None))
+    with pytest.raises(ReceiptError, match="answered ANSWERED without logging it"):
+        Receipt("memory", "fr", scene.federation.clock(), "T-1", envelope).read(scene.federation.directory())
+
+
+class _Client:
+    """As much of a client as checks a receipt by the scene's directory."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+    async def fetch_proof(self, receipt: Receipt) -> None:
+        receipt.read(self._scene.federation.directory())
 
 
 def test_a_real_node_s_answer_holds(tmp_path: Path) -> None:

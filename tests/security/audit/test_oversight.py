@@ -242,6 +242,16 @@ def test_a_timeout_is_no_disagreement(tmp_path: Path) -> None:
     assert (result.agreed, result.unanswered, result.findings) == (5, 1, [])
 
 
+@pytest.mark.parametrize("outcome", ["BUSY", "AUDIT_UNAVAILABLE"])
+def test_a_refusal_that_is_not_logged_by_design_is_no_disagreement(tmp_path: Path, outcome: str) -> None:
+    nl, fr = pair(tmp_path)
+    with closing(nl.open()) as log:
+        log.append(nl.entry(77, event=Event.LOOKUP_RECEIVED, member="fr", outcome=outcome))
+    converse(nl, fr)
+    result = compare(*both(nl, fr, tmp_path))
+    assert (result.agreed, result.unanswered, result.findings) == (5, 1, [])
+
+
 def overseer(tmp_path: Path, bench: Bench, **changed: Any) -> Overseer:  # noqa: ANN401 - any of `load`'s arguments
     values: dict[str, Any] = {"federation": "test", "member": "nl", "member_keys": (NL_SIGNER.public,), "now_ms": bench.now_ms}
     folder = tmp_path / "dpo"

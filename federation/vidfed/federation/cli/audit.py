@@ -217,12 +217,15 @@ def check_receipt(files: tuple[Path, ...], kit: Path) -> None:
 async def _check(kit: Kit, receipts: Iterable[Receipt]) -> int:
     from vidfed.federation.client.client import FederationClient
     from vidfed.federation.lookup.errors import GatewayError
+    from vidfed.federation.lookup.receipts import NothingLoggedError
 
     caught = unasked = 0
     async with FederationClient(kit) as client:
         for receipt in receipts:
             try:
                 checked = await client.fetch_proof(receipt)
+            except NothingLoggedError as error:
+                say(f"nothing    {receipt.name}: {error}")
             except ReceiptError as error:
                 caught += 1
                 say(f"CAUGHT     {receipt.name}: {error}")

@@ -312,7 +312,7 @@ class FederationClient:
         """
         directory = self._source.current()
         log, then, _, _ = receipt.read(directory)
-        wanted = audit_pb.GetProofRequest(position=log.position, known_size=then.size)
+        wanted = audit_pb.GetProofRequest(position=log.position, known_size=then.size, commitment=log.commitment)
         try:
             response = await self.transport.proof(pb.GetMemberProofRequest(member=receipt.member, proof=wanted))
         except NotInLogError:

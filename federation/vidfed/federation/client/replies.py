@@ -155,14 +155,15 @@ class StreamReplies(Generic[P]):
         verdict = self._verifier.judge(reply, pending)
         if verdict is None:
             return
-        if verdict.answered is None or verdict.receipt is None:
+        if verdict.answered is None:
             self._leave(verdict.outcome)
             return
         for digest in pending:  # nodes answer in order: what came before was lost on the way
             self._settle(digest, member)
             if digest == verdict.answered.digest:
                 break
-        self._on_receipt(verdict.receipt)
+        if verdict.receipt is not None:
+            self._on_receipt(verdict.receipt)
         self._on_node(verdict.answered.part, verdict.outcome)
 
     def end(self) -> None:

@@ -18,6 +18,7 @@ from vidfed.federation.lookup.contract import COLLECTING_KEY, NOT_IN_THE_LOG
 from vidfed.federation.lookup.errors import BusyError, MailboxError, UnreachableError
 from vidfed.federation.nodes.pool import NodePool
 from vidfed.rpc.channels import SERVER_OPTIONS, peer_certificate, server_credentials, server_text
+from vidfed.rpc.parsing import new_server
 from vidfed.rpc.serving import Service, open_shared, run_until_signal
 from vidfed.rpc.trust import TrustServicer
 from vidfed.security.clock import SECOND_MS, system_clock
@@ -170,7 +171,7 @@ async def gateway_service(shared: Shared, on_ready: Callable[[str], None]) -> As
     with contextlib.ExitStack() as stack:
         mailbox = stack.enter_context(contextlib.closing(open_mailbox(home, section)))
         core = GatewayCore(home, section, source, NodePool(home.node_tls, section.pool), AuditTrail(shared.audit, home.member), mailbox)
-        server = grpc.aio.server(options=SERVER_OPTIONS)
+        server = new_server(SERVER_OPTIONS)
         rpc.add_GatewayServiceServicer_to_server(GatewayServicer(core), server)
         trust_rpc.add_TrustServiceServicer_to_server(TrustServicer(source, lambda peer: peer.member == home.member, system_clock), server)
 

@@ -20,7 +20,7 @@ from vidfed.security.errors import AuditDamagedError, CheckpointError, EnvelopeE
 from vidfed.security.files import write_private
 from vidfed.wire.answers import read_answer_with_digest
 from vidfed.wire.audit import read_note, read_proof
-from vidfed.wire.statuses import WireError
+from vidfed.wire.statuses import Status, WireError
 from vidfed.wire.values import ANSWER_TYPE, LogReceipt
 
 if TYPE_CHECKING:
@@ -29,8 +29,14 @@ if TYPE_CHECKING:
     from vidfed.security.identity.directory import Directory
     from vidfed.v1.audit_pb2 import GetProofResponse
 
+UNLOGGED = frozenset({Status.AUDIT_UNAVAILABLE, Status.BUSY})
+"""Refusals that a node gives without an entry in its log: it cannot write one, or has not looked at the question."""
 RECEIPT_KIND = "vidfed-receipt/1"
 _FORM = {"kind": str, "federation": str, "member": str, "asked_ms": int, "case": str, "answer": str}
+
+
+class NothingLoggedError(ReceiptError):
+    """The answer is an honest refusal that leaves no entry in the node's log; there is nothing to prove, and nobody to accuse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +102,15 @@ class Receipt:
         """Return what the node signed: its log receipt, the checkpoint in it, and the digests of question and answer.
 
         Raises:
+            NothingLoggedError: it is a refusal that is not logged.
             ReceiptError: the node did not sign this, or it names no entry.
         """
         member = directory.member(self.member)
         try:
             payload = self.answer.verify(ANSWER_TYPE, member.signing_keys)
             answer, digest = read_answer_with_digest(payload)
+            if answer.log is None and answer.header.status in UNLOGGED:
+                raise NothingLoggedError(f"{self.member} refused with {answer.header.status.name}, which is not logged: nothing to prove")
             if answer.log is None:
                 raise ReceiptError(f"{self.member} answered {answer.header.status.name} without logging it")
             checkpoint = Checkpoint.parse(answer.log.checkpoint)

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from vidfed.federation.lookup.errors import AnswerError
 from vidfed.federation.lookup.outcome import NodeOutcome, Outcome, first_codes, outcome_of_answer
 from vidfed.federation.lookup.question import Part
-from vidfed.federation.lookup.receipts import Receipt
+from vidfed.federation.lookup.receipts import UNLOGGED, Receipt
 from vidfed.security.audit.notes import Checkpoint, log_origin
 from vidfed.security.clock import as_text
 from vidfed.security.errors import CheckpointError, EnvelopeError, SignatureError, UnknownMemberError
 from vidfed.security.identity.replay import WINDOW_MS
 from vidfed.wire import envelope as wire_envelope
 from vidfed.wire.answers import read_answer
-from vidfed.wire.statuses import Status, WireError
+from vidfed.wire.statuses import WireError
 from vidfed.wire.values import ANSWER_TYPE, MAX_UNANSWERED_CHUNKS, FailureKind
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Verdict(Generic[P]):
     Attributes:
         outcome: for people and programs.
         answered: the part that the answer is about; None if there is no answer that holds.
-        receipt: of an answer that holds.
+        receipt: of an answer that holds and was logged. A refusal for want of a log, or of time to look, names no entry to prove.
     """
 
     outcome: NodeOutcome
@@ -126,10 +126,11 @@ class ReplyVerifier(Generic[P]):
         seen.append(envelope.digest)
         header = answered.request.header
         starts = answered.first_codes if answer.hits else {}
+        receipt = Receipt(header.federation, member_id, header.issued_ms, header.case_reference, envelope)
         return Verdict(
             outcome_of_answer(member_id, answer, answered.part.items, answered.distances, starts),
             answered,
-            Receipt(header.federation, member_id, header.issued_ms, header.case_reference, envelope),
+            receipt if answer.log is not None else None,
         )
 
 
@@ -177,7 +178,7 @@ def verify_answer(
 def _check_receipt(answer: LookupAnswer, member: Member, request: LookupRequest) -> None:
     """An answer that was not logged is not one: only the refusal to answer for want of a log, or of time to look, may come without."""
     if answer.log is None:
-        if answer.header.status not in {Status.AUDIT_UNAVAILABLE, Status.BUSY}:
+        if answer.header.status not in UNLOGGED:
             raise AnswerError("was not logged")
         return
     try:

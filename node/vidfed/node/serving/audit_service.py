@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -76,25 +77,36 @@ class AuditCore:
     def consistency(self, request: pb.GetConsistencyRequest, leaf_pem: bytes) -> pb.GetConsistencyResponse:
         """Prove that the own log only grew."""
         self.admit(leaf_pem)
+        self._check_within(request.old_size, request.new_size)
         return pb.GetConsistencyResponse(proof=self.log.prove_consistency(request.old_size, request.new_size))
 
     def proof(self, request: pb.GetProofRequest, leaf_pem: bytes) -> pb.GetProofResponse:
-        """Prove that an entry is in the own log."""
+        """Prove that an entry is in the own log, and open it to who holds the receipt for it."""
         _, peer = self.admit(leaf_pem)
+        self._check_within(request.position + 1, request.known_size)
         entry = self.log.storage.entry(request.position)
         checkpoint = self._covering(max(request.position + 1, request.known_size))
         response = pb.GetProofResponse(
             checkpoint=checkpoint.text,
             inclusion=self.log.prove_inclusion(request.position, checkpoint.size),
             consistency=self.log.prove_consistency(request.known_size, checkpoint.size),
-            commitment=entry.commitment,
         )
-        if entry.salt is not None and entry.body is not None:
+        # The commitment came with the answer, to the person who asked, and is told nowhere else: positions can be counted through, and
+        # colleagues of that person are not to read what was asked. Of another member's entry nobody is told anything.
+        if entry.salt is not None and entry.body is not None and hmac.compare_digest(request.commitment, entry.commitment):
             fields = entry.fields()
-            # An entry may be opened to the one it is about and to nobody else: others could read who asked for what.
             if (fields["event"], fields["member"]) == (Event.LOOKUP_ANSWERED.value, peer.member):
                 response.salt, response.body = entry.salt, entry.body
         return response
+
+    def _check_within(self, *sizes: int) -> None:
+        """Return if the log has so many entries. A number on the wire has 64 bits, one in the database a sign besides.
+
+        Raises:
+            ProofError: it has not.
+        """
+        if max(sizes) > (have := len(self.log)):
+            raise ProofError(f"the log has {have} entries, not {max(sizes)}")
 
     def _covering(self, size: int) -> Checkpoint:
         latest = self.log.latest_checkpoint

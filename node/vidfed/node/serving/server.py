@@ -31,6 +31,7 @@ from vidfed.node.serving import metrics
 from vidfed.node.serving.audit_service import AuditCore, AuditServicer
 from vidfed.node.serving.witnessing import Witnessing
 from vidfed.rpc.channels import SERVER_OPTIONS, peer_certificate, server_credentials
+from vidfed.rpc.parsing import UnparsedError, new_server
 from vidfed.rpc.serving import Service, open_shared, run_until_signal
 from vidfed.rpc.trust import TrustServicer
 from vidfed.security.audit.changes import SEEN_FILE, Seen
@@ -129,6 +130,8 @@ class NodeServicer(lookup_rpc.NodeServiceServicer):
             await context.abort(grpc.StatusCode.ABORTED, str(error))
         except StoppingError:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the node stops; go on in a new call at the first chunk without an answer")
+        except UnparsedError:
+            raise
         except Exception:  # noqa: BLE001 - as above
             _log.exception("defect outside the pipeline")
             await context.abort(*_DEFECT)
@@ -260,7 +263,7 @@ async def node_service(shared: Shared, on_ready: Callable[[str], None], share: S
         bounds = AdmissionLimits()
         workers = stack.enter_context(ThreadPoolExecutor(bounds.threads, thread_name_prefix="lookup"))
         options = dict(SERVER_OPTIONS) | {"grpc.so_reuseport": int(share is not None)}
-        server = grpc.aio.server(options=list(options.items()), maximum_concurrent_rpcs=_MAX_CALLS)
+        server = new_server(tuple(options.items()), maximum_concurrent_rpcs=_MAX_CALLS)
         admission: NodeAdmission = Admission(workers, pipeline.answer, bounds)
         servicer, health = NodeServicer(pipeline, admission), Health()
         health_rpc.add_HealthServicer_to_server(health, server)  # behind the same mutual TLS as everything else

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SLACK_MS = 2 * MINUTE_MS  # clocks may differ by one, and an answer may be logged on one side before the range of the other begins
 _NO_ANSWER = {"TIMEOUT", "UNREACHABLE", "PROTOCOL_ERROR", "BREAKER_OPEN"}
+_NOT_LOGGED = {"AUDIT_UNAVAILABLE", "BUSY"}  # refusals that a node signs and does not log: it cannot, or has not looked at the question
 
 
 @dataclass(slots=True)
@@ -25,7 +26,7 @@ class Comparison:
     Attributes:
         from_ms, to_ms: the time both exports cover, less SLACK_MS at either end.
         agreed: lookups of which both say the same.
-        unanswered: lookups that one asked and got no reply to, by its own log.
+        unanswered: lookups that one asked and got no reply to, by its own log, or a refusal of the kind that is not logged.
         findings: one-sided entries and disagreements, one sentence each.
     """
 
@@ -54,7 +55,7 @@ def _compare_direction(asker: ExportReport, answerer: ExportReport, result: Comp
     answered = _by_request(answerer, Event.LOOKUP_ANSWERED, asker.member)
     for request, entries in received.items():
         for position, fields in entries:
-            if fields["outcome"] in _NO_ANSWER:
+            if fields["outcome"] in _NO_ANSWER | _NOT_LOGGED:
                 result.unanswered += 1
                 continue
             theirs = answered.get(request, [])

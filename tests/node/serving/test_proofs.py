@@ -1,0 +1,86 @@
+"""Who is shown what of the audit log by `GetProof`: the entry to who holds its receipt, the proofs to every member's node."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.memory import FEDERATION, MemoryFederation, MemoryNode, call_of
+from vidfed.index import Algorithm, Hash
+from vidfed.node.serving.audit_service import AuditCore
+from vidfed.security.audit.entries import commit, read_body
+from vidfed.security.audit.witness import Witness
+from vidfed.security.errors import ProofError
+from vidfed.v1 import audit_pb2 as pb
+from vidfed.wire.answers import read_answer
+from vidfed.wire.values import ANSWER_TYPE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from vidfed.wire.values import LogReceipt
+
+ASKED = Hash(Algorithm.SHA256, bytes(32))
+
+
+@pytest.fixture
+def federation() -> MemoryFederation:
+    made = MemoryFederation()
+    made.add("nl", "fr", "br")
+    return made
+
+
+@pytest.fixture
+def node(federation: MemoryFederation, tmp_path: Path) -> Iterator[MemoryNode]:
+    with MemoryNode(federation, "fr", tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def core(node: MemoryNode, tmp_path: Path) -> Iterator[AuditCore]:
+    with closing(Witness(tmp_path / "witness.db", federation=FEDERATION, member="fr", signer=node.member.audit_signer)) as witness:
+        yield AuditCore(node.audit, witness, node.federation, node.federation.clock)
+
+
+def ask(node: MemoryNode, member: str = "nl") -> LogReceipt:
+    """Have somebody of this member ask; return the receipt that came with the answer."""
+    asker = node.federation.investigator(member)
+    envelope = node.ask(call_of(asker.credential, node.federation.sign(node.federation.request(asker, [ASKED]), asker)), member)
+    log = read_answer(envelope.verify(ANSWER_TYPE, node.member.entry.signing_keys)).log
+    assert log is not None
+    return log
+
+
+def shown(core: AuditCore, member: str, request: pb.GetProofRequest) -> pb.GetProofResponse:
+    return core.proof(request, core.source.members[member].tls.certificate)  # type: ignore[attr-defined]  # a MemoryFederation
+
+
+def test_proof_is_opened_to_who_holds_the_receipt_only(node: MemoryNode, core: AuditCore) -> None:
+    receipt = ask(node)
+    opened = shown(core, "nl", pb.GetProofRequest(position=receipt.position, commitment=receipt.commitment))
+    assert commit(opened.salt, opened.body) == receipt.commitment
+    assert read_body(opened.body)["member"] == "nl"
+    other = ask(node)
+    for commitment in (b"", bytes(32), receipt.commitment[:-1], other.commitment):
+        closed = shown(core, "nl", pb.GetProofRequest(position=receipt.position, commitment=commitment))
+        assert (closed.salt, closed.body) == (b"", b"")
+        assert closed.checkpoint
+        assert receipt.commitment not in closed.SerializeToString()  # or it could be asked for first, and shown then
+    closed = shown(core, "br", pb.GetProofRequest(position=receipt.position, commitment=receipt.commitment))
+    assert closed.body == b""
+
+
+@pytest.mark.parametrize("number", [2**63, 2**64 - 1, 10])
+def test_a_number_beyond_the_log_is_refused_whatever_its_size(node: MemoryNode, core: AuditCore, number: int) -> None:
+    ask(node)
+    for request in (pb.GetProofRequest(position=number), pb.GetProofRequest(known_size=number)):
+        with pytest.raises(ProofError, match="the log has"):
+            shown(core, "nl", request)
+    leaf = node.federation.members["nl"].tls.certificate
+    for sizes in ({"old_size": number}, {"new_size": number}):
+        with pytest.raises(ProofError, match="the log has"):
+            core.consistency(pb.GetConsistencyRequest(**sizes), leaf)
+    assert core.add_checkpoint(pb.AddCheckpointRequest(old_size=number, checkpoint=node.audit.checkpoint().text), leaf).HasField("refusal")
