@@ -9,11 +9,15 @@ import imagehash
 import numpy as np
 import pdqhash
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from vidfed.index.hashing import perceptual
-from vidfed.index.hashing.pdq import _brightness, pdq
+from vidfed.index.hashing.pdq_exact import _brightness, pdq
 from vidfed.index.hashing.perceptual import Hasher, dhash, phash
+from vidfed.index.hashing.shrink import Parts, _weights, shrink
+from vidfed.index.hashing.transform import codes_of
 from vidfed.synthetic.pictures import Family, picture
 
 if TYPE_CHECKING:
@@ -71,27 +75,85 @@ def test_a_very_large_picture_takes_the_compiled_way_and_keeps_its_hashes(
     mode: str, orientations: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = picture(3).convert(mode)
-    by_library = Hasher(orientations=orientations, many=False).codes(image)
+    by_library = Hasher(orientations=orientations, full_size=True).codes(image)
 
     monkeypatch.setattr(perceptual, "COMPILED_PDQ_PICTURE_PIXELS", 100)
     monkeypatch.setattr(pdqhash, "compute", None)
     monkeypatch.setattr(pdqhash, "compute_dihedral", None)
 
-    assert Hasher(orientations=orientations, many=False).codes(image) == by_library
+    assert Hasher(orientations=orientations, full_size=True).codes(image) == by_library
 
 
-def test_a_worker_with_many_files_takes_the_compiled_way_and_keeps_the_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    by_library = Hasher(orientations=False, many=False).codes(picture(3))
+def test_a_process_that_has_hashed_much_takes_the_compiled_way_and_keeps_the_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    hasher = Hasher(full_size=True)
+    by_library = hasher.codes(picture(3))
+    monkeypatch.setattr(perceptual, "COMPILED_PDQ_PIXELS", 100)
     monkeypatch.setattr(pdqhash, "compute", None)
 
-    assert Hasher(orientations=False, many=True).codes(picture(3)) == by_library
+    assert hasher.codes(picture(3)) == by_library
 
 
 def test_without_the_compiled_way_the_library_does_it_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    by_library = Hasher(orientations=False, many=False).codes(picture(3))
-    monkeypatch.setitem(sys.modules, "vidfed.index.hashing.pdq", None)  # as when there is no folder for its cache
+    by_library = Hasher(full_size=True).codes(picture(3))
+    monkeypatch.setattr(perceptual, "COMPILED_PDQ_PIXELS", 0)
+    monkeypatch.setitem(sys.modules, "vidfed.index.hashing.pdq_exact", None)  # as when there is no folder for its cache
 
-    assert Hasher(orientations=False, many=True).codes(picture(3)) == by_library
+    assert Hasher(full_size=True).codes(picture(3)) == by_library
+
+
+def bits_apart(left: bytes, right: bytes) -> int:
+    return (int.from_bytes(left) ^ int.from_bytes(right)).bit_count()
+
+
+@pytest.mark.parametrize("size", [(300, 200), (64, 64), (63, 200), (5, 700), (129, 127), (1000, 37), (640, 640)])
+@pytest.mark.parametrize("family", [Family.SHAPES, Family.TEXTURE])
+def test_weighted_sums_give_the_librarys_hash(family: Family, size: tuple[int, int]) -> None:
+    image = picture(11, family, size)
+    vectors, quality = pdqhash.compute_dihedral(np.asarray(image))
+
+    codes, mine = codes_of(shrink(np.asarray(image)), orientations=True)
+
+    assert mine == quality
+    assert max(bits_apart(code, np.packbits(vector).tobytes()) for code, vector in zip(codes, vectors, strict=True)) <= 1
+
+
+def test_brightness_in_256_steps_moves_two_bits_at_most() -> None:
+    for seed in range(20):
+        image = picture(seed, Family.TEXTURE, (1200, 900))
+        exact = codes_of(shrink(np.asarray(image)))[0][0]
+        assert bits_apart(codes_of(shrink(np.asarray(image.convert("L"))))[0][0], exact) <= 2
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+@pytest.mark.parametrize("size", [(2048, 1600), (2051, 1603)])
+def test_a_reduced_picture_is_weighed_like_the_full_one(factor: int, size: tuple[int, int]) -> None:
+    image = picture(5, Family.TEXTURE, size).convert("L")
+    reduced = image.reduce(factor)
+
+    full = shrink(np.asarray(image))
+    mine = shrink(np.asarray(reduced), (size[1], size[0]))
+
+    assert float(np.abs(full - mine).max()) < 3
+    assert bits_apart(codes_of(mine)[0][0], codes_of(full)[0][0]) <= 4
+
+
+@given(st.integers(5, 3000), st.sampled_from([1, 2, 4, 8]))
+def test_every_kept_place_is_a_mean_of_the_pixels_around_it(full: int, factor: int) -> None:
+    side = -(-full // factor)
+    starts, weights = _weights(full, side)
+
+    assert (weights >= 0).all()
+    assert (weights.sum(axis=1) == 65536).all()
+    assert (starts >= 0).all()
+    assert (starts + weights.shape[1] <= side).all()
+
+
+def test_parts_are_shrunk_as_if_they_were_pictures() -> None:
+    pixels = np.asarray(picture(5, Family.TEXTURE, (400, 300)).convert("L"))
+    parts = Parts(pixels)
+
+    for left, top, right, bottom in [(0, 0, 400, 300), (50, 0, 350, 300), (3, 0, 399, 300), (0, 20, 400, 250)]:
+        assert np.array_equal(parts.shrink(left, top, right, bottom), shrink(pixels[top:bottom, left:right]))
 
 
 @pytest.mark.parametrize("family", Family)
@@ -99,7 +161,7 @@ def test_phash_and_dhash_are_those_of_imagehash(family: Family) -> None:
     for seed in range(20):
         image = picture(seed, family, (300, 200))
         grey = image.convert("L")
-        if Hasher(orientations=False, many=False).codes(image)[0].reliable:  # of a plain picture rounding decides
+        if Hasher().codes(image)[0].reliable:  # of a plain picture rounding decides
             assert phash(grey).hex() == str(imagehash.phash(image))
         assert dhash(grey).hex() == str(imagehash.dhash(image))
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-MANY = FEW_FILES + 12
+MANY = 36
 
 
 @pytest.fixture(scope="module")
@@ -305,7 +305,7 @@ def test_ctrl_c_while_the_workers_start_is_silent_as_well(folder: Path, tmp_path
     path = next(iter(find_files([folder])))
     process = run_script(tmp_path, INTERRUPTED_AT_START, str(path))
     assert process.stdout is not None
-    for _ in range(FEW_FILES + 3):  # the first ones are only counted; the next are handed to workers that have just been started
+    for _ in range(2 * FEW_FILES + 3):  # the first ones are only counted; the next are handed to workers that have just been started
         process.stdout.readline()
 
     os.killpg(process.pid, signal.SIGINT)

@@ -25,7 +25,7 @@ def hash_here(path: Path, *, orientations: bool = False, full_size: bool = False
     except UnreadableError as error:
         return FileFailure(path, error.note)
     options = Options(orientations=orientations, full_size=full_size)
-    shown = hash_picture_bytes(read, Hasher(orientations=orientations, many=False), options)
+    shown = hash_picture_bytes(read, Hasher(orientations=orientations, full_size=full_size), options)
     fields = {name: getattr(shown, name) for name in shown.__slots__}
     return FileHashes(path, read.digests, read.size_bytes, **fields)
 

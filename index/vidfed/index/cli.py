@@ -24,7 +24,7 @@ JSON_SCHEMA: Final = "vidfed.hashes/2"
             "width", "height",    as shown: after the EXIF orientation; 0 if nothing could be decoded
             "hashes": {"md5", "sha1", "sha256", "pdq", "phash", "dhash"},    lower-case hex; the last three only of pictures
             "pdq_quality",    0..100, below 50 the PDQ is unreliable; null without
-            "method",    how the pixels were had: "full", or "dct-1/2", "dct-1/4", "dct-1/8" for a JPEG decoded at reduced size
+            "method",    how the pixels were had: "full", or "luma" (brightness alone), "luma-1/2", "luma-1/4", "luma-1/8" (at reduced size)
             "views": [{"kind", "algorithm", "code", "quality"}],    further codes: renderings, variants, frames
             "notes": [{"code", "text"}]}],    why there is no perceptual hash, and what else to know
  "failures": [{"file", "code", "reason"}]}    what could not be read
@@ -91,8 +91,8 @@ def _block(file: FileHashes) -> str:
         if each.kind != WHOLE:
             note += f"  ({each.title})"
         lines.append(f"  {each.algorithm.label:8} {each.algorithm.format(each.code)}{note}")
-    if file.method.startswith("dct"):
-        lines.append(f"  note     decoded at {file.method.removeprefix('dct-')} of its size; --full-size decodes all of it")
+    if file.method.startswith("luma-"):
+        lines.append(f"  note     decoded at {file.method.removeprefix('luma-')} of its size; --full-size decodes all of it")
     lines += [f"  note     {note}" for note in file.notes]
     return "\n".join(lines)
 

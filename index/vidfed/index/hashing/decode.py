@@ -32,6 +32,9 @@ MAX_PIXELS: Final = 200_000_000
 REDUCED_SIDE_PIXELS: Final = 1024
 """A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as both sides keep this many pixels: its PDQ then moves by 0 to 2 bits."""
 
+COLOUR_PIXELS: Final = 512_000
+"""From here on only the brightness of a JPEG is decoded, which it holds apart: of larger pictures no more is hashed."""
+
 MAX_FRAMES: Final = 1000
 """So many frames of an animation or pages of a document are looked at."""
 
@@ -74,7 +77,7 @@ class Decoded:
     Attributes:
         picture: of any Pillow mode.
         frames: how many there are, at least 1.
-        method: `full`, or `dct-1/2`, `dct-1/4`, `dct-1/8`.
+        method: `full`; `luma` where only the brightness of a JPEG was decoded; `luma-1/2`, `luma-1/4`, `luma-1/8` at reduced size.
         full_size: (width, height) in pixels, as shown.
         notes: what could not be decoded.
     """
@@ -165,9 +168,10 @@ def _open_and_load(content: bytes | bytearray, kind: FileType, *, full_size: boo
     _check_pixels(picture)
     width, height = picture.size
     method = "full"
-    if not full_size and kind.decoder == "JPEG" and min(picture.size) >= 2 * REDUCED_SIDE_PIXELS:
-        picture.draft("L", (REDUCED_SIDE_PIXELS, REDUCED_SIDE_PIXELS))
-        method = f"dct-1/{round(width / picture.width)}"
+    if not full_size and kind.decoder == "JPEG" and picture.mode in {"L", "RGB"} and width * height > COLOUR_PIXELS:
+        reduced = min(width, height) >= 2 * REDUCED_SIDE_PIXELS
+        picture.draft("L", (REDUCED_SIDE_PIXELS, REDUCED_SIDE_PIXELS) if reduced else picture.size)
+        method = f"luma-1/{round(width / picture.width)}" if reduced else "luma"
     frames = _frame_count(picture)
     picture.load()
     upright = _upright(picture)

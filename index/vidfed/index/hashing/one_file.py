@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from vidfed.index.hashing.decode import UndecodableError, decode
 from vidfed.index.hashing.recognise import recognise
 from vidfed.index.hashing.render import renderings, shown
 from vidfed.index.hashing.results import RELIABLE_PDQ_QUALITY, TINY_SIDE_PIXELS, Note, PictureCode, Reason
+from vidfed.index.hashing.shrink import Parts
+from vidfed.index.hashing.variants import variants
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,6 +25,9 @@ if TYPE_CHECKING:
 
 MAX_FRAME_CODES = 64
 """So many further frames of one file get codes of their own."""
+
+VARIANTS_SIDE_PIXELS = 512
+"""Variants are taken from a picture reduced to at least so many pixels a side: nobody else's hash depends on them bit for bit."""
 
 _SAME_FRAME_BITS = 10  # PDQ's authors call hashes so near those of one picture; a frame so near to another one finds nothing more
 
@@ -76,8 +83,9 @@ def hash_picture_bytes(file: FileBytes, hasher: Hasher, options: Options) -> Sho
 
 def _hash_decoded(decoded: Decoded, media_type: str, hasher: Hasher) -> Shown:
     picture = shown(decoded.picture)
-    whole = hasher.codes(picture)
+    whole = hasher.codes(picture, full_size=decoded.full_size)
     codes = [*whole, *_of_views(renderings(decoded.picture), whole, hasher)]
+    codes += _of_variants(picture, whole, hasher)
     notes = list(decoded.notes)
     frame_codes, cut_at = _of_frames(decoded, whole[0], hasher)
     codes += frame_codes
@@ -102,6 +110,18 @@ def _of_views(views: Iterable[tuple[str, Image.Image]], whole: tuple[PictureCode
                 known.add((code.algorithm, code.code))
                 codes.append(code)
     return codes
+
+
+def _of_variants(picture: Image.Image, whole: tuple[PictureCode, ...], hasher: Hasher) -> list[PictureCode]:
+    """PDQ of the parts of the picture that may be somebody else's picture; none if the whole is too plain to tell."""
+    if not whole[0].reliable:
+        return []
+    factor = min(picture.size) // VARIANTS_SIDE_PIXELS
+    reduced = picture.reduce(factor) if factor > 1 else picture
+    grey = reduced if reduced.mode == "L" else reduced.convert("L")
+    parts = Parts(np.asarray(grey))
+    codes = (hasher.code_of_shrunk(parts.shrink(box.left, box.top, box.right, box.bottom), kind) for kind, box in variants(grey))
+    return [code for code in codes if code.reliable]
 
 
 def _of_frames(decoded: Decoded, first: PictureCode, hasher: Hasher) -> tuple[list[PictureCode], int]:

@@ -1,7 +1,12 @@
 """Perceptual codes of one view of a picture: PDQ, pHash and dHash, the bits that other tools compute.
 
-PDQ as `pdqhash` gives it, by that library or by its compiled twin; pHash and dHash as the package `imagehash` does, which the tests hold
-them against.
+Three ways to the same PDQ:
+
+    full   `pdqhash` itself, or its compiled twin where there is much to do: bit for bit its hash. For `--full-size`
+    exact  pictures of up to `EXACT_COLOURS_PIXELS`: the weighted sums of `shrink` over all colours. Rounding may cost a bit, rarely
+    luma   larger pictures: the same over their brightness in 256 steps, and of JPEG perhaps at reduced size. 0 to 2 bits from `pdqhash`
+
+`benchmarks.hashing` measures the difference. pHash and dHash are those of the package `imagehash`, from a picture that was reduced first.
 """
 
 from __future__ import annotations
@@ -15,61 +20,88 @@ from PIL import Image
 
 from vidfed.index.algorithms import Algorithm
 from vidfed.index.hashing.results import WHOLE, PictureCode
+from vidfed.index.hashing.shrink import shrink
+from vidfed.index.hashing.transform import codes_of, no_codes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-COMPILED_PDQ_PICTURE_PIXELS: Final = 50_000_000
-"""From here on PDQ is left to the compiled blur, even for one picture: `pdqhash` needs 30 bytes a pixel, and two seconds for so many."""
+EXACT_COLOURS_PIXELS: Final = 512_000
+"""Up to so many pixels brightness is not rounded to 256 steps before it is summed, which takes five times as long."""
 
+COMPILED_PDQ_PICTURE_PIXELS: Final = 50_000_000
+COMPILED_PDQ_PIXELS: Final = 250_000_000
+"""With `--full-size`, from here on PDQ is left to the compiled blur: for one picture (`pdqhash` needs 30 bytes a pixel), and for all that a
+process has hashed (nine seconds of `pdqhash`, as much as compiling costs, once per installation)."""
+
+_MIN_SIDE_PIXELS: Final = 5  # with fewer along one side there is no PDQ
 _PHASH_SIDE: Final = 32
 _PHASH_KEPT: Final = 8
 _DHASH_SIZE: Final = (9, 8)
+_SMALL_SIDE: Final = 256  # pHash and dHash are taken from a picture reduced to at least so many pixels a side: eight times what they need
 
 
 class Hasher:
     """Computes codes.
 
-    The compiled PDQ is several times faster than the library but takes a second to load (and ten to compile, once per installation), so
-    only a process that will hash many pictures loads it at once.
+    Args:
+        orientations: also compute the PDQ of the seven turned and mirrored forms.
+        full_size: PDQ bit for bit as `pdqhash` gives it, pHash and dHash as `imagehash` does.
     """
 
-    def __init__(self, *, orientations: bool, many: bool) -> None:
-        """Prepare.
+    def __init__(self, *, orientations: bool = False, full_size: bool = False) -> None:
+        self.full_size = full_size
+        self._orientations = orientations
+        self._pixels = 0
+
+    def codes(
+        self, picture: Image.Image, kind: str = WHOLE, *, full_size: tuple[int, int] | None = None, only_pdq: bool = False
+    ) -> tuple[PictureCode, ...]:
+        """Return PDQ, pHash and dHash of a picture.
 
         Args:
-            orientations: also compute the PDQ of the seven turned and mirrored forms.
-            many: load the compiled PDQ now.
+            picture: of mode "L" or "RGB".
+            kind: what it is a view of.
+            full_size: width and height of the full picture, if this is one of reduced size.
+            only_pdq: leave out pHash and dHash.
         """
-        self._orientations = orientations
-        self._many = many
-        if many:
-            for picture in (Image.new("L", (80, 80)), Image.new("RGB", (80, 80))):
-                self._pdq(picture)
-
-    def codes(self, picture: Image.Image, kind: str = WHOLE, *, only_pdq: bool = False) -> tuple[PictureCode, ...]:
-        """Return PDQ, pHash and dHash of a picture of mode "L" or "RGB"."""
-        codes, quality = self._pdq(picture)
+        grey = picture if picture.mode == "L" else None
+        if self.full_size:
+            codes, quality = self._by_library(picture)
+        elif min(picture.size) < _MIN_SIDE_PIXELS:
+            codes, quality = no_codes(orientations=self._orientations)
+        else:
+            if grey is None and picture.width * picture.height > EXACT_COLOURS_PIXELS:
+                grey = picture.convert("L")
+            pixels = np.asarray(picture if grey is None else grey)
+            codes, quality = codes_of(shrink(pixels, full_size and full_size[::-1]), orientations=self._orientations)
         pdq = PictureCode(Algorithm.PDQ, codes[0], kind, quality, tuple(codes) if self._orientations else ())
         if only_pdq:
             return (pdq,)
-        grey = picture if picture.mode == "L" else picture.convert("L")
+        grey = picture.convert("L") if grey is None else grey
+        factor = 1 if self.full_size else min(grey.size) // _SMALL_SIDE
+        small = grey.reduce(factor) if factor > 1 else grey
         return (
             pdq,
-            PictureCode(Algorithm.PHASH, phash(grey), kind, quality),
-            PictureCode(Algorithm.DHASH, dhash(grey), kind, quality),
+            PictureCode(Algorithm.PHASH, phash(small), kind, quality),
+            PictureCode(Algorithm.DHASH, dhash(small), kind, quality),
         )
 
-    def _pdq(self, picture: Image.Image) -> tuple[list[bytes], int]:
-        """PDQ codes (one, or eight) and quality. Both ways give the same bits; only time and memory differ."""
-        if self._many or picture.width * picture.height > COMPILED_PDQ_PICTURE_PIXELS:
-            try:
-                from vidfed.index.hashing.pdq import pdq  # noqa: PLC0415 - slow to load
+    def code_of_shrunk(self, shrunk: NDArray[np.float32], kind: str) -> PictureCode:
+        """Return the PDQ of a view that was blurred and shrunk already, as `shrink` does it."""
+        codes, quality = codes_of(shrunk, orientations=self._orientations)
+        return PictureCode(Algorithm.PDQ, codes[0], kind, quality, tuple(codes) if self._orientations else ())
 
-                array = np.asarray(picture)
-                return pdq(array.reshape(picture.height, picture.width, -1), orientations=self._orientations)
+    def _by_library(self, picture: Image.Image) -> tuple[list[bytes], int]:
+        pixels = picture.width * picture.height
+        self._pixels += pixels
+        if pixels > COMPILED_PDQ_PICTURE_PIXELS or self._pixels > COMPILED_PDQ_PIXELS:
+            try:
+                from vidfed.index.hashing.pdq_exact import pdq  # noqa: PLC0415 - slow to load
+
+                return pdq(np.asarray(picture).reshape(picture.height, picture.width, -1), orientations=self._orientations)
             except (ImportError, RuntimeError):  # numba finds no folder it may write its cache to
-                self._many = False
+                self._pixels = 0
         array = np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
         if self._orientations:
             vectors, quality = pdqhash.compute_dihedral(array)

@@ -123,7 +123,8 @@ class FileHashes:
         frames: how many frames or pages it has; 0 if nothing was decoded.
         codes: the codes of the whole picture first, PDQ, pHash, dHash; then those of its renderings, variants and frames. Empty if it has
             none; the notes then say why.
-        method: how its pixels were had: `full`, or `dct-1/2`, `dct-1/4`, `dct-1/8` for a JPEG decoded at that share of its size.
+        method: how its pixels were had: `full`; `luma` where only the brightness of a JPEG was decoded; `luma-1/2`, `luma-1/4`, `luma-1/8`
+            where that was done at a share of its size. With `luma` PDQ may differ from `pdqhash`'s by 2 bits.
         notes: what to know about it.
     """
 

@@ -39,7 +39,7 @@ def main() -> None:
 
     prepare()
     options = Options(orientations=arguments["orientations"], full_size=arguments["full_size"])
-    hasher = Hasher(orientations=options.orientations, many=arguments["many"])
+    hasher = Hasher(orientations=options.orientations, full_size=options.full_size)
     quiet = os.open(os.devnull, os.O_WRONLY)
     walls += sandbox.seal()
     os.dup2(quiet, 2)  # decoders complain there about every odd file

@@ -32,8 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
     from pathlib import Path
 
-FEW_FILES: Final = 24
-"""Up to so many files are hashed by one worker for each few of them, which does not load what only many are worth."""
+FEW_FILES: Final = 4
+"""So many files are worth a worker process of their own, which takes half a second to start."""
+
+MAX_PROCESSES: Final = 256
+"""Worker processes at most, on a machine of many cores."""
 
 MAX_SHOWN_S: Final = 600.0
 """So long a worker may take for what one file shows, once it has read it; the limit on its processor time is hit long before."""
@@ -73,16 +76,12 @@ def hash_files(
     Raises:
         HashingError: no worker process can be started.
     """
+    most = min(processes or len(os.sched_getaffinity(0)), MAX_PROCESSES)
     remaining = iter(paths)
-    head = list(islice(remaining, FEW_FILES + 1))
+    head = list(islice(remaining, most * FEW_FILES))
     if not head:
         return
-    many = len(head) > FEW_FILES
-    pool = _Pool(
-        Options(orientations=orientations, full_size=full_size),
-        processes=min(processes or len(os.sched_getaffinity(0)), len(head)),
-        many=many,
-    )
+    pool = _Pool(Options(orientations=orientations, full_size=full_size), processes=-(-len(head) // FEW_FILES))
     try:
         for done, result in enumerate(pool.run(chain(head, remaining)), start=1):
             if on_progress is not None:
@@ -104,7 +103,7 @@ def standing_walls() -> tuple[str, ...]:
     Raises:
         HashingError: it does not start.
     """
-    worker = _Worker(Options(), many=False)
+    worker = _Worker(Options())
     try:
         worker.wait_until_ready()
         return worker.walls
@@ -123,9 +122,9 @@ class _Job:
 class _Worker:
     """One worker process and what it was given to do."""
 
-    def __init__(self, options: Options, *, many: bool) -> None:
+    def __init__(self, options: Options) -> None:
         ours, theirs = socket.socketpair()
-        arguments = json.dumps({"orientations": options.orientations, "full_size": options.full_size, "many": many})
+        arguments = json.dumps({"orientations": options.orientations, "full_size": options.full_size})
         self._complaints = os.memfd_create("complaints")
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - this very Python
@@ -234,14 +233,13 @@ def _environment() -> dict[str, str]:
 class _Pool:
     options: Options
     processes: int
-    many: bool
     _workers: list[_Worker] = field(default_factory=list)
     _again: deque[_Job] = field(default_factory=deque)
     _done: dict[int, HashingResult] = field(default_factory=dict)
 
     def run(self, paths: Iterator[Path]) -> Generator[HashingResult]:
         jobs = (_Job(number, path) for number, path in enumerate(paths))
-        self._workers = [_Worker(self.options, many=self.many) for _ in range(self.processes)]
+        self._workers = [_Worker(self.options) for _ in range(self.processes)]
         awaited = handed_out = 0
         more = True
         while True:
@@ -341,7 +339,7 @@ class _Pool:
         for job in reversed(worker.jobs):
             job.digests = None
             self._again.appendleft(job)
-        return _Worker(self.options, many=self.many)
+        return _Worker(self.options)
 
 
 def _walls(message: dict[str, Any]) -> tuple[str, ...]:

@@ -1,22 +1,23 @@
-"""PDQ's blur, compiled: the very bits of `pdqhash`, several times faster once it is loaded. For bulk work.
+"""PDQ's blur, compiled: the very bits of `pdqhash`, several times faster once it is loaded. For `--full-size`.
 
 PDQ blurs the whole picture before it shrinks it to 64 x 64, and in `pdqhash` (the published C++ code) that blur costs many times what
 decoding the picture does. Here sixteen rows are blurred at once, in the same order of additions on the same 32-bit floats, so that every
 rounding falls the same way: the hash is equal bit for bit, not merely close, which the tests hold against `pdqhash`.
 
-Loading it takes about a second, and compiling it, once per installation, eight more: single pictures are better served by `pdqhash` itself.
-`hashing` decides.
+Loading it takes about a second, and compiling it, once per installation, eight more: few pictures are better served by `pdqhash` itself;
+`perceptual` decides. What is hashed otherwise takes the way of `shrink`, whose hashes are those of this module but for two bits at most.
 
 Source: "The TMK+PDQF Video-Hashing Algorithm and the PDQ Image-Hashing Algorithm" (Facebook, 2019) and its reference code.
 """
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, TypeAlias
 
 import numba
 import numpy as np
+
+from vidfed.index.hashing.transform import SHRUNK_SIDE, codes_of, no_codes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,41 +26,7 @@ if TYPE_CHECKING:
 
 # A picture with fewer pixels along one side has no hash: the reference gives all zeros and quality 0, and so does this module.
 _MIN_SIDE_PIXELS = 5
-_SHRUNK = 64  # side of the blurred and shrunk picture
-_KEPT = 16  # frequencies kept per axis: 16 x 16 = 256 bits
 _LANES = 16  # rows blurred at once: what fills a processor's vector registers
-
-
-def _cosines() -> Floats:
-    """The cosine transform's rows 1 to 16: shape (16, 64), rounded to float32 where the reference rounds."""
-    scale = float(np.float32(math.sqrt(2.0 / _SHRUNK)))
-    step = math.pi / 2.0 / _SHRUNK
-    rows = [[scale * math.cos(step * (i + 1) * (2 * j + 1)) for j in range(_SHRUNK)] for i in range(_KEPT)]
-    return np.array(rows, dtype=np.float32)
-
-
-def _orientations() -> list[tuple[Floats, bool]]:
-    """How the spectra of the turned and mirrored picture follow from its own: signs, shape (16, 16), then perhaps a transposition.
-
-    Frequencies start at 1 here, so an even row or column number is an odd frequency, the kind that changes its sign when mirrored.
-    """
-    row, column = np.indices((_KEPT, _KEPT))
-    as_it_is, by_row, by_column, by_both = row < 0, row % 2 == 0, column % 2 == 0, (row + column) % 2 == 1
-    order = [
-        (as_it_is, False),
-        (by_column, True),
-        (by_both, False),
-        (by_row, True),
-        (by_row, False),
-        (by_column, False),
-        (as_it_is, True),
-        (by_both, True),
-    ]
-    return [(np.where(negative, -1, 1).astype(np.float32), across) for negative, across in order]
-
-
-_COSINES = _cosines()
-_ORIENTATIONS = _orientations()
 
 
 def pdq(pixels: NDArray[np.uint8], *, orientations: bool = False) -> tuple[list[bytes], int]:
@@ -72,58 +39,24 @@ def pdq(pixels: NDArray[np.uint8], *, orientations: bool = False) -> tuple[list[
     Returns:
         The codes, 32 bytes each: one, or eight in the order of `pdqhash.compute_dihedral`; and the quality, 0..100.
     """
-    wanted = _ORIENTATIONS if orientations else _ORIENTATIONS[:1]
     rows, columns = pixels.shape[:2]
     if min(rows, columns) < _MIN_SIDE_PIXELS:
-        return [bytes(_KEPT * _KEPT // 8)] * len(wanted), 0
-    if rows == columns == _SHRUNK:
+        return no_codes(orientations=orientations)
+    if rows == columns == SHRUNK_SIDE:
         # As the reference: there is nothing to shrink, so nothing is blurred either.
-        shrunk = np.empty((_SHRUNK, _SHRUNK), dtype=np.float32)
+        shrunk = np.empty((SHRUNK_SIDE, SHRUNK_SIDE), dtype=np.float32)
         strip = np.empty((columns, _LANES), dtype=np.float32)
         for top in range(0, rows, _LANES):
             _brightness(pixels, top, _LANES, strip)
             shrunk[top : top + _LANES] = strip.T
     else:
         shrunk = _shrink(pixels, _middles(rows), _middles(columns))
-    spectrum = _spectrum(shrunk)
-    turned = (spectrum * signs for signs, _ in wanted)
-    return [_bits(each.T if across else each) for each, (_, across) in zip(turned, wanted, strict=True)], _quality(shrunk)
+    return codes_of(shrunk, orientations=orientations)
 
 
 def _middles(side: int) -> NDArray[np.int64]:
     """The pixel nearest to the middle of each 1/64 of a side. Below 64 pixels some occur twice."""
-    return np.array([int((i + 0.5) * side / _SHRUNK) for i in range(_SHRUNK)], dtype=np.int64)
-
-
-def _spectrum(shrunk: Floats) -> Floats:
-    """The 16 x 16 lowest frequencies but the constant ones: cosines times picture times cosines, shape (16, 16).
-
-    Not numpy's matrix product, whose order of additions depends on the machine.
-    """
-    half = np.zeros((_KEPT, _SHRUNK), dtype=np.float32)
-    for k in range(_SHRUNK):
-        half += _COSINES[:, k, None] * shrunk[k]
-    spectrum = np.zeros((_KEPT, _KEPT), dtype=np.float32)
-    for k in range(_SHRUNK):
-        spectrum += half[:, k, None] * _COSINES[:, k]
-    return spectrum
-
-
-def _bits(spectrum: Floats) -> bytes:
-    """One bit per frequency: above the (lower) median or not; the highest frequency first, as PDQ is written in hex."""
-    flat = spectrum.ravel()
-    middle = flat.size // 2 - 1
-    median = np.partition(flat, middle)[middle]
-    return np.packbits((flat > median)[::-1]).tobytes()
-
-
-def _quality(shrunk: Floats) -> int:
-    """How much there is to see, 0..100: steps between neighbouring pixels in whole percents of the full range, as the reference does."""
-    steps = 0
-    for axis in (0, 1):
-        step = np.diff(shrunk, axis=axis) * np.float32(100) / np.float32(255)
-        steps += int(np.abs(step.astype(np.int32)).sum())
-    return min(steps // 90, 100)
+    return np.array([int((i + 0.5) * side / SHRUNK_SIDE) for i in range(SHRUNK_SIDE)], dtype=np.int64)
 
 
 # Below: compiled, and written for that: plain loops over arrays, each inner loop over lanes or columns that do not depend on each other.
@@ -153,7 +86,7 @@ def _brightness(pixels: NDArray[np.uint8], top: int, count: int, strip: Floats) 
 def _box_along(strip: Floats, kept: NDArray[np.int64], count: int, out: Floats, first: int) -> None:
     """Average along the first axis of `strip`, (columns, lanes); `kept[k]` of lane `l` goes to `out[first + l, k]`."""
     length = strip.shape[0]
-    window = (length + 2 * _SHRUNK - 1) // (2 * _SHRUNK)
+    window = (length + 2 * SHRUNK_SIDE - 1) // (2 * SHRUNK_SIDE)
     after = (window + 2) // 2 - 1
     before = window - 1 - after
     sums = np.zeros(_LANES, np.float32)
@@ -182,7 +115,7 @@ def _slide(sums: Floats, y: int, length: int, lines: Floats, out: Floats) -> Non
 
     `lines` is a ring: row `r` is `lines[r % len(lines)]`. The first rows' sums are taken in on the way to row 0.
     """
-    window = (length + 2 * _SHRUNK - 1) // (2 * _SHRUNK)
+    window = (length + 2 * SHRUNK_SIDE - 1) // (2 * SHRUNK_SIDE)
     after = (window + 2) // 2 - 1
     before = window - 1 - after
     if y == 0:
@@ -217,13 +150,13 @@ def _shrink(pixels: NDArray[np.uint8], kept_rows: NDArray[np.int64], kept_column
     cache.
     """
     rows, columns = pixels.shape[0], pixels.shape[1]
-    window = (rows + 2 * _SHRUNK - 1) // (2 * _SHRUNK)
+    window = (rows + 2 * SHRUNK_SIDE - 1) // (2 * SHRUNK_SIDE)
     after = (window + 2) // 2 - 1
     every_column = np.arange(columns)
     strip = np.zeros((columns, _LANES), np.float32)
     # A ring, along rows, once. Full strips are added to it, so it is so many strips long.
     blurred = np.empty(((window + 3 * _LANES) // _LANES * _LANES, columns), np.float32)
-    narrow = np.empty((rows, _SHRUNK), np.float32)  # along rows, columns, rows, of which 64 columns are kept
+    narrow = np.empty((rows, SHRUNK_SIDE), np.float32)  # along rows, columns, rows, of which 64 columns are kept
     sums = np.zeros(columns, np.float32)
     averages = np.empty((_LANES, columns), np.float32)
     ready = 0
@@ -240,13 +173,13 @@ def _shrink(pixels: NDArray[np.uint8], kept_rows: NDArray[np.int64], kept_column
             for lane in range(count):
                 strip[x, lane] = averages[lane, x]
         _box_along(strip, kept_columns, count, narrow, top)
-    shrunk = np.empty((_SHRUNK, _SHRUNK), np.float32)
-    sums = np.zeros(_SHRUNK, np.float32)
-    line = np.empty(_SHRUNK, np.float32)
+    shrunk = np.empty((SHRUNK_SIDE, SHRUNK_SIDE), np.float32)
+    sums = np.zeros(SHRUNK_SIDE, np.float32)
+    line = np.empty(SHRUNK_SIDE, np.float32)
     k = 0
     for y in range(rows):
         _slide(sums, y, rows, narrow, line)
-        while k < _SHRUNK and kept_rows[k] == y:
+        while k < SHRUNK_SIDE and kept_rows[k] == y:
             shrunk[k] = line
             k += 1
     return shrunk
