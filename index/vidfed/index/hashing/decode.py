@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from PIL import Image, ImageFile
 
+from vidfed.index.hashing.perceptual import EXACT_COLOURS_PIXELS
 from vidfed.index.hashing.results import Note, Reason
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ MAX_PIXELS: Final = 200_000_000
 REDUCED_SIDE_PIXELS: Final = 1024
 """A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as both sides keep this many pixels: its PDQ then moves by 0 to 2 bits."""
 
-COLOUR_PIXELS: Final = 512_000
-"""From here on only the brightness of a JPEG is decoded, which it holds apart: of larger pictures no more is hashed."""
+LUMA: Final = "luma"
+"""How the method of a picture begins of which only the brightness was decoded."""
 
 MAX_FRAMES: Final = 1000
 """So many frames of an animation or pages of a document are looked at."""
@@ -168,10 +169,10 @@ def _open_and_load(content: bytes | bytearray, kind: FileType, *, full_size: boo
     _check_pixels(picture)
     width, height = picture.size
     method = "full"
-    if not full_size and kind.decoder == "JPEG" and picture.mode in {"L", "RGB"} and width * height > COLOUR_PIXELS:
+    if not full_size and kind.decoder == "JPEG" and picture.mode in {"L", "RGB"} and width * height > EXACT_COLOURS_PIXELS:
         reduced = min(width, height) >= 2 * REDUCED_SIDE_PIXELS
         picture.draft("L", (REDUCED_SIDE_PIXELS, REDUCED_SIDE_PIXELS) if reduced else picture.size)
-        method = f"luma-1/{round(width / picture.width)}" if reduced else "luma"
+        method = f"{LUMA}-1/{round(width / picture.width)}" if reduced else LUMA
     frames = _frame_count(picture)
     picture.load()
     upright = _upright(picture)

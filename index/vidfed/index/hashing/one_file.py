@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vidfed.index.hashing.decode import UndecodableError, decode
+from vidfed.index.hashing.decode import LUMA, UndecodableError, decode
+from vidfed.index.hashing.perceptual import EXACT_COLOURS_PIXELS
 from vidfed.index.hashing.recognise import recognise
 from vidfed.index.hashing.render import renderings, shown
 from vidfed.index.hashing.results import RELIABLE_PDQ_QUALITY, TINY_SIDE_PIXELS, Note, PictureCode, Reason
@@ -15,13 +17,14 @@ from vidfed.index.hashing.shrink import Parts
 from vidfed.index.hashing.variants import variants
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from PIL import Image
 
     from vidfed.index.hashing.decode import Decoded
     from vidfed.index.hashing.digests import FileBytes
     from vidfed.index.hashing.perceptual import Hasher
+    from vidfed.index.hashing.recognise import FileType
 
 MAX_FRAME_CODES = 64
 """So many further frames of one file get codes of their own."""
@@ -74,17 +77,25 @@ def hash_picture_bytes(file: FileBytes, hasher: Hasher, options: Options) -> Sho
     if file.content is None:
         return Shown(media_type, notes=(Note(Reason.TOO_LARGE, f"too large a file to decode: {file.size_bytes:,} bytes"),))
     try:
-        return _hash_decoded(decode(file.content, kind, full_size=options.full_size), media_type, hasher)
+        decoded = decode(file.content, kind, full_size=options.full_size)
+        colours = partial(_in_colours, file.content, kind) if decoded.method.startswith(LUMA) else None
+        return _hash_decoded(decoded, media_type, hasher, colours)
     except UndecodableError as error:
         return Shown(media_type, notes=(error.note,))
     except MemoryError:
         return Shown(media_type, notes=(Note(Reason.OUT_OF_MEMORY, "decoding it needs more memory than a decoder may have"),))
 
 
-def _hash_decoded(decoded: Decoded, media_type: str, hasher: Hasher) -> Shown:
-    picture = shown(decoded.picture)
-    whole = hasher.codes(picture, full_size=decoded.full_size)
-    codes = [*whole, *_of_views(renderings(decoded.picture), whole, hasher)]
+def _in_colours(content: bytearray, kind: FileType) -> Image.Image:
+    return shown(decode(content, kind, full_size=True).picture)
+
+
+def _hash_decoded(decoded: Decoded, media_type: str, hasher: Hasher, colours: Callable[[], Image.Image] | None) -> Shown:
+    luma = not hasher.full_size and decoded.picture.width * decoded.picture.height > EXACT_COLOURS_PIXELS
+    picture = shown(decoded.picture, luma=luma)
+    colours = colours or (partial(shown, decoded.picture) if luma else None)
+    whole = hasher.codes(picture, full_size=decoded.full_size, colours=colours)
+    codes = [*whole, *_of_views(renderings(decoded.picture, luma=luma), whole, hasher)]
     codes += _of_variants(picture, whole, hasher)
     notes = list(decoded.notes)
     frame_codes, cut_at = _of_frames(decoded, whole[0], hasher)
@@ -117,8 +128,8 @@ def _of_variants(picture: Image.Image, whole: tuple[PictureCode, ...], hasher: H
     if not whole[0].reliable:
         return []
     factor = min(picture.size) // VARIANTS_SIDE_PIXELS
-    reduced = picture.reduce(factor) if factor > 1 else picture
-    grey = reduced if reduced.mode == "L" else reduced.convert("L")
+    grey = picture if picture.mode == "L" else picture.convert("L")
+    grey = grey.reduce(factor) if factor > 1 else grey
     parts = Parts(np.asarray(grey))
     codes = (hasher.code_of_shrunk(parts.shrink(box.left, box.top, box.right, box.bottom), kind) for kind, box in variants(grey))
     return [code for code in codes if code.reliable]

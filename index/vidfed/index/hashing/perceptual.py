@@ -21,9 +21,11 @@ from PIL import Image
 from vidfed.index.algorithms import Algorithm
 from vidfed.index.hashing.results import WHOLE, PictureCode
 from vidfed.index.hashing.shrink import shrink
-from vidfed.index.hashing.transform import codes_of, no_codes
+from vidfed.index.hashing.transform import codes_of, in_doubt, no_codes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 EXACT_COLOURS_PIXELS: Final = 512_000
@@ -55,7 +57,13 @@ class Hasher:
         self._pixels = 0
 
     def codes(
-        self, picture: Image.Image, kind: str = WHOLE, *, full_size: tuple[int, int] | None = None, only_pdq: bool = False
+        self,
+        picture: Image.Image,
+        kind: str = WHOLE,
+        *,
+        full_size: tuple[int, int] | None = None,
+        colours: Callable[[], Image.Image] | None = None,
+        only_pdq: bool = False,
     ) -> tuple[PictureCode, ...]:
         """Return PDQ, pHash and dHash of a picture.
 
@@ -63,6 +71,7 @@ class Hasher:
             picture: of mode "L" or "RGB".
             kind: what it is a view of.
             full_size: width and height of the full picture, if this is one of reduced size.
+            colours: decodes the full picture in all colours, if this is not it: called where rounded brightness will not do.
             only_pdq: leave out pHash and dHash.
         """
         grey = picture if picture.mode == "L" else None
@@ -73,8 +82,10 @@ class Hasher:
         else:
             if grey is None and picture.width * picture.height > EXACT_COLOURS_PIXELS:
                 grey = picture.convert("L")
-            pixels = np.asarray(picture if grey is None else grey)
-            codes, quality = codes_of(shrink(pixels, full_size and full_size[::-1]), orientations=self._orientations)
+            shrunk = shrink(np.asarray(picture if grey is None else grey), full_size and full_size[::-1])
+            if grey is not None and (picture.mode == "RGB" or colours is not None) and in_doubt(shrunk):
+                shrunk = shrink(np.asarray(colours() if colours else picture))
+            codes, quality = codes_of(shrunk, orientations=self._orientations)
         pdq = PictureCode(Algorithm.PDQ, codes[0], kind, quality, tuple(codes) if self._orientations else ())
         if only_pdq:
             return (pdq,)

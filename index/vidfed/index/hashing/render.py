@@ -21,42 +21,49 @@ RAW: Final = "rendering:raw"
 STRETCHED: Final = "rendering:stretched"
 CLIPPED: Final = "rendering:clipped"
 
-_WHITE: Final = (255, 255, 255)
 _GREY: Final = frozenset(("1", "L"))
 _OPAQUE: Final = 255
 
 
-def shown(picture: Image.Image) -> Image.Image:
-    """Bring a picture of any mode to "L" or "RGB", nothing transparent."""
+def shown(picture: Image.Image, *, luma: bool = False) -> Image.Image:
+    """Bring a picture of any mode to "L" or "RGB", nothing transparent.
+
+    Args:
+        picture: as it was decoded.
+        luma: to "L" in any case.
+    """
     if picture.mode.startswith("I;16"):
         # The high byte, as Pillow itself takes it from 16-bit colour. (Its own conversion has cut off at 255 in some versions.)
         return Image.fromarray((np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8))
     if picture.mode in {"I", "F"}:
         return _stretched(picture)
     if _is_transparent(picture):
-        return _over(picture, _WHITE)
-    # Converting into the mode it has would copy it.
-    wanted = "L" if picture.mode in _GREY else "RGB"
-    return picture if picture.mode == wanted else picture.convert(wanted)
+        return _over(picture, _OPAQUE, luma=luma)
+    return _opaque(picture, luma=luma)
 
 
-def renderings(picture: Image.Image) -> Iterator[tuple[str, Image.Image]]:
-    """Yield the kind of each further rendering and the picture so rendered, "L" or "RGB".
-
-    Args:
-        picture: of the mode the file has it.
-    """
+def renderings(picture: Image.Image, *, luma: bool = False) -> Iterator[tuple[str, Image.Image]]:
+    """Yield the kind of each further rendering and the picture so rendered, as `shown` does."""
     if picture.mode.startswith("I;16"):
         values = np.asarray(picture).astype(np.uint16)
         yield STRETCHED, _stretched(picture)
         yield CLIPPED, Image.fromarray(np.minimum(values, 255).astype(np.uint8))
     elif _is_transparent(picture):
-        yield BLACK, _over(picture, (0, 0, 0))
-        yield NO_ALPHA, picture.convert("RGBA").convert("RGB")
+        yield BLACK, _over(picture, 0, luma=luma)
+        yield NO_ALPHA, _opaque(picture.convert("RGBA") if picture.mode == "P" else picture, luma=luma)
     if picture.mode == "P":
         yield RAW, Image.fromarray(np.asarray(picture))
     elif picture.mode in {"CMYK", "YCbCr", "LAB", "HSV"}:
-        yield RAW, Image.merge("RGB", picture.split()[:3])
+        raw = Image.merge("RGB", picture.split()[:3])
+        yield RAW, raw.convert("L") if luma else raw
+
+
+def _opaque(picture: Image.Image, *, luma: bool) -> Image.Image:
+    """Convert, passing over transparency; converting into the mode it has would copy it."""
+    if luma and picture.mode not in {"L", "RGB", "RGBA", "LA", "1"}:
+        picture = picture.convert("RGB")
+    wanted = "L" if luma or picture.mode in _GREY else "RGB"
+    return picture if picture.mode == wanted else picture.convert(wanted)
 
 
 def _is_transparent(picture: Image.Image) -> bool:
@@ -69,10 +76,11 @@ def _is_transparent(picture: Image.Image) -> bool:
     return True
 
 
-def _over(picture: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
-    layers = picture.convert("RGBA")
-    page = Image.new("RGB", picture.size, colour)
-    page.paste(layers, mask=layers.getchannel("A"))
+def _over(picture: Image.Image, brightness: int, *, luma: bool) -> Image.Image:
+    """Lay a picture over a page of one brightness."""
+    layers = picture if picture.mode in {"RGBA", "LA"} else picture.convert("RGBA")
+    page = Image.new("L", picture.size, brightness) if luma else Image.new("RGB", picture.size, (brightness,) * 3)
+    page.paste(layers.convert(page.mode), mask=layers.getchannel("A"))
     return page
 
 

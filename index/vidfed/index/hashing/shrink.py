@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _ONE: Final = 1 << 16
 """Weights are multiples of 1/65,536: 255 times as much is below 2^24, up to which float32 holds every whole number."""
 
+_CACHED: Final = 1 << 17  # values of a strip: half a megabyte
 _BRIGHTNESS: Final = np.array([299, 587, 114], dtype=np.float64)  # of red, green, blue, in these parts, as the reference weighs them
 _PARTS: Final = 1000
 
@@ -44,7 +45,7 @@ def shrink(pixels: NDArray[np.uint8], full_size: tuple[int, int] | None = None) 
     """
     rows, columns = pixels.shape[:2]
     if rows == columns == SHRUNK_SIDE:  # as the reference: there is nothing to shrink, so nothing is blurred either
-        return (pixels if pixels.ndim == 2 else pixels @ _BRIGHTNESS / _PARTS).astype(np.float32)  # noqa: PLR2004 - without colours
+        return np.asarray(pixels if pixels.ndim == 2 else pixels @ _BRIGHTNESS / _PARTS, dtype=np.float32)  # noqa: PLR2004 - without colours
     full_rows, full_columns = full_size or (rows, columns)
     sums = _down(pixels.reshape(rows, -1), full_rows).astype(np.float64)
     if pixels.ndim == 3:  # noqa: PLR2004 - with colours
@@ -72,9 +73,17 @@ class Parts:
 
 def _down(lines: NDArray[np.uint8], full_rows: int) -> Floats:
     """Sum down the columns: shape (64, values of a line), in units of 1 / `_ONE`."""
-    sums = np.empty((SHRUNK_SIDE, lines.shape[1]), dtype=np.float32)
-    for each, (first, weights) in enumerate(zip(*_weights(full_rows, len(lines)), strict=True)):
-        np.matmul(weights, lines[first : first + len(weights)].astype(np.float32), out=sums[each])
+    firsts, weights = _weights(full_rows, len(lines))
+    span, width = weights.shape[1], lines.shape[1]
+    sums = np.empty((SHRUNK_SIDE, width), dtype=np.float32)
+    # A strip of columns at a time, in one buffer that stays in the processor's cache.
+    buffer = np.empty((span, min(width, max(64, _CACHED // span))), dtype=np.float32)
+    for left in range(0, width, buffer.shape[1]):
+        right = min(left + buffer.shape[1], width)
+        strip = buffer if right - left == buffer.shape[1] else np.empty((span, right - left), dtype=np.float32)
+        for each, first in enumerate(firsts):
+            np.copyto(strip, lines[first : first + span, left:right])
+            np.matmul(weights[each], strip, out=sums[each, left:right])
     return sums
 
 
@@ -82,7 +91,7 @@ def _along(sums: NDArray[np.float64], full_columns: int) -> Floats:
     """Sum along the rows: shape (64, 64), brightness."""
     firsts, weights = _weights(full_columns, sums.shape[1])
     near = sums[:, firsts[:, None] + np.arange(weights.shape[1])]  # shape (64 rows, 64 columns, weights)
-    return (np.einsum("rcw,cw->rc", near, weights.astype(np.float64)) / (float(_ONE) * _ONE)).astype(np.float32)
+    return np.asarray(np.einsum("rcw,cw->rc", near, weights.astype(np.float64)) / (float(_ONE) * _ONE), dtype=np.float32)
 
 
 @lru_cache(maxsize=256)
