@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vidfed.index.hashing import perceptual
-from vidfed.index.hashing.pdq_exact import _brightness, pdq
+from vidfed.index.hashing.pdq.exact import _brightness, pdq
+from vidfed.index.hashing.pdq.shrink import Parts, _weights, shrink
+from vidfed.index.hashing.pdq.transform import codes_of
 from vidfed.index.hashing.perceptual import Hasher, dhash, phash
-from vidfed.index.hashing.shrink import Parts, _weights, shrink
-from vidfed.index.hashing.transform import codes_of
 from vidfed.synthetic.pictures import Family, picture
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def test_a_process_that_has_hashed_much_takes_the_compiled_way_and_keeps_the_has
 def test_without_the_compiled_way_the_library_does_it_all(monkeypatch: pytest.MonkeyPatch) -> None:
     by_library = Hasher(full_size=True).codes(picture(3))
     monkeypatch.setattr(perceptual, "COMPILED_PDQ_PIXELS", 0)
-    monkeypatch.setitem(sys.modules, "vidfed.index.hashing.pdq_exact", None)  # as when there is no folder for its cache
+    monkeypatch.setitem(sys.modules, "vidfed.index.hashing.pdq.exact", None)  # as when there is no folder for its cache
 
     assert Hasher(full_size=True).codes(picture(3)) == by_library
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vidfed.index.hashing.decode import LUMA, UndecodableError, decode
+from vidfed.index.hashing.pdq.shrink import Parts
 from vidfed.index.hashing.perceptual import EXACT_COLOURS_PIXELS
 from vidfed.index.hashing.recognise import recognise
 from vidfed.index.hashing.render import renderings, shown
 from vidfed.index.hashing.results import RELIABLE_PDQ_QUALITY, TINY_SIDE_PIXELS, Note, PictureCode, Reason
-from vidfed.index.hashing.shrink import Parts
 from vidfed.index.hashing.variants import variants
 
 if TYPE_CHECKING:

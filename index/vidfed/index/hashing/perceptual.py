@@ -19,9 +19,9 @@ import pdqhash
 from PIL import Image
 
 from vidfed.index.algorithms import Algorithm
+from vidfed.index.hashing.pdq.shrink import shrink
+from vidfed.index.hashing.pdq.transform import codes_of, in_doubt, no_codes
 from vidfed.index.hashing.results import WHOLE, PictureCode
-from vidfed.index.hashing.shrink import shrink
-from vidfed.index.hashing.transform import codes_of, in_doubt, no_codes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +108,7 @@ class Hasher:
         self._pixels += pixels
         if pixels > COMPILED_PDQ_PICTURE_PIXELS or self._pixels > COMPILED_PDQ_PIXELS:
             try:
-                from vidfed.index.hashing.pdq_exact import pdq  # noqa: PLC0415 - slow to load
+                from vidfed.index.hashing.pdq.exact import pdq  # noqa: PLC0415 - slow to load
 
                 return pdq(np.asarray(picture).reshape(picture.height, picture.width, -1), orientations=self._orientations)
             except (ImportError, RuntimeError):  # numba finds no folder it may write its cache to

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numba
 import numpy as np
 
-from vidfed.index.hashing.transform import SHRUNK_SIDE, codes_of, no_codes
+from vidfed.index.hashing.pdq.transform import SHRUNK_SIDE, codes_of, no_codes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

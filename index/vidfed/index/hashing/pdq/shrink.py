@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
-from vidfed.index.hashing.transform import SHRUNK_SIDE
+from vidfed.index.hashing.pdq.transform import SHRUNK_SIDE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

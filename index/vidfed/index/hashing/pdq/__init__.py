@@ -1,0 +1,1 @@
+"""PDQ: blur and shrink, cosine transform, bits."""
