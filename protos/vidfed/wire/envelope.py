@@ -13,6 +13,8 @@ from vidfed.wire.values import MAX_MESSAGE_BYTES
 if TYPE_CHECKING:
     from vidfed.v1.lookup_pb2 import LookupCall
 
+MAX_KEY_ID_CHARS = 128  # a hint; ours have 64 hex digits
+
 
 def to_message(envelope: Envelope) -> pb.Envelope:
     """Write an envelope."""
@@ -24,7 +26,7 @@ def from_message(message: pb.Envelope) -> Envelope:
     """Read an envelope; what is inside is not touched.
 
     Raises:
-        MalformedError: too large, too many signatures, or a signature of the wrong length.
+        MalformedError: too large, too many signatures, or a signature or key id of the wrong length.
     """
     if len(message.payload) > MAX_MESSAGE_BYTES:
         raise TooLargeError(f"payload of {len(message.payload)} bytes, at most {MAX_MESSAGE_BYTES}")
@@ -32,6 +34,8 @@ def from_message(message: pb.Envelope) -> Envelope:
         raise MalformedError(f"{len(message.signatures)} signatures, at most {MAX_SIGNATURES}")
     if any(len(signature.value) != SIGNATURE_BYTES for signature in message.signatures):
         raise MalformedError(f"a signature that is not of {SIGNATURE_BYTES} bytes")
+    if any(len(signature.key_id) > MAX_KEY_ID_CHARS for signature in message.signatures):
+        raise MalformedError(f"a signature's key id of more than {MAX_KEY_ID_CHARS} characters")
     signatures = tuple(Signature(signature.key_id, signature.value) for signature in message.signatures)
     return Envelope(message.payload_type, message.payload, signatures)
 

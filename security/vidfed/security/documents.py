@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 MEMBER_ID = re.compile(r"[a-z][a-z0-9-]{1,31}")
 FEDERATION_ID = re.compile(r"[a-z0-9][a-z0-9.-]{1,62}")
+PSEUDONYM = re.compile(r"[a-z0-9][a-z0-9-]{1,39}")
+"""The only name by which other members know a person."""
 SERIAL = re.compile(r"[0-9a-f]{32}")
 """What a revocation names a credential by."""
 

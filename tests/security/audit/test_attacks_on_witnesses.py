@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 from contextlib import closing
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import pytest
 
 from vidfed.security.audit.merkle import EMPTY_ROOT
-from vidfed.security.audit.notes import Checkpoint, NoteSignature, log_origin, witness_name
+from vidfed.security.audit.notes import MAX_SIGNATURES, Checkpoint, NoteSignature, log_origin, witness_name
 from vidfed.security.audit.witness import Refusal, Witness, WitnessRefusalError
-from vidfed.security.crypto.keys import SigningKey
+from vidfed.security.crypto.keys import PublicKey, SigningKey
 from vidfed.security.identity.directory import Directory, Member
 
 if TYPE_CHECKING:
@@ -52,9 +53,9 @@ def forged(bench: Bench, size: int, root: bytes = bytes(32)) -> Checkpoint:
     return Checkpoint(bench.origin, size, root).signed_by(bench.key)
 
 
-def refused(witness: Witness, old: int, proof: list[bytes], note: str, directory: Directory) -> WitnessRefusalError:
+def refused(witness: Witness, old: int, proof: list[bytes], note: str, directory: Directory, caller: str = "nl") -> WitnessRefusalError:
     with pytest.raises(WitnessRefusalError) as caught:
-        witness.add_checkpoint(old, proof, note, directory)
+        witness.add_checkpoint(old, proof, note, directory, caller)
     return caught.value
 
 
@@ -62,7 +63,7 @@ def test_a_growing_log_is_cosigned_step_by_step(bench: Bench, log: AuditLog, wit
     old = 0
     for count in (3, 5, 300):
         now = grow(bench, log, count)
-        line = witness.add_checkpoint(old, log.prove_consistency(old, now.size), now.text, directory)
+        line = witness.add_checkpoint(old, log.prove_consistency(old, now.size), now.text, directory, "nl")
         both = now.with_signatures([NoteSignature.parse(line.rstrip("\n"))])
         assert [c.time_s for c in both.cosignatures(witness_name("test", "fr"), [FR.public])] == [bench.now_ms // 1000]
         old = now.size
@@ -72,8 +73,8 @@ def test_a_growing_log_is_cosigned_step_by_step(bench: Bench, log: AuditLog, wit
 
 def test_the_same_checkpoint_may_be_cosigned_again(bench: Bench, log: AuditLog, witness: Witness, directory: Directory) -> None:
     now = grow(bench, log, 3)
-    witness.add_checkpoint(0, [], now.text, directory)
-    witness.add_checkpoint(3, [], now.text, directory)
+    witness.add_checkpoint(0, [], now.text, directory, "nl")
+    witness.add_checkpoint(3, [], now.text, directory, "nl")
     assert witness.evidence() == []
 
 
@@ -81,7 +82,7 @@ def test_an_old_size_that_is_not_the_last_one_is_told_the_last_one(
     bench: Bench, log: AuditLog, witness: Witness, directory: Directory
 ) -> None:
     first = grow(bench, log, 3)
-    witness.add_checkpoint(0, [], first.text, directory)
+    witness.add_checkpoint(0, [], first.text, directory, "nl")
     now = grow(bench, log, 4)
     for old in (0, 2):
         error = refused(witness, old, [], now.text, directory)
@@ -90,7 +91,7 @@ def test_an_old_size_that_is_not_the_last_one_is_told_the_last_one(
 
 def test_smaller_checkpoint(bench: Bench, log: AuditLog, witness: Witness, directory: Directory) -> None:
     small, large = grow(bench, log, 3), grow(bench, log, 4)
-    witness.add_checkpoint(0, [], large.text, directory)
+    witness.add_checkpoint(0, [], large.text, directory, "nl")
     assert refused(witness, 7, [], small.text, directory).refusal is Refusal.BAD_REQUEST
     assert refused(witness, 3, [], small.text, directory).refusal is Refusal.CONFLICT
     assert refused(witness, 0, [], small.text, directory).refusal is Refusal.CONFLICT
@@ -99,7 +100,7 @@ def test_smaller_checkpoint(bench: Bench, log: AuditLog, witness: Witness, direc
 
 def test_same_size_other_root(bench: Bench, log: AuditLog, witness: Witness, directory: Directory) -> None:
     true = grow(bench, log, 3)
-    witness.add_checkpoint(0, [], true.text, directory)
+    witness.add_checkpoint(0, [], true.text, directory, "nl")
     lie = forged(bench, 3)
     assert refused(witness, 3, [], lie.text, directory).refusal is Refusal.CONFLICT
     (evidence,) = witness.evidence()
@@ -110,22 +111,22 @@ def test_same_size_other_root(bench: Bench, log: AuditLog, witness: Witness, dir
 
 
 def test_same_size_other_root_pretending_to_know_nothing(bench: Bench, log: AuditLog, witness: Witness, directory: Directory) -> None:
-    witness.add_checkpoint(0, [], grow(bench, log, 3).text, directory)
+    witness.add_checkpoint(0, [], grow(bench, log, 3).text, directory, "nl")
     assert refused(witness, 0, [], forged(bench, 3).text, directory).refusal is Refusal.CONFLICT
     assert [entry.kind for entry in witness.evidence()] == ["fork"]
 
 
 def test_a_longer_log_that_does_not_continue_the_cosigned_one(bench: Bench, log: AuditLog, witness: Witness, directory: Directory) -> None:
-    witness.add_checkpoint(0, [], grow(bench, log, 3).text, directory)
+    witness.add_checkpoint(0, [], grow(bench, log, 3).text, directory, "nl")
     now = grow(bench, log, 4)
     proof = log.prove_consistency(3, 7)
     assert refused(witness, 3, proof, forged(bench, 7).text, directory).refusal is Refusal.UNPROVEN
     assert [entry.kind for entry in witness.evidence()] == ["unproven"]
-    witness.add_checkpoint(3, proof, now.text, directory)  # the true one is still cosigned
+    witness.add_checkpoint(3, proof, now.text, directory, "nl")  # the true one is still cosigned
 
 
 def test_trailing_junk_in_a_proof(bench: Bench, log: AuditLog, witness: Witness, directory: Directory) -> None:
-    witness.add_checkpoint(0, [], grow(bench, log, 3).text, directory)
+    witness.add_checkpoint(0, [], grow(bench, log, 3).text, directory, "nl")
     now = grow(bench, log, 4)
     assert refused(witness, 3, [*log.prove_consistency(3, 7), bytes(32)], now.text, directory).refusal is Refusal.UNPROVEN
 
@@ -137,7 +138,7 @@ def test_from_nothing_a_proof_must_be_empty(bench: Bench, log: AuditLog, witness
 
 def test_nothing_with_another_root(bench: Bench, witness: Witness, directory: Directory) -> None:
     assert refused(witness, 0, [], forged(bench, 0).text, directory).refusal is Refusal.UNPROVEN
-    witness.add_checkpoint(0, [], forged(bench, 0, EMPTY_ROOT).text, directory)
+    witness.add_checkpoint(0, [], forged(bench, 0, EMPTY_ROOT).text, directory, "nl")
 
 
 def test_a_log_of_nobody_or_signed_by_nobody(bench: Bench, log: AuditLog, witness: Witness, directory: Directory) -> None:
@@ -164,7 +165,7 @@ def test_two_witnesses_racing(bench: Bench, log: AuditLog, tmp_path: Path, direc
         def work(worker: Witness, note: Checkpoint, start: threading.Barrier = start, outcomes: dict[int, bool] = outcomes) -> None:
             start.wait()
             try:
-                worker.add_checkpoint(0, [], note.text, directory)
+                worker.add_checkpoint(0, [], note.text, directory, "nl")
                 outcomes[note.size] = True
             except WitnessRefusalError:
                 outcomes[note.size] = False
@@ -187,8 +188,8 @@ def test_fork_shown_to_two_members(bench: Bench, log: AuditLog, tmp_path: Path, 
         closing(Witness(tmp_path / "w-fr.db", federation="test", member="fr", signer=FR, clock=bench.clock)) as fr,
         closing(Witness(tmp_path / "w-br.db", federation="test", member="br", signer=BR, clock=bench.clock)) as br,
     ):
-        fr.add_checkpoint(0, [], one.text, directory)
-        br.add_checkpoint(0, [], two.text, directory)
+        fr.add_checkpoint(0, [], one.text, directory, "nl")
+        br.add_checkpoint(0, [], two.text, directory, "nl")
         assert fr.evidence() == br.evidence() == []
         shown = br.witnessed()["nl"][1]
         assert fr.compare(shown.text, directory) is None
@@ -203,7 +204,7 @@ def test_fork_at_different_sizes_is_kept_when_the_log_cannot_prove_it_is_none(
     bench: Bench, log: AuditLog, witness: Witness, directory: Directory
 ) -> None:
     now = grow(bench, log, 3)
-    witness.add_checkpoint(0, [], now.text, directory)
+    witness.add_checkpoint(0, [], now.text, directory, "nl")
     differing = witness.compare(forged(bench, 9).text, directory)
     assert differing is not None
     assert not witness.judge(*differing, None)
@@ -212,7 +213,7 @@ def test_fork_at_different_sizes_is_kept_when_the_log_cannot_prove_it_is_none(
 
 def test_an_honest_log_seen_at_different_sizes_proves_itself(bench: Bench, log: AuditLog, witness: Witness, directory: Directory) -> None:
     small, large = grow(bench, log, 3), grow(bench, log, 4)
-    witness.add_checkpoint(0, [], small.text, directory)
+    witness.add_checkpoint(0, [], small.text, directory, "nl")
     differing = witness.compare(large.text, directory)
     assert differing is not None
     assert witness.judge(*differing, log.prove_consistency(3, 7))
@@ -225,4 +226,65 @@ def test_a_witness_remembers_after_a_restart(bench: Bench, log: AuditLog, tmp_pa
             now = grow(bench, log, size - len(log))
             old = witness.witnessed()["nl"][1].size if witness.witnessed() else 0
             assert old == {3: 0, 7: 3}[size]
-            witness.add_checkpoint(old, log.prove_consistency(old, size), now.text, directory)
+            witness.add_checkpoint(old, log.prove_consistency(old, size), now.text, directory, "nl")
+
+
+def test_junk_proof_by_another_member_accuses_nobody(bench: Bench, log: AuditLog, witness: Witness, directory: Directory) -> None:
+    """br was shown nl's honest checkpoints, as every member is, and hands one in with a proof of its own making."""
+    witness.add_checkpoint(0, [], grow(bench, log, 3).text, directory, "nl")
+    now = grow(bench, log, 4)
+    assert refused(witness, 3, [bytes(32)], now.text, directory, "br").refusal is Refusal.UNPROVEN
+    assert witness.evidence() == []
+    witness.add_checkpoint(3, log.prove_consistency(3, 7), now.text, directory, "nl")  # and nl is cosigned as before
+    assert refused(witness, 7, [], forged(bench, 7).text, directory, "br").refusal is Refusal.CONFLICT
+    assert [entry.kind for entry in witness.evidence()] == ["fork"]  # two states that nl signed speak for themselves, whoever brings them
+
+
+def test_forks_are_kept_when_the_place_is_full(
+    bench: Bench, log: AuditLog, witness: Witness, directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vidfed.security.audit.witness._MAX_EVIDENCE", {"fork": 2, "unproven": 3})
+    witness.add_checkpoint(0, [], grow(bench, log, 3).text, directory, "nl")
+    for size in range(4, 10):
+        refused(witness, 3, [bytes(32)], forged(bench, size).text, directory)
+    for root in range(3):
+        refused(witness, 3, [], forged(bench, 3, bytes([root] * 32)).text, directory)
+    kept = witness.evidence()
+    assert [(entry.kind, entry.shown.size, entry.shown.root[0]) for entry in kept] == [
+        *(("unproven", size, 0) for size in (4, 5, 6)),
+        *(("fork", 3, root) for root in (0, 1)),
+    ]
+
+
+def test_the_same_two_states_are_evidence_once(bench: Bench, log: AuditLog, witness: Witness, directory: Directory) -> None:
+    """Neither other cosignatures on the way nor a later cosigning here make it another case; else copies of one would fill the place."""
+    first = grow(bench, log, 3)
+    lie = forged(bench, 3)
+    for number in range(3):
+        bench.now_ms += 60_000
+        witness.add_checkpoint(3 if number else 0, [], first.text, directory, "nl")
+        strange = lie.cosigned_by(witness_name("test", "br"), BR, number + 1)
+        refused(witness, 3, [], lie.with_signatures([strange]).text, directory)
+    (evidence,) = witness.evidence()
+    assert (evidence.held, evidence.shown) == (first, lie)
+
+
+def test_a_note_costs_one_verification_a_key(bench: Bench, directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """400 lines that all claim the log's key were 400 verifications."""
+    honest = forged(bench, 3)
+    (signature,) = honest.signatures
+    note = Checkpoint(honest.origin, honest.size, honest.root, (signature,) * MAX_SIGNATURES)
+    lines = tuple(honest.cosigned_by(witness_name("test", "br"), BR, time_s + 1) for time_s in range(MAX_SIGNATURES))
+    asked: list[bytes] = []
+    holds = PublicKey.holds
+
+    def counted(key: PublicKey, message: bytes, signature: bytes) -> bool:
+        asked.append(key.raw)
+        return holds(key, message, signature)
+
+    monkeypatch.setattr(PublicKey, "holds", counted)
+    keys = [key for member in directory.members.values() for key in member.audit_keys]
+    assert note.verify(bench.origin, keys) == honest
+    assert [cosigned.time_s for cosigned in Checkpoint("o", 3, bytes(32), lines).cosignatures(witness_name("test", "br"), keys)] == []
+    assert [cosigned.time_s for cosigned in replace(honest, signatures=lines).cosignatures(witness_name("test", "br"), keys)] == [1]
+    assert len(asked) == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from typing import TYPE_CHECKING, Protocol
 
 import grpc
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from vidfed.v1.lookup_pb2 import LookupCall
 
 _TIMEOUT_S = 20.0
+_MOMENT = re.compile(r"[0-9]{1,15}")  # ms since the epoch; int() refuses text of thousands of digits
 _REFUSALS = {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}
 
 
@@ -74,7 +76,7 @@ class GrpcTransport:
         with self._failures():
             replies = self._gateway.Lookup(call, timeout=timeout_s)
             told = dict(await replies.initial_metadata() or ())
-            if str(until_ms := told.get(COLLECTING_KEY, "")).isdecimal():
+            if _MOMENT.fullmatch(until_ms := str(told.get(COLLECTING_KEY, ""))):
                 on_kept(int(until_ms))
             async for reply in replies:
                 yield reply

@@ -6,6 +6,7 @@ The other end's log holds the same two digests, so that what one side deletes sh
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from vidfed.federation.gateway.group_commit import GroupCommit
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from vidfed.wire.values import LookupRequest
 
 UNREADABLE = "UNREADABLE"
+_log = logging.getLogger(__name__)
 _TOGETHER = 32  # replies in one commit
 
 
@@ -129,6 +131,9 @@ def _told(reply: pb.NodeReply) -> tuple[str, bytes, tuple[str, ...], int]:
     try:
         answer, digest = read_answer_with_digest(reply.answer.payload)
     except WireError:
+        return UNREADABLE, b"", (), -1
+    except Exception:  # noqa: BLE001 - replies to several lookups are logged together: one node must not take the others' with it
+        _log.exception("defect while reading the answer of %s for the log", reply.member)
         return UNREADABLE, b"", (), -1
     return (
         answer.header.status.name,

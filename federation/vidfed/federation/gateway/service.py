@@ -20,6 +20,7 @@ from vidfed.federation.nodes.pool import NodePool
 from vidfed.rpc.channels import SERVER_OPTIONS, peer_certificate, server_credentials, server_text
 from vidfed.rpc.parsing import new_server
 from vidfed.rpc.serving import Service, open_shared, run_until_signal
+from vidfed.rpc.supervision import supervise
 from vidfed.rpc.trust import TrustServicer
 from vidfed.security.clock import SECOND_MS, system_clock
 from vidfed.security.errors import AuditError, SecurityError
@@ -179,7 +180,7 @@ async def gateway_service(shared: Shared, on_ready: Callable[[str], None]) -> As
             stack.enter_context(hold_lockfile(home.state_file(SERVING_FILE), address))
             on_ready(address)
 
-        status = asyncio.create_task(keep_status(home, core.nodes, lambda: core.running))
+        status = asyncio.create_task(supervise("status", lambda: keep_status(home, core.nodes, lambda: core.running)))
         try:
             yield Service(server, section.listen, server_credentials(home.node_tls, source), announce)
         finally:

@@ -6,6 +6,7 @@ request it answers it says itself, under its signature.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from vidfed.v1 import gateway_pb2 as pb
     from vidfed.wire.values import LookupAnswer, LookupRequest
 
+_log = logging.getLogger(__name__)
 _REMEMBERED = 2 * MAX_UNANSWERED_CHUNKS  # answers of each member, to know one that is repeated on the way
 _FAILURES = {
     FailureKind.UNREACHABLE.value: Outcome.UNREACHABLE,
@@ -123,15 +125,17 @@ class ReplyVerifier(Generic[P]):
             return Verdict(NodeOutcome(member_id, Outcome.BAD_SIGNATURE, "it is no member any more: its answer cannot be checked"))
         except (AnswerError, WireError) as error:
             return Verdict(NodeOutcome(member_id, Outcome.BAD_SIGNATURE, f"the answer {error}; it was not believed"))
-        seen.append(envelope.digest)
+        except Exception:  # noqa: BLE001 - a node that finds a defect here must not end what all the others answered
+            return _defect(member_id)
         header = answered.request.header
         starts = answered.first_codes if answer.hits else {}
+        try:
+            outcome = outcome_of_answer(member_id, answer, answered.part.items, answered.distances, starts)
+        except Exception:  # noqa: BLE001 - as above
+            return _defect(member_id)
+        seen.append(envelope.digest)
         receipt = Receipt(header.federation, member_id, header.issued_ms, header.case_reference, envelope)
-        return Verdict(
-            outcome_of_answer(member_id, answer, answered.part.items, answered.distances, starts),
-            answered,
-            receipt if answer.log is not None else None,
-        )
+        return Verdict(outcome, answered, receipt if answer.log is not None else None)
 
 
 def verify_answer(
@@ -197,6 +201,12 @@ def _check_hits(answer: LookupAnswer, answered: SignedPart[P]) -> None:
                 raise AnswerError("has a hit beyond the distance asked for")
     if any(item >= answered.request.item_count for item in answer.truncated_items):
         raise AnswerError("names an item that was not asked")
+
+
+def _defect(member: str) -> Verdict[P]:
+    """Return the verdict on an answer that this program fails to read; called while the exception is handled."""
+    _log.exception("defect while reading the answer of %s", member)
+    return Verdict(NodeOutcome(member, Outcome.PROTOCOL_ERROR, "its answer could not be read; it was not believed"))
 
 
 def _reported_failure(reply: pb.NodeReply) -> NodeOutcome:

@@ -42,6 +42,7 @@ _log = logging.getLogger(__name__)
 _PROOF_S = 10.0
 _SMOOTHING = 0.2  # weight of the newest answer in a node's usual time
 _BUSY_PAUSES_S = (0.25, 1.0, 3.0)  # before a question is put again to a node that was too busy to look at it; each varied by half
+_SEE_LOG = "the gateway could not ask; see its log"
 _KINDS = {
     grpc.StatusCode.UNAVAILABLE: FailureKind.UNREACHABLE,
     grpc.StatusCode.CANCELLED: FailureKind.UNREACHABLE,
@@ -78,7 +79,7 @@ class NodePool:
             return failure(member.id, failed.kind, failed.detail)
         except Exception:  # noqa: BLE001 - one member's odd entry must not take the other nodes' answers with it
             _log.exception("could not ask %s", member.id)
-            return failure(member.id, FailureKind.PROTOCOL_ERROR, "the gateway could not ask; see its log")
+            return failure(member.id, FailureKind.PROTOCOL_ERROR, _SEE_LOG)
         finally:
             patience.cancel()
             visit.end(good=None)  # a lookup that is given up half-way teaches nothing
@@ -106,6 +107,10 @@ class NodePool:
             node.unanswered += 1
             node.last_failure = failed.kind.code
             raise NodeUnavailableError(failure(member.id, failed.kind, failed.detail)) from None
+        except Exception:  # noqa: BLE001 - as in `ask`
+            visit.end(good=None)
+            _log.exception("could not open a stream to %s", member.id)
+            raise NodeUnavailableError(failure(member.id, FailureKind.PROTOCOL_ERROR, _SEE_LOG)) from None
         except BaseException:
             visit.end(good=None)
             raise

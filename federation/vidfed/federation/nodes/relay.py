@@ -11,6 +11,7 @@ already taken it refuses as replayed, signed: only the investigator can sign the
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from vidfed.wire.values import LookupRequest
 
     Call = grpc.aio.StreamStreamCall[LookupCall, EnvelopeMessage]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,11 @@ class _Branch:
                     good = False
                     why = error.code().name if isinstance(error, grpc.aio.AioRpcError) else "its connection was replaced"
                     return self._failure(FailureKind.UNREACHABLE, f"the stream to {self._member.endpoint} broke: {why}")
+                except Exception:  # noqa: BLE001 - one node's odd stream must not end the others'
+                    _log.exception("could not read the stream of %s", self._member.id)
+                    opening.retire()
+                    good = bool(good)
+                    return self._failure(FailureKind.PROTOCOL_ERROR, f"the stream of {self._member.endpoint} could not be read")
                 if not isinstance(answer, EnvelopeMessage):  # the end of the stream
                     good = bool(good)
                     return self._failure(FailureKind.PROTOCOL_ERROR, f"{self._member.endpoint} ended the stream before the last answer")

@@ -11,6 +11,7 @@ hashes = Counter("vidfed_node_hashes", "Hashes asked about in lookups that were 
 hits = Counter("vidfed_node_hits", "Hits told, by member.", ["member"])
 urgent = Counter("vidfed_node_urgent_lookups", "Answered lookups with a life at risk, by the budget that paid.", ["budget"])
 unknown_callers = Counter("vidfed_node_unknown_callers", "Calls by somebody who is no member's node.")
+task_failures = Counter("vidfed_node_task_failures", "Times that a task beside the lookups ended by a defect and was begun anew.", ["task"])
 _stage_seconds = Histogram(
     "vidfed_node_stage_seconds", "Time that the lookups answered together take, by stage.", ["stage"], buckets=_SECONDS
 )

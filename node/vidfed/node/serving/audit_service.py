@@ -61,7 +61,7 @@ class AuditCore:
         """Cosign, or say why not."""
         directory, peer = self.admit(leaf_pem)
         try:
-            line = self.witness.add_checkpoint(request.old_size, read_proof(request.proof), request.checkpoint, directory)
+            line = self.witness.add_checkpoint(request.old_size, read_proof(request.proof), request.checkpoint, directory, peer.member)
         except MalformedError:
             return write_refusal(WitnessRefusalError(Refusal.BAD_REQUEST))
         except WitnessRefusalError as error:

@@ -18,6 +18,7 @@ from grpc_health.v1.health import aio as health_aio
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from vidfed.node.config import NodeSection, store_location
+from vidfed.node.lookup import metrics as lookup_metrics
 from vidfed.node.lookup.admission import Admission, AdmissionLimits, QueueFullError, TooManyCallsError
 from vidfed.node.lookup.authenticate import UnknownPeerError
 from vidfed.node.lookup.pipeline import LookupPipeline
@@ -33,6 +34,7 @@ from vidfed.node.serving.witnessing import Witnessing
 from vidfed.rpc.channels import SERVER_OPTIONS, peer_certificate, server_credentials
 from vidfed.rpc.parsing import UnparsedError, new_server
 from vidfed.rpc.serving import Service, open_shared, run_until_signal
+from vidfed.rpc.supervision import supervise
 from vidfed.rpc.trust import TrustServicer
 from vidfed.security.audit.changes import SEEN_FILE, Seen
 from vidfed.security.clock import system_clock
@@ -49,7 +51,7 @@ from vidfed.wire.statuses import SequenceError
 from vidfed.wire.values import LOOKUP_METHOD, STREAM_METHOD
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
     from vidfed.rpc.serving import Shared
@@ -239,6 +241,11 @@ async def _watch(pipeline: LookupPipeline, admission: NodeAdmission, health: hea
         await asyncio.sleep(_WATCH_S)
 
 
+def _beside(name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+    """Start what runs beside the lookups, for as long as the node does."""
+    return asyncio.create_task(supervise(name, work, lookup_metrics.task_failures.labels(name).inc), name=name)
+
+
 @contextlib.asynccontextmanager
 async def node_service(shared: Shared, on_ready: Callable[[str], None], share: Share | None = None) -> AsyncIterator[Service]:
     """Open a member's node, ready to be run, and close it in the end.
@@ -279,9 +286,10 @@ async def node_service(shared: Shared, on_ready: Callable[[str], None], share: S
             on_ready(address)
 
         rounds = Witnessing(home.member, audit, witness, directory_source, home.node_tls, seen)
-        beside = [asyncio.create_task(_watch(pipeline, admission, health, home.folder))]
+        every_s = read_audit_section(home).witness_every_s
+        beside = [_beside("watch", lambda: _watch(pipeline, admission, health, home.folder))]
         if first:
-            beside.append(asyncio.create_task(rounds.run(read_audit_section(home).witness_every_s)))
+            beside.append(_beside("witnessing", lambda: rounds.run(every_s)))
         try:
             listen = share.listen if share else home.section("node", NodeSection).listen
             yield Service(server, listen, credentials, announce, servicer.stop)

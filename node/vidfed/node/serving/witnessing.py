@@ -22,7 +22,7 @@ from vidfed.wire.audit import read_cosignatures, read_note, read_proof
 from vidfed.wire.statuses import WireError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from vidfed.security.audit import AuditLog
     from vidfed.security.audit.changes import Seen
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from vidfed.security.identity.directory import Directory, DirectorySource, Member
 
 _CALL_S = 10.0
+_NOT_THERE = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
 _log = logging.getLogger(__name__)
 
 
@@ -46,7 +47,7 @@ class Witnessing:
     seen: Seen
 
     async def run(self, every_s: float) -> None:
-        """Make a round every so often, for ever."""
+        """Make a round every so often, for ever. Whoever starts this supervises it: only what is known to pass is outlived here."""
         while True:
             await asyncio.sleep(every_s)
             try:
@@ -71,16 +72,28 @@ class Witnessing:
         channel = open_channel(other.endpoint, self.own_tls(), directory, other)
         try:
             stub = rpc.AuditServiceStub(channel)
-            await self._be_cosigned(stub, other, directory)
-            witnessed = await stub.GetWitnessed(pb.GetWitnessedRequest(), timeout=_CALL_S)
-            for note in witnessed.checkpoints[: len(directory.members)]:
-                await self._compare(read_note(note), directory)
-        except grpc.aio.AioRpcError as error:
-            _log.info("no cosignature of %s this time: %s", other.id, error.code().name)
-        except (AuditError, WireError) as error:
-            _log.error("witness %s: %s", other.id, error)
+            if await self._of(other, "its cosignature", self._be_cosigned(stub, other, directory)):
+                await self._of(other, "what it was shown", self._compare_shown(stub, other, directory))
         finally:
             await channel.close()
+
+    async def _of(self, other: Member, what: str, work: Coroutine[None, None, None]) -> bool:
+        """Do one thing with what another member sends; tell whether it answers. What fails is its own affair and stops nothing else."""
+        try:
+            await work
+        except grpc.aio.AioRpcError as error:
+            _log.info("witness %s, %s: %s this time", other.id, what, error.code().name)
+            return error.code() not in _NOT_THERE
+        except (AuditError, WireError) as error:
+            _log.error("witness %s, %s: %s", other.id, what, error)
+        except Exception:  # noqa: BLE001 - one member's nonsense must not end the round with the others
+            _log.exception("witness %s, %s: a defect", other.id, what)
+        return True
+
+    async def _compare_shown(self, stub: rpc.AuditServiceAsyncStub, other: Member, directory: Directory) -> None:
+        witnessed = await stub.GetWitnessed(pb.GetWitnessedRequest(), timeout=_CALL_S)
+        for note in witnessed.checkpoints[: 2 * len(directory.members)]:  # it may still show those of former members
+            await self._of(other, "a checkpoint that it shows", self._compare(note, directory))
 
     async def _be_cosigned(self, stub: rpc.AuditServiceAsyncStub, other: Member, directory: Directory) -> None:
         own = self.log.latest_checkpoint
@@ -109,7 +122,7 @@ class Witnessing:
         return read_cosignatures(await stub.AddCheckpoint(request, timeout=_CALL_S))
 
     async def _compare(self, note: str, directory: Directory) -> None:
-        checkpoint = Checkpoint.parse(note)
+        checkpoint = Checkpoint.parse(read_note(note))
         if checkpoint.origin == log_origin(directory.federation, self.member):
             await asyncio.to_thread(self._compare_own, checkpoint, directory)
             return

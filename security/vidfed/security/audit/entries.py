@@ -172,7 +172,7 @@ def seal(entry: AuditEntry) -> SealedEntry:
         f',"offence_type":{_text(entry.offence_type)},"case":"{case}","request":"{entry.request_digest.hex()}"'
         f',"answer":"{entry.answer_digest.hex()}","outcome":{_text(entry.outcome)}'
         f',"records":[{",".join(map(_text, entry.records))}],"details":{{{details}}}}}'
-    ).encode()
+    ).encode(errors="backslashreplace")  # half a character has no bytes, but it has an escape in JSON; what is logged together stays whole
     return SealedEntry(entry.time_ms, commit(salt, body), salt, case_salt, body)
 
 

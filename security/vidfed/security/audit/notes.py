@@ -28,6 +28,8 @@ _COSIGNATURE = 0x04
 _KEY_ID_BYTES = 4
 _TIME_BYTES = 8
 _MIN_LINES = 3
+_SIZE = re.compile(r"0|[1-9][0-9]{0,18}")  # below 10**19; matched first, because int() itself refuses text of thousands of digits
+_MAX_SIZE = 1 << 63
 _CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f]")  # all below the space but the end of a line
 _MARK = "\u2014 "  # em dash, space: starts a signature line
 
@@ -118,7 +120,7 @@ class Checkpoint:
         if not blank or not signed.endswith("\n") or len(lines) != _MIN_LINES or not lines[0]:
             raise CheckpointError("not a checkpoint: origin, size and root, an empty line, signatures")
         origin, size, root = lines
-        if not size.isdecimal() or not size.isascii() or str(int(size)) != size or int(size) >= 1 << 63:
+        if not _SIZE.fullmatch(size) or int(size) >= _MAX_SIZE:
             raise CheckpointError("checkpoint: the size is not a plain number")
         try:
             digest = base64.b64decode(root, validate=True)
@@ -147,8 +149,8 @@ class Checkpoint:
         """Return this checkpoint with more signature lines, each once."""
         return replace(self, signatures=tuple(dict.fromkeys((*self.signatures, *added))))
 
-    def verify(self, origin: str, keys: Iterable[PublicKey]) -> None:
-        """Return if the log `origin` signed this with one of its keys.
+    def verify(self, origin: str, keys: Iterable[PublicKey]) -> Checkpoint:
+        """Return this checkpoint with the signatures of the log `origin` that hold and no others, if there is one by one of its keys.
 
         Raises:
             CheckpointError: of another log, or no signature by its keys holds. One that claims to be by such a key and does not hold
@@ -157,24 +159,28 @@ class Checkpoint:
         if self.origin != origin:
             raise CheckpointError(f"checkpoint of {self.origin!r:.100}, expected {origin}")
         known = {_key_id(origin, _ED25519, key): key for key in keys}
-        holding = False
+        holding: list[NoteSignature] = []
         for signature in self.signatures:
-            key = known.get(signature.key_id)
-            if signature.name != origin or key is None:
+            # A key is looked at once: a note of hundreds of lines by one key must not cost hundreds of verifications.
+            key = known.pop(signature.key_id, None) if signature.name == origin else None
+            if key is None:
                 continue
             if not key.holds(self.body.encode(), signature.value):
                 raise CheckpointError("the log's signature does not hold")
-            holding = True
+            holding.append(signature)
         if not holding:
             raise CheckpointError(f"not signed with a key of {origin}")
+        return replace(self, signatures=tuple(holding))
 
     def cosignatures(self, name: str, keys: Iterable[PublicKey]) -> list[Cosignature]:
-        """Return a witness's cosignatures that hold; those of other names and keys, and those that do not hold, are left out."""
+        """Return a witness's cosignatures that hold, the first line of each key; those of other names and keys are left out."""
         known = {_key_id(name, _COSIGNATURE, key): key for key in keys}
         found = []
         for signature in self.signatures:
-            key = known.get(signature.key_id)
-            if signature.name != name or key is None or len(signature.value) != _TIME_BYTES + SIGNATURE_BYTES:
+            if signature.name != name or len(signature.value) != _TIME_BYTES + SIGNATURE_BYTES:
+                continue
+            key = known.pop(signature.key_id, None)  # once, as in `verify`
+            if key is None:
                 continue
             time_s = int.from_bytes(signature.value[:_TIME_BYTES], "big")
             if time_s < 1 << 63 and key.holds(_cosigned_text(self.body, time_s), signature.value[_TIME_BYTES:]):

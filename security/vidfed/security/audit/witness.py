@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, unique
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,8 @@ CREATE TABLE IF NOT EXISTS evidence (
 );
 CREATE TABLE IF NOT EXISTS cosignatures (witness TEXT PRIMARY KEY, size {int} NOT NULL, time_ms {int} NOT NULL, note TEXT NOT NULL);
 """
-_MAX_EVIDENCE = 1_000  # of one member: a liar may not fill the disk; what came first counts
+_MAX_EVIDENCE = {"fork": 1_000, "unproven": 100}
+"""Rows of one member, each kind by itself: a liar may not fill the disk, nor crowd a fork out with what proves less. The first count."""
 
 
 @unique
@@ -79,6 +80,11 @@ class Evidence:
     shown: Checkpoint
 
 
+def _as_the_log_signed(checkpoint: Checkpoint) -> Checkpoint:
+    """Return it without cosignatures, whose times differ: the same two states are evidence once."""
+    return replace(checkpoint, signatures=tuple(signature for signature in checkpoint.signatures if signature.name == checkpoint.origin))
+
+
 class Witness:
     """One member as witness of all others. Safe from several threads and processes."""
 
@@ -101,7 +107,7 @@ class Witness:
             self.close()
             raise
 
-    def add_checkpoint(self, old_size: int, proof: Sequence[bytes], note: str, directory: Directory) -> str:
+    def add_checkpoint(self, old_size: int, proof: Sequence[bytes], note: str, directory: Directory, caller: str) -> str:
         """Cosign a checkpoint and return the signature line, once it is remembered durably.
 
         Args:
@@ -109,6 +115,7 @@ class Witness:
             proof: consistency proof from there.
             note: the checkpoint.
             directory: names the logs and their keys.
+            caller: the member who hands it in, by its TLS certificate. Anybody may, but only the log's own failed proof speaks against it.
 
         Raises:
             WitnessRefusalError: a rule is broken.
@@ -118,7 +125,7 @@ class Witness:
             checkpoint = Checkpoint.parse(note)
         except CheckpointError:
             raise WitnessRefusalError(Refusal.BAD_REQUEST) from None
-        member = self._verified(checkpoint, directory)
+        member, checkpoint = self._verified(checkpoint, directory)
         if not 0 <= old_size <= checkpoint.size:
             raise WitnessRefusalError(Refusal.BAD_REQUEST)
         with self._writing() as database:
@@ -135,7 +142,7 @@ class Witness:
                 try:
                     verify_consistency(held_size, checkpoint.size, held_root, checkpoint.root, proof)
                 except ProofError:
-                    if held:
+                    if held and caller == member:
                         self._keep(database, member, "unproven", held, checkpoint)
                     refusal = Refusal.UNPROVEN
                 else:
@@ -158,7 +165,7 @@ class Witness:
             checkpoint = Checkpoint.parse(note)
         except CheckpointError:
             raise WitnessRefusalError(Refusal.BAD_REQUEST) from None
-        member = self._verified(checkpoint, directory)
+        member, checkpoint = self._verified(checkpoint, directory)
         with self._writing() as database:
             held = self._held(database, member)
             if held is None or (checkpoint.size, checkpoint.root) == (held.size, held.root):
@@ -221,23 +228,20 @@ class Witness:
         with self._lock:
             self._database.close()
 
-    def _verified(self, checkpoint: Checkpoint, directory: Directory) -> str:
-        """Return whose log signed this."""
+    def _verified(self, checkpoint: Checkpoint, directory: Directory) -> tuple[str, Checkpoint]:
+        """Return whose log signed this, and the checkpoint with nothing but the log's signatures that hold: the rest says nothing here."""
         for member in directory.members.values():
             if member.id != self.member and checkpoint.origin == log_origin(self.federation, member.id):
                 try:
-                    checkpoint.verify(checkpoint.origin, member.audit_keys)
+                    return member.id, checkpoint.verify(checkpoint.origin, member.audit_keys)
                 except CheckpointError:
                     raise WitnessRefusalError(Refusal.FORBIDDEN) from None
-                return member.id
         raise WitnessRefusalError(Refusal.UNKNOWN_LOG)
 
     def _cosign(self, database: Transaction, member: str, checkpoint: Checkpoint) -> str:
         now_ms = self._clock()
         line = checkpoint.cosigned_by(witness_name(self.federation, self.member), self._signer, now_ms // SECOND_MS)
-        # Others' cosignatures that came along are not kept: nothing is known of them here.
-        own = [signature for signature in checkpoint.signatures if signature.name == checkpoint.origin]
-        both = Checkpoint(checkpoint.origin, checkpoint.size, checkpoint.root).with_signatures([*own, line])
+        both = checkpoint.with_signatures([line])
         database.execute(
             "INSERT INTO cosigned VALUES (?, ?, ?) ON CONFLICT (member) DO UPDATE SET time_ms = excluded.time_ms, note = excluded.note",
             (member, now_ms, both.text),
@@ -249,9 +253,10 @@ class Witness:
         return Checkpoint.parse(rows[0][0]) if rows else None
 
     def _keep(self, database: Transaction, member: str, kind: str, held: Checkpoint, shown: Checkpoint) -> None:
-        known = database.fetch("SELECT kind, held, shown FROM evidence WHERE member = ?", (member,))
-        row = (kind, held.text, shown.text)
-        if row not in known and len(known) < _MAX_EVIDENCE:
+        row = (kind, _as_the_log_signed(held).text, _as_the_log_signed(shown).text)
+        ((count,),) = database.fetch("SELECT count(*) FROM evidence WHERE member = ? AND kind = ?", (member, kind))
+        known = database.fetch("SELECT 1 FROM evidence WHERE member = ? AND kind = ? AND held = ? AND shown = ? LIMIT 1", (member, *row))
+        if not known and count < _MAX_EVIDENCE[kind]:
             database.execute(
                 "INSERT INTO evidence (member, kind, time_ms, held, shown) VALUES (?, ?, ?, ?, ?)", (member, kind, self._clock(), *row[1:])
             )

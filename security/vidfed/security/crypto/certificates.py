@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import serialization
 
 from vidfed.security.errors import KeyFileError
 
+MAX_CAS_BYTES = 16 * 1024  # of the PEM of both; ours have 1 KiB each
 MAX_CAS = 2  # of a member: the present one, and while it is replaced the next
 
 
@@ -39,15 +40,17 @@ def check_identity(identity: TlsIdentity) -> None:
         raise KeyFileError("the TLS key is not that of the certificate")
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=1_024)
 def are_cas(authorities_pem: bytes) -> bool:
     """Tell whether this is one CA certificate, or two while one replaces the other.
 
     gRPC takes all members' CAs as one text, in which a damaged one spoils the others.
     """
+    if len(authorities_pem) > MAX_CAS_BYTES:
+        return False
     try:
         authorities = x509.load_pem_x509_certificates(authorities_pem)
         sound = all(authority.extensions.get_extension_for_class(x509.BasicConstraints).value.ca for authority in authorities)
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+    except Exception:  # noqa: BLE001 - a member writes them, and what the library raises at them has no common root (InvalidVersion, say)
         return False
     return sound and 1 <= len(authorities) <= MAX_CAS

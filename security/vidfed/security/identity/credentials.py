@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING
 from vidfed.security.clock import as_text
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.crypto.keys import PublicKey, Signer
-from vidfed.security.documents import ROLES, read_document
+from vidfed.security.documents import FEDERATION_ID, MEMBER_ID, PSEUDONYM, ROLES, SERIAL, read_document
 from vidfed.security.errors import CredentialError, EnvelopeError, KeyFileError, SignatureError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
 CREDENTIAL_TYPE = "application/vnd.vidfed.credential.v1+json"
+MAX_CREDENTIAL_BYTES = 4 * 1024
+"""Of a credential's payload and its signatures' key ids: one with every role and the longest names has 1 KiB. What is verified is kept in
+memory, so this bounds the memory too."""
+_KEPT = 2_048  # verified credentials: at most 20 MiB, and mostly 2
 _FORM = {
     "federation": str,
     "member": str,
@@ -77,12 +81,15 @@ class Credential:
             key = PublicKey.parse(fields["key"])
         except KeyFileError as error:
             raise CredentialError(f"credential: {error}") from None
+        for name, pattern in (("federation", FEDERATION_ID), ("member", MEMBER_ID), ("serial", SERIAL), ("pseudonym", PSEUDONYM)):
+            if not pattern.fullmatch(fields[name]):
+                raise CredentialError(f"credential: the {name} is not of its form")
         if unknown := [role for role in fields["roles"] if role not in ROLES]:
             raise CredentialError(f"credential: the role {unknown[0]!r:.40} is unknown")
         return cls(**{**fields, "key": key, "roles": tuple(fields["roles"])})
 
 
-@functools.lru_cache(maxsize=4096)  # a person asks again and again: a credential's signature is verified once, its validity always
+@functools.lru_cache(maxsize=_KEPT)  # a person asks again and again: a credential's signature is verified once, its validity always
 def _verified(envelope: Envelope, member_keys: tuple[PublicKey, ...]) -> Credential:
     return Credential.read(envelope.verify(CREDENTIAL_TYPE, member_keys))
 
@@ -101,6 +108,8 @@ def verify_credential(
     Raises:
         CredentialError: it does not hold; the message says why.
     """
+    if len(envelope.payload) + sum(len(signature.key_id) for signature in envelope.signatures) > MAX_CREDENTIAL_BYTES:
+        raise CredentialError(f"credential of more than {MAX_CREDENTIAL_BYTES} bytes")
     try:
         credential = _verified(envelope, member_keys)
     except (EnvelopeError, SignatureError) as error:

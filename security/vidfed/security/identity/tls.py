@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
+from cryptography.x509.verification import PolicyBuilder, Store
 
 from vidfed.security.clock import SECOND_MS
 from vidfed.security.crypto.certificates import TlsIdentity
@@ -30,6 +30,9 @@ NODE_ROLE = "node"
 INVESTIGATOR_ROLE = "investigator"
 CA_LIFE = timedelta(days=3650)
 LEAF_LIFE = timedelta(days=30)  # renewed by the services themselves when a third is left
+MAX_LEAF_BYTES = 8 * 1024
+"""Of a certificate in PEM; ours have 1 KiB. It comes from whoever calls, signed by its own CA, and is kept in memory once it was read."""
+_KEPT = 1_024  # certificates that were read: at most 8 MiB
 _BACKDATE = timedelta(minutes=5)  # a peer's clock may be a little behind
 
 
@@ -109,36 +112,42 @@ def leaf_expires_ms(certificate: bytes) -> int:
     return _moment_ms(x509.load_pem_x509_certificate(certificate).not_valid_after_utc)
 
 
-@functools.lru_cache(maxsize=4096)  # one entry per connection's certificate: every call is checked, each chain is verified once
+@functools.lru_cache(maxsize=_KEPT)  # one entry per connection's certificate: every call is checked, each chain is verified once
 def _verified(leaf_pem: bytes, ca_pem: bytes) -> tuple[int, int]:
     """Check a leaf against the CA that issued it, of one or two of a member, apart from time; return its validity in ms."""
     try:
         leaf = x509.load_pem_x509_certificate(leaf_pem)
         authorities = x509.load_pem_x509_certificates(ca_pem)
-    except ValueError:
+    except Exception:  # noqa: BLE001 - a peer writes it, and what the library raises at it has no common root (InvalidVersion, say)
         raise PeerError("certificate not issued by the CA of the member it names") from None
     for authority in authorities:
         inside = max(leaf.not_valid_before_utc, authority.not_valid_before_utc)
         try:
             PolicyBuilder().store(Store([authority])).time(inside).build_client_verifier().verify(leaf, [])
-        except (ValueError, VerificationError):
+        except Exception:  # noqa: BLE001, S112 - as above: whatever it is, this authority does not stand behind it
             continue
         return _moment_ms(inside), _moment_ms(min(leaf.not_valid_after_utc, authority.not_valid_after_utc))
     raise PeerError("certificate not issued by the CA of the member it names")
 
 
-@functools.lru_cache(maxsize=4096)
 def claimed_peer(leaf_pem: bytes) -> tuple[str, Peer]:
     """Return (federation, peer) as a leaf claims them, unverified: `verify_peer` is what trust may rest on.
 
     Raises:
-        PeerError: it names nobody.
+        PeerError: it names nobody, or is larger than MAX_LEAF_BYTES.
     """
+    if len(leaf_pem) > MAX_LEAF_BYTES:
+        raise PeerError(f"certificate of more than {MAX_LEAF_BYTES} bytes")
+    return _claimed(leaf_pem)
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _claimed(leaf_pem: bytes) -> tuple[str, Peer]:
     try:
         leaf = x509.load_pem_x509_certificate(leaf_pem)
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+    except Exception:  # noqa: BLE001 - as in `_verified`
         raise PeerError("certificate without a vidfed name") from None
     if len(uris) != 1 or not uris[0].startswith("vidfed://"):
         raise PeerError("certificate without exactly one vidfed name")

@@ -113,6 +113,8 @@ class Checkpointer:
             except AuditError as error:
                 # Not the end: appends fail too while the log cannot be written, and say so in every answer.
                 _log.error("no checkpoint could be signed: %s", error)
+            except Exception:  # noqa: BLE001 - the thread must outlive a defect, or nothing would be signed ever again
+                _log.exception("ALARM: defect while signing a checkpoint")
 
 
 def open_witness(home: MemberHome, *, clock: Clock = system_clock) -> Witness:

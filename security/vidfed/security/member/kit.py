@@ -18,7 +18,7 @@ from vidfed.security.crypto.certificates import TlsIdentity
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.crypto.passphrase import close, open_closed
-from vidfed.security.documents import read_document
+from vidfed.security.documents import PSEUDONYM, read_document
 from vidfed.security.errors import HomeError
 from vidfed.security.files import read_private, write_private
 from vidfed.security.identity.credentials import Credential
@@ -40,7 +40,6 @@ _FORM = {"kind": str, "federation": str, "member": str, "pseudonym": str, "gatew
 _KIND = "vidfed-kit/1"
 _CLOSED_KIND = "vidfed-kit-closed/1"
 _FILE_NAME = re.compile(r"[a-z0-9][a-z0-9/._-]{0,199}")
-_PSEUDONYM = re.compile(r"[a-z0-9][a-z0-9-]{1,39}")
 
 
 class Kit:
@@ -120,7 +119,7 @@ def make_kit(
         DirectoryError: the trust directory cannot be used.
     """
     pseudonym = pseudonym or f"inv-{secrets.token_hex(4)}"
-    if not _PSEUDONYM.fullmatch(pseudonym):
+    if not PSEUDONYM.fullmatch(pseudonym):
         raise HomeError(f"pseudonym {pseudonym!r:.50}: 2 to 40 lower-case letters, digits and hyphens")
     source = home.directory_source(clock)
     source.current()

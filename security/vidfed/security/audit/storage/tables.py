@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vidfed.security.audit.storage.protocol import Transaction
 
 SCHEMA_VERSION = 1
+_LAST_POSITION = (1 << 63) - 1  # of a database's integer
 _PAGE = 2_000  # entries fetched at a time while walking through the log: a few MB
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS about (schema {int} NOT NULL, origin TEXT NOT NULL);
@@ -126,7 +127,8 @@ class Storage:
         Raises:
             AuditError: there is none.
         """
-        rows = self._fetch(f"SELECT {self._columns} FROM entries WHERE position = ?", (position,))  # noqa: S608 - constants
+        known = 0 <= position <= _LAST_POSITION  # a peer may ask for any: a larger number is none that a database takes
+        rows = self._fetch(f"SELECT {self._columns} FROM entries WHERE position = ?", (position,)) if known else ()  # noqa: S608 - constants
         if not rows:
             raise AuditError(f"the log has no entry {position}")
         return SealedEntry(*rows[0])
