@@ -71,6 +71,7 @@ def read_inbox(kept: Iterable[pb.KeptEntry], directory: Directory, member: str, 
     """
     views: dict[bytes, View] = {}
     chains: list[tuple[pb.KeptEntry, Verified]] = []
+    voids: list[tuple[pb.KeptEntry, Verified]] = []
     for each in kept:
         try:
             verified = _verified(each, directory, member, now_ms)
@@ -81,9 +82,12 @@ def read_inbox(kept: Iterable[pb.KeptEntry], directory: Directory, member: str, 
         if each.draft:
             view.drafts.append(each.delivery)
         elif each.void:
-            _note_refusal(view, each, verified, directory)
+            voids.append((each, verified))
         else:
             chains.append((each, verified))
+    refused: set[bytes] = set()
+    for each, verified in sorted(voids, key=lambda pair: pair[1].entry.header.number):
+        _note_refusal(views[verified.entry.header.conversation], each, verified, directory, refused)
     _join(views, chains, directory)
     return views
 
@@ -128,22 +132,26 @@ def _note(view: View, each: pb.KeptEntry, verified: Verified, directory: Directo
             view.receipts[digest] = receipt.received_ms
 
 
-def _note_refusal(view: View, each: pb.KeptEntry, verified: Verified, directory: Directory) -> None:
+def _note_refusal(view: View, each: pb.KeptEntry, verified: Verified, directory: Directory, refused: set[bytes]) -> None:
+    """Believe that an entry was refused if the other member's signed word says so, or if it stood behind one of which it does."""
     header = verified.entry.header
-    if not each.HasField("receipt"):
-        view.refused.append(Refused(header, ReceiptStatus.REFUSED, "it stood behind one that was refused"))
+    claim = f"the gateway says that {header.receiver} refused entry {header.number}"
+    status, detail = ReceiptStatus.REFUSED, "it stood behind one that was refused"
+    if each.HasField("receipt"):
+        try:
+            receipt = _receipt(each, verified, directory)
+        except (SecurityError, WireError, CaseworkError) as error:
+            view.problems.append(f"{claim}, and cannot show it: {error}")
+            return
+        status, detail = receipt.status, receipt.detail
+        if not status.final:
+            view.problems.append(f"{claim}; its receipt says {status.code}")
+            return
+    elif header.previous not in refused:
+        view.problems.append(f"{claim}, and cannot show it")
         return
-    try:
-        receipt = _receipt(each, verified, directory)
-    except (SecurityError, WireError, CaseworkError) as error:
-        view.problems.append(f"the gateway says that {header.receiver} refused entry {header.number}, and cannot show it: {error}")
-        return
-    if receipt.status.final:
-        view.refused.append(Refused(header, receipt.status, receipt.detail))
-    else:
-        view.problems.append(
-            f"the gateway says that {header.receiver} refused entry {header.number}; its receipt says {receipt.status.code}"
-        )
+    refused.add(verified.entry.digest)
+    view.refused.append(Refused(header, status, detail))
 
 
 def _verified(each: pb.KeptEntry, directory: Directory, member: str, now_ms: int) -> Verified:
