@@ -9,8 +9,8 @@ import pytest
 
 from tests.support.casework import ASK, RELEASE
 from tests.support.casework_members import ASKER, OWNER, World
+from vidfed.casework.cards import OFFICER_ROLE
 from vidfed.casework.carriage.receiving import MAX_BAD_A_MINUTE
-from vidfed.casework.carriage.verification import OFFICER_ROLE
 from vidfed.casework.core.conversation import Conversation
 from vidfed.casework.core.state import Phase
 from vidfed.casework.errors import ConversationError, LaterError, RefusedError
@@ -209,7 +209,7 @@ def test_ask_not_sealed_to_whom_it_must_be(world: World, left_out: str) -> None:
     hit = world.hit()
     key = SealingKey.generate().public
     header_hit = hit
-    changes: dict[str, object] = {}
+    changes: dict[str, Any] = {}
     if left_out == "officers":
         changes["officers"] = [key]
     delivery = composed(world, world.holder, header_hit, **changes)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from tests.support.casework import ASK, RELEASE
 from tests.support.memory import MemoryFederation
+from vidfed.casework.cards import OFFICER_ROLE
 from vidfed.casework.carriage.context import Context
 from vidfed.casework.carriage.courier import Courier
 from vidfed.casework.carriage.persons import PersonDesk
 from vidfed.casework.carriage.receiving import Receiver
 from vidfed.casework.carriage.sending import Sender
-from vidfed.casework.carriage.verification import OFFICER_ROLE
 from vidfed.casework.core.state import State, state_of
 from vidfed.casework.reading import View, read_inbox
 from vidfed.casework.sealing import SealingKey, unseal

@@ -60,6 +60,11 @@ class SealingKey:
         """Make a new key from the system's randomness."""
         return cls(bytes(PrivateKey.generate()))
 
+    @property
+    def private(self) -> bytes:
+        """The private half, 32 bytes, for the kit's file alone."""
+        return bytes(self._private)
+
     def unwrap(self, wraps: Iterable[Wrap]) -> bytes:
         """Return the content key that one of `wraps` holds for this key.
 

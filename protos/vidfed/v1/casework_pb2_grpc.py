@@ -46,6 +46,11 @@ class CaseworkServiceStub:
                 request_serializer=vidfed_dot_v1_dot_casework__pb2.FetchRequest.SerializeToString,
                 response_deserializer=vidfed_dot_v1_dot_casework__pb2.FetchResponse.FromString,
                 _registered_method=True)
+        self.GetOfficers = channel.unary_unary(
+                '/vidfed.v1.CaseworkService/GetOfficers',
+                request_serializer=vidfed_dot_v1_dot_casework__pb2.GetOfficersRequest.SerializeToString,
+                response_deserializer=vidfed_dot_v1_dot_casework__pb2.ReaderCards.FromString,
+                _registered_method=True)
 
 
 class CaseworkServiceServicer:
@@ -66,6 +71,13 @@ class CaseworkServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetOfficers(self, request, context):
+        """The member's officers, to whom an ask is sealed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CaseworkServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -78,6 +90,11 @@ def add_CaseworkServiceServicer_to_server(servicer, server):
                     servicer.Fetch,
                     request_deserializer=vidfed_dot_v1_dot_casework__pb2.FetchRequest.FromString,
                     response_serializer=vidfed_dot_v1_dot_casework__pb2.FetchResponse.SerializeToString,
+            ),
+            'GetOfficers': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetOfficers,
+                    request_deserializer=vidfed_dot_v1_dot_casework__pb2.GetOfficersRequest.FromString,
+                    response_serializer=vidfed_dot_v1_dot_casework__pb2.ReaderCards.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -145,6 +162,33 @@ class CaseworkService:
             metadata,
             _registered_method=True)
 
+    @staticmethod
+    def GetOfficers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vidfed.v1.CaseworkService/GetOfficers',
+            vidfed_dot_v1_dot_casework__pb2.GetOfficersRequest.SerializeToString,
+            vidfed_dot_v1_dot_casework__pb2.ReaderCards.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
 
 class CaseworkGatewayServiceStub:
     """What a member's gateway does for its own persons' conversations, over mutual TLS.
@@ -165,6 +209,16 @@ class CaseworkGatewayServiceStub:
                 '/vidfed.v1.CaseworkGatewayService/Inbox',
                 request_serializer=vidfed_dot_v1_dot_casework__pb2.InboxRequest.SerializeToString,
                 response_deserializer=vidfed_dot_v1_dot_casework__pb2.KeptEntry.FromString,
+                _registered_method=True)
+        self.Register = channel.unary_unary(
+                '/vidfed.v1.CaseworkGatewayService/Register',
+                request_serializer=vidfed_dot_v1_dot_casework__pb2.RegisterRequest.SerializeToString,
+                response_deserializer=vidfed_dot_v1_dot_casework__pb2.RegisterResponse.FromString,
+                _registered_method=True)
+        self.GetReaders = channel.unary_unary(
+                '/vidfed.v1.CaseworkGatewayService/GetReaders',
+                request_serializer=vidfed_dot_v1_dot_casework__pb2.GetReadersRequest.SerializeToString,
+                response_deserializer=vidfed_dot_v1_dot_casework__pb2.ReaderCards.FromString,
                 _registered_method=True)
         self.HandOn = channel.unary_unary(
                 '/vidfed.v1.CaseworkGatewayService/HandOn',
@@ -191,6 +245,20 @@ class CaseworkGatewayServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Register(self, request, context):
+        """Makes known to which key the caller's contents are sealed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetReaders(self, request, context):
+        """Those to whom contents can be sealed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def HandOn(self, request, context):
         """Lets further persons of the member read an entry, by content keys that the caller wrapped for them.
         """
@@ -210,6 +278,16 @@ def add_CaseworkGatewayServiceServicer_to_server(servicer, server):
                     servicer.Inbox,
                     request_deserializer=vidfed_dot_v1_dot_casework__pb2.InboxRequest.FromString,
                     response_serializer=vidfed_dot_v1_dot_casework__pb2.KeptEntry.SerializeToString,
+            ),
+            'Register': grpc.unary_unary_rpc_method_handler(
+                    servicer.Register,
+                    request_deserializer=vidfed_dot_v1_dot_casework__pb2.RegisterRequest.FromString,
+                    response_serializer=vidfed_dot_v1_dot_casework__pb2.RegisterResponse.SerializeToString,
+            ),
+            'GetReaders': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReaders,
+                    request_deserializer=vidfed_dot_v1_dot_casework__pb2.GetReadersRequest.FromString,
+                    response_serializer=vidfed_dot_v1_dot_casework__pb2.ReaderCards.SerializeToString,
             ),
             'HandOn': grpc.unary_unary_rpc_method_handler(
                     servicer.HandOn,
@@ -272,6 +350,60 @@ class CaseworkGatewayService:
             '/vidfed.v1.CaseworkGatewayService/Inbox',
             vidfed_dot_v1_dot_casework__pb2.InboxRequest.SerializeToString,
             vidfed_dot_v1_dot_casework__pb2.KeptEntry.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Register(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vidfed.v1.CaseworkGatewayService/Register',
+            vidfed_dot_v1_dot_casework__pb2.RegisterRequest.SerializeToString,
+            vidfed_dot_v1_dot_casework__pb2.RegisterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReaders(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vidfed.v1.CaseworkGatewayService/GetReaders',
+            vidfed_dot_v1_dot_casework__pb2.GetReadersRequest.SerializeToString,
+            vidfed_dot_v1_dot_casework__pb2.ReaderCards.FromString,
             options,
             channel_credentials,
             insecure,

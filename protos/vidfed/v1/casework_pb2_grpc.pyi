@@ -40,6 +40,8 @@ class CaseworkServiceStub:
     """Takes an entry of the caller's member; the reply is a signed Receipt."""
     Fetch: _grpc.UnaryUnaryMultiCallable[_casework_pb2.FetchRequest, _casework_pb2.FetchResponse]
     """Entries of a conversation of which the caller's member is one side; nothing in any other case."""
+    GetOfficers: _grpc.UnaryUnaryMultiCallable[_casework_pb2.GetOfficersRequest, _casework_pb2.ReaderCards]
+    """The member's officers, to whom an ask is sealed."""
 
 @_typing.type_check_only
 class CaseworkServiceAsyncStub(CaseworkServiceStub):
@@ -50,6 +52,8 @@ class CaseworkServiceAsyncStub(CaseworkServiceStub):
     """Takes an entry of the caller's member; the reply is a signed Receipt."""
     Fetch: _aio.UnaryUnaryMultiCallable[_casework_pb2.FetchRequest, _casework_pb2.FetchResponse]  # type: ignore[assignment]
     """Entries of a conversation of which the caller's member is one side; nothing in any other case."""
+    GetOfficers: _aio.UnaryUnaryMultiCallable[_casework_pb2.GetOfficersRequest, _casework_pb2.ReaderCards]  # type: ignore[assignment]
+    """The member's officers, to whom an ask is sealed."""
 
 class CaseworkServiceServicer(metaclass=_abc_1.ABCMeta):
     """Conversations between members. Callers are the other members' nodes and gateways, over mutual TLS."""
@@ -70,6 +74,14 @@ class CaseworkServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_casework_pb2.FetchResponse, _abc.Awaitable[_casework_pb2.FetchResponse]]:
         """Entries of a conversation of which the caller's member is one side; nothing in any other case."""
 
+    @_abc_1.abstractmethod
+    def GetOfficers(
+        self,
+        request: _casework_pb2.GetOfficersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_casework_pb2.ReaderCards, _abc.Awaitable[_casework_pb2.ReaderCards]]:
+        """The member's officers, to whom an ask is sealed."""
+
 def add_CaseworkServiceServicer_to_server(servicer: CaseworkServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class CaseworkGatewayServiceStub:
@@ -83,6 +95,10 @@ class CaseworkGatewayServiceStub:
     """Takes an entry that the caller signed; it stands on disk, and goes out, once this returns."""
     Inbox: _grpc.UnaryStreamMultiCallable[_casework_pb2.InboxRequest, _casework_pb2.KeptEntry]
     """What there is for the caller."""
+    Register: _grpc.UnaryUnaryMultiCallable[_casework_pb2.RegisterRequest, _casework_pb2.RegisterResponse]
+    """Makes known to which key the caller's contents are sealed."""
+    GetReaders: _grpc.UnaryUnaryMultiCallable[_casework_pb2.GetReadersRequest, _casework_pb2.ReaderCards]
+    """Those to whom contents can be sealed."""
     HandOn: _grpc.UnaryUnaryMultiCallable[_casework_pb2.HandOnRequest, _casework_pb2.HandOnResponse]
     """Lets further persons of the member read an entry, by content keys that the caller wrapped for them."""
 
@@ -95,6 +111,10 @@ class CaseworkGatewayServiceAsyncStub(CaseworkGatewayServiceStub):
     """Takes an entry that the caller signed; it stands on disk, and goes out, once this returns."""
     Inbox: _aio.UnaryStreamMultiCallable[_casework_pb2.InboxRequest, _casework_pb2.KeptEntry]  # type: ignore[assignment]
     """What there is for the caller."""
+    Register: _aio.UnaryUnaryMultiCallable[_casework_pb2.RegisterRequest, _casework_pb2.RegisterResponse]  # type: ignore[assignment]
+    """Makes known to which key the caller's contents are sealed."""
+    GetReaders: _aio.UnaryUnaryMultiCallable[_casework_pb2.GetReadersRequest, _casework_pb2.ReaderCards]  # type: ignore[assignment]
+    """Those to whom contents can be sealed."""
     HandOn: _aio.UnaryUnaryMultiCallable[_casework_pb2.HandOnRequest, _casework_pb2.HandOnResponse]  # type: ignore[assignment]
     """Lets further persons of the member read an entry, by content keys that the caller wrapped for them."""
 
@@ -116,6 +136,22 @@ class CaseworkGatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_casework_pb2.KeptEntry], _abc.AsyncIterator[_casework_pb2.KeptEntry]]:
         """What there is for the caller."""
+
+    @_abc_1.abstractmethod
+    def Register(
+        self,
+        request: _casework_pb2.RegisterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_casework_pb2.RegisterResponse, _abc.Awaitable[_casework_pb2.RegisterResponse]]:
+        """Makes known to which key the caller's contents are sealed."""
+
+    @_abc_1.abstractmethod
+    def GetReaders(
+        self,
+        request: _casework_pb2.GetReadersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_casework_pb2.ReaderCards, _abc.Awaitable[_casework_pb2.ReaderCards]]:
+        """Those to whom contents can be sealed."""
 
     @_abc_1.abstractmethod
     def HandOn(

@@ -39,6 +39,7 @@ from vidfed.wire.casework_values import (
     NotTheSame,
     PersonDetails,
     Reader,
+    ReaderStatement,
     Receipt,
     ReceiptStatus,
     RecordWrong,
@@ -255,6 +256,30 @@ def read_receipt(payload: bytes) -> Receipt:
         expects=message.expects,
         detail=message.detail,
     )
+
+
+def write_statement(statement: ReaderStatement) -> bytes:
+    """Return the bytes to be signed."""
+    return pb.ReaderStatement(
+        federation=statement.federation,
+        member=statement.member,
+        pseudonym=statement.pseudonym,
+        sealing_key=statement.sealing_key,
+        made_ms=statement.made_ms,
+    ).SerializeToString()
+
+
+def read_statement(payload: bytes) -> ReaderStatement:
+    """Read a statement's verified bytes.
+
+    Raises:
+        MalformedError: not of the stated form.
+        VersionError: it has fields this program does not know.
+    """
+    message = parse(payload, pb.ReaderStatement(), _MAX_RECEIPT_BYTES)
+    check_texts((message.federation, message.member, message.pseudonym), MAX_TEXT)
+    key = check_digest(message.sealing_key, KEY_BYTES, "sealing key")
+    return ReaderStatement(message.federation, message.member, message.pseudonym, key, _moment(message.made_ms))
 
 
 def _write_body(body: Body, message: pb.EntryHeader) -> None:

@@ -25,9 +25,11 @@ MAX_READERS = 64  # wraps of one entry: holder, deputy, the officers, a recovery
 MAX_CONTENT_TEXT = 8_000  # characters of the one long text
 PADDED_TO_BYTES = 1024
 MAX_FETCHED = 64  # entries in one answer to a Fetch; the caller asks again for more
+MAX_CARDS = 256  # of one member's persons
 MAX_CREDENTIAL_BYTES = 4 * 1024
 
 ENTRY_TYPE = "application/vnd.vidfed.casework-entry.v1+protobuf"
+READER_TYPE = "application/vnd.vidfed.casework-reader.v1+protobuf"
 RECEIPT_TYPE = "application/vnd.vidfed.casework-receipt.v1+protobuf"
 
 
@@ -172,6 +174,17 @@ class Subject:
     reference: str
     holder: Reader
     deputy: Reader
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderStatement:
+    """What a person says of the own sealing key. Fields as in `ReaderStatement` of casework.proto."""
+
+    federation: str
+    member: str
+    pseudonym: str
+    sealing_key: bytes
+    made_ms: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,8 @@ class Context:
         database: where conversations are.
         audit: the member's log.
         clock: gives the time.
-        officers: the X25519 public keys of a member's officers, by its id; empty where it has named none.
+        officers: the X25519 public keys of a member's officers, by its id; None where another member's are not known here, and its own node
+            will check.
         may_tell: tells whether today's policy tells this member of this record; asked by id and reference.
         alarm: called with the header of an entry that a person should see at once, after it is on disk.
     """
@@ -52,7 +53,7 @@ class Context:
     database: CaseworkDatabase
     audit: Log
     clock: Clock
-    officers: Callable[[str], Collection[bytes]]
+    officers: Callable[[str], Collection[bytes] | None]
     may_tell: Callable[[str, str], bool]
     alarm: Callable[[EntryHeader], None]
 

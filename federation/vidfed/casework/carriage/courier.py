@@ -17,7 +17,7 @@ from vidfed.security.errors import AuditError, SecurityError
 from vidfed.v1 import casework_pb2 as pb
 from vidfed.v1 import casework_pb2_grpc as rpc
 from vidfed.wire import envelope as wire_envelope
-from vidfed.wire.casework_values import CONVERSATION_BYTES, MAX_ENTRIES, MAX_FETCHED, Side
+from vidfed.wire.casework_values import CONVERSATION_BYTES, MAX_CARDS, MAX_ENTRIES, MAX_FETCHED, Side
 from vidfed.wire.statuses import WireError
 
 if TYPE_CHECKING:
@@ -55,6 +55,13 @@ class Transport(Protocol):
         """
 
 
+class OfficerSource(Protocol):
+    """How other members' officers are asked for."""
+
+    async def officers(self, member: str) -> Sequence[pb.ReaderCard]:
+        """See `GrpcTransport`."""
+
+
 class GrpcTransport:
     """Other members' nodes over the federation's TLS, each call over a connection of its own: they are few."""
 
@@ -79,6 +86,19 @@ class GrpcTransport:
             except grpc.aio.AioRpcError as error:
                 raise _unreached(member, error) from None
             return list(response.entries)[:MAX_FETCHED]
+
+    async def officers(self, member: str) -> Sequence[pb.ReaderCard]:
+        """Return the cards that a member's node gives of its officers, unverified.
+
+        Raises:
+            OSError, SecurityError: the member could not be reached, or is not known.
+        """
+        async with self._channel(member) as channel:
+            try:
+                response = await rpc.CaseworkServiceStub(channel).GetOfficers(pb.GetOfficersRequest(), timeout=CALL_S)
+            except grpc.aio.AioRpcError as error:
+                raise _unreached(member, error) from None
+            return list(response.cards)[:MAX_CARDS]
 
     def _channel(self, member: str) -> grpc.aio.Channel:
         directory = self._source.current()

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vidfed.casework.cards import DUTY_ROLE, OFFICER_ROLE
 from vidfed.casework.carriage.sending import is_urgent
-from vidfed.casework.carriage.verification import OFFICER_ROLE, check_readers, check_receiver, verify
+from vidfed.casework.carriage.verification import check_readers, check_receiver, verify
 from vidfed.casework.core.conversation import Fit
 from vidfed.casework.core.rules import TOLERANCE_MS, check, decides
 from vidfed.casework.core.state import state_of
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from vidfed.casework.core.conversation import Conversation
     from vidfed.casework.storage.conversations import Stored
 
-DUTY_ROLE = "duty-officer"
 _INBOX = 10_000  # entries looked through in one answer
 
 
@@ -186,7 +186,7 @@ class PersonDesk:
         if header.asker == self.context.member:
             state = state_of(store.load(connection, header.conversation))
             return {reader.sealing_key for reader in (state.holder, state.deputy) if reader}
-        return set(self.context.officers(self.context.member))
+        return set(self.context.officers(self.context.member) or ())
 
     def _is_theirs(self, connection: sa.Connection, conversation: bytes, pseudonym: str, roles: Collection[str]) -> bool:
         found = store.stored(connection, conversation)

@@ -12,6 +12,7 @@ import grpc
 
 from vidfed.casework.errors import CaseworkError, CaseworkStoreError, LaterError, MovedOnError
 from vidfed.rpc.channels import peer_certificate
+from vidfed.security.clock import MINUTE_MS
 from vidfed.security.errors import AuditError, DirectoryError, PeerError, SecurityError
 from vidfed.security.identity.credentials import verify_credential
 from vidfed.security.identity.tls import INVESTIGATOR_ROLE, NODE_ROLE, verify_peer
@@ -24,11 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from concurrent.futures import Executor
 
-    from vidfed.casework.carriage.courier import Courier
+    from vidfed.casework.carriage.courier import Courier, OfficerSource
     from vidfed.casework.carriage.persons import PersonDesk
+    from vidfed.casework.carriage.readers import ReaderBook
     from vidfed.casework.carriage.receiving import Receiver
     from vidfed.v1.envelope_pb2 import Envelope
 
+OFFICERS_FRESH_MS = 5 * MINUTE_MS  # an officer who left is not sealed to for much longer, and a member's node is not asked all the time
 MAX_CALLS_OF_MEMBER = 8  # at once: a sender has one entry of each conversation under way
 _log = logging.getLogger(__name__)
 _Codes = grpc.StatusCode
@@ -37,8 +40,9 @@ _Codes = grpc.StatusCode
 class CaseworkServicer(rpc.CaseworkServiceServicer):
     """What other members' nodes call."""
 
-    def __init__(self, receiver: Receiver, courier: Courier, threads: Executor) -> None:
-        """Take what decides, what fetches lost entries back, and the threads of this lane."""
+    def __init__(self, receiver: Receiver, courier: Courier, readers: ReaderBook, threads: Executor) -> None:
+        """Take what decides, what fetches lost entries back, who the officers are, and the threads of this lane."""
+        self._readers = readers
         self._receiver = receiver
         self._courier = courier
         self._threads = threads
@@ -67,6 +71,19 @@ class CaseworkServicer(rpc.CaseworkServiceServicer):
                 _log.error("%s", error)
                 await context.abort(_Codes.UNAVAILABLE, "conversations cannot be read right now")
         return response
+
+    async def GetOfficers(  # noqa: N802 - the name in the .proto
+        self, request: pb.GetOfficersRequest, context: grpc.aio.ServicerContext[pb.GetOfficersRequest, pb.ReaderCards]
+    ) -> pb.ReaderCards:
+        """Give the own officers' cards."""
+        del request
+        async with self._admitted(context):
+            try:
+                cards: pb.ReaderCards = await self._run(self._readers.officer_cards)
+            except (CaseworkStoreError, DirectoryError) as error:
+                _log.error("%s", error)
+                await context.abort(_Codes.UNAVAILABLE, "officers cannot be named right now")
+        return cards
 
     @contextlib.asynccontextmanager
     async def _admitted(self, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[str]:
@@ -106,11 +123,13 @@ class CaseworkServicer(rpc.CaseworkServiceServicer):
 class PersonServicer(rpc.CaseworkGatewayServiceServicer):
     """What the own member's persons call."""
 
-    def __init__(self, desk: PersonDesk, sent: Callable[[], object], threads: Executor) -> None:
-        """Take what decides, what is called after an entry was taken, and the threads of this lane."""
+    def __init__(self, desk: PersonDesk, readers: ReaderBook, transport: OfficerSource, threads: Executor) -> None:
+        """Take what decides, who can be sealed to, how other members' officers are asked for, and the threads of this lane."""
         self._desk = desk
-        self._sent = sent
+        self._readers = readers
+        self._transport = transport
         self._threads = threads
+        self._fetched_ms: dict[str, int] = {}
 
     async def Send(  # noqa: N802 - the name in the .proto
         self, request: pb.Delivery, context: grpc.aio.ServicerContext[pb.Delivery, pb.SendResponse]
@@ -119,7 +138,6 @@ class PersonServicer(rpc.CaseworkGatewayServiceServicer):
         async with _refusals(context):
             pseudonym = self._caller(context)
             sent = await self._run(self._desk.send, request, pseudonym)
-        self._sent()
         return pb.SendResponse(entry=sent.message, draft=sent.draft)
 
     async def Inbox(  # noqa: N802 - the name in the .proto
@@ -142,6 +160,32 @@ class PersonServicer(rpc.CaseworkGatewayServiceServicer):
             roles = self._roles(request.credential, pseudonym)
             await self._run(self._desk.hand_on, request.digest, request.wraps, pseudonym, roles)
         return pb.HandOnResponse()
+
+    async def Register(  # noqa: N802 - the name in the .proto
+        self, request: pb.RegisterRequest, context: grpc.aio.ServicerContext[pb.RegisterRequest, pb.RegisterResponse]
+    ) -> pb.RegisterResponse:
+        """Take the caller's card in."""
+        async with _refusals(context):
+            await self._run(self._readers.register, request.card, self._caller(context))
+        return pb.RegisterResponse()
+
+    async def GetReaders(  # noqa: N802 - the name in the .proto
+        self, request: pb.GetReadersRequest, context: grpc.aio.ServicerContext[pb.GetReadersRequest, pb.ReaderCards]
+    ) -> pb.ReaderCards:
+        """Give the cards of a member's persons; another member is asked for its officers, if it was not just now."""
+        async with _refusals(context):
+            self._caller(context)
+            own = self._desk.context
+            now_ms = own.clock()
+            if request.member != own.member and now_ms - self._fetched_ms.get(request.member, 0) > OFFICERS_FRESH_MS:
+                own.directory_source.current().member(request.member)
+                try:
+                    await self._run(self._readers.take, request.member, await self._transport.officers(request.member))
+                    self._fetched_ms[request.member] = now_ms
+                except OSError as error:  # those known from before may do
+                    _log.warning("officers could not be asked for: %s", error)
+            found = await self._run(self._readers.known, request.member)
+        return pb.ReaderCards(cards=[card for _, card in found])
 
     def _caller(self, context: grpc.aio.ServicerContext[Any, Any]) -> str:
         own = self._desk.context

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vidfed.casework.cards import OFFICER_ROLE
 from vidfed.casework.core.conversation import Entry
 from vidfed.casework.core.rules import TOLERANCE_MS, decides
 from vidfed.casework.core.state import state_of
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     from vidfed.security.identity.directory import Directory
     from vidfed.v1 import casework_pb2 as pb
     from vidfed.wire.casework_values import EntryHeader
-
-OFFICER_ROLE = "release-officer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,14 +141,14 @@ def verify(
     return Verified(Entry(header, envelope.digest), envelope, credentials, signed)
 
 
-def check_readers(conversation: Conversation, entry: Entry, sealed: bytes, officers: Collection[bytes]) -> None:
+def check_readers(conversation: Conversation, entry: Entry, sealed: bytes, officers: Collection[bytes] | None) -> None:
     """Return if an allowed entry is sealed to those who must be able to read it: holder, deputy, and at least one officer.
 
     Args:
         conversation: holds the entry's past.
         entry: to be added.
         sealed: its sealed part.
-        officers: X25519 public keys of the owner's officers.
+        officers: X25519 public keys of the owner's officers; None where they are not known here.
 
     Raises:
         RefusedError: it is not; the message says to whom it is not.
@@ -162,7 +161,7 @@ def check_readers(conversation: Conversation, entry: Entry, sealed: bytes, offic
     for reader in (state.holder, state.deputy):
         if reader is not None and key_id(reader.sealing_key) not in named:
             raise RefusedError(f"it is not sealed to {reader.pseudonym}")
-    if not named & {key_id(officer) for officer in officers}:
+    if officers is not None and not named & {key_id(officer) for officer in officers}:
         raise RefusedError(f"it is not sealed to any officer of {entry.header.owner}")
 
 

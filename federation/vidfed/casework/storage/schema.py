@@ -75,6 +75,16 @@ wraps = sa.Table(
     sa.Column("sealed_key", sa.LargeBinary, nullable=False),
 )
 
+cards = sa.Table(
+    "casework_cards",
+    metadata,
+    # Whom contents are sealed to: own persons who registered, and officers of other members as they were fetched.
+    sa.Column("member", sa.String, primary_key=True),
+    sa.Column("pseudonym", sa.String, primary_key=True),
+    sa.Column("made_ms", sa.BigInteger, nullable=False),
+    sa.Column("card", sa.LargeBinary, nullable=False),
+)
+
 told = sa.Table(
     "casework_told",
     metadata,

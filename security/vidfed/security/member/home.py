@@ -109,7 +109,7 @@ class MemberHome:
         self.keys = Keyring(folder, passphrase or of_services())
         self.config_path = folder / CONFIG_FILE
         self._settings = read_settings(self.config_path)
-        known = {"member", "trust", "node", "gateway", "audit", "store", "log", "source", "outbox"}
+        known = {"member", "trust", "node", "gateway", "audit", "store", "log", "casework", "source", "outbox"}
         if unknown := sorted(self._settings.keys() - known):
             raise HomeError(f"{self.config_path}: unknown section [{unknown[0]}]; known are {', '.join(sorted(known))}")
         self.identity = self.section("member", MemberSection)

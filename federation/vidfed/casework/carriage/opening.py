@@ -1,0 +1,184 @@
+"""A member's casework, put together from its folder: what its node and its gateway each run of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vidfed.casework.carriage.context import Context
+from vidfed.casework.carriage.courier import Courier, GrpcTransport
+from vidfed.casework.carriage.persons import PersonDesk
+from vidfed.casework.carriage.readers import ReaderBook
+from vidfed.casework.carriage.receiving import Receiver
+from vidfed.casework.carriage.sending import Sender
+from vidfed.casework.carriage.service import CaseworkServicer, PersonServicer
+from vidfed.casework.errors import CaseworkStoreError
+from vidfed.casework.settings import casework_location, read_casework_section
+from vidfed.casework.storage import conversations as store
+from vidfed.casework.storage import told as told_store
+from vidfed.casework.storage.database import CaseworkDatabase
+from vidfed.security.clock import DAY_MS, HOUR_MS, SECOND_MS, system_clock
+from vidfed.v1 import casework_pb2_grpc as rpc
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+
+    import grpc
+
+    from vidfed.casework.settings import CaseworkSection
+    from vidfed.casework.storage.told import Told
+    from vidfed.security.audit import AuditLog
+    from vidfed.security.identity.directory import DirectorySource
+    from vidfed.security.member.home import MemberHome
+    from vidfed.wire.casework_values import EntryHeader
+
+_THREADS = 4  # a lane of its own: signatures and a small transaction for each call
+_ALARM_S = 30.0  # how long the operator's program may take
+_TIDY_MS = HOUR_MS
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Casework:
+    """What a node or gateway has of its member's casework.
+
+    Attributes:
+        section: the settings.
+        context: the member.
+        readers: who can be sealed to.
+        threads: this lane's.
+    """
+
+    section: CaseworkSection
+    context: Context
+    readers: ReaderBook
+    threads: ThreadPoolExecutor
+    transport: GrpcTransport
+
+    def note_told(self, answers: Sequence[Told]) -> None:
+        """Keep whom this member told of which record, before the answer goes out.
+
+        Raises:
+            CaseworkStoreError: it cannot be kept.
+        """
+        if answers:
+            with self.context.database.writing() as connection:
+                told_store.note(connection, answers)
+
+    @contextlib.asynccontextmanager
+    async def serve_node(self, server: grpc.aio.Server, *, first: bool) -> AsyncIterator[None]:
+        """Answer other members on `server`, and deliver to them if this is the first of the node's processes."""
+        courier = Courier(Sender(self.context), self.transport)
+        servicer = CaseworkServicer(Receiver(self.context), courier, self.readers, self.threads)
+        rpc.add_CaseworkServiceServicer_to_server(servicer, server)
+        beside = [asyncio.create_task(courier.run()), asyncio.create_task(self._tidy())] if first else []
+        try:
+            yield
+        finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+            await servicer.close()
+
+    def serve_persons(self, server: grpc.aio.Server) -> None:
+        """Answer the own persons on `server`."""
+        desk = PersonDesk(self.context, self.section.officers)
+        rpc.add_CaseworkGatewayServiceServicer_to_server(PersonServicer(desk, self.readers, self.transport, self.threads), server)
+
+    def delete_what_is_over(self) -> int:
+        """Delete contents whose time is over; return of how many entries.
+
+        Raises:
+            CaseworkStoreError: it cannot be done now.
+        """
+        now_ms = self.context.clock()
+        with self.context.database.writing() as connection:
+            return store.delete_contents(
+                connection,
+                closed_before_ms=now_ms - self.section.retention_days * DAY_MS,
+                begun_before_ms=now_ms - self.section.maximum_days * DAY_MS,
+            )
+
+    async def _tidy(self) -> None:
+        while True:
+            try:
+                if deleted := await asyncio.to_thread(self.delete_what_is_over):
+                    _log.info("deleted the contents of %d entries whose time was over", deleted)
+            except CaseworkStoreError as error:
+                _log.error("ALARM: contents whose time is over cannot be deleted: %s", error)
+            await asyncio.sleep(_TIDY_MS / SECOND_MS)
+
+
+@contextlib.contextmanager
+def open_casework(
+    home: MemberHome,
+    source: DirectorySource,
+    audit: AuditLog,
+    may_tell: Callable[[str, str], bool] = lambda _member, _reference: False,
+) -> Iterator[Casework]:
+    """Open a member's casework, and close it in the end.
+
+    Args:
+        home: the member's folder.
+        source: the trust directory.
+        audit: the member's log.
+        may_tell: tells whether today's policy tells this member of this record; a gateway, which takes no asks, needs none.
+
+    Raises:
+        HomeError: `[casework]` is wrong.
+        CaseworkStoreError: the tables cannot be opened.
+    """
+    section = read_casework_section(home)
+    with contextlib.ExitStack() as stack:
+        database = stack.enter_context(contextlib.closing(CaseworkDatabase(casework_location(home, section))))
+        database.open()
+        threads = stack.enter_context(ThreadPoolExecutor(_THREADS, thread_name_prefix="casework"))
+        readers = ReaderBook(home.member, database, source, system_clock)
+
+        def officers(member: str) -> Collection[bytes] | None:
+            return readers.officers(member) if member == home.member else None
+
+        context = Context(
+            federation=home.federation,
+            member=home.member,
+            signer=home.signer,
+            directory_source=source,
+            database=database,
+            audit=audit,
+            clock=system_clock,
+            officers=officers,
+            may_tell=may_tell,
+            alarm=Alarm(section.alarm),
+        )
+        yield Casework(section, context, readers, threads, GrpcTransport(home.node_tls, source))
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Calls somebody: a line in the log, and the operator's program, which gets no content."""
+
+    program: str
+
+    def __call__(self, header: EntryHeader) -> None:
+        """Say that an ask has come. The program runs on by itself; a later alarm does not wait for it."""
+        urgency = getattr(getattr(header.body, "urgency", None), "code", "")
+        _log.warning("ALARM: %s asks, %s: vidfed requests", header.asker, urgency)
+        if not self.program:
+            return
+        threading.Thread(target=self._call, args=(header.asker, urgency, header.conversation.hex()), daemon=True).start()
+
+    def _call(self, asker: str, urgency: str, conversation: str) -> None:
+        said = {"schema": "vidfed.casework-alarm/1", "from": asker, "urgency": urgency, "conversation": conversation}
+        try:
+            subprocess.run(  # noqa: S603 - the operator's own program, by its path
+                [self.program], input=json.dumps(said).encode(), timeout=_ALARM_S, check=True, capture_output=True
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            _log.error("ALARM: %s could not call anybody: %s", self.program, error)

@@ -1,0 +1,60 @@
+"""The `[casework]` section of a member's configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vidfed.security.settings import check_above_zero
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vidfed.security.member.home import MemberHome
+
+_FILE = "casework.db"
+
+
+@dataclass(frozen=True, slots=True)
+class CaseworkSection:
+    """How conversations about hits are kept and answered.
+
+    Attributes:
+        url: `postgresql://USER@HOST/DATABASE` for conversations; empty: the file state/casework.db. A node's record store may be the same
+            database.
+        officers: how many different officers sign a release, a refusal, a wait or a correction: 1 or 2.
+        retention_days: how long contents are kept after a conversation was closed.
+        maximum_days: how long they are kept at the longest, closed or not.
+        give_up_days: after how long an entry that cannot be delivered is named as such. It is tried all the same.
+        alarm: a program that is run when a person should look at once, with one JSON object on its standard input, without content; empty:
+            the log alone says so.
+    """
+
+    url: str = ""
+    officers: int = 1
+    retention_days: int = 90
+    maximum_days: int = 730
+    give_up_days: float = 7.0
+    alarm: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        check_above_zero(self, "retention_days", "maximum_days", "give_up_days")
+        if self.officers not in {1, 2}:
+            raise ValueError("officers must be 1 or 2")
+        if self.retention_days > self.maximum_days:
+            raise ValueError("retention_days must be at most maximum_days")
+
+
+def read_casework_section(home: MemberHome) -> CaseworkSection:
+    """Read the section.
+
+    Raises:
+        HomeError: it is wrong; the message names file, section and setting.
+    """
+    return home.section("casework", CaseworkSection)
+
+
+def casework_location(home: MemberHome, section: CaseworkSection) -> Path | str:
+    """Return where conversations are."""
+    return section.url or home.state_file(_FILE)
