@@ -8,6 +8,7 @@ import textwrap
 import typing
 from pathlib import Path
 
+from vidfed.casework.settings import CaseworkSection
 from vidfed.federation.gateway.settings import GatewaySection
 from vidfed.node.config import NodeSection, StoreSection
 from vidfed.node.policy.policy import Limits, Rule
@@ -22,6 +23,7 @@ _SECTIONS = {
     "node": NodeSection,
     "store": StoreSection,
     "gateway": GatewaySection,
+    "casework": CaseworkSection,
     "log": LogSection,
     "audit": AuditSection,
 }

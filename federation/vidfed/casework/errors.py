@@ -7,6 +7,7 @@ CaseworkError
 ├── LaterError           an entry cannot be taken now; the same entry may be later
 ├── UnknownHitError      no such hit was told, or it may not be told any more
 ├── SealError            a sealed part cannot be opened, or is not what was signed
+├── GatewayFailedError   the own gateway cannot be reached, or refuses
 ├── ConversationError    there is no such conversation, or not for this caller
 └── CaseworkStoreError   the store cannot be read or written
 """
@@ -40,6 +41,10 @@ class UnknownHitError(CaseworkError):
 
 class SealError(CaseworkError):
     """A sealed part cannot be opened, or is not what was signed."""
+
+
+class GatewayFailedError(CaseworkError):
+    """The own gateway cannot be reached, or refuses."""
 
 
 class ConversationError(CaseworkError):

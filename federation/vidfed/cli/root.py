@@ -25,8 +25,11 @@ _COMMANDS = {
         "vidfed.federation.cli.lookup", "lookup", "Investigators", "Ask every member's database about pictures or hashes."
     ),
     "lookups": _Registered("vidfed.federation.cli.history", "lookups", "Investigators", "See earlier lookups and fetch late answers."),
+    "cases": _Registered("vidfed.federation.cli.cases", "cases", "Investigators", "Ask for details about a hit, and read what comes."),
+    "inbox": _Registered("vidfed.federation.cli.cases", "inbox", "Investigators", "See which of your conversations wait for you."),
     "enrol": _Registered("vidfed.security.cli.kits", "enrol", "Investigators", "Install the kit your unit gave you."),
     "hash": _Registered("vidfed.index.cli", "hash_command", "Investigators", "Show the digests and perceptual hashes of pictures."),
+    "requests": _Registered("vidfed.federation.cli.requests", "requests", "Officers", "Answer what others ask about your records."),
     "node": _Registered("vidfed.node.cli.node", "node", "National units", "Set up, fill and run a member's node."),
     "gateway": _Registered(
         "vidfed.federation.cli.gateway", "gateway", "National units", "Run the gateway that a member's investigators ask through."

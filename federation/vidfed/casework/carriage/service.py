@@ -180,8 +180,10 @@ class PersonServicer(rpc.CaseworkGatewayServiceServicer):
             if request.member != own.member and now_ms - self._fetched_ms.get(request.member, 0) > OFFICERS_FRESH_MS:
                 own.directory_source.current().member(request.member)
                 try:
-                    await self._run(self._readers.take, request.member, await self._transport.officers(request.member))
-                    self._fetched_ms[request.member] = now_ms
+                    officers = await self._transport.officers(request.member)
+                    await self._run(self._readers.take, request.member, officers)
+                    if officers:  # who has none may have one in a moment
+                        self._fetched_ms[request.member] = now_ms
                 except OSError as error:  # those known from before may do
                     _log.warning("officers could not be asked for: %s", error)
             found = await self._run(self._readers.known, request.member)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from vidfed.casework.carriage.opening import open_casework
 from vidfed.federation.gateway.audit_trail import AuditTrail
 from vidfed.federation.gateway.core import GatewayCore
 from vidfed.federation.gateway.mailbox import Mailbox
@@ -180,6 +181,8 @@ async def gateway_service(shared: Shared, on_ready: Callable[[str], None]) -> As
             stack.enter_context(hold_lockfile(home.state_file(SERVING_FILE), address))
             on_ready(address)
 
+        casework = stack.enter_context(open_casework(home, source, shared.audit))
+        casework.serve_persons(server)
         status = asyncio.create_task(supervise("status", lambda: keep_status(home, core.nodes, lambda: core.running)))
         try:
             yield Service(server, section.listen, server_credentials(home.node_tls, source), announce)

@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2_grpc as health_rpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
+from vidfed.casework.carriage.opening import open_casework
 from vidfed.node.config import NodeSection, store_location
 from vidfed.node.lookup import metrics as lookup_metrics
 from vidfed.node.lookup.admission import Admission, AdmissionLimits, QueueFullError, TooManyCallsError
@@ -30,6 +31,7 @@ from vidfed.node.records.store import RecordStore
 from vidfed.node.search.catalogue import Catalogue
 from vidfed.node.serving import metrics
 from vidfed.node.serving.audit_service import AuditCore, AuditServicer
+from vidfed.node.serving.casework import telling
 from vidfed.node.serving.witnessing import Witnessing
 from vidfed.rpc.channels import SERVER_OPTIONS, peer_certificate, server_credentials
 from vidfed.rpc.parsing import UnparsedError, new_server
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
+    from vidfed.casework.carriage.opening import Casework
     from vidfed.rpc.serving import Shared
     from vidfed.security.audit import AuditLog
     from vidfed.security.crypto.envelope import Envelope as SignedEnvelope
@@ -181,11 +184,19 @@ class Share:
 
 
 @contextlib.contextmanager
-def open_pipeline(home: MemberHome, directory_source: DirectorySource, audit: AuditLog, *, keeper: bool = True) -> Iterator[LookupPipeline]:
-    """Open all that a member's lookups are answered with, and close it in the end. One process is the keeper of the indexes.
+def open_pipeline(
+    home: MemberHome,
+    directory_source: DirectorySource,
+    audit: AuditLog,
+    *,
+    keeper: bool = True,
+) -> Iterator[tuple[LookupPipeline, Casework]]:
+    """Open all that a member's lookups are answered with, and the conversations about its records, and close it in the end.
+
+    One process is the keeper of the indexes.
 
     Raises:
-        SecurityError, NodeError, HashError: keys, policy, replay memory, store or index cannot be used.
+        SecurityError, NodeError, HashError, CaseworkError: keys, policy, replay memory, store, index or conversations cannot be used.
     """
     seen = Seen(home.state_file(SEEN_FILE), home.member, audit, system_clock)
     policy = PolicyFile(
@@ -199,9 +210,10 @@ def open_pipeline(home: MemberHome, directory_source: DirectorySource, audit: Au
         contextlib.closing(RecordStore(store_location(home))) as store,
         contextlib.closing(Catalogue(store, home.folder / "index", system_clock, keeper=keeper)) as catalogue,
         contextlib.closing(ReplayMemory(home.state_file("replay.db"))) as replay,
+        open_casework(home, directory_source, audit, telling(store, policy, directory_source)) as casework,
     ):
         catalogue.start()
-        yield LookupPipeline(
+        pipeline = LookupPipeline(
             federation=home.federation,
             member=home.member,
             signer=home.signer,
@@ -212,7 +224,9 @@ def open_pipeline(home: MemberHome, directory_source: DirectorySource, audit: Au
             replay=replay,
             audit=audit,
             clock=system_clock,
+            note_told=casework.note_told,
         )
+        yield pipeline, casework
 
 
 def would_answer(pipeline: LookupPipeline, folder: Path) -> bool:
@@ -260,13 +274,14 @@ async def node_service(shared: Shared, on_ready: Callable[[str], None], share: S
     """
     first = share is None or share.first
     home, directory_source, audit = shared.home, shared.source, shared.audit
-    with contextlib.ExitStack() as stack:
+    async with contextlib.AsyncExitStack() as conversations:
+        stack = conversations.enter_context(contextlib.ExitStack())
         seen = Seen(home.state_file(SEEN_FILE), home.member, audit, system_clock)
         if first:
             seen.trust(directory_source)
         audit.checkpoint()  # so that the first answer can carry one
         witness = stack.enter_context(contextlib.closing(open_witness(home)))
-        pipeline = stack.enter_context(open_pipeline(home, directory_source, audit, keeper=first))
+        pipeline, casework = stack.enter_context(open_pipeline(home, directory_source, audit, keeper=first))
         bounds = AdmissionLimits()
         workers = stack.enter_context(ThreadPoolExecutor(bounds.threads, thread_name_prefix="lookup"))
         options = dict(SERVER_OPTIONS) | {"grpc.so_reuseport": int(share is not None)}
@@ -291,6 +306,7 @@ async def node_service(shared: Shared, on_ready: Callable[[str], None], share: S
         if first:
             beside.append(_beside("witnessing", lambda: rounds.run(every_s)))
         try:
+            await conversations.enter_async_context(casework.serve_node(server, first=first))
             listen = share.listen if share else home.section("node", NodeSection).listen
             yield Service(server, listen, credentials, announce, servicer.stop)
         finally:

@@ -1,0 +1,129 @@
+"""What `vidfed cases`, `vidfed inbox` and `vidfed requests` share: the client, texts, and how a conversation is shown."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vidfed.casework.errors import CaseworkError
+from vidfed.cli.terminal import kit_option, note, print_json, reporting, say
+from vidfed.federation.lookup.errors import FederationError
+from vidfed.security.errors import SecurityError
+from vidfed.wire.statuses import WireError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import TypeVar
+
+    from vidfed.casework.client import CaseworkClient
+    from vidfed.casework.reading import View
+    from vidfed.wire.casework_values import Content
+
+    Value = TypeVar("Value")
+
+COMMAND = reporting(CaseworkError, FederationError, SecurityError, WireError)
+KIT = kit_option("--kit", what="Your kit.")
+FILE = click.option(
+    "--file",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    help="Take the text from this file, `-` for standard input; without it you are asked. Never an argument: others see those.",
+)
+
+
+def run(kit: Path, use: Callable[[CaseworkClient], Awaitable[Value]]) -> Value:
+    """Use a person's conversations."""
+    from vidfed.casework.client import CaseworkClient
+    from vidfed.security.member.kit import Kit
+
+    async def go() -> Value:
+        async with CaseworkClient(Kit(kit)) as client:
+            return await use(client)
+
+    return asyncio.run(go())
+
+
+def read_text(file: Path | None, what: str) -> str:
+    """Return a text from a file, standard input, or the person at the terminal."""
+    if file is None:
+        return str(click.prompt(what, err=True)) if sys.stdin.isatty() else sys.stdin.read().strip()
+    return (sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")).strip()
+
+
+def read_details(file: Path | None) -> Content:
+    """Return what a release gives, from a TOML file or standard input."""
+    from vidfed.wire.casework_values import Content, PersonDetails
+
+    raw = sys.stdin.read() if file is None or str(file) == "-" else file.read_text(encoding="utf-8")
+    try:
+        fields = tomllib.loads(raw)
+    except tomllib.TOMLDecodeError as error:
+        raise click.UsageError(f"the details are not TOML: {error}; `vidfed requests template` writes an example") from None
+    people = {name: fields.pop(name) for name in ("victim", "offender") if name in fields}
+    known = set(Content.__dataclass_fields__) - {"victim", "offender"}
+    if unknown := sorted(fields.keys() - known):
+        raise click.UsageError(f"the details have no field {unknown[0]!r}; known are {', '.join(sorted(known))}, victim, offender")
+    if not all(isinstance(value, str) for value in fields.values()):
+        raise click.UsageError("each of the details is a text in quotes")
+    content = Content(**fields)
+    for name, person in people.items():
+        if not isinstance(person, dict) or person.keys() - set(PersonDetails.__dataclass_fields__):
+            raise click.UsageError(f"[{name}] has the fields names, born, nationality, sex")
+        content = replace(content, **{name: PersonDetails(**{key: str(value) for key, value in person.items()})})  # type: ignore[arg-type]
+    return content
+
+
+def show(kit: Path, named: str, *, as_json: bool) -> None:
+    """Print one conversation, whole."""
+    from vidfed.federation.output.cases import SHOW_SCHEMA, conversation_fields, conversation_lines, entry_fields
+    from vidfed.security.clock import system_clock
+
+    async def look(client: CaseworkClient) -> None:
+        identity, view = await client.find(named)
+        entries, now_ms = client.read(view), system_clock()
+        if as_json:
+            fields = conversation_fields(identity, view, now_ms)
+            print_json({"schema": SHOW_SCHEMA, **fields, "entries": [entry_fields(read, view) for read in entries]})
+        else:
+            for line in conversation_lines(identity, view, entries, now_ms):
+                say(line)
+
+    run(kit, look)
+
+
+def list_views(kit: Path, keep: Callable[[CaseworkClient, View], bool], *, as_json: bool, empty: str) -> None:
+    """Print conversations, a line each; the most pressing first."""
+    from vidfed.casework.core.clocks import clocks_of
+    from vidfed.federation.output.cases import LIST_SCHEMA, conversation_fields, conversation_line
+    from vidfed.security.clock import system_clock
+
+    now_ms = system_clock()
+
+    async def look(client: CaseworkClient) -> tuple[list[tuple[bytes, View]], list[str]]:
+        views = await client.conversations()
+        lost = [problem for identity, view in views.items() if not view.conversation.asker for problem in view.problems]
+        return [(identity, view) for identity, view in views.items() if view.conversation.asker and keep(client, view)], lost
+
+    def pressing(pair: tuple[bytes, View]) -> tuple[bool, int]:
+        clocks = clocks_of(pair[1].conversation, pair[1].receipts, now_ms)
+        running = bool(clocks) and clocks[-1].ended_ms is None
+        return not running, (clocks[-1].due_ms or clocks[-1].written_ms) if clocks else 0
+
+    found, lost = run(kit, look)
+    found.sort(key=pressing)
+    if as_json:
+        conversations = [conversation_fields(identity, view, now_ms) for identity, view in found]
+        print_json({"schema": LIST_SCHEMA, "conversations": conversations, "problems": lost})
+        return
+    for identity, view in found:
+        say(conversation_line(identity, view, now_ms))
+    for problem in lost:
+        note(f"PROBLEM: {problem}")
+    if not found:
+        note(empty)

@@ -1,0 +1,143 @@
+"""Real nodes, gateways and commands: a hit, a request, an officer's release, and the investigator who reads it."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+import pytest
+
+from vidfed.federation.output.cases import cases_schema
+from vidfed.synthetic.federation import LocalFederation
+from vidfed.synthetic.pictures import picture
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from tests.conftest import Ran
+
+PATIENCE_S = 60
+WHY = ("--case", "NL-1", "--purpose", "identification", "--legal-basis", "test law")
+DETAILS = """\
+text = "Identified by her school's uniform"
+legal_basis = "art. 17"
+[victim]
+names = "Anna-Example-Name"
+nationality = "FR"
+"""
+
+
+class Units:
+    """nl asks, fr knows; each person has a kit."""
+
+    def __init__(self, base: Path, federation: LocalFederation, vidfed: Callable[..., Ran]) -> None:
+        self.base, self.federation, self.vidfed = base, federation, vidfed
+        self.reference = ""
+
+    def kit(self, member: str, pseudonym: str, *roles: str) -> None:
+        place = self.federation.places[member]
+        options = ["--home", str(place.folder), "--gateway", place.gateway_address, "--no-passphrase", "--pseudonym", pseudonym]
+        for role in roles:
+            options += ["--role", role]
+        self.federation.run(["trust", "issue-investigator", str(self.base / pseudonym), *options])
+
+    def run(self, pseudonym: str, *arguments: str | Path, status: int = 0) -> Ran:
+        ran = self.vidfed(*arguments, "--kit", self.base / pseudonym)
+        assert ran.status == status, ran.err
+        return ran
+
+    def text(self, content: str) -> Path:
+        path = self.base / "text"
+        path.write_text(content)
+        return path
+
+    def until(self, pseudonym: str, command: str, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """Look again and again, as people do, until a conversation is as wanted."""
+        end = time.monotonic() + PATIENCE_S
+        while time.monotonic() < end:
+            for conversation in self.run(pseudonym, command, "list", "--json").json()["conversations"]:
+                if wanted(conversation):
+                    return conversation  # type: ignore[no-any-return]
+        raise AssertionError("it never came: " + self.run(pseudonym, command, "list").out)
+
+
+@pytest.fixture(scope="module")
+def units(
+    tmp_path_factory: pytest.TempPathFactory, vidfed: Callable[..., Ran], run: Callable[[Sequence[str | Path]], Ran]
+) -> Iterator[Units]:
+    base = tmp_path_factory.mktemp("casework")
+    with LocalFederation(base, run) as federation:
+        federation.create({"nl": "Unit NL", "fr": "Unit FR"})
+        pictures = base / "pictures"
+        pictures.mkdir()
+        picture(1).save(pictures / "known.png")
+        run(["node", "ingest", str(pictures), "--home", str(federation.places["fr"].folder)])
+        made = Units(base, federation, vidfed)
+        for member, pseudonym, *roles in (
+            ("nl", "nl-7"),
+            ("nl", "nl-8"),
+            ("fr", "fr-1", "release-officer"),
+            ("fr", "fr-2", "release-officer"),
+        ):
+            made.kit(member, pseudonym, *roles)
+        federation.start("nl", "fr", service="unit")
+        hits = vidfed("lookup", pictures / "known.png", "--kit", base / "nl-7", *WHY, "--json").json()["hits"]
+        made.reference = hits[0]["reference"]
+        yield made
+
+
+@pytest.mark.slow
+def test_from_a_hit_to_what_an_officer_releases(units: Units) -> None:
+    ask = ("cases", "ask", units.reference, "--want", "victim-identity", "--deputy", "nl-8")
+    refused = units.run("nl-7", *ask, "--file", units.text("who is she?"), status=1)
+    assert "nl-8" in refused.err  # the deputy has not made a key known
+    units.run("nl-8", "inbox")
+    refused = units.run("nl-7", *ask, "--file", units.text("who is she?"), status=1)
+    assert "call duty-desk@fr.example" in refused.err  # nobody at fr can read it yet
+    for officer in ("fr-1", "fr-2"):
+        units.run(officer, "inbox")
+    units.run("nl-7", *ask, "--file", units.text("Secret-Facts: who is she?"))
+
+    asked = units.until("fr-1", "requests", lambda found: found["phase"] == "asked")
+    assert (asked["basis"], asked["confirmed"], asked["urgency"]) == ("same-digest", True, "routine")
+    shown = units.run("fr-1", "requests", "show", units.reference)
+    assert "Secret-Facts: who is she?" in shown.out
+    units.run("fr-1", "requests", "acknowledge", units.reference, "--file", units.text("+33 1 00"))
+    units.until("nl-7", "cases", lambda found: found["phase"] == "acknowledged")
+
+    release = ("requests", "release", units.reference, "--give", "victim-identity", "--handling", "h1", "--ground", "member-state")
+    units.run("nl-8", *release, "--yes", "--file", units.text(DETAILS), status=1)
+    units.run("fr-2", *release, "--yes", "--file", units.text(DETAILS))
+    units.until("nl-7", "cases", lambda found: found["phase"] == "released")
+    assert units.reference in units.run("nl-8", "inbox").out
+    for person in ("nl-7", "nl-8"):
+        document = units.run(person, "cases", "show", units.reference, "--json").json()
+        assert document["entries"][-1]["content"]["victim"]["names"] == "Anna-Example-Name"
+        jsonschema.validate(document, cases_schema("case-1"))
+    assert document["releases"][0]["handling_code"] == "h1"
+    assert document["clock"]["overdue"] is False
+
+    units.run("nl-7", "cases", "close", units.reference, "--disposition", "victim-identified", "--file", units.text("thank you"))
+    closed = units.until("nl-7", "cases", lambda found: found["phase"] == "closed")
+    jsonschema.validate({"schema": "vidfed.cases/1", "conversations": [closed], "problems": []}, cases_schema("cases-1"))
+
+    for member in ("nl", "fr"):
+        for path in units.federation.places[member].folder.rglob("*"):
+            content = path.read_bytes() if path.is_file() else b""
+            assert not [text for text in (b"Secret-Facts", b"Anna-Example-Name", b"school's uniform") if text in content], path
+
+
+def test_reference_that_no_answer_told(units: Units) -> None:
+    ran = units.run("nl-7", "cases", "ask", "FR-unknown", "--want", "origin", "--deputy", "nl-8", "--file", units.text("x"), status=1)
+    assert "look up again" in ran.err
+
+
+def test_template_of_a_release_is_one_that_release_takes(units: Units) -> None:
+    import tomllib  # noqa: PLC0415
+
+    fields = tomllib.loads(units.vidfed("requests", "template").out)
+    assert fields["victim"].keys() == {"names", "born", "nationality", "sex"}
+    assert json.dumps(fields)
