@@ -127,6 +127,19 @@ late_s = 120.0
 keep_hours = 168.0
 keep_max_mib = 1024
 
+[casework]
+# Where conversations about hits are kept: empty for the file state/casework.db, or postgresql://USER@HOST/DATABASE.
+url = ""
+# How many different officers sign a release, a refusal, a wait or a correction: 1 or 2.
+officers = 1
+# How long contents are kept after a conversation was closed, and at the longest.
+retention_days = 90
+maximum_days = 730
+# After how long an entry that cannot be delivered is named as such. It is tried all the same.
+give_up_days = 7.0
+# A program that calls somebody when another member asks; it gets no content. Empty: the log alone says so.
+alarm = ""
+
 [log]
 # "console" for people or "json" for machines, on stderr; "debug", "info", "warning" or "error".
 format = "console"
