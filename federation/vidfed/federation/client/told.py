@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vidfed.federation.client.receipt_store import RECEIPTS_FILE, ReceiptStore
-from vidfed.federation.lookup.errors import KeptError
+from vidfed.federation.lookup.errors import MailboxError
 from vidfed.wire.answers import read_answer_with_digest
 from vidfed.wire.statuses import WireError
 
@@ -35,7 +35,7 @@ def find_hit(kit: Kit, reference: str, member: str | None = None) -> ToldHit:
     """Return the newest hit of a reference among the answers that a kit keeps.
 
     Raises:
-        KeptError: no answer told of it, or more than one member did and none is named.
+        MailboxError: no answer told of it, or more than one member did and none is named.
     """
     found: dict[str, ToldHit] = {}
     with contextlib.closing(ReceiptStore(kit.folder / RECEIPTS_FILE)) as receipts:
@@ -52,7 +52,7 @@ def find_hit(kit: Kit, reference: str, member: str | None = None) -> ToldHit:
                     basis = "same-digest" if exact else "hash-distance-only"
                     found[receipt.member] = ToldHit(receipt.member, answer.header.request_digest, digest, basis)
     if not found:
-        raise KeptError(f"no answer kept in {kit.folder} tells of {reference!r:.80}; look up again, then ask")
+        raise MailboxError(f"no answer kept in {kit.folder} tells of {reference!r:.80}; look up again, then ask")
     if len(found) > 1:
-        raise KeptError(f"{reference} was told by {', '.join(sorted(found))}: name one with --member")
+        raise MailboxError(f"{reference} was told by {', '.join(sorted(found))}: name one with --member")
     return next(iter(found.values()))
