@@ -24,6 +24,7 @@ from vidfed.casework.settings import casework_location, read_casework_section
 from vidfed.casework.storage import conversations as store
 from vidfed.casework.storage import told as told_store
 from vidfed.casework.storage.database import CaseworkDatabase
+from vidfed.rpc.supervision import supervise
 from vidfed.security.clock import DAY_MS, HOUR_MS, SECOND_MS, system_clock
 from vidfed.v1 import casework_pb2_grpc as rpc
 
@@ -78,7 +79,8 @@ class Casework:
         courier = Courier(Sender(self.context), self.transport)
         servicer = CaseworkServicer(Receiver(self.context), courier, self.readers, self.threads)
         rpc.add_CaseworkServiceServicer_to_server(servicer, server)
-        beside = [asyncio.create_task(courier.run()), asyncio.create_task(self._tidy())] if first else []
+        work = {"casework's courier": courier.run, "deleting contents": self._tidy} if first else {}
+        beside = [asyncio.create_task(supervise(name, each)) for name, each in work.items()]
         try:
             yield
         finally:
