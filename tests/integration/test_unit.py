@@ -8,11 +8,13 @@ import json
 import os
 import sys
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import grpc
 import pytest
 
+from tests.support import unit_filter
 from tests.support.memory import call_of
 from tests.support.simulated import HomeFederation
 from tests.support.sockets import ScriptedNode, SocketFederation
@@ -34,7 +36,6 @@ from vidfed.wire.values import ANSWER_TYPE, Purpose
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
 
     from tests.conftest import Ran
     from vidfed.security.member.kit import Kit
@@ -70,10 +71,10 @@ class Unit:
         self.home.config_path.write_text(f"\n{setting} = ".join((before, *sections)))
 
     @contextlib.asynccontextmanager
-    async def begun(self) -> AsyncIterator[None]:
-        """Begin the process; what is left of it in the end is ended."""
+    async def begun(self, *wrapper: str) -> AsyncIterator[None]:
+        """Begin the process, as an argument of `wrapper` if there is one; what is left of it in the end is ended."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("VIDFED_")}
-        command = [sys.executable, "-m", "vidfed.cli", "serve", "--home", str(self.home.folder)]
+        command = [*wrapper, sys.executable, "-m", "vidfed.cli", "serve", "--home", str(self.home.folder)]
         pipe = asyncio.subprocess.PIPE
         self.process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe, env=environment)
         try:
@@ -150,8 +151,14 @@ async def unit(tmp_path: Path) -> AsyncIterator[Unit]:
         yield Unit.of(federation)
 
 
-async def test_an_investigator_asks_through_the_process_whose_node_answers_too(unit: Unit, vidfed: Callable[..., Ran]) -> None:
-    async with unit.begun():
+UNIT_FILTER = (sys.executable, unit_filter.__file__, str(Path(__file__).parents[2] / "deploy/systemd/vidfed-unit@.service"))
+
+
+@pytest.mark.parametrize("wrapper", [(), UNIT_FILTER], ids=["plain", "under the unit's system-call filter"])
+async def test_an_investigator_asks_through_the_process_whose_node_answers_too(
+    unit: Unit, vidfed: Callable[..., Ran], wrapper: tuple[str, ...]
+) -> None:
+    async with unit.begun(*wrapper):
         async with FederationClient(await unit.answering()) as client:
             await client.refresh_directory()
             result = await client.ask(ITEMS, WHY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -118,8 +119,13 @@ class BackgroundMerger:
     def start(self) -> None:
         """Start merging, unless a thread is at it."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._merge_all, name="vidfed-index-merge", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._merge_all, name="vidfed-index-merge", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # no more threads are to be had: the next flush tries again
+                self._failed(error)
+            else:
+                self._thread = thread
 
     def ended(self) -> None:
         """Say, with the lock held, that nothing is left to merge: whoever changes the index afterwards starts another thread."""
@@ -131,15 +137,19 @@ class BackgroundMerger:
             thread.join()
 
     def _merge_all(self) -> None:
-        # To Linux a thread is a process with a priority of its own.
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
         try:
+            # To Linux a thread is a process with a priority of its own. A service's system-call filter may forbid the call.
+            with suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
             while self._merge_once():
                 self.trouble = ""
         except (IndexStorageError, MemoryError) as error:
-            self.trouble = f"merging failed, queries go on unmerged: {error}"
-            _logger.warning("%s: %s", self._path, self.trouble)
+            self._failed(error)
         finally:
             with self._writing:
                 if self._thread is threading.current_thread():
                     self._thread = None
+
+    def _failed(self, error: Exception) -> None:
+        self.trouble = f"merging failed, queries go on unmerged: {error}"
+        _logger.warning("%s: %s", self._path, self.trouble)
