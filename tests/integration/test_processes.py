@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +18,6 @@ from vidfed.synthetic.pictures import Family, picture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from tests.conftest import Ran
 
@@ -283,3 +286,37 @@ def test_a_second_gateway_in_the_same_folder_is_refused(desk: Desk, vidfed: Call
     assert ran.status == 1
     assert "runs already, on" in ran.err
     assert len(ran.err.splitlines()) == 1
+
+
+def children_of(process: subprocess.Popen[bytes]) -> list[int]:
+    """Return open descriptors of the processes that a process has started, once there are any."""
+    while process.poll() is None:
+        tasks = Path(f"/proc/{process.pid}/task")
+        ids = [int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split()]
+        if ids:
+            return [os.pidfd_open(child) for child in ids]
+    raise AssertionError("the command ended before it started a worker")
+
+
+@pytest.mark.parametrize("command", ["lookup", "ingest"])
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_no_worker_outlives_its_command(desk: Desk, tmp_path: Path, command: str, end: signal.Signals) -> None:
+    pictures = tmp_path / "many"
+    pictures.mkdir()
+    picture(1, size=(1600, 1200)).save(tmp_path / "one.png")
+    for number in range(300):
+        (pictures / f"{number}.png").hardlink_to(tmp_path / "one.png")
+    options = {
+        "lookup": ["lookup", "--kit", desk.base / "kit", *WHY],
+        "ingest": ["node", "ingest", "--home", desk.federation.places["nl"].folder],
+    }
+    arguments = [sys.executable, "-m", "vidfed.cli", *map(str, options[command]), str(pictures)]
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    workers = children_of(process)
+
+    process.send_signal(end)
+
+    assert process.wait(60) != 0
+    for worker in workers:
+        assert select.select([worker], [], [], 60)[0], "it has ended"
+        os.close(worker)
