@@ -10,7 +10,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from vidfed.federation import BlockingFederationClient, Justification, Kit, Purpose, Ternary, items_of_pictures
+from vidfed.federation import BlockingFederationClient, FederationError, Justification, Kit, Purpose, Ternary, items_of_pictures
+from vidfed.security.errors import SecurityError
 
 
 def main(kit_folder: Path, pictures: Path, case: str) -> int:
@@ -19,6 +20,9 @@ def main(kit_folder: Path, pictures: Path, case: str) -> int:
     items = items_of_pictures([pictures], failures=unreadable)
     for file, reason in unreadable.items():
         print(f"not asked: {file}: {reason}")
+    if not items:
+        print(f"nothing to ask: no file in {pictures} could be hashed")
+        return 1
     why = Justification(Purpose.IDENTIFICATION, legal_basis="Police Data Act, art. 10", case_reference=case)
 
     with BlockingFederationClient(Kit(kit_folder)) as client:
@@ -35,9 +39,15 @@ def main(kit_folder: Path, pictures: Path, case: str) -> int:
         print(f"COMPLETE: {result.answered_count} of {result.asked_count} members answered")
         return 0
     missing = ", ".join(f"{node.member} ({node.said})" for node in result.unanswered)
-    print(f"INCOMPLETE: no answer of {missing}; late answers: vidfed lookup --resume {result.lookup}")
+    later = f"; late answers: vidfed lookup --resume {result.lookup}" if result.lookup else ""
+    print(f"INCOMPLETE: no answer of {missing or 'anybody: nobody was asked'}{later}")
     return 3
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]))
+    if len(sys.argv) != 4:  # noqa: PLR2004 - kit, folder, case
+        sys.exit((__doc__ or "").strip())
+    try:
+        sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]))
+    except (FederationError, SecurityError) as error:
+        sys.exit(f"Error: {error}")

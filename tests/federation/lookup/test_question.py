@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from vidfed.federation.lookup.errors import QuestionError
 from vidfed.federation.lookup.items import items_of_hashes, items_of_pictures, parse_distances
 from vidfed.federation.lookup.question import Item, Justification, split
-from vidfed.index import Algorithm, DistanceError, HashTextError
+from vidfed.index import Algorithm
 from vidfed.synthetic.pictures import picture
 from vidfed.wire.values import MAX_CODES, MAX_TEXT, Purpose
 
@@ -55,11 +55,16 @@ def test_an_item_without_a_hash_or_with_too_many_is_refused_by_name(codes: int) 
         list(split([item(codes, "photo.jpg")], {}))
 
 
+def test_an_item_made_by_hand_with_a_code_of_the_wrong_length_is_refused_by_name() -> None:
+    with pytest.raises(QuestionError, match=r"photo\.jpg: a code of MD5 has 16 bytes"):
+        list(split([Item("photo.jpg", {Algorithm.MD5: (bytes(15),)})], {}))
+
+
 def test_distances_are_the_algorithm_s_own_unless_somebody_says_otherwise() -> None:
     both = Item("x", {Algorithm.PDQ: (bytes(32),), Algorithm.PHASH: (bytes(8),)})
     (part,) = split([both], {Algorithm.PDQ: 7})
     assert [column.max_distance for column in part.columns] == [7, Algorithm.PHASH.default_distance]
-    with pytest.raises(DistanceError):
+    with pytest.raises(QuestionError, match="distance"):
         list(split([both], {Algorithm.PDQ: 65}))
 
 
@@ -90,9 +95,11 @@ def test_a_bare_hash_is_an_item_labelled_as_it_was_given() -> None:
     assert (made.label, made.codes) == (f"sha256:{SHA}", {Algorithm.SHA256: (bytes.fromhex(SHA),)})
 
 
-@pytest.mark.parametrize("text", ["", SHA, "sha256:", f"sha256:{SHA[:-1]}", f"sha257:{SHA}", f"pdq:{'z' * 64}", ":", "photodna:AAAA"])
+@pytest.mark.parametrize(
+    "text", ["", SHA, "sha256:", f"sha256:{SHA[:-1]}", f"sha257:{SHA}", f"pdq:{'z' * 64}", ":", "photodna:AAAA", "md5:00"]
+)
 def test_a_wrong_hash_is_quoted(text: str) -> None:
-    with pytest.raises(HashTextError, match=r"^--hash "):
+    with pytest.raises(QuestionError, match=r"^hash "):
         items_of_hashes([text])
 
 
@@ -104,7 +111,7 @@ def test_a_wrong_distance_is_quoted(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["pdq=65", "pdq=-1", "sha256=1"])
 def test_a_distance_the_algorithm_does_not_allow_is_refused_with_the_reason(text: str) -> None:
-    with pytest.raises(DistanceError):
+    with pytest.raises(QuestionError, match="distance"):
         parse_distances([text])
 
 

@@ -21,14 +21,14 @@ def items_of_hashes(texts: Iterable[str]) -> list[Item]:
     """Return one item for each `algorithm:text`.
 
     Raises:
-        HashTextError: a text is not of that form; the message quotes it.
+        QuestionError: a text is not of that form; the message quotes it.
     """
     items = []
     for text in texts:
         try:
             parsed = Hash.parse(text)
         except HashTextError as error:
-            raise HashTextError(f"--hash {text[:60]}: {error}") from None
+            raise QuestionError(f"hash {text[:60]!r}: {error}") from None
         items.append(Item(str(parsed), {parsed.algorithm: (parsed.code,)}))
     return items
 
@@ -70,8 +70,7 @@ def parse_distances(texts: Iterable[str]) -> dict[Algorithm, int]:
     """Read `algorithm=N` settings.
 
     Raises:
-        QuestionError: not of that form, or an unknown algorithm.
-        DistanceError: a distance that may not be asked for.
+        QuestionError: not of that form, an unknown algorithm, or a distance that may not be asked for.
     """
     distances = {}
     for text in texts:
@@ -79,9 +78,9 @@ def parse_distances(texts: Iterable[str]) -> dict[Algorithm, int]:
         try:
             algorithm = Algorithm(name.strip().lower())
             distances[algorithm] = algorithm.check_distance(int(number))
-        except ValueError as error:
-            if isinstance(error, DistanceError):
-                raise
+        except DistanceError as error:
+            raise QuestionError(f"--distance {text[:60]}: {error}") from None
+        except ValueError:
             raise QuestionError(f"--distance {text[:60]}: write ALGORITHM=N, as in pdq=20") from None
     return distances
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vidfed.federation.lookup.errors import QuestionError
+from vidfed.index import DistanceError
 from vidfed.wire.values import MAX_CODES, MAX_TEXT, HashColumn, Purpose, Urgency
 
 if TYPE_CHECKING:
@@ -87,13 +88,16 @@ def split(items: Iterable[Item], distances: Mapping[Algorithm, int]) -> Iterator
         distances: maximum distance (inclusive) where it is not the algorithm's default.
 
     Raises:
-        QuestionError: an item has no code, or more than fit into one lookup.
+        QuestionError: an item has no code, one of the wrong length, or more than fit into one lookup; or a distance is not allowed.
     """
     part: list[Item] = []
     room = MAX_CODES
     for item in items:
         if not 0 < item.code_count <= MAX_CODES:
             raise QuestionError(f"{item.label}: {item.code_count} hashes; 1 to {MAX_CODES} fit into one lookup")
+        for algorithm, codes in item.codes.items():
+            if any(len(code) != algorithm.code_bytes for code in codes):
+                raise QuestionError(f"{item.label}: a code of {algorithm.label} has {algorithm.code_bytes} bytes")
         if item.code_count > room:
             yield _part(part, distances)
             part, room = [], MAX_CODES
@@ -114,8 +118,15 @@ def _part(items: Sequence[Item], distances: Mapping[Algorithm, int]) -> Part:
             algorithm,
             np.frombuffer(b"".join(codes), dtype=np.uint8).reshape(len(codes), algorithm.code_bytes),
             np.array(gathered.items[algorithm], dtype=np.uint32),
-            algorithm.check_distance(distances.get(algorithm, algorithm.default_distance)),
+            _allowed(algorithm, distances.get(algorithm, algorithm.default_distance)),
         )
         for algorithm, codes in gathered.codes.items()
     )
     return Part(tuple(items), columns)
+
+
+def _allowed(algorithm: Algorithm, distance: int) -> int:
+    try:
+        return algorithm.check_distance(distance)
+    except DistanceError as error:
+        raise QuestionError(str(error)) from None
