@@ -61,6 +61,19 @@ async def test_the_example_runs(place: Path) -> None:
     assert done.stdout.endswith("COMPLETE: 3 of 3 members answered\n")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [((), "case_folder.py KIT FOLDER CASE"), (("no-kit", "case", "C-1"), "Error: "), (("kit", "empty", "C-1"), "nothing to ask")],
+)
+async def test_the_example_says_what_it_lacks(place: Path, arguments: tuple[str, ...], said: str) -> None:
+    (place / "empty").mkdir()
+    command = [sys.executable, str(ROOT / "examples/case_folder.py"), *arguments]
+    done = await asyncio.to_thread(subprocess.run, command, cwd=place, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
 async def test_a_blocking_client_that_fails_leaves_no_thread_behind(place: Path) -> None:
     (place / "kit/anchor.json").unlink()
 

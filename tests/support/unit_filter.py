@@ -46,7 +46,7 @@ def confine(calls: set[str]) -> None:
     # What systemd's newer lists name and this kernel's library does not know cannot be called either.
     numbers = [library.seccomp_syscall_resolve_name(name.encode()) for name in sorted(calls)]
     failed = [number for number in numbers if number >= 0 and library.seccomp_rule_add(context, ctypes.c_uint32(_ALLOW), number, 0)]
-    if not context or failed or library.seccomp_load(context):
+    if not context.value or failed or library.seccomp_load(context):
         raise OSError(ctypes.get_errno(), "the system-call filter cannot be installed")
 
 
