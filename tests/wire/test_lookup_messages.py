@@ -127,7 +127,17 @@ headers = st.builds(
     answered_ms=int64,
     status=st.just(Status.ANSWERED),
     detail=texts,
-    index=st.none() | st.builds(IndexState, uint64, int64, int64, st.lists(searched, max_size=3).map(tuple), st.sampled_from(RECORD_BANDS)),
+    index=st.none()
+    | st.builds(
+        IndexState,
+        uint64,
+        int64,
+        int64,
+        st.lists(searched, max_size=3).map(tuple),
+        st.sampled_from(RECORD_BANDS),
+        st.none() | st.integers(0, 2**63 - 1),
+        st.booleans(),
+    ),
     sequence=uint32,
     last=st.booleans(),
     previous_digest=st.sampled_from([b"", bytes(32)]),

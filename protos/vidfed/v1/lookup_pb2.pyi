@@ -190,6 +190,8 @@ class _StatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Status.ValueTy
     """The node has as much to do as it takes on at once. Nothing was looked at, and nothing logged."""
     STATUS_OUT_OF_SEQUENCE: _Status.ValueType  # 21
     """The chunk is not the next one of its stream. The node says nothing more on this stream."""
+    STATUS_RECORDS_TOO_OLD: _Status.ValueType  # 22
+    """The node's policy answers nobody from records as old as those it holds: a source it follows was not read for too long."""
 
 class Status(_Status, metaclass=_StatusEnumTypeWrapper): ...
 
@@ -226,6 +228,8 @@ STATUS_BUSY: Status.ValueType  # 20
 """The node has as much to do as it takes on at once. Nothing was looked at, and nothing logged."""
 STATUS_OUT_OF_SEQUENCE: Status.ValueType  # 21
 """The chunk is not the next one of its stream. The node says nothing more on this stream."""
+STATUS_RECORDS_TOO_OLD: Status.ValueType  # 22
+"""The node's policy answers nobody from records as old as those it holds: a source it follows was not read for too long."""
 Global___Status: _TypeAlias = Status  # noqa: Y015
 
 @_typing.final
@@ -432,6 +436,8 @@ class IndexState(_message.Message):
     CURRENT_MS_FIELD_NUMBER: _builtins.int
     SEARCHED_FIELD_NUMBER: _builtins.int
     RECORDS_AT_LEAST_FIELD_NUMBER: _builtins.int
+    RECORDS_AS_OF_MS_FIELD_NUMBER: _builtins.int
+    SOURCE_BEHIND_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """Grows with every change of the record store."""
     changed_ms: _builtins.int
@@ -440,6 +446,12 @@ class IndexState(_message.Message):
     """When the index was last seen to equal the store."""
     records_at_least: _builtins.int
     """How many records the node holds, in bands: 0 (fewer than 1,000), 1,000, 10,000, 100,000 and so on. The same for every question."""
+    records_as_of_ms: _builtins.int
+    """The records are what the sources that the node follows said at this moment, that of the one read longest ago. Absent: it follows none,
+    its records are kept by hand. 0: one of them was never read.
+    """
+    source_behind: _builtins.bool
+    """A source was not read for longer than its schedule allows: what the records say may have changed at the source."""
     @_builtins.property
     def searched(self) -> _containers.RepeatedCompositeFieldContainer[Global___Searched]:
         """What was searched for this answer. What was asked and is not here was not searched."""
@@ -452,12 +464,16 @@ class IndexState(_message.Message):
         current_ms: _builtins.int = ...,
         searched: _abc.Iterable[Global___Searched] | None = ...,
         records_at_least: _builtins.int = ...,
+        records_as_of_ms: _builtins.int | None = ...,
+        source_behind: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_records_as_of_ms", b"_records_as_of_ms", "records_as_of_ms", b"records_as_of_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_ms", b"changed_ms", "current_ms", b"current_ms", "records_at_least", b"records_at_least", "searched", b"searched", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_records_as_of_ms", b"_records_as_of_ms", "changed_ms", b"changed_ms", "current_ms", b"current_ms", "records_as_of_ms", b"records_as_of_ms", "records_at_least", b"records_at_least", "searched", b"searched", "source_behind", b"source_behind", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__records_as_of_ms: _TypeAlias = _typing.Literal["records_as_of_ms"]  # noqa: Y015
+    _WhichOneofArgType__records_as_of_ms: _TypeAlias = _typing.Literal["_records_as_of_ms", b"_records_as_of_ms"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__records_as_of_ms) -> _WhichOneofReturnType__records_as_of_ms | None: ...
 
 Global___IndexState: _TypeAlias = IndexState  # noqa: Y015
 

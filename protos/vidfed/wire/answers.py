@@ -65,6 +65,8 @@ def write_answer_header(header: AnswerHeader) -> bytes:
             current_ms=index.current_ms,
             searched=[pb.Searched(algorithm=ALGORITHM_NUMBERS[each.algorithm], max_distance=each.max_distance) for each in index.searched],
             records_at_least=index.records_at_least,
+            records_as_of_ms=index.records_as_of_ms,
+            source_behind=index.source_behind,
         )
         if index
         else None,
@@ -162,8 +164,11 @@ def _value(message: pb.LookupAnswer) -> LookupAnswer:
     index = header.index
     if index.records_at_least not in RECORD_BANDS:
         raise MalformedError(f"{index.records_at_least} records, which is no band")
+    if index.records_as_of_ms < 0:
+        raise MalformedError("records as of a moment before 1970")
     searched = tuple(Searched(read_algorithm(each.algorithm), each.max_distance) for each in index.searched)
-    state = IndexState(index.version, index.changed_ms, index.current_ms, searched, index.records_at_least)
+    as_of_ms = index.records_as_of_ms if index.HasField("records_as_of_ms") else None
+    state = IndexState(index.version, index.changed_ms, index.current_ms, searched, index.records_at_least, as_of_ms, index.source_behind)
     answer = LookupAnswer(
         AnswerHeader(
             federation=header.federation,

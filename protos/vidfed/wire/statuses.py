@@ -64,6 +64,7 @@ class Status(Enum):
     INTERNAL_ERROR = pb.STATUS_INTERNAL_ERROR
     BUSY = pb.STATUS_BUSY
     OUT_OF_SEQUENCE = pb.STATUS_OUT_OF_SEQUENCE
+    RECORDS_TOO_OLD = pb.STATUS_RECORDS_TOO_OLD
 
     @property
     def advice(self) -> str:
@@ -91,5 +92,6 @@ _ADVICE = {
     Status.DIRECTORY_UNAVAILABLE: "the node has no valid trust directory; contact the member",
     Status.INTERNAL_ERROR: "contact the member",
     Status.BUSY: "the node is busy; try again in some seconds",
+    Status.RECORDS_TOO_OLD: "the member's records were not brought up to date for too long; contact the member",
     Status.OUT_OF_SEQUENCE: "part of a stream was lost on the way; ask again about what was not answered",
 }

@@ -177,13 +177,18 @@ class Searched:
 
 @dataclass(frozen=True, slots=True)
 class IndexState:
-    """What was searched, and how fresh it is. Times in ms since the epoch; `records_at_least` is one of RECORD_BANDS."""
+    """What was searched, and how fresh it is. Times in ms since the epoch; `records_at_least` is one of RECORD_BANDS.
+
+    `records_as_of_ms` is the moment of the source that was read longest ago; 0: one was never read; None: no source is followed.
+    """
 
     version: int
     changed_ms: int
     current_ms: int
     searched: tuple[Searched, ...] = ()
     records_at_least: int = 0
+    records_as_of_ms: int | None = None
+    source_behind: bool = False
 
 
 @dataclass(frozen=True, slots=True)

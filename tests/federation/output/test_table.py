@@ -111,6 +111,20 @@ def test_an_index_that_was_behind_is_told() -> None:
     assert "120 s behind, changed 2 h ago" in shown(result(NodeOutcome("nl", Outcome.NO_MATCH, index=behind)))
 
 
+@pytest.mark.parametrize(
+    ("as_of_ms", "behind", "words"),
+    [
+        (NOW - NOW % 86_400_000, False, "records as of today 00:00 UTC"),
+        (NOW - NOW % 86_400_000 - 79_200_000, False, "records as of yesterday 02:00 UTC"),
+        (1_767_312_000_000, True, "records as of 2026-01-02 00:00 UTC, BEHIND the member's own source"),
+        (0, True, "a source of the member was never read, BEHIND"),
+    ],
+)
+def test_of_what_moment_a_members_records_are_is_told(as_of_ms: int, behind: bool, words: str) -> None:
+    index = replace(STATE, records_as_of_ms=as_of_ms, source_behind=behind)
+    assert words in shown(result(NodeOutcome("fr", Outcome.NO_MATCH, index=index)), 300)
+
+
 @pytest.mark.parametrize("moment_ms", [-(2**63), 2**63 - 1])
 def test_a_moment_no_calendar_knows_does_not_end_the_program(moment_ms: int) -> None:
     index = IndexState(2**64 - 1, moment_ms, moment_ms, ())
@@ -199,6 +213,8 @@ def test_the_document_has_exactly_the_fields_of_its_schema() -> None:
         "current_ms": NOW,
         "searched": [{"algorithm": "pdq", "max_distance": 31}],
         "records_at_least": 0,
+        "records_as_of_ms": None,
+        "source_behind": False,
     }
     assert (fr["outcome"], fr["answered"], fr["index"]) == ("TIMEOUT", False, None)
 

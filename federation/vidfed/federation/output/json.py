@@ -102,6 +102,8 @@ def _node(node: NodeOutcome) -> dict[str, Any]:
             "current_ms": index.current_ms,
             "searched": [{"algorithm": each.algorithm.value, "max_distance": each.max_distance} for each in index.searched],
             "records_at_least": index.records_at_least,
+            "records_as_of_ms": index.records_as_of_ms,
+            "source_behind": index.source_behind,
         }
     return {
         "member": node.member,

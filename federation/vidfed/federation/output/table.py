@@ -233,7 +233,27 @@ def _age(index: IndexState | None, now_ms: int) -> str:
     if not index.changed_ms:
         return f"{current}, empty"
     size = f"{index.records_at_least:,}+ records, " if index.records_at_least else ""
-    return f"{current}, {size}changed {_ago(now_ms - index.changed_ms)} ago"
+    return f"{current}, {size}changed {_ago(now_ms - index.changed_ms)} ago{_as_of(index, now_ms)}"
+
+
+def _as_of(index: IndexState, now_ms: int) -> str:
+    """Say of what moment the records are, where the member follows sources of its own."""
+    if index.records_as_of_ms is None:
+        return ""
+    late = ", BEHIND the member's own source" if index.source_behind else ""
+    if not index.records_as_of_ms:
+        return f"; a source of the member was never read{late}"
+    return f"; records as of {_day(index.records_as_of_ms, now_ms)}{late}"
+
+
+def _day(moment_ms: int, now_ms: int) -> str:
+    """Say when it was, in UTC, as people do: today, yesterday, or the date."""
+    text = as_text(moment_ms)
+    if not text[0].isdecimal():  # a time outside the calendar
+        return text
+    days = now_ms // _DAY_MS - moment_ms // _DAY_MS
+    name = {0: "today", 1: "yesterday"}.get(days, text[:10])
+    return f"{name} {text[11:16]} UTC"
 
 
 def _ago(elapsed_ms: int) -> str:

@@ -12,6 +12,7 @@ from vidfed.node.cli.membership import check, doctor, passphrase, request, rotat
 from vidfed.node.cli.options import COMMAND, described, said
 from vidfed.node.cli.policy import policy
 from vidfed.node.cli.records import records
+from vidfed.node.cli.sources import source
 
 
 @click.group(context_settings=HELP)
@@ -228,5 +229,21 @@ def health(home: Path) -> None:
         raise SystemExit(1)
 
 
-for _command in (doctor, import_, export, records, policy, scales, backup, restore, migrate, request, rotate, submit, check, passphrase):
+for _command in (
+    doctor,
+    import_,
+    export,
+    records,
+    source,
+    policy,
+    scales,
+    backup,
+    restore,
+    migrate,
+    request,
+    rotate,
+    submit,
+    check,
+    passphrase,
+):
     node.add_command(_command)

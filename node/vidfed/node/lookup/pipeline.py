@@ -175,6 +175,9 @@ class LookupPipeline:
                 return
             for (question, rule), each in zip(admitted, found, strict=True):
                 with deciding(question):
+                    if rule.too_old(each.state.records_as_of_ms, each.state.current_ms):
+                        hours = f"older than the {rule.max_records_age_hours} hours that this member's policy allows"
+                        raise RefusalError(Status.RECORDS_TOO_OLD, f"this member's records are {hours}")
                     question.found, question.written = _fitted(rule, each)
 
     def conclude(self, questions: Sequence[Question]) -> list[Envelope]:

@@ -16,6 +16,7 @@ from vidfed.node.operations.status import read_status
 from vidfed.node.policy.file import POLICY_FILE, read_own_policy
 from vidfed.node.policy.lint import lint
 from vidfed.node.records.store import RecordStore
+from vidfed.node.sources.overview import overview
 from vidfed.security.audit import Checkpoint
 from vidfed.security.audit.merkle import tree_root
 from vidfed.security.clock import DAY_MS, MINUTE_MS, as_text, system_clock
@@ -61,6 +62,7 @@ class _Doctor(Checks):
         yield "kits", self._kits
         yield "disk", self._disk
         yield "records", self._records
+        yield "sources", self._sources
         yield "index", self._index
         yield "policy", self._policy
         yield "audit log", self._audit
@@ -106,6 +108,24 @@ class _Doctor(Checks):
             if store.database.path is not None:
                 _quick_check(store.database.path, "restore a backup: vidfed node restore")
         return f"{state.records} records, change {state.version}; the database is whole"
+
+    def _sources(self) -> str:
+        with contextlib.closing(RecordStore(store_location(self._home))) as store:
+            found = overview(self._home, store, system_clock())
+        said = []
+        for each in found:
+            as_of = f"as of {as_text(each.as_of_ms)}" if each.as_of_ms else "never read"
+            if not each.configured:
+                said.append(f"{each.name} is followed no longer and still in charge of {each.live} records: vidfed node source remove")
+            elif each.waiting:
+                said.append(f"{each.name} waits for a decision: {each.problem}")
+            elif each.behind:
+                said.append(f"{each.name} is behind its schedule, {as_of}{f': {each.problem}' if each.problem else ''}")
+            elif each.problem:
+                said.append(f"{each.name}: {each.problem}")
+        if said:
+            raise WarnedError(f"{'; '.join(said)}: vidfed node source status")
+        return f"{len(found)} followed, none is behind" if found else "none is followed"
 
     def _index(self) -> str:
         status = read_status(self._home)

@@ -11,6 +11,7 @@ from vidfed.node.config import NodeSection, store_location
 from vidfed.node.errors import PolicyError
 from vidfed.node.policy.file import POLICY_FILE, read_own_policy
 from vidfed.node.records.store import PERCEPTUAL, RecordStore
+from vidfed.node.sources.overview import SourceOverview, overview
 from vidfed.security.clock import DAY_MS, as_text, system_clock
 from vidfed.security.errors import SecurityError
 from vidfed.security.identity.tls import leaf_expires_ms
@@ -46,6 +47,7 @@ class NodeStatus:
     policy: str
     certificate_expires_ms: int
     disk_free_bytes: int
+    sources: tuple[SourceOverview, ...]
 
     def to_fields(self) -> dict[str, object]:
         """Return the JSON form."""
@@ -57,12 +59,21 @@ class NodeStatus:
         yield "serving", f"yes, on {self.address}" if self.serving else "no"
         changed = f", last change {as_text(self.store_changed_ms)}" if self.store_changed_ms else ""
         yield "records", f"{self.records}{changed}"
+        if self.sources:
+            yield "sources", self._sources_line()
         yield "index", self._index_line()
         yield "directory", self.directory
         yield "policy", self.policy
         days = (self.certificate_expires_ms - system_clock()) // DAY_MS
         yield "certificate", f"ends {as_text(self.certificate_expires_ms)} (in {days} days)"
         yield "disk", f"{self.disk_free_bytes / 2**30:.1f} GiB free"
+
+    def _sources_line(self) -> str:
+        oldest = min(self.sources, key=lambda each: each.as_of_ms)
+        as_of = f"as of {as_text(oldest.as_of_ms)}" if oldest.as_of_ms else "NEVER READ"
+        behind = [each.name for each in self.sources if each.behind]
+        late = f"; BEHIND: {', '.join(behind)} (vidfed node source status)" if behind else ""
+        return f"{len(self.sources)}, the oldest, {oldest.name}, {as_of}{late}"
 
     def _index_line(self) -> str:
         if self.index_version is None:
@@ -83,6 +94,7 @@ def read_status(home: MemberHome) -> NodeStatus:
     try:
         state = store.state()
         index_version = _index_version(home.folder / "index", store)
+        sources = tuple(overview(home, store, system_clock()))
     finally:
         store.close()
     try:
@@ -113,6 +125,7 @@ def read_status(home: MemberHome) -> NodeStatus:
         policy=policy,
         certificate_expires_ms=leaf_expires_ms(home.node_tls().certificate),
         disk_free_bytes=shutil.disk_usage(home.folder).free,
+        sources=sources,
     )
 
 

@@ -106,6 +106,7 @@ class _RuleReader:
             "handling_codes": lambda name: self._choices(name, {each.name: each for each in HandlingCode}),
             "withheld_series": self._folded,
             "withheld_tags": self._folded,
+            "max_records_age_hours": lambda name: self._number(name, lowest=1),
             "max_hits_per_item": lambda name: self._number(name, lowest=1, highest=MOST_HITS_PER_ITEM),
         }
         if unknown := sorted(self._table.keys() - readers.keys() - limits.keys()):

@@ -86,6 +86,9 @@ class Check(NamedTuple):
     said: str
 
 
+_HOUR_MS = 3_600_000
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One `[[rule]]` of the policy: whom it is for, what they may ask, what they are told. What is not said is as below.
@@ -105,6 +108,8 @@ class Rule:
         withheld_series: records of these series are not told; upper and lower case are the same.
         withheld_tags: records with one of these tags are not told; upper and lower case are the same.
         max_hits_per_item: of more records for one item the nearest are told, and the answer says that there are more; 1,000 at most.
+        max_records_age_hours: where the oldest source was read longer ago than this, nothing is answered; 0: whatever their age. Records
+            that no source is in charge of have no age.
         limits: the budgets, each a setting of the rule.
     """
 
@@ -121,6 +126,7 @@ class Rule:
     withheld_series: frozenset[str] = frozenset()
     withheld_tags: frozenset[str] = frozenset()
     max_hits_per_item: int = 20
+    max_records_age_hours: int = 0
     limits: Limits = Limits()
 
     def mismatch(self, asker: Requester) -> str:
@@ -136,6 +142,12 @@ class Rule:
     def names(self, member: str) -> bool:
         """Tell whether this rule is for the member."""
         return member in self.members or EVERY_MEMBER in self.members
+
+    def too_old(self, as_of_ms: int | None, now_ms: int) -> bool:
+        """Tell whether records of this moment are older than this rule answers from; a moment after now is no better than one long ago."""
+        if not self.max_records_age_hours or as_of_ms is None:
+            return False
+        return not 0 <= now_ms - as_of_ms <= self.max_records_age_hours * _HOUR_MS
 
     def covers(self, other: Rule) -> bool:
         """Tell whether this rule is for every asker that the other one is for."""

@@ -19,6 +19,7 @@ from vidfed.node.errors import StoreError
 from vidfed.node.records import schema
 from vidfed.node.records.database import RecordDatabase
 from vidfed.node.records.record import Record
+from vidfed.node.records.source_states import SourceState
 from vidfed.node.records.upsert.transaction import UpsertTransaction, entries_of_records
 from vidfed.wire.values import HandlingCode, Ternary
 
@@ -169,6 +170,10 @@ class StoreReader:
         rows = self._rows("SELECT version, changed_ms FROM records ORDER BY version DESC LIMIT 1")
         return rows[0] if rows else (0, 0)
 
+    def source_states(self) -> list[SourceState]:
+        """Return what is known of each source that is in charge of records."""
+        return [SourceState(*row) for row in self._rows(_SOURCES_SQL)]
+
     def find(self, algorithm: Algorithm, codes: Sequence[bytes]) -> dict[bytes, list[int]]:
         """Return the record ids that carry each of these exact digests; codes nobody carries are left out."""
         found: dict[bytes, list[int]] = {}
@@ -206,6 +211,7 @@ _NUMBERED = {field.name: _ENUMS[field.kind] for field in FIELDS.values() if fiel
 _RECORD_SQL = ", ".join(("id", "tags", *_FIELDS, *(algorithm.value for algorithm in Algorithm)))
 _LIVE_SQL = "retracted_ms IS NULL AND erased_ms IS NULL"
 _ALGORITHMS = tuple(Algorithm)
+_SOURCES_SQL = f"SELECT {', '.join(SourceState.__slots__)} FROM sources"  # noqa: S608 - our own names
 
 
 def _record_of(row: tuple[Any, ...]) -> Record:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vidfed.index import Algorithm, SearchResult
+from vidfed.node.records.source_states import Freshness
 from vidfed.node.search.follower import IndexFollower
 from vidfed.node.search.nearest import NOTHING_NEAR, Candidates, Near, Rows, choose, rows_wanted
 from vidfed.node.search.query import Found
@@ -105,6 +106,7 @@ class Catalogue:
         renewals = self._follower.renewals()
         with self._store.reading() as store:
             version, changed_ms = store.version()
+            states = store.source_states()
             self._follower.wait_until(version, patience_s)
             candidates = [Candidates(question) for question in wanted]
             limit = rows_wanted(question.max_hits_per_item for question in wanted)
@@ -113,8 +115,10 @@ class Catalogue:
             choose(candidates, store.records, functools.partial(self._search_code, store), limit)
             self._follower.check_not_renewed(renewals, version)
         current_ms = self._clock()
+        freshness = Freshness.of(states, current_ms)
+        told = (self._follower.band, freshness.as_of_ms, freshness.behind)
         return [
-            Found(IndexState(version, changed_ms, current_ms, question.searched, self._follower.band), *each.told())
+            Found(IndexState(version, changed_ms, current_ms, question.searched, *told), *each.told())
             for question, each in zip(wanted, candidates, strict=True)
         ]
 

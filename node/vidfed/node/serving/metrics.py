@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import Gauge
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
-from vidfed.node.config import NodeSection
+from vidfed.node.config import NodeSection, store_location
 from vidfed.node.errors import NodeError
 from vidfed.node.policy.file import POLICY_FILE, read_own_policy
+from vidfed.node.records.store import RecordStore
+from vidfed.node.sources.overview import overview
 from vidfed.rpc.metrics import Counted, MemberCollector, serving_metrics
+from vidfed.security.clock import system_clock
 from vidfed.security.errors import SecurityError
 
 if TYPE_CHECKING:
@@ -58,11 +62,26 @@ class NodeCollector(MemberCollector):
 
     def parts(self) -> dict[str, Callable[[], list[Metric]]]:
         """Return what reads each part."""
-        return super().parts() | {"index": self._index, "policy": self._policy}
+        return super().parts() | {"index": self._index, "policy": self._policy, "sources": self._sources}
 
     def _index(self) -> list[Metric]:
         size = sum(path.stat().st_size for path in (self._home.folder / "index").rglob("*") if path.is_file())
         return [GaugeMetricFamily("vidfed_node_index_bytes", "Size of the search index.", size)]
+
+    def _sources(self) -> list[Metric]:
+        as_of = GaugeMetricFamily(
+            "vidfed_node_source_as_of_timestamp_seconds", "Moment the source's records are of; 0: it was never read.", labels=["source"]
+        )
+        behind = GaugeMetricFamily("vidfed_node_source_behind", "1 if the source is behind its schedule.", labels=["source"])
+        failures = GaugeMetricFamily("vidfed_node_source_failures", "Runs of the source that failed in a row.", labels=["source"])
+        live = GaugeMetricFamily("vidfed_node_source_records", "Records of the source.", labels=["source"])
+        with contextlib.closing(RecordStore(store_location(self._home))) as store:
+            for each in overview(self._home, store, system_clock()):
+                as_of.add_metric([each.name], each.as_of_ms / 1000)
+                behind.add_metric([each.name], int(each.behind))
+                failures.add_metric([each.name], each.failures)
+                live.add_metric([each.name], each.live)
+        return [as_of, behind, failures, live]
 
     def _policy(self) -> list[Metric]:
         path = self._home.folder / POLICY_FILE

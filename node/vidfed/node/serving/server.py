@@ -33,6 +33,9 @@ from vidfed.node.serving import metrics
 from vidfed.node.serving.audit_service import AuditCore, AuditServicer
 from vidfed.node.serving.casework import telling
 from vidfed.node.serving.witnessing import Witnessing
+from vidfed.node.sources.follow import register_sources
+from vidfed.node.sources.rounds import SourceRounds
+from vidfed.node.sources.settings import read_sources
 from vidfed.rpc.channels import SERVER_OPTIONS, peer_certificate, server_credentials
 from vidfed.rpc.parsing import UnparsedError, new_server
 from vidfed.rpc.serving import Service, open_shared, run_until_signal
@@ -300,11 +303,17 @@ async def node_service(shared: Shared, on_ready: Callable[[str], None], share: S
                 stack.enter_context(hold_lockfile(home.state_file("serving"), address))
             on_ready(address)
 
+        sources = read_sources(home)
+        if first:
+            with contextlib.closing(RecordStore(store_location(home))) as store:
+                register_sources(home, store)
         rounds = Witnessing(home.member, audit, witness, directory_source, home.node_tls, seen)
         every_s = read_audit_section(home).witness_every_s
         beside = [_beside("watch", lambda: _watch(pipeline, admission, health, home.folder))]
         if first:
             beside.append(_beside("witnessing", lambda: rounds.run(every_s)))
+            if sources:
+                beside.append(_beside("sources", lambda: SourceRounds(home, sources).run()))
         try:
             await conversations.enter_async_context(casework.serve_node(server, first=first))
             listen = share.listen if share else home.section("node", NodeSection).listen
