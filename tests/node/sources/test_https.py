@@ -14,7 +14,7 @@ from vidfed.node.sources.remote.clearing_house import Page, read_pages
 from vidfed.node.sources.remote.https import BusyServerError, HttpsClient
 from vidfed.node.sources.remote.lists import rows
 from vidfed.node.sources.remote.process import read_messages
-from vidfed.node.sources.statement import Kind
+from vidfed.node.sources.rows.statement import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable

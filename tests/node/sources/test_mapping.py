@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidfed.node.sources.errors import SourceReadError, SourceSettingsError
-from vidfed.node.sources.mapping import Reader, RowMapping, key_text
-from vidfed.node.sources.statement import Kind, Statement, from_wire
+from vidfed.node.sources.rows.mapping import Reader, RowMapping, key_text
+from vidfed.node.sources.rows.statement import Kind, Statement, from_wire
 from vidfed.wire.values import HandlingCode, Ternary
 
 MD5 = "0123456789abcdeffedcba9876543210"

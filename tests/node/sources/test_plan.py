@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vidfed.node.sources.comparison.plan import ALWAYS_LOST, Comparison, Known, RunReport, Seen, check_losses
 from vidfed.node.sources.errors import SuspiciousError
-from vidfed.node.sources.plan import ALWAYS_LOST, Comparison, Known, RunReport, Seen, check_losses
-from vidfed.node.sources.schedule import FIRST_RETRY_S, Run, is_full_due, next_ms, pause_s
-from vidfed.node.sources.statement import Kind, Statement
+from vidfed.node.sources.rows.statement import Kind, Statement
+from vidfed.node.sources.schedule.times import FIRST_RETRY_S, Run, is_full_due, next_ms, pause_s
 
 
 def live(key: str, what: int = 1) -> Statement:

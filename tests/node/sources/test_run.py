@@ -16,8 +16,8 @@ from vidfed.node.records.lifecycle import RecordQuery, edit, erase, reinstate, r
 from vidfed.node.records.record import Record
 from vidfed.node.records.source_states import Freshness, source_states
 from vidfed.node.records.store import RecordStore
+from vidfed.node.sources.comparison.run import RunOptions, RunResult, SourceRun
 from vidfed.node.sources.errors import SourceBusyError, SourceError, SourceReadError, SuspiciousError
-from vidfed.node.sources.run import RunOptions, RunResult, SourceRun
 from vidfed.node.sources.settings import parse_sources
 from vidfed.security.lockfile import exclusive
 
@@ -289,8 +289,8 @@ def test_a_run_that_was_killed_while_it_wrote_goes_on_without_reading(
         raise PowerCutError
 
     with monkeypatch.context() as patch:
-        patch.setattr("vidfed.node.sources.writer.SourceWriter.finish", cut)
-        patch.setattr("vidfed.node.sources.spool.Spool.remove", lambda _self: None)
+        patch.setattr("vidfed.node.sources.comparison.writer.SourceWriter.finish", cut)
+        patch.setattr("vidfed.node.sources.comparison.spool.Spool.remove", lambda _self: None)
         with pytest.raises(PowerCutError):
             run(followed, NOW + 1)
     assert {each.record.series for each in live(store)} == {"S"}
@@ -311,7 +311,7 @@ def test_what_was_read_is_not_written_when_it_no_longer_fits(
     run(followed)
     unit.run("UPDATE media SET series = 'T'")
     with monkeypatch.context() as patch:
-        patch.setattr("vidfed.node.sources.run.SourceRun._write", lambda *_: None)
+        patch.setattr("vidfed.node.sources.comparison.run.SourceRun._write", lambda *_: None)
         run(followed, NOW + 1)
     kept = (folder / "state/cases.spool").read_bytes()
     unit.run("UPDATE media SET series = 'U'")
@@ -345,9 +345,9 @@ def test_a_full_disk_changes_nothing(store: RecordStore, unit: Unit, folder: Pat
 _KILLED = """
 import os, sys
 from pathlib import Path
-import vidfed.node.sources.writer as writer
+import vidfed.node.sources.comparison.writer as writer
 from vidfed.node.records.store import RecordStore
-from vidfed.node.sources.run import RunOptions, SourceRun
+from vidfed.node.sources.comparison.run import RunOptions, SourceRun
 from vidfed.node.sources.settings import parse_sources
 folder = Path(sys.argv[1])
 writer.SourceWriter.finish = lambda _self: os.kill(os.getpid(), 9)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vidfed.node.sources.follow import Followed
-    from vidfed.node.sources.statement import Statement
+    from vidfed.node.sources.rows.statement import Statement
     from vidfed.security.member.home import MemberHome
 
 _PREVIEWED = 20
@@ -118,8 +118,8 @@ def preview(name: str, home: Path, quick: bool, as_json: bool) -> None:
 
     Nothing is stored. Hashes are not shown.
     """
+    from vidfed.node.sources.comparison.run import preview as preview_source
     from vidfed.node.sources.follow import FollowOptions, source_named
-    from vidfed.node.sources.run import preview as preview_source
     from vidfed.node.sources.settings import FolderSection
     from vidfed.security.clock import system_clock
     from vidfed.security.member.home import MemberHome
@@ -148,7 +148,7 @@ def preview(name: str, home: Path, quick: bool, as_json: bool) -> None:
 
 
 def _shown(statement: Statement) -> dict[str, object]:
-    from vidfed.node.sources.statement import Kind
+    from vidfed.node.sources.rows.statement import Kind
 
     fate = {Kind.LIVE: "record", Kind.DELETED: "taken back", Kind.UNUSABLE: "passed over"}[statement.kind]
     return {

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from vidfed.node.records import schema
 from vidfed.node.records.source_states import forget_source, source_state
-from vidfed.node.sources.writer import SourceRecords
+from vidfed.node.sources.comparison.writer import SourceRecords
 
 if TYPE_CHECKING:
     from vidfed.node.records.store import RecordStore

@@ -13,11 +13,11 @@ from vidfed.node.intake.report import open_private
 from vidfed.node.records.record import to_column
 from vidfed.node.records.source_states import register_source, source_states
 from vidfed.node.records.store import RecordStore
+from vidfed.node.sources.comparison.run import RunOptions, RunResult, SourceRun
 from vidfed.node.sources.errors import SourceBusyError, SourceError, SuspiciousError
 from vidfed.node.sources.folder import FolderReport, FolderRun
-from vidfed.node.sources.history import RunHistory, read_history, write_history
 from vidfed.node.sources.remote.https import BusyServerError
-from vidfed.node.sources.run import RunOptions, RunResult, SourceRun
+from vidfed.node.sources.schedule.history import RunHistory, read_history, write_history
 from vidfed.node.sources.settings import FolderSection, read_sources
 from vidfed.security.audit import Event, Operation
 from vidfed.security.clock import DAY_MS, SECOND_MS, as_text, system_clock

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from vidfed.node.records.source_states import SourceState, source_states
 from vidfed.node.sources.follow import history_path
-from vidfed.node.sources.history import read_history
-from vidfed.node.sources.schedule import next_ms
+from vidfed.node.sources.schedule.history import read_history
+from vidfed.node.sources.schedule.times import next_ms
 from vidfed.node.sources.settings import read_sources
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from vidfed.node.sources.follow import history_path
-from vidfed.node.sources.history import read_history
 from vidfed.node.sources.overview import chance_of
-from vidfed.node.sources.schedule import next_ms
+from vidfed.node.sources.schedule.history import read_history
+from vidfed.node.sources.schedule.times import next_ms
 from vidfed.security.clock import SECOND_MS, Clock, system_clock
 
 if TYPE_CHECKING:

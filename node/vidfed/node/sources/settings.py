@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from vidfed.node.sources.errors import SourceSettingsError
-from vidfed.node.sources.mapping import RowMapping
+from vidfed.node.sources.rows.mapping import RowMapping
 from vidfed.security.errors import HomeError
 from vidfed.security.settings import check_above_zero, check_not_below_zero, read_section
 

@@ -19,7 +19,7 @@ from vidfed.formats.ncmec_read import read_ncmec
 from vidfed.formats.source import Source
 from vidfed.node.records.record import to_column
 from vidfed.node.sources.errors import SourceReadError
-from vidfed.node.sources.statement import MAX_KEY, Kind, Statement, shorten
+from vidfed.node.sources.rows.statement import MAX_KEY, Kind, Statement, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

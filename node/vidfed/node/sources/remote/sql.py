@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from vidfed.node.sources.errors import SourceReadError, SourceSettingsError
-from vidfed.node.sources.mapping import key_text
+from vidfed.node.sources.rows.mapping import key_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

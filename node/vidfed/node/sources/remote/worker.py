@@ -14,12 +14,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from vidfed.node.sources.errors import SourceError, SourceSettingsError
-from vidfed.node.sources.mapping import Reader, RowMapping
+from vidfed.node.sources.rows.mapping import Reader, RowMapping
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from vidfed.node.sources.statement import Statement
+    from vidfed.node.sources.rows.statement import Statement
 
 MEMORY_BYTES = 4 << 30
 """Of address space: what a hostile answer or row can make this process take."""

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vidfed.node.sources.errors import SuspiciousError
-from vidfed.node.sources.statement import Kind
+from vidfed.node.sources.rows.statement import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from vidfed.node.sources.statement import Statement
+    from vidfed.node.sources.rows.statement import Statement
 
 ASK_ABOVE_SHARE = 0.05
 """Of a source's live records: losing more in one run is more often a wrong or half-filled database than the truth."""

@@ -15,7 +15,7 @@ from vidfed.security.files import read_private
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from vidfed.node.sources.mapping import RowMapping
+    from vidfed.node.sources.rows.mapping import RowMapping
     from vidfed.node.sources.settings import HttpsCommon, SourceSettings
 
 

@@ -15,7 +15,7 @@ from vidfed.formats.fields import FIELDS, field_value
 from vidfed.index import Algorithm
 from vidfed.node.records.record import Sharing, to_column
 from vidfed.node.sources.errors import SourceSettingsError
-from vidfed.node.sources.statement import MAX_KEY, Kind, Statement, shorten
+from vidfed.node.sources.rows.statement import MAX_KEY, Kind, Statement, shorten
 from vidfed.wire.values import Ternary
 
 if TYPE_CHECKING:

@@ -13,15 +13,15 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vidfed.node.records.source_states import SourceState, register_source, source_state, update_source
+from vidfed.node.sources.comparison.plan import Comparison, RunReport, Seen, check_losses
+from vidfed.node.sources.comparison.spool import IDS_A_LINE, Spool
+from vidfed.node.sources.comparison.writer import SourceRecords, SourceWriter
 from vidfed.node.sources.errors import SourceBusyError, SourceReadError
-from vidfed.node.sources.plan import Comparison, RunReport, Seen, check_losses
 from vidfed.node.sources.remote.process import read_messages
-from vidfed.node.sources.schedule import is_full_due
+from vidfed.node.sources.remote.tasks import Start, reading_task
+from vidfed.node.sources.rows.statement import Kind, Statement, from_wire
+from vidfed.node.sources.schedule.times import is_full_due
 from vidfed.node.sources.settings import NcmecSection, SqlSection
-from vidfed.node.sources.spool import IDS_A_LINE, Spool
-from vidfed.node.sources.statement import Kind, Statement, from_wire
-from vidfed.node.sources.tasks import Start, reading_task
-from vidfed.node.sources.writer import SourceRecords, SourceWriter
 from vidfed.security.errors import HomeError
 from vidfed.security.lockfile import exclusive
 

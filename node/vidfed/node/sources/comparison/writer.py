@@ -20,15 +20,15 @@ from vidfed.node.records.upsert.columns import AT, COLUMNS, empty_columns, perce
 from vidfed.node.records.upsert.digest_filter import DigestFilter
 from vidfed.node.records.upsert.placeholders import Placeholders
 from vidfed.node.records.upsert.transaction import MAX_REPEATS
-from vidfed.node.sources.plan import Known
-from vidfed.node.sources.statement import Kind
+from vidfed.node.sources.comparison.plan import Known
+from vidfed.node.sources.rows.statement import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from vidfed.node.records.database import RecordDatabase
     from vidfed.node.records.source_states import SourceState
-    from vidfed.node.sources.statement import Statement
+    from vidfed.node.sources.rows.statement import Statement
 
 DELETED_REASON = "taken back by its source"
 VANISHED_REASON = "no longer at its source"

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from vidfed.node.sources.schedule import Run
+from vidfed.node.sources.schedule.times import Run
 from vidfed.security.files import write_private
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""From rows of a source to statements that travel and are checked again."""
