@@ -62,7 +62,7 @@ class SourceRounds:
 
     async def run(self) -> None:
         """Follow them until cancelled; a run that goes on then is ended, and changes nothing."""
-        while self._sources:
+        while True:
             for name in self.due(self._clock()):
                 try:
                     await self._follow(name)
