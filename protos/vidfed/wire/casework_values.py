@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum, unique
+from enum import unique
 from typing import TYPE_CHECKING, ClassVar
 
 from vidfed.v1 import casework_pb2 as pb
+from vidfed.wire.values import Coded
 
 if TYPE_CHECKING:
     from vidfed.wire.values import HandlingCode
@@ -33,17 +34,8 @@ READER_TYPE = "application/vnd.vidfed.casework-reader.v1+protobuf"
 RECEIPT_TYPE = "application/vnd.vidfed.casework-receipt.v1+protobuf"
 
 
-class _Coded(Enum):
-    """An enum whose members have a lower-case name for files and the command line."""
-
-    @property
-    def code(self) -> str:
-        """The name with hyphens, as in `victim-identity`."""
-        return self.name.lower().replace("_", "-")
-
-
 @unique
-class Side(_Coded):
+class Side(Coded):
     """Which of the two members."""
 
     ASKER = pb.SIDE_ASKER
@@ -56,7 +48,7 @@ class Side(_Coded):
 
 
 @unique
-class Detail(_Coded):
+class Detail(Coded):
     """Something that can be wanted and given."""
 
     VICTIM_IDENTITY = pb.DETAIL_VICTIM_IDENTITY
@@ -67,7 +59,7 @@ class Detail(_Coded):
 
 
 @unique
-class AskUrgency(_Coded):
+class AskUrgency(Coded):
     """How soon an answer is needed."""
 
     ROUTINE = pb.ASK_URGENCY_ROUTINE
@@ -76,7 +68,7 @@ class AskUrgency(_Coded):
 
 
 @unique
-class Basis(_Coded):
+class Basis(Coded):
     """What the asker's word that it is the same picture rests on."""
 
     SAME_DIGEST = pb.BASIS_SAME_DIGEST
@@ -90,7 +82,7 @@ class Basis(_Coded):
 
 
 @unique
-class TransferGround(_Coded):
+class TransferGround(Coded):
     """On what ground personal data may go to the asker."""
 
     MEMBER_STATE = pb.TRANSFER_GROUND_MEMBER_STATE
@@ -100,7 +92,7 @@ class TransferGround(_Coded):
 
 
 @unique
-class RefusalReason(_Coded):
+class RefusalReason(Coded):
     """Why an officer refuses."""
 
     LAW = pb.REFUSAL_REASON_LAW
@@ -114,7 +106,7 @@ class RefusalReason(_Coded):
 
 
 @unique
-class WaitReason(_Coded):
+class WaitReason(Coded):
     """For what the clock stands still."""
 
     JUDICIAL_AUTHORISATION = pb.WAIT_REASON_JUDICIAL_AUTHORISATION
@@ -122,7 +114,7 @@ class WaitReason(_Coded):
 
 
 @unique
-class Disposition(_Coded):
+class Disposition(Coded):
     """What came of it."""
 
     VICTIM_IDENTIFIED = pb.DISPOSITION_VICTIM_IDENTIFIED
@@ -133,7 +125,7 @@ class Disposition(_Coded):
 
 
 @unique
-class Correction(_Coded):
+class Correction(Coded):
     """What is the matter with an earlier release."""
 
     WRONG = pb.CORRECTION_WRONG
@@ -141,7 +133,7 @@ class Correction(_Coded):
 
 
 @unique
-class ReceiptStatus(_Coded):
+class ReceiptStatus(Coded):
     """What the receiving member did with an entry."""
 
     TAKEN = pb.RECEIPT_STATUS_TAKEN

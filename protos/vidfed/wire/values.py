@@ -36,7 +36,7 @@ REQUEST_TYPE = "application/vnd.vidfed.lookup-request.v1+protobuf"
 ANSWER_TYPE = "application/vnd.vidfed.lookup-answer.v1+protobuf"
 
 
-class _Coded(Enum):
+class Coded(Enum):
     """An enum whose members have a lower-case name for files and the command line."""
 
     @property
@@ -46,7 +46,7 @@ class _Coded(Enum):
 
 
 @unique
-class Purpose(_Coded):
+class Purpose(Coded):
     """Why a question is asked."""
 
     IDENTIFICATION = pb.PURPOSE_IDENTIFICATION
@@ -56,7 +56,7 @@ class Purpose(_Coded):
 
 
 @unique
-class Urgency(_Coded):
+class Urgency(Coded):
     """How urgent a question is."""
 
     ROUTINE = pb.URGENCY_ROUTINE
@@ -64,7 +64,7 @@ class Urgency(_Coded):
 
 
 @unique
-class Ternary(_Coded):
+class Ternary(Coded):
     """Yes, no, or unknown; unknown is not no."""
 
     YES = pb.TERNARY_YES
@@ -73,7 +73,7 @@ class Ternary(_Coded):
 
 
 @unique
-class HandlingCode(_Coded):
+class HandlingCode(Coded):
     """Europol handling code: what the receiver may do with a hit."""
 
     H0 = pb.HANDLING_CODE_H0
@@ -88,7 +88,7 @@ class HandlingCode(_Coded):
 
 
 @unique
-class FailureKind(_Coded):
+class FailureKind(Coded):
     """Why a gateway has no signed answer of a node."""
 
     UNREACHABLE = gateway_pb2.FAILURE_KIND_UNREACHABLE
