@@ -66,13 +66,13 @@ class Served:
         return issue_kit(home, self.folder / pseudonym, gateway=self.gateways[member], pseudonym=pseudonym, roles=roles)
 
     @contextlib.asynccontextmanager
-    async def node_of(self, member: str, caller: str, kit: Kit | None = None) -> AsyncIterator[rpc.CaseworkServiceStub]:
+    async def node_of(self, member: str, caller: str, kit: Kit | None = None) -> AsyncIterator[rpc.CaseworkServiceAsyncStub]:
         """Give the calls of a member's node over a connection of another member's node, or of a kit."""
         home = self.federation.homes[caller]
         directory = home.directory_source().current()
         tls = kit.tls if kit else home.node_tls()
         async with open_channel(self.nodes[member], tls, directory, directory.member(member)) as channel:
-            yield rpc.CaseworkServiceStub(channel)  # type: ignore[misc]
+            yield rpc.CaseworkServiceStub(channel)
 
 
 @pytest.fixture
