@@ -24,7 +24,7 @@ def test_the_guides_show_commands() -> None:
     assert len(SHOWN) >= 15
 
 
-@pytest.mark.parametrize(("page", "line"), dict.fromkeys(SHOWN), ids=lambda value: value[:60])
+@pytest.mark.parametrize(("page", "line"), list(dict.fromkeys(SHOWN)), ids=[f"{page}: {line}" for page, line in dict.fromkeys(SHOWN)])
 def test_command_shown_can_be_parsed(page: str, line: str) -> None:
     words = shlex.split(line.partition(" > ")[0])[1:]
     command: click.Command = root
