@@ -9,10 +9,11 @@ import pytest
 
 from tests.support.memory import FEDERATION, MemoryFederation
 from vidfed.security.clock import DAY_MS
-from vidfed.security.crypto.envelope import Envelope
+from vidfed.security.crypto.envelope import Envelope, Signature
 from vidfed.security.crypto.keys import SigningKey
+from vidfed.security.documents import ROLES
 from vidfed.security.errors import CredentialError
-from vidfed.security.identity.credentials import CREDENTIAL_TYPE, Credential, verify_credential
+from vidfed.security.identity.credentials import CREDENTIAL_TYPE, MAX_CREDENTIAL_BYTES, Credential, _verified, verify_credential
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +114,34 @@ def test_an_error_about_unknown_fields_is_short(federation: MemoryFederation, cr
 def test_each_credential_has_a_serial_of_its_own(federation: MemoryFederation, credential: Credential) -> None:
     assert federation.credential("nl", SigningKey.generate(), "inv-1").serial != credential.serial
     assert credential.not_after_ms - federation.clock() == 30 * DAY_MS
+
+
+def test_credentials_of_a_megabyte_are_not_kept(federation: MemoryFederation, credential: Credential) -> None:
+    """A member signs what it likes: its credentials are kept once verified, and 4,096 of a megabyte took a node's memory."""
+    signer = federation.members["nl"].signer
+    fields = json.loads(credential.to_envelope(signer).payload)
+    padded = json.dumps(fields).encode() + b" " * 2**20
+    kept = _verified.cache_info().currsize
+    for envelope in (
+        Envelope(CREDENTIAL_TYPE, padded).signed_by(signer),
+        Envelope(CREDENTIAL_TYPE, json.dumps(fields | {"roles": ["analyst"] * 1_000}).encode()).signed_by(signer),
+        replace(credential.to_envelope(signer), signatures=(Signature("k" * 2**20, b""), *credential.to_envelope(signer).signatures)),
+    ):
+        with pytest.raises(CredentialError, match=f"more than {MAX_CREDENTIAL_BYTES} bytes"):
+            verify(federation, envelope)
+    assert _verified.cache_info().currsize == kept
+    largest = Envelope(CREDENTIAL_TYPE, json.dumps(fields | {"roles": list(ROLES)}).encode().ljust(MAX_CREDENTIAL_BYTES - 16)).signed_by(
+        signer
+    )
+    assert verify(federation, largest).roles == ROLES
+    assert _verified.cache_info().maxsize * MAX_CREDENTIAL_BYTES <= 16 * 2**20
+
+
+@pytest.mark.parametrize("field", ["pseudonym", "serial", "member", "federation"])
+@pytest.mark.parametrize("text", ["\ud800", "a\nb", "[/x]", "", "a" * 300])
+def test_a_credential_s_texts_have_a_grammar(federation: MemoryFederation, credential: Credential, field: str, text: str) -> None:
+    """Half a character, say, has no bytes: it could not be logged, and took the lookups that were logged with it along."""
+    signer = federation.members["nl"].signer
+    fields = json.loads(credential.to_envelope(signer).payload) | {field: text}
+    with pytest.raises(CredentialError, match=f"the {field} is not of its form"):
+        verify(federation, Envelope(CREDENTIAL_TYPE, json.dumps(fields).encode()).signed_by(signer))

@@ -238,13 +238,23 @@ class ServedNode:
 
 
 @contextlib.asynccontextmanager
-async def serve_node(node: MemoryNode, *, drain_s: float | None = None, bounds: AdmissionLimits | None = None) -> AsyncIterator[ServedNode]:
-    """Serve a node as `vidfed node serve` does, on a free loopback port; leaving stops it and lets running calls finish for `drain_s`."""
+async def serve_node(
+    node: MemoryNode,
+    *,
+    drain_s: float | None = None,
+    bounds: AdmissionLimits | None = None,
+    beside: Callable[[grpc.aio.Server, NodeServicer], None] = lambda _server, _servicer: None,
+) -> AsyncIterator[ServedNode]:
+    """Serve a node as `vidfed node serve` does, on a free loopback port; leaving stops it and lets running calls finish for `drain_s`.
+
+    `beside` is given the server to add other services to.
+    """
     server = new_server(SERVER_OPTIONS)
     bounds = bounds or AdmissionLimits()
     with ThreadPoolExecutor(bounds.threads) as threads:
         servicer = NodeServicer(node.pipeline, Admission(threads, node.pipeline.answer, bounds))
         lookup_rpc.add_NodeServiceServicer_to_server(servicer, server)
+        beside(server, servicer)
         port = server.add_secure_port(f"{_HOST}:0", server_credentials(lambda: node.member.tls, node.federation))
         await server.start()
         try:

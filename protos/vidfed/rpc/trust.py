@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import secrets
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from vidfed.rpc.channels import blocking_channel, peer_certificate, server_text, unknown_member_channel
+from vidfed.rpc.turns import CrowdedError, Turns
 from vidfed.security.clock import SECOND_MS
 from vidfed.security.errors import DirectoryError, PeerError, SecurityError
 from vidfed.security.identity.tls import verify_peer
@@ -20,7 +21,7 @@ from vidfed.v1 import trust_pb2 as pb
 from vidfed.v1 import trust_pb2_grpc as rpc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from vidfed.security.clock import Clock
     from vidfed.security.crypto.certificates import TlsIdentity
@@ -36,6 +37,8 @@ ATTEMPT_MS = 2 * SECOND_MS
 """Between two attempts of a member to publish."""
 _CALL_S = 10.0
 _log = logging.getLogger(__name__)
+Enter = Callable[[grpc.aio.ServicerContext[Any, Any]], Awaitable[object]]
+"""What a service does first with each call: counts it among its caller's, or ends it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +133,14 @@ class TrustServicer(rpc.TrustServiceServicer):
     """Hands out the files of the directory held, also of an expired one: who takes them judges them."""
 
     def __init__(
-        self, source: TufDirectory, allowed: Callable[[Peer], bool], clock: Clock, publisher: FederationFolder | None = None
+        self,
+        source: TufDirectory,
+        allowed: Callable[[Peer], bool],
+        clock: Clock,
+        publisher: FederationFolder | None = None,
+        *,
+        turns: Turns | None = None,
+        enter: Enter | None = None,
     ) -> None:
         """Serve `source`.
 
@@ -139,7 +149,11 @@ class TrustServicer(rpc.TrustServiceServicer):
             allowed: which verified peers may have them.
             clock: the time.
             publisher: the folder with the online key, if this is where members' entries are published.
+            turns: gives the work a thread; of its own if None.
+            enter: awaited first for each call: counts it among its member's, or ends it.
         """
+        self._turns = turns or Turns()
+        self._enter = enter
         self._source = source
         self._allowed = allowed
         self._clock = clock
@@ -150,9 +164,11 @@ class TrustServicer(rpc.TrustServiceServicer):
         self, request: pb.GetMetadataRequest, context: grpc.aio.ServicerContext[pb.GetMetadataRequest, pb.GetMetadataResponse]
     ) -> pb.GetMetadataResponse:
         """Hand out one file."""
-        await self._admitted(context)
+        peer = await self._admitted(context)
         try:
-            content = await asyncio.to_thread(lambda: b"".join(self._source.held.open(request.name)))
+            content = await self._turns.run(_who(peer), lambda: b"".join(self._source.held.open(request.name)))
+        except CrowdedError:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls of this caller wait; ask again later")
         except OSError:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such file")
         return pb.GetMetadataResponse(content=content)
@@ -167,7 +183,10 @@ class TrustServicer(rpc.TrustServiceServicer):
         if not self._attempts.admit(peer.member, self._clock()):
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"one attempt at a time, and one in {ATTEMPT_MS // SECOND_MS} s")
         try:
-            version = await asyncio.to_thread(self._publish, self._publisher, request.entry, peer.member)
+            publisher = self._publisher
+            version = await self._turns.run(_who(peer), lambda: self._publish(publisher, request.entry, peer.member))
+        except CrowdedError:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls of this caller wait; ask again later")
         except SecurityError as error:
             _log.warning("refused an entry from %s: %s", peer.member, error)
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
@@ -188,6 +207,8 @@ class TrustServicer(rpc.TrustServiceServicer):
         return entry.version
 
     async def _admitted(self, context: grpc.aio.ServicerContext[Any, Any]) -> Peer:
+        if self._enter is not None:
+            await self._enter(context)
         known = self._source.last_known
         try:
             if known is None:
@@ -199,6 +220,10 @@ class TrustServicer(rpc.TrustServiceServicer):
             _log.warning("refused the trust directory to a caller: %s", error)
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "not a member")
         return peer
+
+
+def _who(peer: Peer) -> str:
+    return f"{peer.member}/{peer.pseudonym}" if peer.pseudonym else peer.member
 
 
 def submit_entry(entry: bytes, own_tls: TlsIdentity, directory: Directory, publisher: Member) -> None:

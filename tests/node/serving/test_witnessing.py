@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from tests.support.sockets import SocketFederation
 from vidfed.node.serving.audit_service import AuditCore, AuditServicer
 from vidfed.node.serving.witnessing import Witnessing
+from vidfed.rpc.turns import Turns
 from vidfed.security.audit import AuditEntry, Event, Operation
 from vidfed.security.audit.changes import Seen
 from vidfed.security.audit.notes import Checkpoint, log_origin
@@ -83,9 +83,9 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
             homes = {member: federation.homes[member] for member in ("nl", "fr")}
             logs = {member: stack.enter_context(contextlib.closing(open_log(home))) for member, home in homes.items()}
             witnesses = {member: stack.enter_context(contextlib.closing(open_witness(home))) for member, home in homes.items()}
-            workers = stack.enter_context(ThreadPoolExecutor(2))
+            turns = stack.enter_context(Turns())
             source = homes["fr"].directory_source()
-            servicer = AuditServicer(AuditCore(logs["fr"], witnesses["fr"], source), workers)
+            servicer = AuditServicer(AuditCore(logs["fr"], witnesses["fr"], source), turns)
             address = await federation.serve("fr", lambda server: rpc.add_AuditServiceServicer_to_server(servicer, server), source)
             federation.move("fr", address)
             yield World(federation, logs, witnesses)

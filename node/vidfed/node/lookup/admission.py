@@ -46,7 +46,7 @@ class AdmissionLimits:
         chunks: of streams worked on at the same time, each in a thread; one large search is spread over all processors by the index itself.
         waiting: single lookups that wait for a thread, of all members.
         waiting_of_member: of them, of one member.
-        waiting_bytes: of their messages; each has some KiB mostly, and 1 MiB at most.
+        waiting_bytes: of their messages with all that is around them; each has some KiB mostly, and 1.1 MiB at most.
         wait_s: how long one waits at most: whoever asked is told in time to ask again, before its own patience and signature end.
         streams: at the same time; each holds at most 4 chunks of at most 1 MiB.
         streams_of_member: of them, of one member.
@@ -140,7 +140,7 @@ class Admission(Generic[Asked, Answer]):
         Args:
             member: who asks.
             asked: what `answer_together` takes.
-            size_bytes: of the message.
+            size_bytes: of the whole call: what is around a message takes memory as it does.
 
         Raises:
             QueueFullError: too much is waiting; nothing was begun.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import logging
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import grpc
 
 from vidfed.rpc.channels import peer_certificate
+from vidfed.rpc.turns import CrowdedError
 from vidfed.security.audit import Event
 from vidfed.security.audit.witness import Refusal, WitnessRefusalError
 from vidfed.security.clock import Clock, system_clock
@@ -23,8 +23,9 @@ from vidfed.wire.statuses import MalformedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Executor
 
+    from vidfed.rpc.trust import Enter
+    from vidfed.rpc.turns import Turns
     from vidfed.security.audit import AuditLog, Checkpoint
     from vidfed.security.audit.witness import Witness
     from vidfed.security.identity.directory import Directory, DirectorySource
@@ -114,11 +115,19 @@ class AuditCore:
 
 
 class AuditServicer(rpc.AuditServiceServicer):
-    """Hands each call to the core in a worker thread."""
+    """Hands each call to the core in a thread that no lookup needs, the callers' in turn."""
 
-    def __init__(self, core: AuditCore, workers: Executor) -> None:
+    def __init__(self, core: AuditCore, turns: Turns, enter: Enter | None = None) -> None:
+        """Serve `core`.
+
+        Args:
+            core: does the work.
+            turns: gives it a thread.
+            enter: awaited first for each call: counts it among its member's, or ends it.
+        """
         self._core = core
-        self._workers = workers
+        self._turns = turns
+        self._enter = enter
 
     async def AddCheckpoint(  # noqa: N802 - the name in the .proto
         self, request: pb.AddCheckpointRequest, context: _Context[pb.AddCheckpointRequest, pb.AddCheckpointResponse]
@@ -145,11 +154,16 @@ class AuditServicer(rpc.AuditServiceServicer):
         return await self._run(context, lambda leaf: self._core.proof(request, leaf))
 
     async def _run(self, context: grpc.aio.ServicerContext, work: Callable[[bytes], Response]) -> Response:  # type: ignore[type-arg]  # any call's
+        if self._enter is not None:
+            await self._enter(context)
         leaf_pem = peer_certificate(context)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._workers, work, leaf_pem)
+            _, peer = self._core.admit(leaf_pem)
+            return await self._turns.run(peer.member, lambda: work(leaf_pem))
         except PeerError:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "not a member's node")
+        except CrowdedError:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls of this member wait; ask again later")
         except DirectoryError:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "no valid trust directory")
         except ProofError as error:

@@ -9,7 +9,7 @@ import logging
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_health.v1 import health_pb2
@@ -41,6 +41,7 @@ from vidfed.rpc.parsing import UnparsedError, new_server
 from vidfed.rpc.serving import Service, open_shared, run_until_signal
 from vidfed.rpc.supervision import supervise
 from vidfed.rpc.trust import TrustServicer
+from vidfed.rpc.turns import Turns
 from vidfed.security.audit.changes import SEEN_FILE, Seen
 from vidfed.security.clock import system_clock
 from vidfed.security.errors import PeerError
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
 
     from vidfed.casework.carriage.opening import Casework
     from vidfed.rpc.serving import Shared
+    from vidfed.rpc.trust import Enter
     from vidfed.security.audit import AuditLog
     from vidfed.security.crypto.envelope import Envelope as SignedEnvelope
     from vidfed.security.identity.directory import DirectorySource
@@ -99,7 +101,7 @@ class NodeServicer(lookup_rpc.NodeServiceServicer):
         leaf_pem = peer_certificate(context)
         try:
             member = self._enter(leaf_pem, context)
-            answer = await self._admission.ask(member, Call(request, leaf_pem), len(request.request.payload))
+            answer = await self._admission.ask(member, Call(request, leaf_pem), request.ByteSize() + len(leaf_pem))
         except (UnknownPeerError, PeerError):
             answer = None
         except TooManyCallsError:
@@ -144,7 +146,16 @@ class NodeServicer(lookup_rpc.NodeServiceServicer):
             _log.exception("defect outside the pipeline")
             await context.abort(*_DEFECT)
 
-    def _enter(self, leaf_pem: bytes, context: grpc.aio.ServicerContext[LookupCall, Envelope]) -> str:
+    async def enter(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        """Count a call of another service among its member's, which all count together; end it if it is nobody's, or one too many."""
+        try:
+            self._enter(peer_certificate(context), context)
+        except (UnknownPeerError, PeerError):
+            await context.abort(*_NO_NODE)
+        except TooManyCallsError:
+            await context.abort(*_TOO_MANY_CALLS)
+
+    def _enter(self, leaf_pem: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> str:
         """Return whose call it is, and count it among that member's until it has ended, its answer taken or not."""
         member = self._pipeline.caller(leaf_pem)
         self._admission.enter(member)
@@ -162,6 +173,21 @@ class NodeServicer(lookup_rpc.NodeServiceServicer):
 
 class Health(health_aio.HealthServicer):  # type: ignore[misc]  # it has no annotations
     """Tells how the node is to whoever asks, but not again and again of its own accord: a call that never ends takes another's place."""
+
+    def __init__(self, enter: Enter | None = None) -> None:
+        """Begin with nothing known; `enter` is awaited first for each call and counts it among its member's, or ends it."""
+        super().__init__()
+        self._enter = enter
+
+    async def Check(  # noqa: N802 - the name in the .proto
+        self,
+        request: health_pb2.HealthCheckRequest,
+        context: grpc.aio.ServicerContext[health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse],
+    ) -> health_pb2.HealthCheckResponse:
+        """Tell once."""
+        if self._enter is not None:
+            await self._enter(context)
+        return await super().Check(request, context)
 
     async def Watch(  # noqa: N802 - the name in the .proto
         self,
@@ -290,12 +316,16 @@ async def node_service(shared: Shared, on_ready: Callable[[str], None], share: S
         options = dict(SERVER_OPTIONS) | {"grpc.so_reuseport": int(share is not None)}
         server = new_server(tuple(options.items()), maximum_concurrent_rpcs=_MAX_CALLS)
         admission: NodeAdmission = Admission(workers, pipeline.answer, bounds)
-        servicer, health = NodeServicer(pipeline, admission), Health()
+        servicer = NodeServicer(pipeline, admission)
+        health, turns = Health(servicer.enter), stack.enter_context(Turns())
         health_rpc.add_HealthServicer_to_server(health, server)  # behind the same mutual TLS as everything else
         lookup_rpc.add_NodeServiceServicer_to_server(servicer, server)
-        trust = TrustServicer(directory_source, lambda peer: peer.role == NODE_ROLE, system_clock, shared.publisher)
+        trust = TrustServicer(
+            directory_source, lambda peer: peer.role == NODE_ROLE, system_clock, shared.publisher, turns=turns, enter=servicer.enter
+        )
         trust_rpc.add_TrustServiceServicer_to_server(trust, server)
-        audit_rpc.add_AuditServiceServicer_to_server(AuditServicer(AuditCore(audit, witness, directory_source), workers), server)
+        audit_servicer = AuditServicer(AuditCore(audit, witness, directory_source), turns, servicer.enter)
+        audit_rpc.add_AuditServiceServicer_to_server(audit_servicer, server)
         credentials = server_credentials(home.node_tls, directory_source)
 
         def announce(address: str) -> None:
