@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vidfed.federation.gateway.group_commit import GroupCommit
 from vidfed.security.audit import AuditEntry, AuditLog, Event, Operation
+from vidfed.security.audit.refusals import Refusals
 from vidfed.security.clock import Clock, system_clock
+from vidfed.security.errors import AuditError
 from vidfed.wire.answers import read_answer_with_digest
 from vidfed.wire.statuses import WireError
 from vidfed.wire.values import FailureKind
@@ -44,6 +46,7 @@ class AuditTrail:
         self._log = log
         self._member = member
         self._clock = clock
+        self._refusals = Refusals(Event.LOOKUP_REFUSED)
         self._replies = GroupCommit(self._receive, _TOGETHER)
 
     async def asked(self, request: LookupRequest, digest: bytes) -> None:
@@ -75,10 +78,15 @@ class AuditTrail:
         self._log.append_many([_entry(reply) for reply in replies])
 
     async def refused(self, pseudonym: str, digest: bytes, reason: str) -> None:
-        """Log that an own investigator's request was refused."""
+        """Log that an own investigator's request was refused; beyond a budget, how many were."""
+        now_ms = self._clock()
+        whole = self._refusals.logged_whole(self._member, reason, now_ms, pseudonym)
+        await asyncio.to_thread(self.log_refusals)
+        if not whole:
+            return
         await self._append(
             AuditEntry(
-                time_ms=self._clock(),
+                time_ms=now_ms,
                 operation=Operation.CONSULTATION,
                 event=Event.LOOKUP_REFUSED,
                 member=self._member,
@@ -87,6 +95,15 @@ class AuditTrail:
                 outcome=reason,
             )
         )
+
+    def log_refusals(self, *, end: bool = False) -> None:
+        """Log how many refusals were not logged one by one, if it is time, or at the `end`. Blocking."""
+        if entries := self._refusals.due(self._clock(), end=end):
+            try:
+                self._log.append_many(entries)
+            except AuditError:
+                self._refusals.put_back(entries)
+                raise
 
     async def fetched(self, pseudonym: str, digest: bytes, replies: int) -> None:
         """Log that an own investigator fetches what was kept of a lookup, before it is given out."""

@@ -25,7 +25,7 @@ from vidfed.federation.nodes.gather import Gathering
 from vidfed.federation.nodes.outgoing import OutgoingLookup
 from vidfed.federation.nodes.relay import Chunk, relay
 from vidfed.security.clock import SECOND_MS, system_clock
-from vidfed.security.errors import PeerError, SecurityError
+from vidfed.security.errors import AuditError, PeerError, SecurityError
 from vidfed.v1.lookup_pb2 import LookupCall
 from vidfed.wire import envelope as wire_envelope
 from vidfed.wire.statuses import MalformedError, WireError
@@ -247,6 +247,8 @@ class GatewayCore:
         for task in self._late:
             task.cancel()
         await asyncio.gather(*self._late, return_exceptions=True)
+        with contextlib.suppress(AuditError):  # it was said when the requests were refused
+            await asyncio.to_thread(self._trail.log_refusals, end=True)
         await self.nodes.close()
 
     async def _begin_to_keep(self, key: bytes, lookup: bytes, peer: Peer, asked: int, deadline_s: float) -> int:

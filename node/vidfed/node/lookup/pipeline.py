@@ -38,6 +38,8 @@ from vidfed.node.lookup.authenticate import Authenticated, Authenticator, Unknow
 from vidfed.node.lookup.authorise import Authoriser
 from vidfed.node.lookup.question import Question, RefusalError, count, deciding
 from vidfed.node.search.query import SearchQuery
+from vidfed.security.audit import Event
+from vidfed.security.audit.refusals import Refusals
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.errors import AuditError, DirectoryError, PeerError
 from vidfed.security.identity.tls import claimed_peer
@@ -92,6 +94,7 @@ class LookupPipeline:
     note_told: Callable[[Sequence[Told]], None] = lambda _told: None
     _authenticator: Authenticator = field(init=False, repr=False)
     _authoriser: Authoriser = field(init=False, repr=False)
+    _refusals: Refusals = field(init=False, repr=False, default_factory=lambda: Refusals(Event.LOOKUPS_REFUSED))
 
     def __post_init__(self) -> None:
         """Give each group of steps what it needs."""
@@ -184,9 +187,25 @@ class LookupPipeline:
         """Do steps 12 and 13, and return the signed answers."""
         if not questions:
             return []
+        now_ms = self.clock()
+        for question in questions:
+            question.logged = not question.refused or self._refusals.logged_whole(question.member, question.status.name, now_ms)
+        count(questions)  # before a status gives way to BUSY
         payloads = self._log(questions)
-        count(questions)
         return self._sign(payloads)
+
+    def log_refusals(self, *, end: bool = False) -> None:
+        """Log how many refusals were not logged one by one, if it is time, or at the `end`.
+
+        Raises:
+            AuditError: the log cannot be written; they are still known.
+        """
+        if entries := self._refusals.due(self.clock(), end=end):
+            try:
+                self.audit.append_many(entries)
+            except AuditError:
+                self._refusals.put_back(entries)
+                raise
 
     def _without_directory(self, call: Call) -> Question | None:
         try:
@@ -215,13 +234,18 @@ class LookupPipeline:
             raise RefusalError(Status.INDEX_UNAVAILABLE, "", str(error)) from None
 
     def _log(self, questions: Sequence[Question]) -> list[bytes]:
-        """Step 12: return each answer's payload, with its place in the log; a refusal where it cannot be logged."""
+        """Step 12: return each answer's payload, with its place in the log; a refusal where it cannot or need not be logged."""
+        for question in questions:
+            if not question.logged:
+                question.status, question.detail = Status.BUSY, "too many questions of this member were refused; they are only counted now"
         headers = [self._header(question) for question in questions]
         cores = [write_answer_header(header) + question.written for header, question in zip(headers, questions, strict=True)]
-        entries = [question.entry(header, core) for question, header, core in zip(questions, headers, cores, strict=True)]
+        entries = [
+            question.entry(header, core) for question, header, core in zip(questions, headers, cores, strict=True) if question.logged
+        ]
         try:
             with metrics.audit_seconds.time():
-                logged = self.audit.append_many(entries)
+                logged = iter(self.audit.append_many(entries) if entries else ())
             newest = self.audit.latest_checkpoint or self.audit.checkpoint()
         except AuditError as error:
             _log.error("%s; not answering", error)
@@ -229,7 +253,10 @@ class LookupPipeline:
                 question.status, question.detail, question.found = Status.AUDIT_UNAVAILABLE, "", None
             return [write_answer_header(self._header(question)) for question in questions]
         self._note_told(questions, cores)
-        return [with_receipt(core, LogReceipt(at.position, at.commitment, newest.text)) for core, at in zip(cores, logged, strict=True)]
+        return [
+            with_receipt(core, LogReceipt((at := next(logged)).position, at.commitment, newest.text)) if question.logged else core
+            for question, core in zip(questions, cores, strict=True)
+        ]
 
     def _note_told(self, questions: Sequence[Question], cores: Sequence[bytes]) -> None:
         """Keep who is told of which record: whoever asks for details, and news about it, go by that. The log has it too."""

@@ -67,6 +67,7 @@ class Question:
         request, credential: once they are known to hold.
         rule, columns, budget: by which rule, about what of it, and from which budget it may be answered.
         found, written: what a search gave, and the same as it goes into the answer.
+        logged: by itself; a refusal beyond its member's budget is only counted.
     """
 
     member: str
@@ -86,6 +87,7 @@ class Question:
     budget: Budget | None = None
     found: Found | None = None
     written: bytes = b""
+    logged: bool = True
 
     @property
     def refused(self) -> bool:

@@ -44,7 +44,7 @@ from vidfed.rpc.trust import TrustServicer
 from vidfed.rpc.turns import Turns
 from vidfed.security.audit.changes import SEEN_FILE, Seen
 from vidfed.security.clock import system_clock
-from vidfed.security.errors import PeerError
+from vidfed.security.errors import AuditError, PeerError
 from vidfed.security.identity.replay import ReplayMemory
 from vidfed.security.identity.tls import NODE_ROLE
 from vidfed.security.lockfile import hold_lockfile
@@ -272,6 +272,7 @@ async def _watch(pipeline: LookupPipeline, admission: NodeAdmission, health: hea
             await asyncio.to_thread(pipeline.policy.current)
             metrics.observe(pipeline.catalogue, admission, pipeline.policy.taken_ms)
             answering = await asyncio.to_thread(would_answer, pipeline, folder)
+            await asyncio.to_thread(pipeline.log_refusals)
         except Exception:  # noqa: BLE001 - who asks for the node's health must not hear for ever what was true before a defect
             _log.exception("defect while looking after the node")
             answering = False
@@ -352,6 +353,8 @@ async def node_service(shared: Shared, on_ready: Callable[[str], None], share: S
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
+            with contextlib.suppress(AuditError):  # it was said when the refusals were answered
+                pipeline.log_refusals(end=True)
 
 
 async def serve(home: MemberHome, on_ready: Callable[[str], None], share: Share | None = None) -> None:

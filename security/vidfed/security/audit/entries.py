@@ -60,6 +60,7 @@ class Event(Enum):
     """What happened, finer than the operation it counts as."""
 
     LOOKUP_ANSWERED = "lookup-answered"  # this node answered or refused another member
+    LOOKUPS_REFUSED = "lookups-refused"  # it refused so many of another member that they are counted, not logged one by one
     LOOKUP_ASKED = "lookup-asked"  # this member's gateway sent an own investigator's question out
     LOOKUP_RECEIVED = "lookup-received"  # it got one node's reply
     LOOKUP_REFUSED = "lookup-refused"  # it refused an own investigator

@@ -69,7 +69,7 @@ TOTALS = {
     "asked": "Questions of own investigators",
     "hashes": "Hashes searched for others",
 }
-_OTHER = {Event.LOOKUP_ANSWERED.value, Event.LOOKUP_ASKED.value, Event.LOOKUP_RECEIVED.value}
+_OTHER = {Event.LOOKUP_ANSWERED.value, Event.LOOKUPS_REFUSED.value, Event.LOOKUP_ASKED.value, Event.LOOKUP_RECEIVED.value}
 
 
 @dataclass(slots=True)
@@ -235,6 +235,12 @@ def _count(entry: dict[str, Any], gathered: _Gathered) -> None:
         tables["answered_by_member"][entry["member"]] += 1
         tables["answered_by_purpose"][entry["purpose"]] += 1
         gathered.times["answering"].append(_number(details, "took_ms"))
+    elif event == Event.LOOKUPS_REFUSED.value:
+        for name in ("received", "refused"):
+            totals[name] += _number(details, "count")
+        tables["per_month"][as_text(entry["time_ms"])[:7]] += _number(details, "count")
+        for outcome in details.keys() - {"count", "since_ms"}:
+            tables["answered_by_outcome"][outcome] += _number(details, outcome)
     elif event == Event.LOOKUP_ASKED.value:
         totals["asked"] += 1
         tables["asked_by_purpose"][entry["purpose"]] += 1

@@ -6,6 +6,7 @@ Nothing filters the log: what must not be in it is not handed to it, and `tests/
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,15 @@ from vidfed.cli.printable import json_text, visible, visible_lines
 from vidfed.security.errors import HomeError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from vidfed.security.member.home import MemberHome
 
+LINES_OF_A_KIND = 60
+"""In LINES_EVERY_S: one a second is what a person can follow, and 20 MB a day at most for each kind of line there is in the code."""
+LINES_EVERY_S = 60.0
+_KIND_CHARS = 200
+_MAX_KINDS = 1_000  # texts with something put into them by their author count as kinds of their own: bounded
 _FORMATS = ("console", "json")
 _LEVELS = ("debug", "info", "warning", "error")
 _TIME = "%Y-%m-%dT%H:%M:%S"
@@ -73,6 +81,41 @@ class ConsoleFormatter(logging.Formatter):
         return visible_lines(super().formatException(ei))
 
 
+class LineBudget(logging.Filter):
+    """Lets so many lines of one kind through in a minute, and counts the rest: others' calls, however many, must not fill the disk.
+
+    Of one kind are lines of one logger with the same text before anything is put into it.
+    """
+
+    def __init__(self, most: int = LINES_OF_A_KIND, clock_s: Callable[[], float] = time.monotonic) -> None:
+        """Begin with nothing said."""
+        super().__init__()
+        self._most = most
+        self._clock_s = clock_s
+        self._kinds: dict[tuple[str, str], tuple[float, int]] = {}
+        self._lock = threading.Lock()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether this line is said; the first after a minute says how many were not, the last in it that more will not be."""
+        kind, now_s = (record.name, str(record.msg)[:_KIND_CHARS]), self._clock_s()
+        with self._lock:
+            began_s, said = self._kinds.get(kind, (now_s, 0))
+            left_out = 0
+            if now_s - began_s >= LINES_EVERY_S:
+                began_s, left_out, said = now_s, max(0, said - self._most), 0
+            if len(self._kinds) >= _MAX_KINDS and kind not in self._kinds:
+                self._kinds.clear()
+            self._kinds[kind] = began_s, said + 1
+        if said >= self._most:
+            return False
+        remark = f" (and {left_out} more like this before it)" if left_out else ""
+        if said == self._most - 1:
+            remark += f" (more like this within {LINES_EVERY_S:.0f} s are only counted)"
+        if remark:
+            record.msg, record.args = record.getMessage() + remark, None
+        return True
+
+
 def start_logging(home: MemberHome, service: str) -> None:
     """Send the log of a serving process to stderr as `[log]` says; times in UTC.
 
@@ -95,6 +138,7 @@ def log_to_stderr(formatter: logging.Formatter | None = None, level: str = "info
     """Send the log of this process to stderr, for people if no formatter is given."""
     handler = logging.StreamHandler()
     handler.setFormatter(formatter or ConsoleFormatter())
+    handler.addFilter(LineBudget())
     logging.basicConfig(level=level.upper(), handlers=[handler])
     # What these say below a warning is of no use to an operator: which build of itself faiss loads, and which of the administrators
     # have not signed a root that enough others have.
