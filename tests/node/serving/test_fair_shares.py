@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -174,7 +175,7 @@ async def test_callers_take_turns_and_each_has_one_thread_at_most() -> None:
     with Turns(1, waiting_of_caller=3) as turns:
         first = asyncio.create_task(turns.run("nl", hold))
         await asyncio.to_thread(begun.wait)
-        rest = [asyncio.create_task(turns.run(who, lambda who=who: order.append(who))) for who in ("nl", "nl", "nl", "fr", "br", "fr")]
+        rest = [asyncio.create_task(turns.run(who, functools.partial(order.append, who))) for who in ("nl", "nl", "nl", "fr", "br", "fr")]
         await asyncio.sleep(0)
         with pytest.raises(CrowdedError):
             await turns.run("nl", begun.set)
