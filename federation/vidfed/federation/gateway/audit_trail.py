@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vidfed.federation.gateway.group_commit import GroupCommit
 from vidfed.security.audit import AuditEntry, AuditLog, Event, Operation
-from vidfed.security.audit.refusals import Refusals
 from vidfed.security.clock import Clock, system_clock
 from vidfed.security.errors import AuditError
+from vidfed.security.member.refusals import Refusals
 from vidfed.wire.answers import read_answer_with_digest
 from vidfed.wire.statuses import WireError
 from vidfed.wire.values import FailureKind

@@ -39,10 +39,10 @@ from vidfed.node.lookup.authorise import Authoriser
 from vidfed.node.lookup.question import Question, RefusalError, count, deciding
 from vidfed.node.search.query import SearchQuery
 from vidfed.security.audit import Event
-from vidfed.security.audit.refusals import Refusals
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.errors import AuditError, DirectoryError, PeerError
 from vidfed.security.identity.tls import claimed_peer
+from vidfed.security.member.refusals import Refusals
 from vidfed.wire.answers import with_receipt, write_answer_header, write_found
 from vidfed.wire.statuses import Status
 from vidfed.wire.values import (
