@@ -96,7 +96,7 @@ def _hash_decoded(decoded: Decoded, media_type: str, hasher: Hasher, colours: Ca
     colours = colours or (partial(shown, decoded.picture) if luma else None)
     whole = hasher.codes(picture, full_size=decoded.full_size, colours=colours)
     codes = [*whole, *_of_views(renderings(decoded.picture, luma=luma), whole, hasher)]
-    codes += _of_variants(picture, whole, hasher)
+    codes += codes_of_variants(picture, whole, hasher)
     notes = list(decoded.notes)
     frame_codes, cut_at = _of_frames(decoded, whole[0], hasher)
     codes += frame_codes
@@ -123,7 +123,7 @@ def _of_views(views: Iterable[tuple[str, Image.Image]], whole: tuple[PictureCode
     return codes
 
 
-def _of_variants(picture: Image.Image, whole: tuple[PictureCode, ...], hasher: Hasher) -> list[PictureCode]:
+def codes_of_variants(picture: Image.Image, whole: tuple[PictureCode, ...], hasher: Hasher) -> list[PictureCode]:
     """PDQ of the parts of the picture that may be somebody else's picture; none if the whole is too plain to tell."""
     if not whole[0].reliable:
         return []

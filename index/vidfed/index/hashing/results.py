@@ -40,7 +40,6 @@ _TITLES: Final = {
     "rendering:raw": "raw channels",
     "rendering:stretched": "contrast stretched",
     "rendering:clipped": "16 bit cut to 8",
-    "variant:trimmed": "borders trimmed",
 }
 
 
@@ -83,7 +82,8 @@ class PictureCode:
         algorithm: PDQ, pHash or dHash.
         code: the view as it is, upright.
         kind: what it is the code of, in plain ASCII without spaces: `WHOLE`; `rendering:black`, `rendering:no-alpha` or `rendering:raw`,
-            the same picture as other tools see it; `variant:trimmed` or `variant:crop-4x5`, a part of it; `frame:3`, the third frame of an
+            the same picture as other tools see it; `variant:trimmed` or `variant:crop-4x5` and the
+            like, a part of it (see `variants`); `frame:3`, the third frame of an
             animation or page of a document, counted from 1.
         quality: PDQ quality of that view, 0..100, for its pHash and dHash as well.
         orientations: PDQ of the view turned and mirrored, as `ORIENTATIONS` lists them, the first of which is `code`; empty for other
@@ -102,7 +102,11 @@ class PictureCode:
         sort, _, which = self.kind.partition(":")
         if sort == "frame":
             return f"frame {which}"
-        return _TITLES.get(self.kind, "" if sort == WHOLE else f"{sort} {which}")
+        if sort == "variant":
+            done = ["borders trimmed"] if which.startswith("trimmed") else []
+            done += [f"cut to {which.rpartition('-')[2]}"] if "crop" in which else []
+            return " and ".join(done)
+        return _TITLES.get(self.kind, "")
 
     @property
     def reliable(self) -> bool:

@@ -64,6 +64,7 @@ class _Doctor(Checks):
         yield "records", self._records
         yield "sources", self._sources
         yield "index", self._index
+        yield "decoding", self._decoding
         yield "policy", self._policy
         yield "audit log", self._audit
         yield "state", self._state
@@ -137,6 +138,17 @@ class _Doctor(Checks):
                 raise FailedError(f"{behind}, so lookups are refused: see the node's log")
             raise WarnedError(f"{behind}; it catches up when the node starts")
         return f"equals the records at change {status.index_version}"
+
+    def _decoding(self) -> str:
+        from vidfed.index.hashing.workers import standing_walls  # noqa: PLC0415 - loads the imaging libraries' plain parts
+
+        walls = standing_walls()
+        missing = [wall for wall in ("namespace", "landlock", "seccomp") if wall not in walls]
+        said = f"pictures are decoded in processes held in by {', '.join(walls)}"
+        if "landlock" in missing or {"namespace", "seccomp"} <= set(missing):
+            what = "open files of this user" if "landlock" in missing else "reach the network"
+            raise WarnedError(f"{said}; {', '.join(missing)} missing: one that a file has taken over could {what}")
+        return said + (f"; {', '.join(missing)} not allowed here, which the others make up for" if missing else "")
 
     def _policy(self) -> str:
         path = self._home.folder / POLICY_FILE
