@@ -88,11 +88,12 @@ def parse_distances(texts: Iterable[str]) -> dict[Algorithm, int]:
 def item_of_file(file: FileHashes, *, any_quality: bool) -> Item:
     """Return what is asked about a file.
 
-    Its digests always; the perceptual codes of every view of it that is not too plain for them, or of all with `any_quality`.
+    Its digests always; the perceptual codes of every view of it that is not too plain for them, or of all with `any_quality`. Cuts to usual
+    shapes are the record's side: an owner that had the picture keeps them.
     """
     from vidfed.index.hashing.results import one_line  # noqa: PLC0415
 
-    asked = [code for code in file.codes if any_quality or code.reliable]
+    asked = [code for code in file.codes if (any_quality or code.reliable) and not code.is_cut]
     codes: dict[Algorithm, tuple[bytes, ...]] = {each.algorithm: (each.code,) for each in file.digests}
     names: list[str] = []
     for code in asked:

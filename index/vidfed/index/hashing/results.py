@@ -109,6 +109,11 @@ class PictureCode:
         return _TITLES.get(self.kind, "")
 
     @property
+    def is_cut(self) -> bool:
+        """True for cuts to usual shapes: kept of records, and not asked unless somebody wants it, as they are eight for each picture."""
+        return self.kind.startswith("variant:") and "crop" in self.kind
+
+    @property
     def reliable(self) -> bool:
         """False if the view has too little in it for a perceptual hash to mean much."""
         return self.quality >= RELIABLE_PDQ_QUALITY
