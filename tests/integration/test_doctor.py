@@ -105,3 +105,35 @@ def test_a_damaged_file_and_a_log_that_was_truncated_are_named(home: Path, feder
     assert "vidfed audit verify" in said["audit log"][1]
     assert said["node"] == ("warning", f"does not run: vidfed node serve --home {tmp_path / 'nl'}")
     assert said["node nl"][0] == "failed"
+
+
+def closed_copy(home: Path, folder: Path) -> Path:
+    """Return a copy of a member's folder whose keys are closed."""
+    copy = shutil.copytree(home, folder / "nl")
+    MemberHome(copy).keys.close(b"four words drawn by lot")
+    return copy
+
+
+def test_closed_keys_are_told_once_and_not_by_every_point_that_needs_one(home: Path, tmp_path: Path) -> None:
+    said = found(closed_copy(home, tmp_path))
+    assert [point for point, (_, text) in said.items() if "VIDFED_PASSPHRASE_FILE" in text] == ["keys"]
+    assert said["tls"][1].endswith("as for 'keys' above")
+
+
+def test_starting_with_closed_keys_says_what_is_missing_and_nothing_else(home: Path, tmp_path: Path, vidfed: Callable[..., Ran]) -> None:
+    copy = closed_copy(home, tmp_path)
+    for service in ("node", "gateway"):
+        ran = vidfed(service, "serve", "--home", copy)
+        assert ran.status == 1
+        assert "Traceback" not in ran.err
+        assert ran.err.splitlines()[-1].startswith("Error: ")
+        assert "VIDFED_PASSPHRASE_FILE" in ran.err
+
+
+def test_a_node_whose_certificate_is_damaged_makes_a_new_one_and_starts(home: Path, federation: LocalFederation) -> None:
+    federation.stop("nl")
+    key = home / "keys/node.key"
+    key.write_bytes(key.read_bytes()[:-200])
+    federation.start("nl")
+    assert found(home)["node nl"][0] == "ok"
+    assert "making a new one" in (home / "node.log").read_text()

@@ -26,7 +26,7 @@ from vidfed.federation.nodes.visit import KnownNode, Visit
 from vidfed.index import Algorithm
 from vidfed.security.clock import system_clock
 from vidfed.security.errors import HomeError
-from vidfed.security.files import write_private, write_whole
+from vidfed.security.files import write_private
 from vidfed.security.identity.tls import make_node_leaf
 from vidfed.v1 import lookup_pb2 as pb
 from vidfed.v1 import lookup_pb2_grpc as rpc
@@ -341,8 +341,7 @@ async def test_a_key_file_damaged_while_serving_leaves_the_old_certificate_in_us
 
 def _renew(home: MemberHome) -> None:
     tls = make_node_leaf(home.ca, home.federation, home.member)
-    write_private(home.folder / "keys/node.key", tls.key)
-    write_whole(home.folder / "tls/node.crt", tls.certificate)
+    home.keys.save_tls("node", tls)
 
 
 # --- how much at once ---

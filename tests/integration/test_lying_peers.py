@@ -192,9 +192,9 @@ async def test_node_listed_twice_speaks_for_one_member_only(federation: SocketFe
     assert outcomes(result) == {"fr": Outcome.UNREACHABLE, "nl": Outcome.NO_MATCH}
 
 
-@pytest.mark.parametrize("endpoint", ["127.0.0.1:99999", "no such host:1", "unix:/tmp/x:1", "[:1"])
-async def test_an_endpoint_that_makes_no_sense_harms_nobody_else(federation: SocketFederation, endpoint: str) -> None:
-    federation.move("fr", endpoint)
+@pytest.mark.parametrize("endpoint", ["no-such-host.invalid:1", "[2001:db8::1]:1", "0.0.0.0:1"])
+async def test_an_endpoint_that_leads_nowhere_harms_nobody_else(federation: SocketFederation, endpoint: str) -> None:
+    federation.move("fr", endpoint)  # what is no endpoint at all never enters a directory: test_endpoint_that_is_no_text
     result = await look_up(await federation.start_gateway("nl"), deadline_s=2.0)
     assert outcomes(result)["nl"] is Outcome.NO_MATCH
     assert not outcomes(result)["fr"].answered
@@ -490,7 +490,7 @@ async def test_tls_1_3_is_what_is_spoken(federation: SocketFederation) -> None:
     member = federation.administrators.directory().member("fr")
     home = federation.homes["nl"]
     context = ssl.create_default_context(cadata=member.tls_ca.decode())
-    context.load_cert_chain(home.folder / "tls/node.crt", home.folder / "keys/node.key")
+    context.load_cert_chain(home.folder / "keys/node.key")
     context.set_alpn_protocols(["h2"])
     host, _, port = member.endpoint.rpartition(":")
     _, writer = await asyncio.open_connection(host, int(port), ssl=context, server_hostname="node.fr.sockets.vidfed")
@@ -502,7 +502,7 @@ async def test_something_else_that_speaks_tls_at_a_node_s_address_is_unreachable
     """It shows the node's own certificate but speaks no HTTP/2: gRPC's "missing selected ALPN property"."""
     home, heard = federation.homes["fr"], bytearray()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(home.folder / "tls/node.crt", home.folder / "keys/node.key")
+    context.load_cert_chain(home.folder / "keys/node.key")
     dialled = 0
 
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -10,12 +10,17 @@ import pytest
 from tests.support.administrators import Administrators
 from tests.support.memory import SettableClock
 from vidfed.node.config import render_config
+from vidfed.security import files
 from vidfed.security.clock import DAY_MS
+from vidfed.security.crypto import passphrase
+from vidfed.security.crypto.certificates import check_identity
 from vidfed.security.errors import DirectoryError, HomeError, KeyFileError, SecurityError
+from vidfed.security.files import write_private
 from vidfed.security.identity.credentials import verify_credential
-from vidfed.security.identity.tls import Peer, verify_peer
+from vidfed.security.identity.tls import Peer, make_node_leaf, verify_peer
 from vidfed.security.member.home import MemberHome, create_home
 from vidfed.security.member.kit import Kit, issue_kit
+from vidfed.security.member.rotation import renew_leaf
 from vidfed.security.trust.entry import Entry
 
 if TYPE_CHECKING:
@@ -110,9 +115,34 @@ def test_a_key_of_a_home_that_others_can_read_is_refused(home: MemberHome, name:
 
 
 def test_a_missing_certificate_is_a_key_file_error(home: MemberHome) -> None:
-    (home.folder / "tls/node.crt").unlink()
-    with pytest.raises(KeyFileError, match=r"node\.crt"):
+    (home.folder / "keys/node.key").unlink()
+    with pytest.raises(KeyFileError, match=r"node\.key"):
         home.node_tls()
+
+
+@pytest.mark.parametrize("damage", ["cut before the certificate", "another key", "junk"])
+def test_half_renewed_certificate_is_made_anew_at_the_next_start(home: MemberHome, clock: SettableClock, damage: str) -> None:
+    path = home.folder / "keys/node.key"
+    content = path.read_bytes()
+    key, begin, certificate = content.partition(b"-----BEGIN CERTIFICATE-----")
+    other = make_node_leaf(home.ca, home.federation, home.member)
+    write_private(path, {"cut before the certificate": key, "another key": other.key + begin + certificate, "junk": b"junk\n"}[damage])
+    with pytest.raises(KeyFileError):
+        check_identity(home.node_tls())
+
+    assert renew_leaf(home, clock())
+
+    check_identity(home.node_tls())
+    assert not renew_leaf(home, clock())
+
+
+def test_key_and_certificate_are_replaced_in_one_step(home: MemberHome, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Path] = []
+    whole = files.write_private
+    monkeypatch.setattr(passphrase, "write_private", lambda path, content: (written.append(path), whole(path, content)))
+    home.keys.save_tls("node", make_node_leaf(home.ca, home.federation, home.member))
+    assert written == [home.folder / "keys/node.key"]
+    check_identity(home.node_tls())
 
 
 def test_a_kit_is_whole_private_and_of_this_person(home: MemberHome, tmp_path: Path, clock: SettableClock) -> None:

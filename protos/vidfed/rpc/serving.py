@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from vidfed.rpc.trust import PeerMirrors
 from vidfed.security.clock import system_clock
+from vidfed.security.errors import SecurityError
 from vidfed.security.member.audit_log import Checkpointer, open_log, read_audit_section
 from vidfed.security.member.rotation import renew_leaf
 from vidfed.security.trust.client import REFRESH_S
@@ -94,13 +95,19 @@ def open_shared(home: MemberHome, publisher: FederationFolder | None = None, *, 
         if publisher is not None:
             publisher.renew_timestamp()
 
+    def renew_again() -> None:
+        try:
+            renew()
+        except SecurityError as error:  # what is held stays in use; its end is told by doctor and metrics
+            _log.error("cannot renew: %s", error)
+
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(peers))
-        if keeper and publisher is not None:
-            publisher.renew_timestamp()
+        if keeper:
+            renew()  # before anything is served: a pair that a crash or a damaged disk left unusable is replaced now
         source.ready()
         if keeper and (home.refresh_s or publisher is not None):
-            stack.enter_context(source.refreshing(home.refresh_s or REFRESH_S, first=renew))
+            stack.enter_context(source.refreshing(home.refresh_s or REFRESH_S, first=renew_again))
         audit = stack.enter_context(contextlib.closing(open_log(home)))
         stack.enter_context(Checkpointer(audit, section.checkpoint_every_s))
         yield Shared(home, source, audit, publisher)

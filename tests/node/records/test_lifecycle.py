@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -145,6 +146,23 @@ def test_a_backup_made_while_others_write_restores_to_what_was(location: Path | 
     with closing(RecordStore(location)) as store:
         assert list(stored_records(store, RecordQuery(state="all"))) == before
         assert store.upsert([record(100)], now_ms=NOW).new == 1
+
+
+def test_a_password_of_the_store_s_url_is_in_no_program_s_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every user of a machine sees the arguments of all its programs."""
+    seen: list[tuple[tuple[str, ...], str]] = []
+
+    def look(command: tuple[str, ...], *, env: dict[str, str], **_: object) -> subprocess.CompletedProcess[str]:
+        seen.append((command, env.get("PGPASSWORD", "")))
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", look)
+    url = "postgresql://vidfed:very%20secret@127.0.0.1:1/records"
+    back_up(url, tmp_path / "copy", lambda _done, _total: None)
+    restore(url, tmp_path / "copy", tmp_path / "index")
+    assert {command[0] for command, _ in seen} == {"pg_dump", "pg_restore"}
+    assert not [command for command, _ in seen if "secret" in " ".join(command)]
+    assert [password for command, password in seen if any("--dbname=" in part for part in command)] == ["very secret"] * 2
 
 
 def test_a_damaged_backup_is_not_restored(tmp_path: Path) -> None:

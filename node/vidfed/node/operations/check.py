@@ -22,7 +22,7 @@ from vidfed.security.clock import DAY_MS, MINUTE_MS, SECOND_MS, as_text, system_
 from vidfed.security.crypto.certificates import check_identity
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.crypto.keys import SigningKey
-from vidfed.security.errors import SecurityError
+from vidfed.security.errors import KeyFileError, SecurityError
 from vidfed.security.identity.credentials import Credential
 from vidfed.security.identity.tls import leaf_expires_ms, verify_peer
 from vidfed.security.trust.entry import Entry
@@ -130,6 +130,7 @@ class Checks:
     def __init__(self, home: MemberHome) -> None:
         self._home = home
         self._source = home.directory_source()
+        self._causes: dict[str, str] = {}
 
     def run(self, point: str, test: Callable[[], str]) -> Finding:
         """Look at one point."""
@@ -137,6 +138,11 @@ class Checks:
             return Finding(point, FindingState.OK, test())
         except WarnedError as error:
             return Finding(point, FindingState.WARNING, str(error))
+        except KeyFileError as error:
+            # What is wrong with one key, as a rule a passphrase that is not at hand, is wrong with all; it is told once.
+            what, _, cause = str(error).partition(": ")
+            told = self._causes.setdefault(cause, point)
+            return Finding(point, FindingState.FAILED, str(error) if told == point else f"{what}: as for {told!r} above")
         except (FailedError, SecurityError, NodeError, HashError, WireError, OSError) as error:
             return Finding(point, FindingState.FAILED, str(error))
 

@@ -9,6 +9,8 @@ import sqlite3
 import subprocess
 from typing import TYPE_CHECKING
 
+from sqlalchemy import URL
+
 from vidfed.node.errors import StoreError
 from vidfed.node.records.database import RecordDatabase
 from vidfed.node.records.schema import REVISION
@@ -40,7 +42,7 @@ def back_up(location: Path | str, target: Path, on_progress: Callable[[int, int]
         os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         if isinstance(location, str):
             # Not the audit log beside the records: putting records back must not put the log back to what it was then.
-            _run("pg_dump", "--format=custom", "--exclude-schema=vidfed_audit", f"--file={partial}", f"--dbname={_plain(location)}")
+            _run("pg_dump", "--format=custom", "--exclude-schema=vidfed_audit", f"--file={partial}", location=location)
             _run("pg_restore", "--list", str(partial))
         else:
             _copy_sqlite(location, partial, on_progress)
@@ -65,7 +67,7 @@ def restore(location: Path | str, backup: Path, index_folder: Path) -> None:
     """
     try:
         if isinstance(location, str):
-            _run("pg_restore", "--clean", "--if-exists", "--single-transaction", "--no-owner", f"--dbname={_plain(location)}", str(backup))
+            _run("pg_restore", "--clean", "--if-exists", "--single-transaction", "--no-owner", str(backup), location=location)
         else:
             _verify_sqlite(backup)
             _replace_sqlite(location, backup)
@@ -107,15 +109,18 @@ def _replace_sqlite(store: Path, backup: Path) -> None:
             store.rename(store.with_name(f"{store.name}.before-restore"))
 
 
-def _plain(url: str) -> str:
-    """Return the URL as PostgreSQL's own programs take it."""
-    with contextlib.closing(RecordDatabase(url)) as database:
-        return database.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-
-
-def _run(*command: str) -> None:
+def _run(*command: str, location: str | None = None) -> None:
+    """Run one of PostgreSQL's programs, on the database at `location` if there is one; other users see arguments: no password is among them."""
+    environment = dict(os.environ)
+    if location is not None:
+        with contextlib.closing(RecordDatabase(location)) as database:
+            url = database.engine.url.set(drivername="postgresql")
+        if url.password is not None:
+            environment["PGPASSWORD"] = str(url.password)
+            url = URL.create(url.drivername, url.username, None, url.host, url.port, url.database, url.query)
+        command = (*command, f"--dbname={url.render_as_string()}")
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - PostgreSQL's programs, from the PATH
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)  # noqa: S603 - from the PATH
     except FileNotFoundError:
         raise StoreError(f"{command[0]} is not installed (Debian: apt-get install postgresql-client)") from None
     if done.returncode:

@@ -35,7 +35,7 @@ def check_identity(identity: TlsIdentity) -> None:
         key = serialization.load_pem_private_key(identity.key, password=None)
         certificate = x509.load_pem_x509_certificate(identity.certificate)
     except ValueError:
-        raise KeyFileError("the TLS key or certificate is damaged") from None
+        raise KeyFileError("the TLS key or certificate is damaged: vidfed node rotate certificate makes a new pair") from None
     if key.public_key() != certificate.public_key():
         raise KeyFileError("the TLS key is not that of the certificate")
 

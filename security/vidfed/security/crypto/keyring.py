@@ -1,4 +1,7 @@
-"""A member's private keys on disk, `keys/*.key`, open (mode 0600) or closed with a passphrase; and the certificates in `tls/`."""
+"""A member's private keys on disk, `keys/*.key`, open (mode 0600) or closed with a passphrase.
+
+A TLS key and its certificate are one file, key first, both PEM: two files would be torn apart by a crash between writing them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from vidfed.security.crypto.certificates import TlsIdentity
 from vidfed.security.crypto.keys import KeyFile, SigningKey
 from vidfed.security.crypto.passphrase import is_closed, read_secret, write_secret
 from vidfed.security.errors import KeyFileError
-from vidfed.security.files import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from vidfed.security.crypto.passphrase import Passphrase
 
 _TLS_NAMES = ("ca", "node")
+_CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 
 
 class Keyring:
@@ -58,21 +61,22 @@ class Keyring:
         Raises:
             KeyFileError: they cannot be used.
         """
-        certificate, key = self._folder / f"tls/{name}.crt", self.path(name)
+        path = self.path(name)
         try:
-            stamps = tuple((status.st_mtime_ns, status.st_ino, status.st_mode) for status in (os.stat(certificate), os.stat(key)))  # noqa: PTH116 - for each handshake
-            known = self._identities.get(name)
-            if known is None or known[0] != stamps:
-                # Kept, because a closed one takes most of a second to open, and servers ask for each handshake.
-                known = self._identities[name] = (stamps, TlsIdentity(read_secret(key, self._passphrase), certificate.read_bytes()))
+            status = os.stat(path)  # noqa: PTH116 - for each handshake
         except OSError as error:
             raise KeyFileError(f"{error.filename}: {error.strerror}") from None
+        stamp = (status.st_mtime_ns, status.st_ino, status.st_mode)
+        known = self._identities.get(name)
+        if known is None or known[0] != stamp:
+            # Kept, because a closed one takes most of a second to open, and servers ask for each handshake.
+            key, begin, certificate = read_secret(path, self._passphrase).partition(_CERTIFICATE)
+            known = self._identities[name] = (stamp, TlsIdentity(key, begin + certificate))
         return known[1]
 
     def save_tls(self, name: str, identity: TlsIdentity) -> None:
-        """Write a TLS key and its certificate."""
-        write_whole(self._folder / f"tls/{name}.crt", identity.certificate)
-        write_secret(self.path(name), identity.key, self._closing())
+        """Write a TLS key and its certificate, in one step."""
+        write_secret(self.path(name), identity.key + identity.certificate, self._closing())
 
     def close(self, passphrase: bytes) -> list[str]:
         """Close every key that is still open; return the names of their files. Interrupted, it can be repeated."""

@@ -6,8 +6,7 @@ member.json                the member's entry in the trust directory, as the adm
 keys/signing.key           the member's voice (0600)
 keys/audit.key             signs the audit log's checkpoints, and cosigns those of others (0600)
 keys/entry.key             signs member.json: who holds it speaks about the member's other keys (0600)
-keys/ca.key, keys/node.key TLS (0600)
-tls/ca.crt, tls/node.crt
+keys/ca.key, keys/node.key TLS: key and certificate in one file, so that neither is ever without the other (0600)
 trust/anchor.json          where trust starts: a root of the federation
 store/ index/ state/       records, search index; replay memory, audit log and the trust directory as last verified
 """
@@ -238,7 +237,7 @@ def create_home(folder: Path, *, config: str, endpoint: str, anchor: Anchor) -> 
 
 
 def _fill_home(folder: Path, config: str, endpoint: str, anchor: Anchor) -> None:
-    for part in (folder, *(folder / name for name in ("keys", "tls", "trust", "store", "index", "state"))):
+    for part in (folder, *(folder / name for name in ("keys", "trust", "store", "index", "state"))):
         part.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
     write_whole(folder / CONFIG_FILE, config.encode(), mode=PRIVATE_MODE)
     home = MemberHome(folder)

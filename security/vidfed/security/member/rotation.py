@@ -12,8 +12,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vidfed.security.clock import Clock, as_text, system_clock
+from vidfed.security.crypto.certificates import check_identity
 from vidfed.security.crypto.keys import SigningKey
-from vidfed.security.errors import HomeError
+from vidfed.security.errors import HomeError, KeyFileError
 from vidfed.security.files import write_whole
 from vidfed.security.identity.tls import LEAF_LIFE, leaf_expires_ms, make_ca, make_node_leaf
 from vidfed.security.trust.entry import Entry
@@ -118,7 +119,6 @@ class OwnEntry:
         present = self.present()
         entry = self._write(replace(present.member, tls_ca=new.certificate), present.revoked)
         home.keys.path(_next("ca")).unlink()
-        (home.folder / f"tls/{_next('ca')}.crt").unlink()
         return entry
 
     def _begin(self, name: str) -> SigningKey:
@@ -164,13 +164,19 @@ def _next(name: str) -> str:
 
 
 def renew_leaf(home: MemberHome, now_ms: int) -> bool:
-    """Renew the node's certificate if less than a third of its life is left; tell whether it was necessary.
+    """Renew the node's certificate if less than a third of its life is left or it cannot be used; tell whether it was necessary.
 
     Raises:
-        KeyFileError: the member's CA cannot be used; the present certificate stays.
+        KeyFileError: the key file cannot be read, or a new one is needed and the member's CA cannot be used; what is there stays.
     """
-    if leaf_expires_ms(home.node_tls().certificate) - now_ms > LEAF_LIFE.total_seconds() * 1000 / 3:
-        return False
+    present = home.node_tls()
+    try:
+        check_identity(present)
+    except KeyFileError as error:
+        _log.warning("%s: %s; making a new one", home.keys.path("node"), error)
+    else:
+        if leaf_expires_ms(present.certificate) - now_ms > LEAF_LIFE.total_seconds() * 1000 / 3:
+            return False
     home.keys.save_tls("node", make_node_leaf(home.ca, home.federation, home.member))
     _log.info("renewed the node's certificate")
     return True
