@@ -110,7 +110,7 @@ def _replace_sqlite(store: Path, backup: Path) -> None:
 
 
 def _run(*command: str, location: str | None = None) -> None:
-    """Run one of PostgreSQL's programs, on the database at `location` if there is one. Others see its arguments: no password is among them."""
+    """Run one of PostgreSQL's programs, on the database at `location` if there is one; no password is among its arguments."""
     environment = dict(os.environ)
     if location is not None:
         with contextlib.closing(RecordDatabase(location)) as database:
