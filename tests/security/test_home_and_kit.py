@@ -138,8 +138,12 @@ def test_half_renewed_certificate_is_made_anew_at_the_next_start(home: MemberHom
 
 def test_key_and_certificate_are_replaced_in_one_step(home: MemberHome, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[Path] = []
-    whole = files.write_private
-    monkeypatch.setattr(passphrase, "write_private", lambda path, content: (written.append(path), whole(path, content)))
+
+    def noted(path: Path, content: bytes) -> None:
+        written.append(path)
+        files.write_private(path, content)
+
+    monkeypatch.setattr(passphrase, "write_private", noted)
     home.keys.save_tls("node", make_node_leaf(home.ca, home.federation, home.member))
     assert written == [home.folder / "keys/node.key"]
     check_identity(home.node_tls())
