@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from vidfed.index.algorithms import Algorithm, DistanceKind, Hash
+from vidfed.index.codes import Code
 from vidfed.index.errors import (
     DistanceError,
     HashError,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Algorithm",
+    "Code",
     "DistanceError",
     "DistanceKind",
     "Hash",

@@ -75,7 +75,8 @@ def _print_blocks(results: Iterable[HashingResult]) -> tuple[int, int]:
 
 def _block(file: FileHashes) -> str:
     from vidfed.index.algorithms import Algorithm
-    from vidfed.index.hashing.results import RELIABLE_PDQ_QUALITY, WHOLE, one_line
+    from vidfed.index.codes import WHOLE
+    from vidfed.index.hashing.results import RELIABLE_PDQ_QUALITY, one_line
 
     about = [file.media_type or "of unknown type", f"{file.size_bytes:,} bytes"]
     if file.codes:
@@ -118,7 +119,7 @@ def _print_json(results: Iterable[HashingResult]) -> tuple[int, int]:
 
 
 def _as_json(file: FileHashes) -> dict[str, object]:
-    from vidfed.index.hashing.results import WHOLE
+    from vidfed.index.codes import WHOLE
 
     return {
         "file": str(file.path),

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vidfed.index import Code
 
 
 class FormatError(Exception):
@@ -20,6 +26,7 @@ class FileEntry:
         values: what else the file says, by the name of a record's field, of that field's type. What the file leaves open is not in it.
         notes: what was left out of this entry and why.
         retracts: the source takes this item back.
+        further: codes of other views of the item than that of `codes`; most have none.
     """
 
     number: int
@@ -27,6 +34,7 @@ class FileEntry:
     values: dict[str, object]
     notes: list[str] = field(default_factory=list)
     retracts: bool = False
+    further: Sequence[Code] = ()
 
 
 @dataclass(frozen=True, slots=True)

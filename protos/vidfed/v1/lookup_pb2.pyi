@@ -607,7 +607,7 @@ Global___RecordView: _TypeAlias = RecordView  # noqa: Y015
 
 @_typing.final
 class Match(_message.Message):
-    """How one record matched: by which code of which column, at what distance."""
+    """How one record matched: by which code of which column, at what distance, and which of its own codes that was."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -615,6 +615,8 @@ class Match(_message.Message):
     DISTANCE_FIELD_NUMBER: _builtins.int
     CODE_FIELD_NUMBER: _builtins.int
     SLACK_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
     algorithm: Global___HashAlgorithm.ValueType
     distance: _builtins.int
     """0 for digests."""
@@ -622,6 +624,12 @@ class Match(_message.Message):
     """Position of the code in its column of the request."""
     slack: _builtins.int
     """How much less than `distance` the true distance may be: 0, or the width of a band where the node's policy tells bands only."""
+    kind: _builtins.str
+    """What the record's code is the code of, as in "rendering:black", "frame:3" or "second:73.5"; empty: the item as a whole. Of several codes of
+    the record that are near to one code of the question the nearest is told.
+    """
+    quality: _builtins.int
+    """PDQ quality of that view, 0 to 100, where the owner knows it."""
     def __init__(
         self,
         *,
@@ -629,12 +637,16 @@ class Match(_message.Message):
         distance: _builtins.int = ...,
         code: _builtins.int = ...,
         slack: _builtins.int = ...,
+        kind: _builtins.str = ...,
+        quality: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_quality", b"_quality", "quality", b"quality"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "code", b"code", "distance", b"distance", "slack", b"slack"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quality", b"_quality", "algorithm", b"algorithm", "code", b"code", "distance", b"distance", "kind", b"kind", "quality", b"quality", "slack", b"slack"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__quality: _TypeAlias = _typing.Literal["quality"]  # noqa: Y015
+    _WhichOneofArgType__quality: _TypeAlias = _typing.Literal["_quality", b"_quality"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quality) -> _WhichOneofReturnType__quality | None: ...
 
 Global___Match: _TypeAlias = Match  # noqa: Y015
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
 
+from vidfed.index.codes import MAX_QUALITY, WHOLE, is_kind
 from vidfed.v1 import audit_pb2 as audit_pb
 from vidfed.v1 import lookup_pb2 as pb
 from vidfed.wire.algorithms import ALGORITHM_NUMBERS, read_algorithm
@@ -82,9 +83,7 @@ def write_found(records: Iterable[RecordView], hits: Iterable[Hit], truncated_it
             pb.Hit(
                 item=hit.item,
                 record=hit.record,
-                matches=[
-                    pb.Match(algorithm=ALGORITHM_NUMBERS[m.algorithm], distance=m.distance, code=m.code, slack=m.slack) for m in hit.matches
-                ],
+                matches=map(_write_match, hit.matches),
             )
             for hit in hits
         ),
@@ -196,7 +195,23 @@ def _value(message: pb.LookupAnswer) -> LookupAnswer:
     return answer
 
 
+def _write_match(match: Match) -> pb.Match:
+    return pb.Match(
+        algorithm=ALGORITHM_NUMBERS[match.algorithm],
+        distance=match.distance,
+        code=match.code,
+        slack=match.slack,
+        kind="" if match.kind == WHOLE else match.kind,
+        quality=match.quality,
+    )
+
+
 def _read_match(match: pb.Match) -> Match:
     if match.slack > match.distance:
         raise MalformedError("a match in a band that begins below 0")
-    return Match(read_algorithm(match.algorithm), match.distance, match.code, match.slack)
+    if match.kind == WHOLE or (match.kind and not is_kind(match.kind)):  # one form for each meaning: what is signed must not have two
+        raise MalformedError("a match by a code of no known form of kind")
+    if match.quality > MAX_QUALITY:
+        raise MalformedError(f"a quality of {match.quality}, at most {MAX_QUALITY}")
+    quality = match.quality if match.HasField("quality") else None
+    return Match(read_algorithm(match.algorithm), match.distance, match.code, match.slack, match.kind or WHOLE, quality)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum, unique
 from typing import TYPE_CHECKING
 
+from vidfed.index.codes import WHOLE
 from vidfed.v1 import gateway_pb2
 from vidfed.v1 import lookup_pb2 as pb
 
@@ -234,13 +235,16 @@ class RecordView:
 class Match:
     """How a record matched: distance 0 to the algorithm's maximum; `code` is the position in the request's column.
 
-    The true distance lies between `distance - slack` and `distance`.
+    The true distance lies between `distance - slack` and `distance`. `kind` says what the record's code is the code of, as
+    `vidfed.index.Code.kind` does, and `quality` the PDQ quality of that view, 0 to 100, or None where it is not known.
     """
 
     algorithm: Algorithm
     distance: int
     code: int
     slack: int = 0
+    kind: str = WHOLE
+    quality: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

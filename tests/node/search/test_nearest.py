@@ -10,11 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidfed.index import Algorithm
+from vidfed.index import Algorithm, Code
+from vidfed.index.codes import WHOLE
 from vidfed.index.search.flat import distances_to
 from vidfed.index.search.hits import Hits, Nearest
 from vidfed.node.policy.policy import Distances, Rule
+from vidfed.node.records.further import View
 from vidfed.node.records.record import Record
+from vidfed.node.records.schema import MAX_PLACES, PLACE_BITS
 from vidfed.node.search import nearest
 from vidfed.node.search.nearest import Candidates, Near, Rows, choose, nearness
 from vidfed.node.search.query import SearchQuery
@@ -39,14 +42,26 @@ class Store:
     searches: int = 0
 
     def near(self, column: HashColumn, code: int) -> list[tuple[int, int]]:
-        """Return (distance, record) of everything near enough."""
+        """Return (distance, label) of every code of a record that is near enough."""
         found = []
         for number, record in self.records.items():
-            if own := record.hashes.get(column.algorithm):
-                distance = int(distances_to(column.algorithm, column.codes[code : code + 1], own)[0])
+            own = [(number << PLACE_BITS, record.hashes[column.algorithm])] if column.algorithm in record.hashes else []
+            for label, theirs in own + self.further(number, column.algorithm):
+                distance = int(distances_to(column.algorithm, column.codes[code : code + 1], theirs)[0])
                 if distance <= column.max_distance:
-                    found.append((distance, number))
+                    found.append((distance, label))
         return sorted(found)
+
+    def further(self, record: int, algorithm: Algorithm) -> list[tuple[int, bytes]]:
+        codes = enumerate(self.records[record].further, 1)
+        return [(record << PLACE_BITS | place, each.code) for place, each in codes if each.algorithm is algorithm]
+
+    def views(self, labels: Sequence[int]) -> dict[int, View]:
+        assert all(label & MAX_PLACES for label in labels)  # of what a record's own row says nobody has to ask
+        return {label: View(each.kind, each.quality) for label in labels for each in [self.code(label)]}
+
+    def code(self, label: int) -> Code:
+        return self.records[label >> PLACE_BITS].further[(label & MAX_PLACES) - 1]
 
     def search(self, column: HashColumn, code: int, limit: int, bands: Sequence[int] | None) -> Near:
         self.searches += 1
@@ -55,7 +70,7 @@ class Store:
         hits = Hits(np.zeros(len(rows), np.int64), distances, numbers)
         if column.algorithm.is_perceptual:
             hits = Nearest(limit, None if bands is None else np.array(bands)).of(hits)
-        return Near(hits.labels, hits.distances, more=len(rows) > len(hits.labels))
+        return Near(hits.labels >> PLACE_BITS, hits.distances, more=len(rows) > len(hits.labels))
 
     def read(self, wanted: Sequence[int]) -> dict[int, Record]:
         self.read_so_far += wanted
@@ -64,11 +79,13 @@ class Store:
     def candidates(self, question: SearchQuery, limit: int) -> Candidates:
         made = Candidates(question)
         for place, column in enumerate(question.columns):
-            near = [self.search(column, code, limit, None) for code in range(len(column.codes))]
-            codes = np.repeat(np.arange(len(near)), [len(each.records) for each in near])
-            rows = Rows(codes, np.concatenate([each.records for each in near]), np.concatenate([each.distances for each in near]))
-            if len(codes):
-                made.add(place, rows, [code for code, each in enumerate(near) if each.more])
+            self.searches += len(column.codes)
+            near = [self.near(column, code) for code in range(len(column.codes))]
+            first = [each[:limit] if column.algorithm.is_perceptual else each for each in near]
+            if rows := [(code, label, distance) for code, each in enumerate(first) for distance, label in each]:
+                codes, labels, distances = map(np.array, zip(*rows, strict=True))
+                cut = [code for code, each in enumerate(near) if len(each) > len(first[code])]
+                made.add(place, Rows(codes, labels, distances.astype(np.int32)), cut)
         return made
 
 
@@ -78,26 +95,38 @@ Told = tuple[tuple[Record, ...], tuple[Hit, ...], tuple[int, ...]]
 def told(store: Store, questions: Sequence[SearchQuery], limit: int) -> list[Told]:
     candidates = [store.candidates(question, limit) for question in questions]
     choose(candidates, store.read, store.search, limit)
-    return [each.told() for each in candidates]
+    return [each.told(store) for each in candidates]  # type: ignore[arg-type]  # as much of a StoreReader as is asked
 
 
 def told_of_all(store: Store, question: SearchQuery) -> Told:
     """All that is near, all records; taken out what is withheld; ordered; cut."""
-    items: dict[int, dict[int, list[Match]]] = {}
+    items: dict[int, dict[int, list[tuple[int, Match]]]] = {}
     for column in question.columns:
         for code, item in enumerate(column.items.tolist()):
-            for distance, number in store.near(column, code):
-                if question.visible(store.records[number]):
-                    items.setdefault(item, {}).setdefault(number, []).append(question.told(Match(column.algorithm, distance, code)))
+            by_record: dict[int, list[tuple[int, Match]]] = {}
+            for distance, label in store.near(column, code):
+                record = store.records[label >> PLACE_BITS]
+                quality = record.pdq_quality if column.algorithm.is_perceptual else None
+                view = store.views([label])[label] if label & MAX_PLACES else View(WHOLE, quality)
+                match = question.told(Match(column.algorithm, distance, code, kind=view.kind, quality=view.quality))
+                by_record.setdefault(label >> PLACE_BITS, []).append((label, match))
+            for number, matches in by_record.items():
+                if question.visible(store.records[number]):  # of its codes the nearest by what is told, of those the first
+                    best = min(matches, key=lambda each: (nearness(each[1]), each[0]))
+                    items.setdefault(item, {}).setdefault(number, []).append(best)
     order: dict[int, int] = {}
     hits, truncated = [], []
     for item, found in sorted(items.items()):
-        ranked = sorted((min(map(nearness, matches)), number) for number, matches in found.items())
+        ranked = sorted((min(nearness(match) for _, match in matches), number) for number, matches in found.items())
         if len(ranked) > question.max_hits_per_item:
             truncated.append(item)
         for _, number in ranked[: question.max_hits_per_item]:
-            hits.append(Hit(item, order.setdefault(number, len(order)), tuple(sorted(found[number], key=nearness))))
+            hits.append(Hit(item, order.setdefault(number, len(order)), _in_order(found[number])))
     return tuple(store.records[number] for number in order), tuple(hits), tuple(truncated)
+
+
+def _in_order(matches: list[tuple[int, Match]]) -> tuple[Match, ...]:
+    return tuple(match for _, match in sorted(matches, key=lambda each: (nearness(each[1]), each[0])))
 
 
 def visible(record: Record) -> bool:
@@ -120,7 +149,14 @@ def codes(random: Random, most: int) -> dict[Algorithm, bytes]:
 def record(random: Random) -> Record:
     own = codes(random, 10)
     held = random.sample(ALGORITHMS, random.randint(1, 3))
-    return Record({algorithm: own[algorithm] for algorithm in held}, series=random.choice(["", "", WITHHELD]))
+    views = [codes(random, 10) for _ in range(random.choice([0, 0, 1, 6]))]
+    further = tuple(
+        Code(algorithm, view[algorithm], f"frame:{number}", random.choice([None, 70]))
+        for number, view in enumerate(views, 2)
+        for algorithm in random.sample([Algorithm.PDQ, Algorithm.PHASH], random.randint(1, 2))
+    )
+    hashes = {algorithm: own[algorithm] for algorithm in held}
+    return Record(hashes, further=further, series=random.choice(["", "", WITHHELD]), pdq_quality=random.choice([None, 60]))
 
 
 def question(random: Random) -> SearchQuery:
@@ -202,4 +238,4 @@ def test_a_record_that_changed_during_the_search_and_is_no_longer_near_is_not_to
         store.search,
         nearest.FEWEST,
     )
-    assert candidates.told()[:2] == ((), ())
+    assert candidates.told(store)[:2] == ((), ())  # type: ignore[arg-type]  # as above

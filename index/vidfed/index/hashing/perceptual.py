@@ -19,9 +19,10 @@ import pdqhash
 from PIL import Image
 
 from vidfed.index.algorithms import Algorithm
+from vidfed.index.codes import WHOLE
 from vidfed.index.hashing.pdq.shrink import shrink
 from vidfed.index.hashing.pdq.transform import codes_of, in_doubt, no_codes
-from vidfed.index.hashing.results import WHOLE, PictureCode
+from vidfed.index.hashing.results import PictureCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,6 +7,7 @@ from enum import Enum, unique
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from vidfed.index.algorithms import Algorithm, Hash
+from vidfed.index.codes import WHOLE, kind_title
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,9 +17,6 @@ RELIABLE_PDQ_QUALITY: Final = 50
 
 TINY_SIDE_PIXELS: Final = 50
 """A picture with a shorter side than this shows an icon or a pixel of a page, hardly a scene."""
-
-WHOLE: Final = "whole"
-"""The kind of the codes of a picture as it is shown: the first frame or page, upright, transparent parts over white."""
 
 ORIENTATIONS: Final = (
     "as it is",
@@ -32,15 +30,6 @@ ORIENTATIONS: Final = (
 )
 """What each entry of `PictureCode.orientations` is the PDQ of, in the order of `pdqhash.compute_dihedral`. Turns are counter-clockwise,
 "transposed" is mirrored at the diagonal from top left, "transversed" at the other one: the words of `PIL.Image.Transpose`."""
-
-
-_TITLES: Final = {
-    "rendering:black": "over black",
-    "rendering:no-alpha": "transparency ignored",
-    "rendering:raw": "raw channels",
-    "rendering:stretched": "contrast stretched",
-    "rendering:clipped": "16 bit cut to 8",
-}
 
 
 @unique
@@ -99,14 +88,7 @@ class PictureCode:
     @property
     def title(self) -> str:
         """What it is the code of, for people: empty for the whole picture as shown."""
-        sort, _, which = self.kind.partition(":")
-        if sort == "frame":
-            return f"frame {which}"
-        if sort == "variant":
-            done = ["borders trimmed"] if which.startswith("trimmed") else []
-            done += [f"cut to {which.rpartition('-')[2]}"] if "crop" in which else []
-            return " and ".join(done)
-        return _TITLES.get(self.kind, "")
+        return kind_title(self.kind)
 
     @property
     def is_cut(self) -> bool:

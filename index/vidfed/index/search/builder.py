@@ -11,6 +11,7 @@ import numpy as np
 from vidfed.index.algorithms import Algorithm, DistanceKind
 from vidfed.index.search import compiled, plan
 from vidfed.index.search.compiled import frozen
+from vidfed.index.search.labels import compact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,12 +31,8 @@ def build(algorithm: Algorithm, labels: NDArray[np.int64], codes: NDArray[np.uin
         codes: uint8[rows, bytes].
         threads: How many tables to build at the same time.
     """
-    base = int(labels[0])
-    narrow = int(labels[-1]) - base <= np.iinfo(np.uint32).max
-    offsets = (labels - base).astype(np.uint32 if narrow else np.int64)
     arrays: dict[str, NDArray[Any]] = {
-        "label_base": np.array([base]),
-        "label_offsets": offsets,
+        **compact(labels),
         "codes": np.ascontiguousarray(codes).reshape(-1),
     }
     module = compiled.kernels()[0] if algorithm.distance_kind is DistanceKind.HAMMING else None

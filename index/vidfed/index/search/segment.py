@@ -11,6 +11,7 @@ from vidfed.index.search.bitmap import bits_at
 from vidfed.index.search.compiled import frozen
 from vidfed.index.search.flat import FlatScan
 from vidfed.index.search.hits import Hits
+from vidfed.index.search.labels import CompactLabels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,8 +39,7 @@ class Segment:
         self.codes: NDArray[np.uint8] = arrays["codes"].reshape(-1, algorithm.code_bytes)
         self.rows = len(self.codes)
         self._algorithm = algorithm
-        self._label_base = int(arrays["label_base"][0])
-        self._label_offsets = arrays["label_offsets"]
+        self._labels = CompactLabels(arrays)
         self._arrays = arrays
         self._flat: FlatScan | None = None
         self._layout = arrays.get("layout")
@@ -54,21 +54,15 @@ class Segment:
     @property
     def labels(self) -> NDArray[np.int64]:
         """int64[rows], ascending."""
-        return self._label_offsets.astype(np.int64) + self._label_base
+        return self._labels.all()
 
     def labels_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """The labels of some rows."""
-        return self._label_offsets[rows].astype(np.int64) + self._label_base
+        return self._labels.of(rows)
 
     def find(self, labels: NDArray[np.int64]) -> NDArray[np.int64]:
         """The rows of some labels, -1 where there is none."""
-        offsets = labels - self._label_base
-        most = np.iinfo(self._label_offsets.dtype).max
-        possible = (offsets >= 0) & (offsets <= min(most, np.iinfo(np.int64).max))
-        # Searched for in the type it is kept in: NumPy would convert all rows of the segment otherwise.
-        offsets = np.where(possible, offsets, 0).astype(self._label_offsets.dtype)
-        rows = np.minimum(np.searchsorted(self._label_offsets, offsets), self.rows - 1)
-        return np.where(possible & (self._label_offsets[rows] == offsets), rows, -1)
+        return self._labels.find(labels)
 
     def describe(self, distance: int) -> str:
         """How a query for `distance` would be answered, for people."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from vidfed.index.algorithms import Algorithm
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ def _row(entry: FileEntry | Skip) -> tuple[object, ...]:
     """Return an entry as a plain tuple, its values as the store keeps them: that takes a fraction of the time to send."""
     if isinstance(entry, FileEntry):
         values = {name: to_column(value) for name, value in entry.values.items()}
-        return (entry.number, entry.codes, values, entry.notes, entry.retracts)
+        return (entry.number, entry.codes, values, entry.notes, entry.retracts, entry.further)
     return (entry.number, entry.reason)
 
 

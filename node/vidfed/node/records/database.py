@@ -87,10 +87,9 @@ class RecordDatabase:
 
     @staticmethod
     def _revision(connection: sa.Connection) -> str | None:
-        tables = sa.inspect(connection).get_table_names()
-        if "alembic_version" in tables:
-            return str(connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one())
-        return "0001" if "schema" in tables else None  # the first form was made before there were migrations
+        if "alembic_version" not in sa.inspect(connection).get_table_names():
+            return None
+        return str(connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one())
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sa.Connection]:

@@ -17,12 +17,14 @@ from vidfed.index import Algorithm, Hash
 from vidfed.node.errors import StoreError
 from vidfed.node.records import schema
 from vidfed.node.records.record import to_column
+from vidfed.node.records.further import further_codes, labels_with, of_record
 from vidfed.node.records.store import to_record
 from vidfed.node.records.upsert.columns import empty_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from vidfed.index import Code
     from vidfed.node.records.record import Record
     from vidfed.node.records.store import RecordStore
 
@@ -87,7 +89,8 @@ class RecordQuery:
         """Return it as SQL, but for the tag, which is compared in Python."""
         parts = [_STATE[self.state], *(_table.c[name] == to_column(value) for name, value in self.equal.items() if name in _EQUAL)]
         if self.hash is not None:
-            parts.append(_table.c[self.hash.algorithm.value] == self.hash.code)
+            own = _table.c[self.hash.algorithm.value] == self.hash.code
+            parts.append(own if self.hash.algorithm.is_digest else sa.or_(own, _table.c.id.in_(labels_with(self.hash))))
         if self.due_ms is not None:
             parts.append(_table.c.review_ms <= self.due_ms)
         return sa.and_(*parts)
@@ -112,8 +115,9 @@ def stored_records(store: RecordStore, wanted: RecordQuery, *, after: int = 0) -
         )
         with store.database.reading() as connection:
             rows = connection.execute(page).all()
+            further = further_codes(connection, [row.id for row in rows if row.places])
         for row in rows:
-            kept = _stored(row)
+            kept = _stored(row, further.get(row.id, ()))
             if not wanted.tag or wanted.tag in kept.record.tags:
                 yield kept
         if len(rows) < _PAGE:
@@ -228,7 +232,7 @@ def _change(
 ) -> StoredRecord:
     """Change a record's columns; `locally` says that this is the owner's to decide even where a source is in charge."""
     with store.database.writing() as connection:
-        wanted = sa.select(_table.c.erased_ms, _table.c.edited, _table.c.source, _table.c.source_id)
+        wanted = sa.select(_table.c.id, _table.c.erased_ms, _table.c.edited, _table.c.source, _table.c.source_id)
         found = connection.execute(wanted.where(_table.c.reference == reference)).first()
         if found is None:
             raise StoreError(f"no record has the reference {reference!r:.60}")
@@ -244,6 +248,8 @@ def _change(
             columns = {**columns, "fingerprint": erased_key(found.source, found.source_id) if found.source else None}
         values = {"version": last + 1, "changed_ms": now_ms, "edited": ",".join(sorted({*filter(None, found.edited.split(",")), *edited}))}
         values |= columns
+        if erases:
+            connection.execute(sa.delete(schema.codes).where(of_record(found.id)))
         connection.execute(sa.update(_table).where(_table.c.reference == reference).values(values))
     return stored_record(store, reference)
 
@@ -253,11 +259,11 @@ def erased_key(source: str, key: str) -> bytes:
     return hashlib.blake2b(f"{source}/{key}".encode(), digest_size=16).digest()
 
 
-def _stored(row: sa.Row[tuple[object, ...]]) -> StoredRecord:
+def _stored(row: sa.Row[tuple[object, ...]], further: Sequence[Code]) -> StoredRecord:
     parts = [row.import_file_name, row.import_tool, f"SHA-256 {row.import_file_sha256.hex()}" if row.import_file_sha256 else ""]
     return StoredRecord(
         row.id,
-        to_record(row),
+        to_record(row, further),
         row.created_ms,
         row.changed_ms,
         row.retracted_ms,

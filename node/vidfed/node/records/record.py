@@ -12,7 +12,7 @@ from vidfed.wire.values import HandlingCode, RecordView, Ternary
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from vidfed.index import Algorithm
+    from vidfed.index import Algorithm, Code
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,8 @@ class Record:
     """One media item.
 
     Attributes:
-        hashes: at least one code, by algorithm.
+        hashes: at least one code, by algorithm: digests, and the codes of what it shows as a whole.
+        further: codes of other views of it, of renderings, variants, frames: none of `hashes`, none twice.
         pdq_quality: 0 to 100, or None where it is not known.
         size_bytes, mime_type: of the file, where known.
         sharing: who may see it, within what the node's policy allows: see `Sharing`.
@@ -30,6 +31,7 @@ class Record:
     """
 
     hashes: Mapping[Algorithm, bytes] = field(repr=False)  # what is logged by mistake must not hold a hash
+    further: tuple[Code, ...] = field(default=(), repr=False, kw_only=True)
     pdq_quality: int | None = None
     size_bytes: int | None = None
     mime_type: str = ""

@@ -1,7 +1,11 @@
 """The tables of the record store, as they are now. How older stores get here: migrations/.
 
-One row for each record, with its codes in columns: a lookup, a change and an import each touch one row. A row is never deleted, so
-that numbers are not given twice and a tombstone stays; erasing empties it.
+One row for each record, with its digests and the codes of what it shows as a whole in columns: a lookup, a change and an import each touch
+one row. Its further codes (of renderings, variants, frames, moments of a film) are rows of `codes`, which most records have none of. A row
+of `records` is never deleted, so that numbers are not given twice and a tombstone stays; erasing empties it.
+
+In the indexes a code's label is its record's number and its own place among the record's codes, so that nothing has to be looked up between
+them: `label = record << PLACE_BITS | place`, place 0 being the columns.
 """
 
 from __future__ import annotations
@@ -13,8 +17,13 @@ import sqlalchemy as sa
 from vidfed.formats.fields import FIELDS, Kind
 from vidfed.index import Algorithm
 
-REVISION = "0004"
+REVISION = "0001"
 """The newest file in migrations/versions; a test keeps them equal."""
+
+PLACE_BITS = 16
+"""Of a label in an index; the others are the record's number."""
+MAX_PLACES = (1 << PLACE_BITS) - 1
+"""Further codes of one record: a film's, four a second, of four and a half hours."""
 
 metadata = sa.MetaData()
 _BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite numbers rows itself only in a column of type INTEGER
@@ -49,6 +58,8 @@ records = sa.Table(
     # The number of the last change to this row, over all rows; whoever keeps an index follows it.
     sa.Column("version", sa.BigInteger, nullable=False, unique=True),
     *(sa.Column(algorithm.value, sa.LargeBinary) for algorithm in Algorithm),
+    # Places given to further codes so far, in `codes`; the number never shrinks, so that no place is given twice.
+    sa.Column("places", sa.Integer, nullable=False, server_default="0"),
     # Digest of the strongest perceptual hash of a record that has no digest of a file; by it an item is recognised when imported again.
     sa.Column("perceptual_key", sa.LargeBinary),
     *(sa.Column(field.name, _TYPES[field.kind], nullable=field.kind.absent is None) for field in FIELDS.values()),
@@ -85,6 +96,17 @@ sources = sa.Table(
     sa.Column("compared_ms", sa.BigInteger, nullable=False),  # when everything was compared last; 0: never
     sa.Column("cursor", sa.String, nullable=False),  # where the next look at its changes begins
     sa.Column("live", sa.BigInteger, nullable=False),  # its live records, as of the last run
+)
+
+codes = sa.Table(
+    "codes",
+    metadata,
+    # A record's further codes, in the order of their labels, which is that of records and places.
+    sa.Column("label", _BIG, primary_key=True, autoincrement=False),
+    sa.Column("algorithm", sa.String, nullable=False),
+    sa.Column("code", sa.LargeBinary, nullable=False),
+    sa.Column("kind", sa.String, nullable=False),  # what it is the code of, as `vidfed.index.Code.kind`
+    sa.Column("quality", sa.SmallInteger),
 )
 
 commits = sa.Table(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -18,6 +19,7 @@ from vidfed.index import Algorithm
 from vidfed.node.errors import StoreError
 from vidfed.node.records import schema
 from vidfed.node.records.database import RecordDatabase
+from vidfed.node.records.further import View, labels_of, of_record
 from vidfed.node.records.record import Record
 from vidfed.node.records.source_states import SourceState
 from vidfed.node.records.upsert.transaction import UpsertTransaction, entries_of_records
@@ -27,10 +29,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from vidfed.index import Code
     from vidfed.node.records.upsert.report import UpsertReport
 
 PERCEPTUAL = tuple(algorithm for algorithm in Algorithm if algorithm.is_perceptual)
 _LOOKUP_CHUNK = 500  # SQLite takes at most 32,766 parameters in one statement; short statements keep readers short
+_MOST_FURTHER = 200_000  # further codes of a batch of changes, beside those of its last record: some 30 MB
 _table = schema.records
 _LIVE = sa.and_(_table.c.retracted_ms.is_(None), _table.c.erased_ms.is_(None))
 
@@ -55,7 +59,9 @@ class Changes:
     Attributes:
         versions: numbers of the changes.
         record_ids: of the records.
-        codes: for each perceptual algorithm each record's code; None where it has none, or is retracted or erased.
+        codes: for each perceptual algorithm each record's own code; None where it has none, or is retracted or erased.
+        further: for each perceptual algorithm labels, rising, and codes: those that live ones of these records have beside their own.
+        places: of each of these records, how many places for further codes it has ever had; those not in `further` are free.
         mark: of the store's history up to the last of these changes; see `RecordStore.mark`.
     """
 
@@ -63,6 +69,8 @@ class Changes:
     record_ids: Sequence[int]
     codes: Mapping[Algorithm, Sequence[bytes | None]]
     mark: str
+    further: Mapping[Algorithm, tuple[Sequence[int], Sequence[bytes]]] = field(default_factory=dict)
+    places: Sequence[int] = ()
 
 
 class RecordStore:
@@ -118,19 +126,22 @@ class RecordStore:
             return _version(connection)
 
     def changes_after(self, version: int, *, limit: int) -> Changes:
-        """Return what to do to an index of that version: at most `limit` changes."""
+        """Return what to do to an index of that version: at most `limit` changes, and fewer where these records have many codes."""
         names = ", ".join(algorithm.value for algorithm in PERCEPTUAL)
         live = "retracted_ms IS NULL AND erased_ms IS NULL"
         mark = self.database.marks(1)
-        wanted = f"SELECT version, id, {live}, {names} FROM records WHERE version > {mark} ORDER BY version LIMIT {mark}"  # noqa: S608 - our own names
+        wanted = f"SELECT version, id, {live}, places, {names} FROM records WHERE version > {mark} ORDER BY version LIMIT {mark}"  # noqa: S608 - our own names
         with self.database.reading() as connection:
             rows = connection.exec_driver_sql(wanted, (version, limit)).cursor.fetchall()
             if not rows:
                 return Changes((), (), dict.fromkeys(PERCEPTUAL, ()), "")
-            versions, ids, present, *columns = zip(*rows, strict=True)
+            rows = _at_once(rows)
+            versions, ids, present, places, *columns = zip(*rows, strict=True)
             if not all(present):
                 columns = [tuple(code if there else None for code, there in zip(column, present, strict=True)) for column in columns]
-            return Changes(versions, ids, dict(zip(PERCEPTUAL, columns, strict=True)), _mark(connection, versions[-1]))
+            further = _further_of(connection, [each for each, there, some in zip(ids, present, places, strict=True) if there and some])
+            codes = dict(zip(PERCEPTUAL, columns, strict=True))
+            return Changes(versions, ids, codes, _mark(connection, versions[-1]), further, places)
 
     def mark(self, version: int) -> str:
         """Return the mark of the store's history up to this version: another history has another one. Empty where there is none so far."""
@@ -184,13 +195,29 @@ class StoreReader:
         return found
 
     def records(self, ids: Sequence[int]) -> dict[int, Record]:
-        """Return the records with these ids; ids no longer known, retracted or erased are left out."""
+        """Return the records with these ids, without their further codes; ids no longer known, retracted or erased are left out."""
         found: dict[int, Record] = {}
         for start in range(0, len(ids), _LOOKUP_CHUNK):
             condition, values = self._database.within("id", ids[start : start + _LOOKUP_CHUNK])
             for row in self._rows(f"SELECT {_RECORD_SQL} FROM records WHERE {condition} AND {_LIVE_SQL}", values):  # noqa: S608 - our own names
                 found[row[0]] = _record_of(row)
         return found
+
+    def views(self, labels: Sequence[int]) -> dict[int, View]:
+        """Return of which view of a record each of these further codes is; labels no longer known are left out."""
+        found: dict[int, View] = {}
+        for start in range(0, len(labels), _LOOKUP_CHUNK):
+            condition, values = self._database.within("label", labels[start : start + _LOOKUP_CHUNK])
+            for label, kind, quality in self._rows(f"SELECT label, kind, quality FROM codes WHERE {condition}", values):  # noqa: S608 - our own names
+                found[label] = View(kind, quality)
+        return found
+
+    def further(self, record: int, algorithm: Algorithm) -> list[tuple[int, bytes]]:
+        """Return label and code of each further code of one algorithm that a record has, by label."""
+        statement = "SELECT label, code FROM codes WHERE label BETWEEN {0} AND {0} AND algorithm = {0} ORDER BY label".format(
+            self._database.marks(1)
+        )
+        return [(label, bytes(code)) for label, code in self._rows(statement, (*labels_of(record), algorithm.value))]
 
     def _rows(self, statement: str, values: tuple[Any, ...] = ()) -> list[Any]:
         cursor = self._connection.cursor()
@@ -203,7 +230,7 @@ class StoreReader:
             cursor.close()
 
 
-_FIELDS = tuple(each.name for each in fields(Record) if each.name not in {"hashes", "tags"})
+_FIELDS = tuple(each.name for each in fields(Record) if each.name not in {"hashes", "further", "tags"})
 _ENUMS = {Kind.TERNARY: Ternary, Kind.HANDLING: HandlingCode}
 _NUMBERED = {field.name: _ENUMS[field.kind] for field in FIELDS.values() if field.kind in _ENUMS}
 
@@ -223,14 +250,34 @@ def _record_of(row: tuple[Any, ...]) -> Record:
     return Record(hashes=codes, tags=tuple(json.loads(row[1])), **values)
 
 
-def to_record(row: sa.Row[Any]) -> Record:
-    """Return the record that a row of the table `records` holds."""
+def _at_once(rows: list[Any]) -> list[Any]:
+    """Return the first of some changes, as many as have further codes enough to be applied at once; at least one."""
+    if not any(row[3] for row in rows):
+        return rows
+    within = sum(codes <= _MOST_FURTHER for codes in accumulate(row[3] for row in rows))
+    return rows[: max(within, 1)]
+
+
+def _further_of(connection: sa.Connection, numbers: Sequence[int]) -> dict[Algorithm, tuple[Sequence[int], Sequence[bytes]]]:
+    """Return the further codes of these records, by algorithm: labels, rising, and codes."""
+    found: dict[Algorithm, tuple[list[int], list[bytes]]] = {}
+    for number in sorted(numbers):
+        select = sa.select(schema.codes.c.label, schema.codes.c.algorithm, schema.codes.c.code).where(of_record(number))
+        for label, algorithm, code in connection.execute(select.order_by(schema.codes.c.label)):
+            labels, codes = found.setdefault(Algorithm(algorithm), ([], []))
+            labels.append(label)
+            codes.append(code)
+    return dict(found)
+
+
+def to_record(row: sa.Row[Any], further: Sequence[Code] = ()) -> Record:
+    """Return the record that a row of the table `records` holds, with the further codes it has."""
     mapping = row._mapping  # noqa: SLF001 - SQLAlchemy's public name for it
     values = {name: mapping[name] for name in _FIELDS}
     for name, kind in _NUMBERED.items():
         values[name] = kind(values[name])
     codes = {algorithm: code for algorithm in Algorithm if (code := mapping[algorithm.value]) is not None}
-    return Record(hashes=codes, tags=tuple(json.loads(row.tags)), **values)
+    return Record(hashes=codes, further=tuple(further), tags=tuple(json.loads(row.tags)), **values)
 
 
 def _mark(connection: sa.Connection, version: int) -> str:

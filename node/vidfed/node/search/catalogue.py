@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vidfed.index import Algorithm, SearchResult
+from vidfed.node.records.schema import PLACE_BITS
 from vidfed.node.records.source_states import Freshness
 from vidfed.node.search.follower import IndexFollower
 from vidfed.node.search.nearest import NOTHING_NEAR, Candidates, Near, Rows, choose, rows_wanted
@@ -113,13 +114,14 @@ class Catalogue:
             for together in _same_searches(wanted):
                 self._search_columns(together, store, limit, candidates)
             choose(candidates, store.records, functools.partial(self._search_code, store), limit)
+            told = [each.told(store) for each in candidates]
             self._follower.check_not_renewed(renewals, version)
         current_ms = self._clock()
         freshness = Freshness.of(states, current_ms)
-        told = (self._follower.band, freshness.as_of_ms, freshness.behind)
+        state = (self._follower.band, freshness.as_of_ms, freshness.behind)
         return [
-            Found(IndexState(version, changed_ms, current_ms, question.searched, *told), *each.told())
-            for question, each in zip(wanted, candidates, strict=True)
+            Found(IndexState(version, changed_ms, current_ms, question.searched, *state), *each)
+            for question, each in zip(wanted, told, strict=True)
         ]
 
     def _search_columns(
@@ -145,7 +147,7 @@ class Catalogue:
 
     def _search_code(self, store: StoreReader, column: HashColumn, code: int, limit: int, bands: Sequence[int] | None) -> Near:
         found = self._search_codes(column.algorithm, column.codes[code : code + 1], column.max_distance, store, limit, bands)
-        return Near(found.labels, found.distances, bool(found.truncated[0])) if found else NOTHING_NEAR
+        return Near(found.labels >> PLACE_BITS, found.distances, bool(found.truncated[0])) if found else NOTHING_NEAR
 
     def _search_codes(
         self,
@@ -172,10 +174,10 @@ def _same_searches(wanted: Sequence[SearchQuery]) -> Iterable[list[tuple[int, in
 
 
 def _equal(codes: NDArray[np.uint8], known: Mapping[bytes, Sequence[int]]) -> SearchResult | None:
-    """Return the records that carry each of some digests."""
+    """Return the labels of the records that carry each of some digests."""
     if not known:
         return None
     found = [known.get(code.tobytes(), ()) for code in codes]
-    labels = np.array([record for records in found for record in records], np.int64)
+    labels = np.array([record for records in found for record in records], np.int64) << PLACE_BITS
     limits = np.array(list(itertools.accumulate(map(len, found), initial=0)))
     return SearchResult(limits, np.zeros(len(labels), np.int32), labels, np.zeros(len(codes), np.bool_))

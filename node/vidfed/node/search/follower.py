@@ -17,6 +17,7 @@ import numpy as np
 
 from vidfed.index import HashError, HashIndex, IndexCorruptError, IndexStorageError
 from vidfed.node.errors import IndexBehindError, IndexBrokenError, NodeError
+from vidfed.node.records.schema import PLACE_BITS
 from vidfed.node.records.store import PERCEPTUAL
 from vidfed.wire.values import RECORD_BANDS
 
@@ -288,9 +289,20 @@ def _apply(index: HashIndex, algorithm: Algorithm, changes: Changes) -> None:
     A search meanwhile finds a changed record by its old code or its new one, never by neither.
     """
     column = changes.codes[algorithm]
-    ids = np.array(changes.record_ids, dtype=np.int64)
-    present = np.fromiter((code is not None for code in column), dtype=np.bool_, count=len(ids))
+    own = np.array(changes.record_ids, dtype=np.int64) << PLACE_BITS
+    present = np.fromiter((code is not None for code in column), dtype=np.bool_, count=len(own))
     if present.any():
         codes = np.frombuffer(b"".join(filter(None, column)), dtype=np.uint8).reshape(-1, algorithm.code_bytes)
-        index.put(ids[present], codes)
-    index.remove(ids[~present])
+        index.put(own[present], codes)
+    gone = [own[~present]]
+    if any(changes.places):
+        labels, further = changes.further.get(algorithm, ((), ()))
+        kept = np.array(labels, dtype=np.int64)
+        if further:
+            index.put(kept, np.frombuffer(b"".join(further), dtype=np.uint8).reshape(-1, algorithm.code_bytes))
+        places = np.array(changes.places, dtype=np.int64)
+        # Every place that these records have ever had, one after the other: those without a code now may have one in the index.
+        first = np.repeat(np.cumsum(places) - places, places)
+        had = np.repeat(own, places) + np.arange(1, len(first) + 1) - first
+        gone.append(np.setdiff1d(had, kept, assume_unique=True))
+    index.remove(np.concatenate(gone))

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
+from vidfed.index.codes import WHOLE
 from vidfed.index.search.flat import distances_to
+from vidfed.node.records.further import View
+from vidfed.node.records.schema import MAX_PLACES, PLACE_BITS
 from vidfed.wire.values import Hit, Match
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
     from vidfed.index import Algorithm
     from vidfed.node.records.record import Record
+    from vidfed.node.records.store import StoreReader
     from vidfed.node.search.query import SearchQuery
     from vidfed.wire.values import HashColumn
 
@@ -35,6 +39,8 @@ _MORE_READ, _MOST_READ = 4, 1_024
 _PILE = 1 << 20
 """Rows of a single item's codes that pile up before each record is kept once only."""
 _Number = TypeVar("_Number", bound=np.generic)
+_CHANGED = View(WHOLE, None)
+"""What is said of a code that was taken from its record during the search."""
 _NO_RECORD = 0  # rows of the store are numbered from 1
 
 
@@ -43,12 +49,16 @@ class Rows(NamedTuple):
 
     codes: NDArray[np.int64]
     """Positions in the column, rising."""
-    records: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    """Of records' codes: see `vidfed.node.records.schema`."""
     distances: NDArray[np.int32]
 
 
 class Near(NamedTuple):
-    """What was found near one code: the nearest, by bands if those were given, then by number; and whether more was left out."""
+    """Records with a code near one code: the nearest, by bands if those were given, then by number; and whether more was left out.
+
+    A record is there once for each of its codes that is near.
+    """
 
     records: NDArray[np.int64]
     distances: NDArray[np.int32]
@@ -60,6 +70,15 @@ NOTHING_NEAR = Near(_NONE, np.empty(0, np.int32), more=False)
 Read: TypeAlias = "Callable[[Sequence[int]], Mapping[int, Record]]"
 Search: TypeAlias = "Callable[[HashColumn, int, int, Sequence[int] | None], Near]"
 """Searches a column for the code at a position, and for so many rows by bands: see `HashIndex.range_search`."""
+
+
+class _Matched(NamedTuple):
+    """That a code of a record is near to one of a question."""
+
+    algorithm: Algorithm
+    distance: int
+    code: int
+    label: int
 
 
 class _Horizon(NamedTuple):
@@ -154,7 +173,7 @@ class Candidates:
         self._parts.append((number, rows))
         for code in cut:
             end = int(np.searchsorted(rows.codes, code, side="right"))
-            horizon = self._horizon(column, int(rows.distances[end - 1]), int(rows.records[end - 1]))
+            horizon = self._horizon(column, int(rows.distances[end - 1]), int(rows.labels[end - 1]) >> PLACE_BITS)
             item = int(column.items[code])
             self._horizons[item] = min(horizon, self._horizons.get(item, horizon))
 
@@ -166,12 +185,14 @@ class Candidates:
         found = [rows for _, rows in self._parts]
         items = _joined([column.items[rows.codes] for column, rows in zip(columns, found, strict=True)])
         nearness = _joined([self._nearness(column.algorithm, rows.distances) for column, rows in zip(columns, found, strict=True)])
-        records = _joined([rows.records for rows in found])
-        order = np.lexsort((records, nearness, items))  # stable: equally near ones of a record stay in the order of columns and codes
-        items, nearness, records = items[order], nearness[order], records[order]
+        labels = _joined([rows.labels for rows in found])
+        # Stable: what is equally near to one code of a record stays in the order of columns and codes.
+        order = np.lexsort((labels, nearness, items))
+        items, nearness, labels = items[order], nearness[order], labels[order]
+        records = labels >> PLACE_BITS
         numbers = _joined([np.full(len(rows.codes), number) for number, rows in self._parts])
         codes, distances = _joined([rows.codes for rows in found]), _joined([rows.distances for rows in found])
-        self._rows = records, numbers[order], codes[order], distances[order]
+        self._rows = labels, numbers[order], codes[order], distances[order]
         starts = np.flatnonzero(_differs(items))
         for item, start, end in zip(items[starts].tolist(), starts.tolist(), [*starts[1:].tolist(), len(items)], strict=True):
             rows, horizon = slice(start, end), self._horizons.get(item)
@@ -215,45 +236,66 @@ class Candidates:
                 pile.add(self._nearness(column.algorithm, near.distances), near.records, more=near.more)
         item.begin_again(pile.ranked(), complete=pile.horizon is None)
 
-    def told(self) -> tuple[tuple[Record, ...], tuple[Hit, ...], tuple[int, ...]]:
-        """Return the records told, their hits, and the items that had more."""
+    def told(self, store: StoreReader) -> tuple[tuple[Record, ...], tuple[Hit, ...], tuple[int, ...]]:
+        """Return the records told, their hits, and the items that had more.
+
+        Args:
+            store: names the codes of the records told.
+        """
         order: dict[int, int] = {}
         records: list[Record] = []
-        hits: list[Hit] = []
+        matched: list[tuple[int, int, list[_Matched]]] = []
         truncated: list[int] = []
         for item in self.items:
             if not item.lacking:
                 truncated.append(item.number)
                 item.told.popitem()
-            for number, matches in self._matches(item).items():
+            for number, matches in self._matches(item, store).items():
                 if not matches:
                     continue  # its code is no longer near: it changed during the search
                 if number not in order:
                     order[number] = len(order)
                     records.append(item.told[number])
-                hits.append(Hit(item.number, order[number], tuple(matches)))
+                matched.append((item.number, order[number], matches))
+        further = sorted({each.label for _, _, matches in matched for each in matches if each.label & MAX_PLACES})
+        views = store.views(further) if further else {}
+        hits = [
+            Hit(item, record, tuple(self._match(each, records[record], views) for each in matches)) for item, record, matches in matched
+        ]
         return tuple(records), tuple(hits), tuple(truncated)
 
-    def _matches(self, item: ItemCandidates) -> dict[int, list[Match]]:
-        """Return how each record told matched, by each code that is near enough, nearest first."""
-        told = self._asked.told
-        matches: dict[int, list[Match]] = {record: [] for record in item.told}
+    def _match(self, matched: _Matched, record: Record, views: Mapping[int, View]) -> Match:
+        """Return what may be told of a match, with what the record's code is the code of."""
+        algorithm = matched.algorithm
+        if matched.label & MAX_PLACES:
+            kind, quality = views.get(matched.label, _CHANGED)
+        else:
+            kind, quality = WHOLE, record.pdq_quality if algorithm.is_perceptual else None
+        return self._asked.told(Match(algorithm, matched.distance, matched.code, kind=kind, quality=quality))
+
+    def _matches(self, item: ItemCandidates, store: StoreReader) -> dict[int, list[_Matched]]:
+        """Return how each record told matched: for each code that is near enough the nearest of the record's, nearest first."""
+        matches: dict[int, list[_Matched]] = {record: [] for record in item.told}
         if item.rows is not None:
-            for record, number, code, distance in zip(*(column[item.rows].tolist() for column in self._rows), strict=True):
-                if record in matches:
-                    matches[record].append(told(Match(self._asked.columns[number].algorithm, distance, code)))
-            return matches
+            labels, *others = (column[item.rows] for column in self._rows)
+            several = bool((labels & MAX_PLACES).any())
+            for label, number, code, distance in zip(labels.tolist(), *(each.tolist() for each in others), strict=True):
+                if (own := matches.get(label >> PLACE_BITS)) is not None:
+                    own.append(_Matched(self._asked.columns[number].algorithm, distance, code, label))
+            return {record: _nearest_of_each(own) for record, own in matches.items()} if several else matches
         # The index left rows out, perhaps some of these records; their own hashes say how near they are to each code.
-        for column in self._asked.columns:
-            codes = np.flatnonzero(column.items == item.number)
-            for number, record in item.told.items():
-                if own := record.hashes.get(column.algorithm):
+        for number, record in item.told.items():
+            found: list[tuple[tuple[float, int], _Matched]] = []
+            for column in self._asked.columns:
+                codes = np.flatnonzero(column.items == item.number)
+                for label, own in _codes_of(number, record, column.algorithm, store):
                     distances = distances_to(column.algorithm, column.codes[codes], own)
                     near = distances <= column.max_distance
                     for code, distance in zip(codes[near].tolist(), distances[near].tolist(), strict=True):
-                        matches[number].append(told(Match(column.algorithm, distance, code)))
-        for each in matches.values():
-            each.sort(key=nearness)
+                        key = self._nearness_of(column.algorithm, distance), label
+                        found.append((key, _Matched(column.algorithm, distance, code, label)))
+            found.sort(key=lambda each: each[0])
+            matches[number] = _nearest_of_each([each for _, each in found])
         return matches
 
     def _nearness(self, algorithm: Algorithm, distances: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -282,6 +324,20 @@ class Candidates:
             edges = [at for at, near in enumerate(shown) if at == column.max_distance or shown[at + 1] != near]
             self._edges[column.algorithm] = edges if len(edges) < len(shown) else None
         return self._edges[column.algorithm]
+
+
+def _codes_of(number: int, record: Record, algorithm: Algorithm, store: StoreReader) -> list[tuple[int, bytes]]:
+    """Return label and code of each code of one algorithm that a record has."""
+    own = [(number << PLACE_BITS, code)] if (code := record.hashes.get(algorithm)) else []
+    return own if algorithm.is_digest else own + store.further(number, algorithm)
+
+
+def _nearest_of_each(matches: Sequence[_Matched]) -> list[_Matched]:
+    """Return the first match of each code of a question: many codes of one record may be near to it."""
+    first: dict[tuple[Algorithm, int], _Matched] = {}
+    for each in matches:
+        first.setdefault((each.algorithm, each.code), each)
+    return list(first.values())
 
 
 class _Pile:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import sqlalchemy as sa
-
 from vidfed.node.records.schema import REVISION
 
 if TYPE_CHECKING:
@@ -29,8 +27,5 @@ def migrate(database: RecordDatabase) -> tuple[str | None, str]:
     config.set_main_option("path_separator", "os")
     with database.writing(tables_exist=False) as connection:
         config.attributes["connection"] = connection
-        tables = sa.inspect(connection).get_table_names()
-        if before == "0001" and "alembic_version" not in tables:
-            command.stamp(config, before)
         command.upgrade(config, REVISION)
     return before, REVISION

@@ -17,7 +17,7 @@ DIGESTS = ("sha256", "sha1", "md5")  # strongest first
 PERCEPTUAL = tuple(algorithm.value for algorithm in Algorithm if algorithm.is_perceptual)
 COLUMNS = tuple(column.name for column in schema.records.c)
 AT = {name: position for position, name in enumerate(COLUMNS)}
-DEFAULTS = {each.name: each.default for each in fields(Record) if each.name not in {"hashes", "reference"}}
+DEFAULTS = {each.name: each.default for each in fields(Record) if each.name not in {"hashes", "further", "reference"}}
 
 
 def perceptual_key_of(codes: Mapping[str, bytes]) -> bytes | None:
@@ -33,4 +33,4 @@ def perceptual_key_of(codes: Mapping[str, bytes]) -> bytes | None:
 def empty_columns() -> dict[str, object]:
     """Return what the columns that describe a record hold when nothing is known; neither reference nor codes nor times."""
     record = Record(hashes={})
-    return {name: to_column(getattr(record, name)) for name in DEFAULTS} | {"retraction_reason": "", "edited": ""}
+    return {name: to_column(getattr(record, name)) for name in DEFAULTS} | {"retraction_reason": "", "edited": "", "places": 0}

@@ -52,6 +52,8 @@ class Placeholders:
                 code = entry.codes.get(name)
                 if code is not None and (name, code) in self._refused and any(digest in entry.codes for digest in DIGESTS):
                     del entry.codes[name]
+            if entry.further:
+                entry.further = [each for each in entry.further if (each.algorithm.value, each.code) not in self._refused]
 
     def count(self, entries: Iterable[FileEntry]) -> None:
         """Count new records' hashes. A counter shared by two codes can only be too high; `remove` counts exactly."""

@@ -20,8 +20,9 @@ import sqlalchemy as sa
 
 from vidfed.formats.entries import FileEntry
 from vidfed.node.records import schema
+from vidfed.node.records.further import FurtherCodes
 from vidfed.node.records.record import to_column
-from vidfed.node.records.upsert.columns import AT, COLUMNS, DEFAULTS, DIGESTS, empty_columns, perceptual_key_of
+from vidfed.node.records.upsert.columns import AT, COLUMNS, DEFAULTS, DIGESTS, PERCEPTUAL, empty_columns, perceptual_key_of
 from vidfed.node.records.upsert.digest_filter import DigestFilter
 from vidfed.node.records.upsert.matching import Row, fetch_known, known_digests
 from vidfed.node.records.upsert.placeholders import Placeholders
@@ -37,6 +38,7 @@ BATCH = 2_000  # entries matched and written together: about 1 MB
 MAX_REPEATS = 100  # unrelated items of one import that may share one perceptual hash; a series of frames stays far below
 _BY_SOURCE = "taken back by its source"
 _ID, _VERSION, _REFERENCE, _EDITED = AT["id"], AT["version"], AT["reference"], AT["edited"]
+_PLACES = AT["places"]
 _CHANGED, _PERCEPTUAL_KEY, _RETRACTED, _REASON = AT["changed_ms"], AT["perceptual_key"], AT["retracted_ms"], AT["retraction_reason"]
 
 
@@ -102,6 +104,7 @@ class UpsertTransaction:
         self._references = _references()
         self._seen = bytearray(self._known_before // 8 + 1)  # one bit a record known before: which of them this import has spoken of
         self._import_id = self._begin_import(origin)
+        self._further = FurtherCodes(database, connection)
         self._placeholders = Placeholders(database, connection, max_repeats)
         self._empty: dict[str, object] = empty_columns()
         self._empty |= {name: to_column(value) for name, value in (defaults or {}).items()}
@@ -134,6 +137,7 @@ class UpsertTransaction:
         self._insert(fresh)
         if others:
             self._merge_all(others)
+        self._further.write()
 
     def finish(self, *, file_sha256: bytes | None = None, format_name: str = "", tool: str = "") -> UpsertReport:
         """Do what can only be done at the end, and return the report.
@@ -168,13 +172,15 @@ class UpsertTransaction:
             shape = (*codes, *values)
             group = groups.get(shape)
             if group is None:
-                common = {name: value for name, value in self._empty.items() if value is not None and name not in values}
+                common = {name: value for name, value in self._empty.items() if value is not None and name not in values and name != "places"}
                 group = groups[shape] = (common, [])
-            numbers = (next(self._next_id), next(self._next_version), reference)
+            number = next(self._next_id)
+            places = self._further.give(number, entry) if entry.further else 0
+            numbers = (number, next(self._next_version), reference, places)
             # To SQLite's driver a bytearray is at hand, while bytes are first offered to its adapters.
             group[1].append((*map(bytearray, codes.values()), *map(to_column, values.values()), *numbers, *group[0].values()))
         for shape, (common, rows) in groups.items():
-            self._insert_rows((*shape, "id", "version", "reference", *common), rows)
+            self._insert_rows((*shape, "id", "version", "reference", "places", *common), rows)
         self.report.new += len(entries)
         if self._import_id is not None:
             self._placeholders.count(entries)
@@ -205,8 +211,10 @@ class UpsertTransaction:
 
     def _new_row(self, entry: FileEntry, perceptual_key: bytes | None) -> Row:
         values = self._empty | entry.codes | {name: to_column(value) for name, value in entry.values.items()}
+        number = next(self._next_id)
         values |= {
-            "id": next(self._next_id),
+            "id": number,
+            "places": self._further.give(number, entry) if entry.further else 0,
             "perceptual_key": perceptual_key,
             "reference": values.get("reference") or next(self._references),
         }
@@ -227,6 +235,9 @@ class UpsertTransaction:
             return
         again = self._is_seen(columns[_ID])
         changed, disagrees = self._overlay(entry, columns, again=again and not self._source_rules)
+        if entry.further and (added := self._add_further(entry, columns)):
+            columns[_PLACES] += added
+            changed = True
         changed = changed or was_retracted
         if columns[_PERCEPTUAL_KEY] is not None and entry.codes.keys() & set(
             DIGESTS
@@ -246,6 +257,11 @@ class UpsertTransaction:
         if changed and not row.is_touched:
             row.is_touched = True
             touched.append(row)
+
+    def _add_further(self, entry: FileEntry, columns: list[Any]) -> int:
+        """Give a known record the further codes that it does not have; return how many."""
+        own = [(name, code) for name in PERCEPTUAL if (code := columns[AT[name]]) is not None]
+        return self._further.add(columns[_ID], columns[_PLACES], own, entry)
 
     def _overlay(self, entry: FileEntry, columns: list[Any], *, again: bool) -> tuple[bool, bool]:
         """Write what an entry says over a record's columns; return whether that changed it, and whether it contradicts an earlier entry."""
@@ -320,7 +336,7 @@ def entries_of_records(records: Iterable[Record]) -> Iterator[FileEntry]:
     for number, record in enumerate(records, 1):
         said = {name: value for name, default in DEFAULTS.items() if (value := getattr(record, name)) != default}
         codes = {algorithm.value: code for algorithm, code in record.hashes.items()}
-        yield FileEntry(number, codes, said | {"reference": record.reference})
+        yield FileEntry(number, codes, said | {"reference": record.reference}, further=record.further)
 
 
 def _references() -> Iterator[str]:
