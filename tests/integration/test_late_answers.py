@@ -40,7 +40,12 @@ if TYPE_CHECKING:
 
 WHY = Justification(Purpose.IDENTIFICATION, "test law", "T-1")
 ITEMS = [
-    Item("photo.jpg", {Algorithm.SHA256: (bytes(32),), Algorithm.PDQ: (bytes(32), b"\x01" * 32)}, ("as it is", "mirrored"), ("a note",))
+    Item(
+        "photo.jpg",
+        {Algorithm.SHA256: (bytes(32),), Algorithm.PDQ: (bytes(32), b"\x01" * 32)},
+        {Algorithm.PDQ: ("as it is", "mirrored")},
+        ("a note",),
+    )
 ]
 
 

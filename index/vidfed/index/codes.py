@@ -55,8 +55,8 @@ class Code:
     Attributes:
         algorithm: perceptual; a file's digests are of all of it.
         code: `algorithm.code_bytes` bytes.
-        kind: `WHOLE`; `rendering:black`, the same picture as other tools see it; `variant:trimmed`, a part of it; `frame:3` or `page:3`, counted
-            from 1; `second:73`, a moment of a film. Of the form that `is_kind` checks.
+        kind: `WHOLE`; `rendering:black`, the same picture as other tools see it; `variant:trimmed`, a part of it; `frame:3` or `page:3`,
+            counted from 1; `second:73`, a moment of a film. Of the form that `is_kind` checks.
         quality: PDQ quality of that view, 0..100; None where it is not known.
 
     Raises:

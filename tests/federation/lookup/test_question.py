@@ -126,7 +126,7 @@ def test_a_picture_is_asked_in_its_eight_orientations_any_file_by_its_digests_an
     failures: dict[str, str] = {}
     seen = []
     broken, good = items_of_pictures([tmp_path], any_quality=False, failures=failures, on_progress=lambda *n: seen.append(n))
-    assert len(good.codes[Algorithm.PDQ]) == len(good.orientations) == 8
+    assert len(good.codes[Algorithm.PDQ]) == len(good.views[Algorithm.PDQ]) == 8
     assert set(broken.codes) == {Algorithm.MD5, Algorithm.SHA1, Algorithm.SHA256}
     assert (good.exact_only, broken.exact_only) == (False, True)
     assert broken.notes[0].startswith("damaged: nothing of it could be decoded")

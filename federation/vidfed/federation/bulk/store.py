@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from vidfed.federation.bulk.ranges import Range, Ranges, lacking, ranges_of
 from vidfed.federation.lookup.errors import QuestionError
-from vidfed.federation.lookup.question import Item
+from vidfed.federation.lookup.question import Item, views_fields, views_of_fields
 from vidfed.index import Algorithm
 from vidfed.security.sqlite import connect, transaction
 
@@ -121,7 +121,7 @@ class BulkStore:
             for number, item in entries:
                 codes = _pack(item.codes)
                 key = hashlib.blake2b(codes, digest_size=_KEY_BYTES).digest()
-                extra = json.dumps([item.orientations, item.notes]) if item.orientations or item.notes else ""
+                extra = json.dumps([views_fields(item), item.notes]) if item.views or item.notes else ""
                 self._database.execute(
                     "INSERT OR IGNORE INTO items (key, label, codes, extra, exact_only) VALUES (?, ?, ?, ?, ?)",
                     (key, item.label, codes, extra, item.exact_only),
@@ -271,5 +271,5 @@ def _unpack(blob: bytes) -> dict[Algorithm, tuple[bytes, ...]]:
 
 
 def _item(label: str, codes: bytes, extra: str) -> Item:
-    orientations, notes = json.loads(extra) if extra else ((), ())
-    return Item(label, _unpack(codes), tuple(orientations), tuple(notes))
+    views, notes = json.loads(extra) if extra else ({}, ())
+    return Item(label, _unpack(codes), views_of_fields(views), tuple(notes))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vidfed.federation.lookup.errors import MailboxError, QuestionError
-from vidfed.federation.lookup.question import Item, Part
+from vidfed.federation.lookup.question import Item, Part, views_fields, views_of_fields
 from vidfed.federation.lookup.sealing import new_key
 from vidfed.federation.lookup.verification import SignedPart
 from vidfed.security.clock import DAY_MS
@@ -98,7 +98,7 @@ class History:
             "question": base64.b64encode(signed.to_json()).decode(),
             "private_key": base64.b64encode(private).decode(),
             "last": place.last,
-            "items": [{"label": item.label, "orientations": item.orientations, "notes": item.notes} for item in items],
+            "items": [{"label": item.label, "views": views_fields(item), "notes": item.notes} for item in items],
         }
         write_private(self._folder / place.lookup / f"{place.number:04}.json", json.dumps(fields).encode())
         return public
@@ -162,4 +162,4 @@ def _item(entry: Mapping[str, Any], request: LookupRequest, number: int) -> Item
     for column in request.columns:
         if own := tuple(bytes(code) for code, item in zip(column.codes, column.items, strict=True) if int(item) == number):
             codes[column.algorithm] = own
-    return Item(str(entry["label"]), codes, tuple(entry["orientations"]), tuple(entry["notes"]))
+    return Item(str(entry["label"]), codes, views_of_fields(entry["views"]), tuple(entry["notes"]))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from vidfed.federation.lookup.errors import QuestionError
 from vidfed.federation.lookup.question import Item
 from vidfed.index import Algorithm, DistanceError, Hash, HashTextError
+from vidfed.index.codes import WHOLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -95,21 +96,20 @@ def item_of_file(file: FileHashes, *, any_quality: bool) -> Item:
 
     asked = [code for code in file.codes if (any_quality or code.reliable) and not code.is_cut]
     codes: dict[Algorithm, tuple[bytes, ...]] = {each.algorithm: (each.code,) for each in file.digests}
-    names: list[str] = []
+    views: dict[Algorithm, tuple[str, ...]] = {}
     for code in asked:
         turned = code.orientations or (code.code,)
         codes[code.algorithm] = (*codes.get(code.algorithm, ()), *turned)
-        if code.algorithm is Algorithm.PDQ:
-            names += _names(code)
+        views[code.algorithm] = (*views.get(code.algorithm, ()), *_names(code))
     notes = [str(note) for note in file.notes]
     if not asked:
         notes = [f"{'; '.join(notes)}: {_EXACT_ONLY}"]
-    return Item(one_line(file.path), codes, tuple(names), tuple(notes))
+    return Item(one_line(file.path), codes, views, tuple(notes))
 
 
 def _names(code: PictureCode) -> list[str]:
     """Name the codes of one view of a picture, as hits say which of them matched."""
-    from vidfed.index.hashing.results import ORIENTATIONS, WHOLE  # noqa: PLC0415
+    from vidfed.index.hashing.results import ORIENTATIONS  # noqa: PLC0415
 
     turns = ORIENTATIONS if code.orientations else ORIENTATIONS[:1]
     if code.kind == WHOLE:

@@ -10,6 +10,7 @@ from enum import Enum, unique
 from typing import TYPE_CHECKING
 
 from vidfed.index import Algorithm
+from vidfed.index.codes import kind_title
 from vidfed.index.hashing.results import ORIENTATIONS
 from vidfed.wire.statuses import Status
 from vidfed.wire.values import Ternary
@@ -77,15 +78,19 @@ _OF_STATUS = {
 
 @dataclass(frozen=True, slots=True)
 class FoundMatch:
-    """How a record matched an item; `orientation` tells how the picture had to be turned, empty for as it is.
+    """How a record matched an item.
 
-    The true distance lies between `distance - slack` and `distance`: a node may tell bands only.
+    `orientation` tells which view of what was asked that was and how it had to be turned, `record_view` which view of the record, as in
+    "over black" or "frame 3"; both are empty for the whole as it is. `quality` is the PDQ quality of the record's view, 0 to 100, where its
+    owner knows it. The true distance lies between `distance - slack` and `distance`: a node may tell bands only.
     """
 
     algorithm: Algorithm
     distance: int
     orientation: str = ""
     slack: int = 0
+    record_view: str = ""
+    quality: int | None = None
 
     @property
     def exact(self) -> bool:
@@ -163,7 +168,12 @@ def outcome_of_answer(
             answer.records[hit.record],
             tuple(
                 FoundMatch(
-                    m.algorithm, m.distance, _orientation(items[hit.item], m.algorithm, m.code - starts[m.algorithm][hit.item]), m.slack
+                    m.algorithm,
+                    m.distance,
+                    _orientation(items[hit.item], m.algorithm, m.code - starts[m.algorithm][hit.item]),
+                    m.slack,
+                    kind_title(m.kind),
+                    m.quality,
                 )
                 for m in hit.matches
             ),
@@ -199,5 +209,6 @@ def first_codes(items: Sequence[Item]) -> dict[Algorithm, list[int]]:
 
 def _orientation(item: Item, algorithm: Algorithm, code: int) -> str:
     """Name how the picture was turned or seen for this code; empty for the picture as it is."""
-    name = item.orientations[code] if len(item.codes[algorithm]) == len(item.orientations) else ""
+    names = item.views.get(algorithm, ())
+    name = names[code] if code < len(names) else ""
     return "" if name == ORIENTATIONS[0] else name

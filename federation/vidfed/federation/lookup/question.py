@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vidfed.federation.lookup.errors import QuestionError
-from vidfed.index import DistanceError
+from vidfed.index import Algorithm, DistanceError
 from vidfed.wire.values import MAX_CODES, MAX_TEXT, HashColumn, Purpose, Urgency
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from vidfed.index import Algorithm
 
 DEFAULT_OFFENCE = "child-sexual-abuse"
 
@@ -26,13 +24,13 @@ class Item:
     Attributes:
         label: what the person calls it: a file name, or the hash as given.
         codes: for each algorithm one or more codes; of PDQ, a picture's eight orientations, as it is shown and as other tools see it.
-        orientations: names of those, in the order of the PDQ codes; empty for a bare hash.
+        views: what each of those codes is the code of, in the same order: "turned 90 degrees", "over black"; empty for a bare hash.
         notes: what the person should know about how it was asked.
     """
 
     label: str
     codes: Mapping[Algorithm, tuple[bytes, ...]]
-    orientations: tuple[str, ...] = ()
+    views: Mapping[Algorithm, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -44,6 +42,20 @@ class Item:
     def exact_only(self) -> bool:
         """True if it is asked by digests alone, so that changed copies are not found."""
         return all(algorithm.is_digest for algorithm in self.codes)
+
+
+def views_fields(item: Item) -> dict[str, list[str]]:
+    """Return the names of an item's codes as they are kept in JSON."""
+    return {algorithm.value: list(names) for algorithm, names in item.views.items()}
+
+
+def views_of_fields(fields: Mapping[str, Sequence[str]]) -> dict[Algorithm, tuple[str, ...]]:
+    """Return the names that `views_fields` wrote.
+
+    Raises:
+        ValueError: an algorithm is not known.
+    """
+    return {Algorithm(name): tuple(map(str, names)) for name, names in fields.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,8 @@ def hit_fields(hit: FoundHit) -> dict[str, Any]:
                 "distance": match.distance,
                 "distance_at_least": match.distance - match.slack,
                 "orientation": match.orientation or None,
+                "record_view": match.record_view or None,
+                "record_quality": match.quality,
             }
             for match in hit.matches
         ],

@@ -192,8 +192,9 @@ def _nearest_of_each(matches: tuple[FoundMatch, ...]) -> list[FoundMatch]:
 
 def _near(match: FoundMatch) -> str:
     turned = f", {match.orientation}" if match.orientation else ""
+    view = f" to the record's {match.record_view}" if match.record_view else ""
     band = f"{match.distance - match.slack} to " if match.slack else ""
-    return f"near: {match.algorithm.label} {band}{match.distance}{turned}"
+    return f"near: {match.algorithm.label} {band}{match.distance}{view}{turned}"
 
 
 def _series_and_category(record: RecordView) -> str:

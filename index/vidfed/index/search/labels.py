@@ -55,7 +55,8 @@ class CompactLabels:
     def of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """The labels of some rows."""
         if not self._bases.size:
-            return self._offsets[rows]
+            wide: NDArray[np.int64] = self._offsets[rows]
+            return wide
         labels = self._bases[rows >> _BLOCK_BITS]
         labels += self._offsets[rows]
         return labels

@@ -16,8 +16,8 @@ from vidfed.formats.values import text
 from vidfed.index import Algorithm, Hash
 from vidfed.node.errors import StoreError
 from vidfed.node.records import schema
-from vidfed.node.records.record import to_column
 from vidfed.node.records.further import further_codes, labels_with, of_record
+from vidfed.node.records.record import to_column
 from vidfed.node.records.store import to_record
 from vidfed.node.records.upsert.columns import empty_columns
 

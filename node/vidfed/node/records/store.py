@@ -214,9 +214,8 @@ class StoreReader:
 
     def further(self, record: int, algorithm: Algorithm) -> list[tuple[int, bytes]]:
         """Return label and code of each further code of one algorithm that a record has, by label."""
-        statement = "SELECT label, code FROM codes WHERE label BETWEEN {0} AND {0} AND algorithm = {0} ORDER BY label".format(
-            self._database.marks(1)
-        )
+        mark = self._database.marks(1)
+        statement = f"SELECT label, code FROM codes WHERE label BETWEEN {mark} AND {mark} AND algorithm = {mark} ORDER BY label"  # noqa: S608 - only marks
         return [(label, bytes(code)) for label, code in self._rows(statement, (*labels_of(record), algorithm.value))]
 
     def _rows(self, statement: str, values: tuple[Any, ...] = ()) -> list[Any]:
@@ -250,7 +249,7 @@ def _record_of(row: tuple[Any, ...]) -> Record:
     return Record(hashes=codes, tags=tuple(json.loads(row[1])), **values)
 
 
-def _at_once(rows: list[Any]) -> list[Any]:
+def _at_once(rows: Sequence[Any]) -> Sequence[Any]:
     """Return the first of some changes, as many as have further codes enough to be applied at once; at least one."""
     if not any(row[3] for row in rows):
         return rows

@@ -288,8 +288,8 @@ class Candidates:
             found: list[tuple[tuple[float, int], _Matched]] = []
             for column in self._asked.columns:
                 codes = np.flatnonzero(column.items == item.number)
-                for label, own in _codes_of(number, record, column.algorithm, store):
-                    distances = distances_to(column.algorithm, column.codes[codes], own)
+                for label, theirs in _codes_of(number, record, column.algorithm, store):
+                    distances = distances_to(column.algorithm, column.codes[codes], theirs)
                     near = distances <= column.max_distance
                     for code, distance in zip(codes[near].tolist(), distances[near].tolist(), strict=True):
                         key = self._nearness_of(column.algorithm, distance), label

@@ -172,7 +172,8 @@ class UpsertTransaction:
             shape = (*codes, *values)
             group = groups.get(shape)
             if group is None:
-                common = {name: value for name, value in self._empty.items() if value is not None and name not in values and name != "places"}
+                said = {"places", *values}
+                common = {name: value for name, value in self._empty.items() if value is not None and name not in said}
                 group = groups[shape] = (common, [])
             number = next(self._next_id)
             places = self._further.give(number, entry) if entry.further else 0
