@@ -204,7 +204,9 @@ def test_the_document_has_exactly_the_fields_of_its_schema() -> None:
     (found,) = document["hits"]
     assert set(found) == HIT_KEYS
     assert (found["kind"], found["victim_identified"], found["handling_code"]) == ("near", "unknown", "H2")
-    assert found["matches"] == [{"algorithm": "pdq", "distance": 5, "distance_at_least": 5, "orientation": "mirrored"}]
+    assert found["matches"] == [
+        {"algorithm": "pdq", "distance": 5, "distance_at_least": 5, "orientation": "mirrored", "record_view": None, "record_quality": None}
+    ]
     nl, fr = document["nodes"]
     assert set(nl) == set(fr) == NODE_KEYS
     assert nl["index"] == {
