@@ -79,12 +79,12 @@ def test_what_is_found_is_what_comparing_every_code_finds(store: RecordStore, ca
         told = {said.records[hit.record].reference: (hit.matches[0].distance, hit.matches[0].kind) for hit in said.hits}
         expected = {}
         for record in records:
-            codes = [(record.hashes[Algorithm.PDQ], WHOLE), *((each.code, each.kind) for each in record.further)]
-            asked = np.frombuffer(b"".join(code for code, _ in codes), np.uint8).reshape(-1, 32)
+            own = [(record.hashes[Algorithm.PDQ], WHOLE), *((each.code, each.kind) for each in record.further)]
+            asked = np.frombuffer(b"".join(code for code, _ in own), np.uint8).reshape(-1, 32)
             distances = distances_to(Algorithm.PDQ, asked, centre).tolist()
             nearest = min(distances)
             if nearest <= DISTANCE:
-                expected[record.reference] = (nearest, codes[distances.index(nearest)][1])
+                expected[record.reference] = (nearest, own[distances.index(nearest)][1])
         assert told == expected
         assert len(told) > 20
 

@@ -47,7 +47,8 @@ class CompactLabels:
     def all(self) -> NDArray[np.int64]:
         """int64[rows], ascending."""
         if not self._bases.size:
-            return self._offsets
+            wide: NDArray[np.int64] = self._offsets
+            return wide
         labels = np.repeat(self._bases, _BLOCK_ROWS)[: self._rows]
         labels += self._offsets
         return labels
