@@ -58,7 +58,7 @@ class CompactLabels:
         if not self._bases.size:
             wide: NDArray[np.int64] = self._offsets[rows]
             return wide
-        labels = self._bases[rows >> _BLOCK_BITS]
+        labels: NDArray[np.int64] = self._bases[rows >> _BLOCK_BITS]
         labels += self._offsets[rows]
         return labels
 
