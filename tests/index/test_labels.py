@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vidfed.index.search.labels import CompactLabels, compact
+from vidfed.index.search.rows.labels import CompactLabels, compact
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 from vidfed.index.algorithms import Algorithm, DistanceKind
 from vidfed.index.search import compiled, plan
 from vidfed.index.search.compiled import frozen
-from vidfed.index.search.labels import compact
+from vidfed.index.search.rows.labels import compact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

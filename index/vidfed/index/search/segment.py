@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vidfed.index.search import compiled, plan
-from vidfed.index.search.bitmap import bits_at
 from vidfed.index.search.compiled import frozen
 from vidfed.index.search.flat import FlatScan
 from vidfed.index.search.hits import Hits
-from vidfed.index.search.labels import CompactLabels
+from vidfed.index.search.rows.bitmap import bits_at
+from vidfed.index.search.rows.labels import CompactLabels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

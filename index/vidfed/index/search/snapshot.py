@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vidfed.index.search.bitmap import bits_at, no_bits, with_bits
 from vidfed.index.search.flat import FlatScan
 from vidfed.index.search.hits import NO_HITS, Hits
+from vidfed.index.search.rows.bitmap import bits_at, no_bits, with_bits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

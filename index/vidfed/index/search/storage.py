@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vidfed.index.errors import HashInputError, IndexCorruptError
-from vidfed.index.search.bitmap import no_bits
 from vidfed.index.search.compiled import frozen
 from vidfed.index.search.manifest import FileEntry, Folder
+from vidfed.index.search.rows.bitmap import no_bits
 from vidfed.index.search.segment import Segment
 from vidfed.index.search.snapshot import OpenRows, Sealed, Snapshot
 
