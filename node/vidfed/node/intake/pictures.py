@@ -18,11 +18,7 @@ def record_of_file(file: FileHashes, template: Record) -> Record:
 
     A view too plain for perceptual hashes gives none, so that a plain picture, and what is no picture, is known by its digests alone.
     """
-    codes = tuple(
-        Code(each.algorithm, each.code, each.kind, each.quality)
-        for each in file.codes
-        if each.reliable
-    )
+    codes = tuple(Code(each.algorithm, each.code, each.kind, each.quality) for each in file.codes if each.reliable)
     own = {each.algorithm: each.code for each in codes if each.kind == WHOLE}
     return replace(
         template,
