@@ -37,9 +37,9 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
 from benchmarks.hashing import cpu, version_of
 from benchmarks.photographs import installed, opened, say, synthetic
+from vidfed.index.codes import WHOLE
 from vidfed.index.hashing.one_file import codes_of_variants
 from vidfed.index.hashing.perceptual import Hasher
-from vidfed.index.hashing.results import WHOLE
 from vidfed.index.hashing.variants import SHAPES, TRIMMED
 from vidfed.synthetic.modifications import MODIFICATIONS, cropped, recompressed
 

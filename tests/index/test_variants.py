@@ -12,7 +12,7 @@ from PIL import Image, ImageFilter, ImageOps
 
 from tests.support.hashing import hashes_of
 from vidfed.index import Algorithm
-from vidfed.index.hashing.results import WHOLE
+from vidfed.index.codes import WHOLE
 from vidfed.index.hashing.variants import SHAPES, TRIMMED, Box, centre_crop, trims, variants
 from vidfed.synthetic.modifications import recompressed
 from vidfed.synthetic.pictures import Family, picture
