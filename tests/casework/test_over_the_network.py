@@ -19,7 +19,7 @@ from vidfed.rpc.channels import SERVER_OPTIONS, open_channel, server_credentials
 from vidfed.security.clock import system_clock
 from vidfed.security.identity.credentials import Credential
 from vidfed.security.member.audit_log import open_log
-from vidfed.security.member.kit import issue_kit
+from vidfed.security.member.enrolment import issue_kit
 from vidfed.security.member.rotation import OwnEntry
 from vidfed.v1 import casework_pb2 as pb
 from vidfed.v1 import casework_pb2_grpc as rpc

@@ -164,7 +164,8 @@ def hostile_credentials() -> st.SearchStrategy[bytes]:
 @given(hostile_calls())
 def test_whatever_an_investigator_sends_a_gateway_refuses_by_name(call: pb.LookupCall) -> None:
     source = SimpleNamespace(current=FEDERATION.directory, refresh_for=FEDERATION.refresh_for)
-    admission = Admission("nl", source, FEDERATION.clock)
+    standing = SimpleNamespace(revoked=frozenset, owner=str)
+    admission = Admission("nl", source, standing, FEDERATION.clock)  # type: ignore[arg-type]  # what it asks of it
     with contextlib.suppress(SecurityError, WireError):
         credential, signed = wire_envelope.read_call(call)
         admission.check(credential, signed, Peer("nl", INVESTIGATOR_ROLE, "inv-1"), FEDERATION.directory(), LOOKUP_METHOD)

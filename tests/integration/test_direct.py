@@ -23,8 +23,8 @@ from vidfed.federation.lookup.question import Justification
 from vidfed.federation.output.json import schema
 from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.member.audit_log import open_storage
+from vidfed.security.member.enrolment import issue_kit
 from vidfed.security.member.home import MemberHome
-from vidfed.security.member.kit import issue_kit
 from vidfed.wire.values import Purpose
 
 if TYPE_CHECKING:

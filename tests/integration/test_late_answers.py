@@ -24,7 +24,7 @@ from vidfed.federation.output.json import schema
 from vidfed.index import Algorithm
 from vidfed.security.audit import Event
 from vidfed.security.member.audit_log import open_storage
-from vidfed.security.member.kit import issue_kit
+from vidfed.security.member.enrolment import issue_kit
 from vidfed.v1 import gateway_pb2_grpc as rpc
 from vidfed.wire.values import MAX_CODES, Purpose
 
@@ -236,9 +236,9 @@ async def test_keeping_on_a_full_disk_harms_no_lookup(late: Late, caplog: pytest
     assert kept
     begin = kept.begin
 
-    def begin_on_a_full_disk(lookup: bytes, pseudonym: str, *, asked: int, collecting_until_ms: int) -> None:
+    def begin_on_a_full_disk(lookup: bytes, owner: str, *, asked: int, collecting_until_ms: int) -> None:
         with full_disk():
-            begin(lookup, pseudonym, asked=asked, collecting_until_ms=collecting_until_ms)
+            begin(lookup, owner, asked=asked, collecting_until_ms=collecting_until_ms)
 
     kept.begin = begin_on_a_full_disk  # type: ignore[method-assign]
     late.may_answer.set()

@@ -24,9 +24,9 @@ from vidfed.rpc.channels import open_channel
 from vidfed.security.audit import AuditEntry, AuditLog, LogPosition, log_origin
 from vidfed.security.clock import system_clock
 from vidfed.security.crypto.keys import SigningKey
-from vidfed.security.errors import AuditError, UnknownMemberError
+from vidfed.security.errors import AuditError, DirectoryError, UnknownMemberError
 from vidfed.security.identity.replay import WINDOW_MS
-from vidfed.security.member.kit import issue_kit
+from vidfed.security.member.enrolment import issue_kit
 from vidfed.security.trust.client import TufDirectory
 from vidfed.security.trust.mirrors import FolderMirror
 from vidfed.v1 import gateway_pb2 as pb
@@ -198,6 +198,12 @@ async def test_an_endpoint_that_leads_nowhere_harms_nobody_else(federation: Sock
     result = await look_up(await federation.start_gateway("nl"), deadline_s=2.0)
     assert outcomes(result)["nl"] is Outcome.NO_MATCH
     assert not outcomes(result)["fr"].answered
+
+
+@pytest.mark.parametrize("endpoint", ["127.0.0.1:99999", "no such host:1", "unix:/tmp/x:1", "[:1"])
+def test_an_endpoint_that_is_none_is_not_published(federation: SocketFederation, endpoint: str) -> None:
+    with pytest.raises(DirectoryError, match="endpoint"):
+        federation.move("fr", endpoint)
 
 
 async def test_a_gateway_that_cannot_read_its_own_key_gives_no_answers_and_says_so(federation: SocketFederation) -> None:

@@ -12,12 +12,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tests.support.memory import FEDERATION, MemoryFederation
+from tests.support.memory.members import investigator_tls
 from vidfed.security.clock import DAY_MS, MINUTE_MS
 from vidfed.security.crypto.certificates import TlsIdentity
 from vidfed.security.errors import KeyFileError, PeerError
 from vidfed.security.identity import tls
 from vidfed.security.identity.directory import Directory
-from vidfed.security.identity.tls import Peer, claimed_peer, leaf_expires_ms, make_ca, make_investigator_leaf, make_node_leaf, verify_peer
+from vidfed.security.identity.tls import Peer, claimed_peer, leaf_expires_ms, make_ca, make_invitation_leaf, make_node_leaf, verify_peer
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +34,14 @@ def test_a_member_s_node_is_known_by_its_certificate(federation: MemoryFederatio
 
 
 def test_a_member_s_investigator_is_known_by_its_certificate(federation: MemoryFederation) -> None:
-    leaf = make_investigator_leaf(federation.members["nl"].ca, FEDERATION, "nl", "inv-1").certificate
-    assert verify_peer(leaf, federation.directory(), federation.clock()) == Peer("nl", "investigator", "inv-1")
+    holder = Peer("nl", "investigator", "inv-1", "ab" * 16)
+    leaf = investigator_tls(federation.members["nl"].ca, FEDERATION, holder).certificate
+    assert verify_peer(leaf, federation.directory(), federation.clock()) == holder
+
+
+def test_an_invitation_is_known_by_its_certificate_and_is_no_investigator(federation: MemoryFederation) -> None:
+    leaf = make_invitation_leaf(federation.members["nl"].ca, FEDERATION, "nl", "cd" * 16).certificate
+    assert verify_peer(leaf, federation.directory(), federation.clock()) == Peer("nl", "invitation", serial="cd" * 16)
 
 
 def test_member_a_s_ca_naming_member_b(federation: MemoryFederation) -> None:
@@ -141,6 +148,10 @@ def leaf_named(ca: TlsIdentity, *names: str, is_ca: bool = False, usage: x509.Ob
         ("vidfed://memory/nl/node/extra",),
         ("vidfed://memory/nl/investigator",),
         ("vidfed://memory/nl/investigator/",),
+        ("vidfed://memory/nl/investigator/inv-1",),
+        ("vidfed://memory/nl/investigator/inv-1/AB",),
+        (f"vidfed://memory/nl/investigator//{'ab' * 16}",),
+        ("vidfed://memory/nl/invitation/x",),
         ("vidfed://memory/nl",),
         ("vidfed://memory//node",),
         ("vidfed:///nl/node",),

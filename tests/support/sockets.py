@@ -26,8 +26,8 @@ from vidfed.rpc.parsing import new_server
 from vidfed.rpc.trust import TrustServicer
 from vidfed.security.clock import system_clock
 from vidfed.security.member.audit_log import open_log
+from vidfed.security.member.enrolment import issue_kit
 from vidfed.security.member.home import MemberHome, create_home
-from vidfed.security.member.kit import Kit, issue_kit
 from vidfed.security.member.rotation import OwnEntry
 from vidfed.security.trust.entry import Entry
 from vidfed.v1 import gateway_pb2_grpc as gateway_rpc
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from vidfed.security.audit import AuditLog
     from vidfed.security.crypto.keys import Signer
     from vidfed.security.identity.directory import DirectorySource
+    from vidfed.security.member.kit import Kit
     from vidfed.security.trust.client import TufDirectory
     from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
     from vidfed.v1.lookup_pb2 import LookupCall

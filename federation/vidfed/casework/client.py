@@ -17,9 +17,8 @@ import grpc
 from vidfed.casework.cards import KnownReader, make_card, read_card
 from vidfed.casework.core.rules import decides
 from vidfed.casework.errors import ConversationError, GatewayFailedError, MovedOnError, RefusedError, SealError
-from vidfed.casework.kit_key import sealing_key
 from vidfed.casework.reading import View, read_inbox
-from vidfed.casework.sealing import opening, unseal, wrap_for
+from vidfed.casework.sealing import SealingKey, opening, unseal, wrap_for
 from vidfed.casework.writing import Hit, Person, cosign, hit_of, write
 from vidfed.rpc.channels import open_channel
 from vidfed.security.clock import system_clock
@@ -67,7 +66,7 @@ class CaseworkClient:
         self._source = kit.directory_source(clock)
         directory = self._source.current()
         self._credential = Credential.read(kit.credential.payload)
-        self.person = Person(kit.member, kit.pseudonym, kit.signer, kit.credential, sealing_key(kit.folder))
+        self.person = Person(kit.member, kit.pseudonym, kit.signer, kit.credential, SealingKey(kit.sealing_key))
         self._channel = open_channel(kit.gateway, kit.tls, directory, directory.member(kit.member))
         self._gateway = rpc.CaseworkGatewayServiceStub(self._channel)
 

@@ -27,7 +27,9 @@ _COMMANDS = {
     "lookups": _Registered("vidfed.federation.cli.history", "lookups", "Investigators", "See earlier lookups and fetch late answers."),
     "cases": _Registered("vidfed.federation.cli.cases", "cases", "Investigators", "Ask for details about a hit, and read what comes."),
     "inbox": _Registered("vidfed.federation.cli.cases", "inbox", "Investigators", "See which of your conversations wait for you."),
-    "enrol": _Registered("vidfed.security.cli.kits", "enrol", "Investigators", "Install the kit your unit gave you."),
+    "enrol": _Registered(
+        "vidfed.federation.cli.enrol", "enrol", "Investigators", "Make your keys and have your unit certify them; renew them."
+    ),
     "hash": _Registered("vidfed.index.cli", "hash_command", "Investigators", "Show the digests and perceptual hashes of pictures."),
     "requests": _Registered("vidfed.federation.cli.requests", "requests", "Officers", "Answer what others ask about your records."),
     "node": _Registered("vidfed.node.cli.node", "node", "National units", "Set up, fill and run a member's node."),

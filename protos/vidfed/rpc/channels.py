@@ -121,6 +121,13 @@ def blocking_channel(address: str, own_tls: TlsIdentity, directory: Directory, m
     return grpc.secure_channel(address, *_channel_terms(own_tls, directory, member))
 
 
+def gateway_channel(address: str, own_tls: TlsIdentity, ca: bytes, federation: str, member: str) -> grpc.Channel:
+    """Open a channel to a member's gateway by what an invitation says of it, before there is a directory. Blocking."""
+    credentials = grpc.ssl_channel_credentials(ca, own_tls.key, own_tls.certificate)
+    name = node_server_name(federation, member)
+    return grpc.secure_channel(address, credentials, [*_CLIENT_OPTIONS, ("grpc.ssl_target_name_override", name)])
+
+
 def unknown_member_channel(address: str, own_tls: TlsIdentity, federation: str) -> grpc.Channel:
     """Open a channel to whatever answers at an address, for one who knows no member's CA yet. Blocking.
 

@@ -77,6 +77,10 @@ class HomeError(SecurityError):
     """A member's folder or an investigator's kit is incomplete or wrong."""
 
 
+class EnrolmentError(SecurityError):
+    """Keys are not certified, or what came back is not what was asked for."""
+
+
 class AuditError(SecurityError):
     """The audit log cannot be written or read."""
 

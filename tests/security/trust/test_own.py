@@ -16,8 +16,9 @@ from vidfed.security.errors import CredentialError, DirectoryError, HomeError, K
 from vidfed.security.files import write_private
 from vidfed.security.identity.credentials import verify_credential
 from vidfed.security.identity.tls import verify_peer
+from vidfed.security.member.enrolment import issue_kit
 from vidfed.security.member.home import MemberHome
-from vidfed.security.member.kit import close_kit, install_kit, issue_kit, issued_kits, make_kit, open_kit
+from vidfed.security.member.issued import issued_kits
 from vidfed.security.member.rotation import OVERLAP_MS, OwnEntry, renew_leaf
 from vidfed.security.trust.entry import Entry
 
@@ -195,32 +196,6 @@ def test_a_revoked_credential_is_refused_everywhere(world: World, home: MemberHo
     revoked = published(world, home).member("fr").revoked
     with pytest.raises(CredentialError, match="revoked by its member"):
         verify_credential(kit.credential, **terms, revoked=revoked)  # type: ignore[arg-type]
-
-
-def test_a_kit_travels_closed_and_is_installed_for_one_person_alone(world: World, home: MemberHome, tmp_path: Path) -> None:
-    path = tmp_path / "anna.kit"
-    path.write_bytes(close_kit(make_kit(home, gateway="127.0.0.1:1", pseudonym="inv-7", clock=world.clock), PHRASE))
-    assert b"inv-7" not in path.read_bytes()
-    kit = install_kit(open_kit(path, lambda _: PHRASE), tmp_path / "kit")
-    assert kit.pseudonym == "inv-7"
-    files = [entry for entry in kit.folder.rglob("*") if entry.is_file()]
-    assert all(entry.stat().st_mode & 0o777 == 0o600 for entry in files)
-    assert set(kit.directory_source(world.clock).current().members) == {"nl", "fr"}
-    with pytest.raises(KeyFileError, match="another passphrase"):
-        open_kit(path, lambda _: b"not the right one")
-
-
-@pytest.mark.parametrize("name", ["../evil", "/tmp/vidfed-evil", "a\nb"])
-def test_a_kit_cannot_write_elsewhere(tmp_path: Path, name: str) -> None:
-    with pytest.raises(HomeError, match="holds a file of the name"):
-        install_kit({name: b""}, tmp_path / "kit")
-
-
-@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"kind": "vidfed-kit-closed/1"}', b'{"kind": "other"}'])
-def test_what_is_no_kit_is_said(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "kit").write_bytes(content)
-    with pytest.raises(HomeError):
-        open_kit(tmp_path / "kit", lambda _: PHRASE)
 
 
 def test_an_entry_whose_keys_are_not_all_proven_is_refused(home: MemberHome) -> None:

@@ -10,12 +10,21 @@ from typing import TYPE_CHECKING
 from tests.support.memory.clock import SettableClock
 from tests.support.memory.questions import columns_of
 from vidfed.security.clock import DAY_MS, MINUTE_MS
+from vidfed.security.crypto.certificates import TlsIdentity
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.errors import DirectoryExpiredError
 from vidfed.security.identity.credentials import Credential
 from vidfed.security.identity.directory import Directory, Member
-from vidfed.security.identity.tls import make_ca, make_investigator_leaf, make_node_leaf
+from vidfed.security.identity.tls import (
+    INVESTIGATOR_ROLE,
+    Peer,
+    certify_investigator,
+    make_ca,
+    make_node_leaf,
+    make_tls_key,
+    tls_public_key,
+)
 from vidfed.wire.requests import write_request
 from vidfed.wire.stream import ChunkChain
 from vidfed.wire.values import LOOKUP_METHOD, REQUEST_TYPE, STREAM_METHOD, LookupRequest, Purpose, RequestHeader, Urgency
@@ -24,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from vidfed.index import Hash
-    from vidfed.security.crypto.certificates import TlsIdentity
     from vidfed.security.crypto.keys import Signer
 
 FEDERATION = "memory"
@@ -51,6 +59,15 @@ class MemoryInvestigator:
     signer: SigningKey
     credential: Envelope
     tls: TlsIdentity
+
+
+SEALING_KEY = bytes(range(32))
+
+
+def investigator_tls(ca: TlsIdentity, federation: str, holder: Peer) -> TlsIdentity:
+    """Make a person's TLS key, and have it certified."""
+    key = make_tls_key()
+    return TlsIdentity(key, certify_investigator(ca, federation, holder, tls_public_key(key)))
 
 
 @dataclass(slots=True)
@@ -105,14 +122,15 @@ class MemoryFederation:
         """Return an unsigned credential that is valid for 30 days."""
         now_ms = self.clock()
         serial = secrets.token_hex(16)
-        return Credential(self.federation, member, serial, pseudonym, signer.public, now_ms - MINUTE_MS, now_ms + 30 * DAY_MS, roles)
+        keys, validity = (signer.public, SEALING_KEY), (now_ms - MINUTE_MS, now_ms + 30 * DAY_MS)
+        return Credential(self.federation, member, serial, pseudonym, *keys, *validity, roles)
 
     def investigator(self, member: str, pseudonym: str = "inv-1", roles: tuple[str, ...] = ()) -> MemoryInvestigator:
         """Make an investigator of this member."""
         signer, issuer = SigningKey.generate(), self.members[member]
-        credential = self.credential(member, signer, pseudonym, roles).to_envelope(issuer.signer)
-        tls = make_investigator_leaf(issuer.ca, self.federation, member, pseudonym)
-        return MemoryInvestigator(member, pseudonym, signer, credential, tls)
+        issued = self.credential(member, signer, pseudonym, roles)
+        tls = investigator_tls(issuer.ca, self.federation, Peer(member, INVESTIGATOR_ROLE, pseudonym, issued.serial))
+        return MemoryInvestigator(member, pseudonym, signer, issued.to_envelope(issuer.signer), tls)
 
     def header(self, asker: MemoryInvestigator, *audience: str) -> RequestHeader:
         """Return a new request header from this investigator, issued now, complete and in order."""

@@ -17,30 +17,42 @@ if TYPE_CHECKING:
     from vidfed.security.identity.credentials import Credential
     from vidfed.security.identity.directory import Directory, DirectorySource
     from vidfed.security.identity.tls import Peer
+    from vidfed.security.member.issued import Standing
     from vidfed.wire.values import LookupRequest
 
 
 class Admission:
     """What must hold before a member's gateway asks anybody. Every step raises SecurityError or WireError where it refuses."""
 
-    def __init__(self, member: str, source: DirectorySource, clock: Clock) -> None:
+    def __init__(self, member: str, source: DirectorySource, standing: Standing, clock: Clock) -> None:
         """Prepare.
 
         Args:
             member: whose gateway.
+            standing: knows which of the member's serials are revoked, published or not.
             source: gives the trust directory, and a newer one where a key is not known.
             clock: gives the time.
         """
         self._member = member
+        self._standing = standing
         self.source = source
         self._clock = clock
 
     def authenticate(self, leaf_pem: bytes, directory: Directory) -> Peer:
-        """Step 1: the TLS peer is an investigator of this member."""
+        """Step 1: the TLS peer is an investigator of this member, whose credential is not revoked."""
         peer = verify_peer(leaf_pem, directory, self._clock())
         if (peer.member, peer.role) != (self._member, INVESTIGATOR_ROLE):
             raise PeerError(f"this gateway serves the investigators of {self._member} only")
+        if peer.serial in self._revoked(directory):
+            raise PeerError(f"the kit of {peer.pseudonym} (serial {peer.serial}) was revoked; ask your unit")
         return peer
+
+    def owner(self, peer: Peer) -> str:
+        """Return what kept lookups of this peer belong to: the first of the serials that renewed one another up to the peer's."""
+        return self._standing.owner(peer.serial)
+
+    def _revoked(self, directory: Directory) -> frozenset[str]:
+        return directory.member(self._member).revoked | self._standing.revoked()
 
     def check(self, credential: Envelope, signed: Envelope, peer: Peer, directory: Directory, method: str) -> LookupRequest:
         """Steps 2 to 4; with a newer directory, if there is one, where this one does not know a key or is older than the caller's.
@@ -78,9 +90,9 @@ class Admission:
             member=own.id,
             member_keys=own.signing_keys,
             now_ms=now_ms,
-            revoked=own.revoked,
+            revoked=self._revoked(directory),
         )
-        if holder.pseudonym != peer.pseudonym:
+        if (holder.pseudonym, holder.serial) != (peer.pseudonym, peer.serial):
             raise PeerError("the credential is another person's than the TLS certificate")
         return holder
 

@@ -26,6 +26,7 @@ from vidfed.federation.nodes.outgoing import OutgoingLookup
 from vidfed.federation.nodes.relay import Chunk, relay
 from vidfed.security.clock import SECOND_MS, system_clock
 from vidfed.security.errors import AuditError, PeerError, SecurityError
+from vidfed.security.member.issued import Standing
 from vidfed.v1.lookup_pb2 import LookupCall
 from vidfed.wire import envelope as wire_envelope
 from vidfed.wire.statuses import MalformedError, WireError
@@ -89,7 +90,7 @@ class GatewayCore:
         self._mailbox = mailbox
         self._mailing = GroupCommit(self._keep, _KEPT_TOGETHER)
         self._clock = clock
-        self.admission = Admission(home.member, source, clock)
+        self.admission = Admission(home.member, source, Standing(home), clock)
         self._running: Counter[str] = Counter()
         self._late: set[asyncio.Task[None]] = set()
 
@@ -210,7 +211,7 @@ class GatewayCore:
             MailboxError: it cannot be read.
         """
         peer = self.admission.authenticate(leaf_pem, self.source.current())
-        return await asyncio.to_thread(self._mailbox.listed, peer.pseudonym) if self._mailbox else []
+        return await asyncio.to_thread(self._mailbox.listed, self.admission.owner(peer)) if self._mailbox else []
 
     async def fetch(self, lookup: bytes, leaf_pem: bytes) -> list[tuple[str, bytes]]:
         """Return (member, sealed reply) of one of the caller's own lookups; the audit log has it before.
@@ -223,7 +224,7 @@ class GatewayCore:
         peer = self.admission.authenticate(leaf_pem, self.source.current())
         if self._mailbox is None:
             raise MailboxError("this gateway keeps no lookups")
-        replies = await asyncio.to_thread(self._mailbox.fetch, lookup, peer.pseudonym)
+        replies = await asyncio.to_thread(self._mailbox.fetch, lookup, self.admission.owner(peer))
         await self._trail.fetched(peer.pseudonym, lookup, len(replies))
         return replies
 
@@ -238,9 +239,9 @@ class GatewayCore:
         peer = self.admission.authenticate(leaf_pem, self.source.current())
         if self._mailbox is None:
             raise MailboxError("this gateway keeps no lookups")
-        replies = await asyncio.to_thread(self._mailbox.fetch, lookup, peer.pseudonym)
+        replies = await asyncio.to_thread(self._mailbox.fetch, lookup, self.admission.owner(peer))
         await self._trail.forgotten(peer.pseudonym, lookup, len(replies))
-        await asyncio.to_thread(self._mailbox.forget, lookup, peer.pseudonym)
+        await asyncio.to_thread(self._mailbox.forget, lookup, self.admission.owner(peer))
 
     async def close(self) -> None:
         """Collect no more late answers, and close the connections to the nodes."""
@@ -257,7 +258,8 @@ class GatewayCore:
             return 0
         until_ms = self._clock() + int((deadline_s + self._section.late_s) * SECOND_MS)
         try:
-            await asyncio.to_thread(self._mailbox.begin, lookup, peer.pseudonym, asked=asked, collecting_until_ms=until_ms)
+            owner = self.admission.owner(peer)
+            await asyncio.to_thread(self._mailbox.begin, lookup, owner, asked=asked, collecting_until_ms=until_ms)
         except MailboxError as error:
             _log.error("a lookup is not kept for later: %s", error)
             return 0

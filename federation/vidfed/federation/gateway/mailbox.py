@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS lookups (
-    id BLOB PRIMARY KEY, pseudonym TEXT NOT NULL, asked_ms INTEGER NOT NULL, collecting_until_ms INTEGER NOT NULL,
+    id BLOB PRIMARY KEY, owner TEXT NOT NULL, asked_ms INTEGER NOT NULL, collecting_until_ms INTEGER NOT NULL,
     kept_until_ms INTEGER NOT NULL, asked INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS lookups_by_end ON lookups (kept_until_ms);
@@ -63,8 +63,14 @@ class Mailbox:
         except (sqlite3.Error, OSError) as error:
             raise MailboxError(f"{path}: {error}") from None
 
-    def begin(self, lookup: bytes, pseudonym: str, *, asked: int, collecting_until_ms: int) -> None:
+    def begin(self, lookup: bytes, owner: str, *, asked: int, collecting_until_ms: int) -> None:
         """Begin to keep a lookup, after dropping those whose time is over.
+
+        Args:
+            lookup: its id.
+            owner: whose: the first serial of a person's credentials, so that a new kit of the same name has none of it.
+            asked: how many members.
+            collecting_until_ms: until when answers are collected.
 
         Raises:
             MailboxError: there is no room, or the file cannot be written.
@@ -72,7 +78,7 @@ class Mailbox:
         now_ms = self._clock()
         if now_ms - self._pruned_ms >= MINUTE_MS or self._bytes >= self._max_bytes:
             self.prune()
-        row = (lookup, pseudonym, now_ms, collecting_until_ms, now_ms + self._keep_ms, asked)
+        row = (lookup, owner, now_ms, collecting_until_ms, now_ms + self._keep_ms, asked)
         with self._lock:
             if self._bytes >= self._max_bytes:
                 raise MailboxError("there is no room for more: [gateway] keep_max_mib")
@@ -98,7 +104,7 @@ class Mailbox:
             if self._execute(statement, (member, sealed, lookup)).rowcount:
                 self._bytes += len(sealed)  # an upper bound while something was replaced; made exact by `prune`
 
-    def listed(self, pseudonym: str) -> list[MailboxEntry]:
+    def listed(self, owner: str) -> list[MailboxEntry]:
         """Return one person's lookups, the newest first.
 
         Raises:
@@ -106,31 +112,31 @@ class Mailbox:
         """
         query = (
             "SELECT id, asked_ms, collecting_until_ms, kept_until_ms, asked, (SELECT count(*) FROM replies WHERE lookup = id)"
-            " FROM lookups WHERE pseudonym = ? AND kept_until_ms > ? ORDER BY asked_ms DESC"
+            " FROM lookups WHERE owner = ? AND kept_until_ms > ? ORDER BY asked_ms DESC"
         )
         with self._lock:
-            return [MailboxEntry(*row) for row in self._execute(query, (pseudonym, self._clock())).fetchall()]
+            return [MailboxEntry(*row) for row in self._execute(query, (owner, self._clock())).fetchall()]
 
-    def fetch(self, lookup: bytes, pseudonym: str) -> list[tuple[str, bytes]]:
+    def fetch(self, lookup: bytes, owner: str) -> list[tuple[str, bytes]]:
         """Return (member, sealed reply) of one of this person's lookups.
 
         Raises:
             MailboxError: nothing is kept under this id for this person; whether it is for another is not told.
         """
         with self._lock:
-            known = "SELECT 1 FROM lookups WHERE id = ? AND pseudonym = ? AND kept_until_ms > ?"
-            if not self._execute(known, (lookup, pseudonym, self._clock())).fetchone():
+            known = "SELECT 1 FROM lookups WHERE id = ? AND owner = ? AND kept_until_ms > ?"
+            if not self._execute(known, (lookup, owner, self._clock())).fetchone():
                 raise MailboxError("the gateway keeps no such lookup of yours")
             return self._execute("SELECT member, sealed FROM replies WHERE lookup = ? ORDER BY member", (lookup,)).fetchall()
 
-    def forget(self, lookup: bytes, pseudonym: str) -> None:
+    def forget(self, lookup: bytes, owner: str) -> None:
         """Delete what is kept of one of this person's lookups, if anything is.
 
         Raises:
             MailboxError: the file cannot be written.
         """
         with self._lock:
-            self._execute("DELETE FROM lookups WHERE id = ? AND pseudonym = ?", (lookup, pseudonym))
+            self._execute("DELETE FROM lookups WHERE id = ? AND owner = ?", (lookup, owner))
 
     def prune(self) -> int:
         """Delete lookups whose time is over, and return how many.

@@ -12,6 +12,7 @@ import grpc
 from vidfed.casework.carriage.opening import open_casework
 from vidfed.federation.gateway.audit_trail import AuditTrail
 from vidfed.federation.gateway.core import GatewayCore
+from vidfed.federation.gateway.enrolment import EnrolmentServicer
 from vidfed.federation.gateway.mailbox import Mailbox
 from vidfed.federation.gateway.settings import read_gateway_section
 from vidfed.federation.gateway.status import SERVING_FILE, keep_status
@@ -26,7 +27,9 @@ from vidfed.rpc.trust import TrustServicer
 from vidfed.security.clock import SECOND_MS, system_clock
 from vidfed.security.errors import AuditError, SecurityError
 from vidfed.security.lockfile import hold_lockfile
+from vidfed.security.member.issued import Standing
 from vidfed.v1 import audit_pb2 as audit_pb
+from vidfed.v1 import enrolment_pb2_grpc as enrolment_rpc
 from vidfed.v1 import gateway_pb2 as pb
 from vidfed.v1 import gateway_pb2_grpc as rpc
 from vidfed.v1 import trust_pb2_grpc as trust_rpc
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from vidfed.federation.gateway.settings import GatewaySection
     from vidfed.rpc.serving import Shared
     from vidfed.security.clock import Clock
+    from vidfed.security.identity.tls import Peer
     from vidfed.security.member.home import MemberHome
     from vidfed.v1.lookup_pb2 import LookupCall
 
@@ -173,9 +177,15 @@ async def gateway_service(shared: Shared, on_ready: Callable[[str], None]) -> As
     with contextlib.ExitStack() as stack:
         mailbox = stack.enter_context(contextlib.closing(open_mailbox(home, section)))
         core = GatewayCore(home, section, source, NodePool(home.node_tls, section.pool), AuditTrail(shared.audit, home.member), mailbox)
+        standing = Standing(home)
+
+        def allowed(peer: Peer) -> bool:
+            return peer.member == home.member and peer.serial not in standing.revoked()
+
         server = new_server(SERVER_OPTIONS)
         rpc.add_GatewayServiceServicer_to_server(GatewayServicer(core), server)
-        trust_rpc.add_TrustServiceServicer_to_server(TrustServicer(source, lambda peer: peer.member == home.member, system_clock), server)
+        trust_rpc.add_TrustServiceServicer_to_server(TrustServicer(source, allowed, system_clock), server)
+        enrolment_rpc.add_EnrolmentServiceServicer_to_server(EnrolmentServicer(home, source, shared.audit, system_clock), server)
 
         def announce(address: str) -> None:
             stack.enter_context(hold_lockfile(home.state_file(SERVING_FILE), address))

@@ -23,7 +23,7 @@ from vidfed.security.crypto.certificates import check_identity
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.errors import KeyFileError, SecurityError
-from vidfed.security.identity.credentials import Credential
+from vidfed.security.identity.credentials import SEALING_KEY_BYTES, Credential
 from vidfed.security.identity.tls import leaf_expires_ms, verify_peer
 from vidfed.security.trust.entry import Entry
 from vidfed.v1 import lookup_pb2 as pb
@@ -253,7 +253,14 @@ class Checks:
     def _self_test(self, directory: Directory, member: Member) -> tuple[Envelope, pb.LookupCall]:
         home, now_ms, person = self._home, system_clock(), SigningKey.generate()
         credential = Credential(
-            home.federation, home.member, secrets.token_hex(16), "self-test", person.public, now_ms - MINUTE_MS, now_ms + MINUTE_MS
+            home.federation,
+            home.member,
+            secrets.token_hex(16),
+            "self-test",
+            person.public,
+            bytes(SEALING_KEY_BYTES),
+            now_ms - MINUTE_MS,
+            now_ms + MINUTE_MS,
         )
         header = RequestHeader(
             federation=home.federation,

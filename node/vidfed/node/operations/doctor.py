@@ -24,7 +24,7 @@ from vidfed.security.errors import SecurityError
 from vidfed.security.identity.tls import leaf_expires_ms
 from vidfed.security.lockfile import serving_address
 from vidfed.security.member.audit_log import audit_location, open_storage, read_audit_section
-from vidfed.security.member.kit import issued_kits
+from vidfed.security.member.issued import issued_kits
 from vidfed.security.member.logs import LogSection
 from vidfed.security.sqlite import connect_read_only
 
@@ -99,7 +99,7 @@ class _Doctor(Checks):
         valid = {name: end_ms for name, end_ms in newest.items() if end_ms > now_ms}
         ending = sorted(name for name, end_ms in valid.items() if end_ms < now_ms + _KITS_LEFT_MS)
         if ending:
-            raise WarnedError(f"end within a week: {', '.join(ending)}: vidfed trust issue-investigator --pseudonym the same")
+            raise WarnedError(f"end within a week: {', '.join(ending)}: each person runs vidfed enrol --renew")
         return f"{len(valid)} investigators can ask, none ends within a week"
 
     def _records(self) -> str:

@@ -80,6 +80,7 @@ class Event(Enum):
     TRUST_CHANGED = "trust-changed"
     OVERSIGHT_APPOINTED = "oversight-appointed"
     OVERSIGHT_REVOKED = "oversight-revoked"
+    KIT_INVITED = "kit-invited"
     KIT_ISSUED = "kit-issued"
     KIT_REVOKED = "kit-revoked"
     ENTRY_CHANGED = "entry-changed"  # this member's own entry in the list of members: renewed, or a key of it rotated

@@ -1,4 +1,4 @@
-"""A member's handing out of kits (`vidfed trust issue-investigator` and its like), and `vidfed enrol`. Thin: parse, call, print."""
+"""A member's handing out of kits (`vidfed trust issue-investigator` and its like). Thin: parse, call, print."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from pathlib import Path
 
 import click
 
-from vidfed.cli.terminal import HELP, HOME, JSON, kit_option, note, print_json, say
+from vidfed.cli.terminal import HOME, JSON, note, print_json, say
 from vidfed.security.cli.common import COMMAND, FILE, passphrase_from, passphrase_options
 from vidfed.security.documents import ROLES
 
 
 @click.command("issue-investigator", cls=COMMAND)
-@click.argument("kit", type=click.Path(path_type=Path))
+@click.argument("invitation", type=click.Path(path_type=Path))
 @HOME
 @click.option("--gateway", required=True, help="host:port of this member's gateway.")
-@click.option("--pseudonym", help="The only name other members will see; the same again to renew.  [default: a random one]")
+@click.option("--pseudonym", help="The only name other members will see.  [default: a random one]")
 @click.option(
     "--role", "roles", multiple=True, type=click.Choice(ROLES), help="What the person is, by this member's word; may be repeated."
 )
-@click.option("--no-passphrase", is_flag=True, help="Make an open folder to ask with at once: for a first look.")
+@click.option("--no-passphrase", is_flag=True, help="Enrol here at once, into an open folder of this name: for a first look.")
 @passphrase_options
 def issue_investigator(
-    kit: Path,
+    invitation: Path,
     home: Path,
     gateway: str,
     pseudonym: str | None,
@@ -31,32 +31,59 @@ def issue_investigator(
     passphrase_file: Path | None,
     passphrase_fd: int | None,
 ) -> None:
-    """Make KIT, the file with which one investigator of this member can ask. Valid for 30 days.
+    """Make INVITATION, the file with which one investigator of this member enrols on their own machine. Valid for 7 days, for one use.
 
-    It is closed with a passphrase, which reaches the person by another way than the file.
+    The person's keys are made there and never leave it. The file is closed with a passphrase, which reaches the person by another way.
+    A kit that has expired is renewed in its place by an invitation for the same pseudonym; one that holds renews itself.
     """
     from vidfed.security.audit import Event, Operation
     from vidfed.security.files import write_private
     from vidfed.security.member.audit_log import logged
+    from vidfed.security.member.enrolment import CREDENTIAL_LIFE_DAYS, issue_kit
     from vidfed.security.member.home import MemberHome
-    from vidfed.security.member.kit import CREDENTIAL_LIFE_DAYS, close_kit, issue_kit, issued_kits, make_kit
+    from vidfed.security.member.invitation import INVITATION_DAYS, invite
+    from vidfed.security.member.issued import issued_kits
 
-    if kit.exists():
-        raise click.ClickException(f"{kit}: exists; a kit is never overwritten")
+    if invitation.exists():
+        raise click.ClickException(f"{invitation}: exists; nothing is overwritten")
     member_home = MemberHome(home)
-    passphrase = None if no_passphrase else passphrase_from(passphrase_file, passphrase_fd)(str(kit))
+    passphrase = None if no_passphrase else passphrase_from(passphrase_file, passphrase_fd)(str(invitation))
+    if passphrase is None:
+        with logged(member_home, Operation.ALTERATION, Event.KIT_ISSUED) as done:
+            issue_kit(member_home, invitation, gateway=gateway, pseudonym=pseudonym, roles=roles)
+            made = issued_kits(member_home)[-1]
+            done |= {"pseudonym": made.pseudonym, "serial": made.serial}
+        note(f"Made a kit for {made.pseudonym} of {member_home.member}, valid for {CREDENTIAL_LIFE_DAYS} days, serial {made.serial}.")
+        note(f"Next: vidfed lookup PICTURE --kit {invitation} --case REFERENCE --purpose identification --legal-basis TEXT")
+        return
+    with logged(member_home, Operation.ALTERATION, Event.KIT_INVITED) as done:
+        invited = invite(member_home, gateway=gateway, pseudonym=pseudonym, roles=roles)
+        done |= {"pseudonym": invited.pseudonym, "invitation": invited.id}
+        write_private(invitation, invited.close(passphrase))
+    note(f"Made an invitation for {invited.pseudonym} of {member_home.member}, to be used once within {INVITATION_DAYS} days.")
+    note(f"Next: hand it over, and the passphrase by another way; the person runs: vidfed enrol {invitation.name}")
+
+
+@click.command(cls=COMMAND)
+@click.argument("request", type=FILE)
+@click.argument("reply", type=FILE)
+@HOME
+def certify(request: Path, reply: Path, home: Path) -> None:
+    """Certify the keys in REQUEST (from `vidfed enrol --request`) into REPLY: for a person who has no way to the gateway."""
+    from vidfed.security.audit import Event, Operation
+    from vidfed.security.files import write_whole
+    from vidfed.security.member.audit_log import logged
+    from vidfed.security.member.enrolment import certify as certify_keys
+    from vidfed.security.member.home import MemberHome
+
+    if reply.exists():
+        raise click.ClickException(f"{reply}: exists; nothing is overwritten")
+    member_home = MemberHome(home)
     with logged(member_home, Operation.ALTERATION, Event.KIT_ISSUED) as done:
-        if passphrase is None:
-            issue_kit(member_home, kit, gateway=gateway, pseudonym=pseudonym, roles=roles)
-        else:
-            write_private(kit, close_kit(make_kit(member_home, gateway=gateway, pseudonym=pseudonym, roles=roles), passphrase))
-        made = issued_kits(member_home)[-1]
+        content, made = certify_keys(member_home, request.read_bytes(), member_home.directory_source())
         done |= {"pseudonym": made.pseudonym, "serial": made.serial}
-    note(f"Made a kit for {made.pseudonym} of {member_home.member}, valid for {CREDENTIAL_LIFE_DAYS} days, serial {made.serial}.")
-    if no_passphrase:
-        note(f"Next: vidfed lookup PICTURE --kit {kit} --case REFERENCE --purpose identification --legal-basis TEXT")
-    else:
-        note(f"Next: hand it over, and the passphrase by another way; the person runs: vidfed enrol {kit.name}")
+        write_whole(reply, content)
+    note(f"Certified the keys of {made.pseudonym}, serial {made.serial}. Next: the person runs: vidfed enrol --reply {reply.name}")
 
 
 @click.command(cls=COMMAND)
@@ -66,7 +93,7 @@ def investigators(home: Path, as_json: bool) -> None:
     """List the kits this member has issued: serial, pseudonym, until when, whether revoked."""
     from vidfed.security.clock import as_text, system_clock
     from vidfed.security.member.home import MemberHome
-    from vidfed.security.member.kit import issued_kits
+    from vidfed.security.member.issued import issued_kits
     from vidfed.security.member.rotation import OwnEntry
 
     member_home = MemberHome(home)
@@ -91,29 +118,21 @@ def investigators(home: Path, as_json: bool) -> None:
 @click.argument("serial")
 @HOME
 def revoke_investigator(serial: str, home: Path) -> None:
-    """Revoke the kit with this SERIAL: publish member.json, and no member answers it any more."""
+    """Revoke the kit with this SERIAL, and whatever was renewed from it. Publish member.json, and no member answers it any more."""
     from vidfed.security.audit import Event, Operation
     from vidfed.security.member.audit_log import logged
     from vidfed.security.member.home import MemberHome
-    from vidfed.security.member.kit import issued_kits
+    from vidfed.security.member.issued import changing, descendants, issued_kits
     from vidfed.security.member.rotation import OwnEntry
 
     member_home = MemberHome(home)
-    if serial not in {kit.serial for kit in issued_kits(member_home)}:
-        raise click.ClickException(f"no kit of serial {serial} was issued here; `vidfed trust investigators` lists them")
-    with logged(member_home, Operation.ALTERATION, Event.KIT_REVOKED, serial=serial):
-        made = OwnEntry(member_home).revoke(serial)
-    note(f"Made version {made.version} of {member_home.entry_path}. It takes effect when it is published:")
+    with changing(member_home):
+        kits = issued_kits(member_home)
+        if serial not in {kit.serial for kit in kits}:
+            raise click.ClickException(f"no kit of serial {serial} was issued here; `vidfed trust investigators` lists them")
+        own, serials = OwnEntry(member_home), descendants(kits, serial)
+        with logged(member_home, Operation.ALTERATION, Event.KIT_REVOKED, serial=serial, with_renewed=len(serials) - 1):
+            made = own.revoke(*serials)
+    note(f"Revoked {', '.join(serials)}. This member's gateway refuses it from now on, to fetch and delete too.")
+    note(f"Made version {made.version} of {member_home.entry_path}. The other members refuse it when that is published:")
     note(f"  vidfed node submit --to MEMBER --home {home}, or hand it to whoever has the online key")
-
-
-@click.command(cls=COMMAND, context_settings=HELP)
-@click.argument("kit", type=FILE)
-@kit_option("--to", "folder", what="Where to install it.")
-@passphrase_options
-def enrol(kit: Path, folder: Path, passphrase_file: Path | None, passphrase_fd: int | None) -> None:
-    """Install KIT, the file your unit gave you, readable by you alone."""
-    from vidfed.security.member.kit import install_kit, open_kit
-
-    made = install_kit(open_kit(kit, passphrase_from(passphrase_file, passphrase_fd)), folder)
-    note(f"Installed the kit of {made.pseudonym} of {made.member} in {folder}. Now delete {kit}.")

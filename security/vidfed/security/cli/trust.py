@@ -9,7 +9,7 @@ import click
 from vidfed.cli.terminal import HELP, JSON, note, print_json, say
 from vidfed.security.cli.ceremony import make_in_token, print_published, public_key, say_next, sign_and_publish, signer
 from vidfed.security.cli.common import COMMAND, FILE, passphrase_from, passphrase_options
-from vidfed.security.cli.kits import investigators, issue_investigator, revoke_investigator
+from vidfed.security.cli.kits import certify, investigators, issue_investigator, revoke_investigator
 from vidfed.security.cli.propose import propose
 
 _FOLDER = click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
@@ -20,7 +20,7 @@ def trust() -> None:
     """Say who is a member, m of n administrators together; hand out investigators' kits."""
 
 
-for _command in (issue_investigator, investigators, revoke_investigator, propose):
+for _command in (issue_investigator, certify, investigators, revoke_investigator, propose):
     trust.add_command(_command)
 
 

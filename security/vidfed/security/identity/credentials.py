@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import json
 from dataclasses import dataclass
@@ -21,12 +22,14 @@ MAX_CREDENTIAL_BYTES = 4 * 1024
 """Of a credential's payload and its signatures' key ids: one with every role and the longest names has 1 KiB. What is verified is kept in
 memory, so this bounds the memory too."""
 _KEPT = 2_048  # verified credentials: at most 20 MiB, and mostly 2
+SEALING_KEY_BYTES = 32
 _FORM = {
     "federation": str,
     "member": str,
     "serial": str,
     "pseudonym": str,
     "key": str,
+    "sealing_key": str,
     "not_before_ms": int,
     "not_after_ms": int,
     "roles": list,
@@ -42,6 +45,7 @@ class Credential:
         serial: 32 hex digits; what a revocation names.
         pseudonym: the only name other members see.
         key: the investigator's signing key.
+        sealing_key: the investigator's X25519 public key, 32 bytes: what is sealed for this person is sealed for it.
         not_before_ms, not_after_ms: validity.
         roles: of ROLES; what other members' policies may ask for.
     """
@@ -51,6 +55,7 @@ class Credential:
     serial: str
     pseudonym: str
     key: PublicKey
+    sealing_key: bytes
     not_before_ms: int
     not_after_ms: int
     roles: tuple[str, ...] = ()
@@ -63,6 +68,7 @@ class Credential:
             "serial": self.serial,
             "pseudonym": self.pseudonym,
             "key": self.key.text,
+            "sealing_key": base64.b64encode(self.sealing_key).decode(),
             "not_before_ms": self.not_before_ms,
             "not_after_ms": self.not_after_ms,
             "roles": list(self.roles),
@@ -79,14 +85,17 @@ class Credential:
         fields = read_document(payload, _FORM, CredentialError, "credential")
         try:
             key = PublicKey.parse(fields["key"])
-        except KeyFileError as error:
+            sealing_key = base64.b64decode(fields["sealing_key"], validate=True)
+        except (KeyFileError, ValueError) as error:
             raise CredentialError(f"credential: {error}") from None
         for name, pattern in (("federation", FEDERATION_ID), ("member", MEMBER_ID), ("serial", SERIAL), ("pseudonym", PSEUDONYM)):
             if not pattern.fullmatch(fields[name]):
                 raise CredentialError(f"credential: the {name} is not of its form")
+        if len(sealing_key) != SEALING_KEY_BYTES:
+            raise CredentialError(f"credential: a sealing key of {len(sealing_key)} bytes, expected {SEALING_KEY_BYTES}")
         if unknown := [role for role in fields["roles"] if role not in ROLES]:
             raise CredentialError(f"credential: the role {unknown[0]!r:.40} is unknown")
-        return cls(**{**fields, "key": key, "roles": tuple(fields["roles"])})
+        return cls(**{**fields, "key": key, "sealing_key": sealing_key, "roles": tuple(fields["roles"])})
 
 
 @functools.lru_cache(maxsize=_KEPT)  # a person asks again and again: a credential's signature is verified once, its validity always

@@ -1,6 +1,7 @@
 """Mutual TLS between members: each member is its own CA, and a peer is judged by *that member's* CA and nothing else.
 
-A leaf names its holder in a URI: `vidfed://FEDERATION/MEMBER/node` or `vidfed://FEDERATION/MEMBER/investigator/PSEUDONYM`.
+A leaf names its holder in a URI: `vidfed://FEDERATION/MEMBER/node` or `vidfed://FEDERATION/MEMBER/investigator/PSEUDONYM/SERIAL`,
+or `vidfed://FEDERATION/MEMBER/invitation/ID`.
 gRPC can only be given one merged set of roots for incoming connections, by which member A's CA could name member B; so
 `verify_peer` checks every call again.
 Keys are ECDSA P-256: gRPC refuses Ed25519 leaves.
@@ -21,6 +22,7 @@ from cryptography.x509.verification import PolicyBuilder, Store
 
 from vidfed.security.clock import SECOND_MS
 from vidfed.security.crypto.certificates import TlsIdentity
+from vidfed.security.documents import SERIAL
 from vidfed.security.errors import KeyFileError, PeerError
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 NODE_ROLE = "node"
 INVESTIGATOR_ROLE = "investigator"
+INVITATION_ROLE = "invitation"
 CA_LIFE = timedelta(days=3650)
 LEAF_LIFE = timedelta(days=30)  # renewed by the services themselves when a third is left
 MAX_LEAF_BYTES = 8 * 1024
@@ -38,11 +41,19 @@ _BACKDATE = timedelta(minutes=5)  # a peer's clock may be a little behind
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who is at the other end of a connection, as its certificate says and its member's CA confirms."""
+    """Who is at the other end of a connection, as its certificate says and its member's CA confirms.
+
+    Attributes:
+        member: whose CA.
+        role: NODE_ROLE, INVESTIGATOR_ROLE or INVITATION_ROLE.
+        pseudonym: of an investigator.
+        serial: of an investigator's credential, or the invitation's id.
+    """
 
     member: str
     role: str
     pseudonym: str = ""
+    serial: str = ""
 
 
 def node_server_name(federation: str, member: str) -> str:
@@ -84,10 +95,44 @@ def make_node_leaf(ca: TlsIdentity, federation: str, member: str) -> TlsIdentity
     return _leaf(ca, f"{member} node", names, [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
 
 
-def make_investigator_leaf(ca: TlsIdentity, federation: str, member: str, pseudonym: str) -> TlsIdentity:
-    """Issue the certificate with which an investigator calls the own member's gateway."""
-    uri = x509.UniformResourceIdentifier(f"vidfed://{federation}/{member}/{INVESTIGATOR_ROLE}/{pseudonym}")
-    return _leaf(ca, f"{member} investigator", [uri], [ExtendedKeyUsageOID.CLIENT_AUTH])
+def make_tls_key() -> bytes:
+    """Make a private key for TLS, PEM; its certificate comes from whoever has the member's CA."""
+    return _private_pem(ec.generate_private_key(ec.SECP256R1()))
+
+
+def tls_public_key(private_pem: bytes) -> bytes:
+    """Return the public half of a private key, PEM.
+
+    Raises:
+        KeyFileError: it is none.
+    """
+    try:
+        key = serialization.load_pem_private_key(private_pem, password=None)
+    except ValueError:
+        raise KeyFileError("the TLS key is damaged") from None
+    return key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def certify_investigator(ca: TlsIdentity, federation: str, holder: Peer, public_pem: bytes) -> bytes:
+    """Issue the certificate with which an investigator calls the own member's gateway, for a key made on the person's machine; PEM.
+
+    Raises:
+        KeyFileError: the public key is not on the curve P-256, or the CA is damaged.
+    """
+    try:
+        key = serialization.load_pem_public_key(public_pem)
+    except ValueError:
+        raise KeyFileError("the TLS public key is damaged") from None
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise KeyFileError("the TLS public key is not on the curve P-256")
+    uri = f"vidfed://{federation}/{holder.member}/{INVESTIGATOR_ROLE}/{holder.pseudonym}/{holder.serial}"
+    return _certify(ca, f"{holder.member} investigator", [x509.UniformResourceIdentifier(uri)], [ExtendedKeyUsageOID.CLIENT_AUTH], key)
+
+
+def make_invitation_leaf(ca: TlsIdentity, federation: str, member: str, invitation: str) -> TlsIdentity:
+    """Issue the certificate with which the holder of an invitation enrols at the gateway, and can do nothing else there."""
+    uri = x509.UniformResourceIdentifier(f"vidfed://{federation}/{member}/{INVITATION_ROLE}/{invitation}")
+    return _leaf(ca, f"{member} invitation", [uri], [ExtendedKeyUsageOID.CLIENT_AUTH])
 
 
 def verify_peer(leaf_pem: bytes, directory: Directory, now_ms: int) -> Peer:
@@ -154,12 +199,25 @@ def _claimed(leaf_pem: bytes) -> tuple[str, Peer]:
     match uris[0].removeprefix("vidfed://").split("/"):
         case [federation, member, role] if role == NODE_ROLE:
             return federation, Peer(member, NODE_ROLE)
-        case [federation, member, role, pseudonym] if role == INVESTIGATOR_ROLE and pseudonym:
-            return federation, Peer(member, INVESTIGATOR_ROLE, pseudonym)
+        case [federation, member, role, pseudonym, serial] if role == INVESTIGATOR_ROLE and pseudonym and SERIAL.fullmatch(serial):
+            return federation, Peer(member, INVESTIGATOR_ROLE, pseudonym, serial)
+        case [federation, member, role, invitation] if role == INVITATION_ROLE and SERIAL.fullmatch(invitation):
+            return federation, Peer(member, INVITATION_ROLE, serial=invitation)
     raise PeerError("certificate with a malformed vidfed name")
 
 
 def _leaf(ca: TlsIdentity, common_name: str, names: list[x509.GeneralName], usages: list[x509.ObjectIdentifier]) -> TlsIdentity:
+    key = ec.generate_private_key(ec.SECP256R1())
+    return TlsIdentity(_private_pem(key), _certify(ca, common_name, names, usages, key.public_key()))
+
+
+def _certify(
+    ca: TlsIdentity,
+    common_name: str,
+    names: list[x509.GeneralName],
+    usages: list[x509.ObjectIdentifier],
+    public: ec.EllipticCurvePublicKey,
+) -> bytes:
     try:
         ca_key = serialization.load_pem_private_key(ca.key, password=None)
         ca_certificate = x509.load_pem_x509_certificate(ca.certificate)
@@ -167,17 +225,16 @@ def _leaf(ca: TlsIdentity, common_name: str, names: list[x509.GeneralName], usag
         raise KeyFileError("the CA's key or certificate is damaged") from None
     if not isinstance(ca_key, ec.EllipticCurvePrivateKey):
         raise KeyFileError("the CA's key is not an elliptic curve key")
-    key = ec.generate_private_key(ec.SECP256R1())
     issuer_id = ca_certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     builder = (
-        _builder(_name(common_name), ca_certificate.subject, key.public_key(), LEAF_LIFE)
+        _builder(_name(common_name), ca_certificate.subject, public, LEAF_LIFE)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer_id), critical=False)
     )
-    return _identity(key, builder.sign(ca_key, hashes.SHA256()))
+    return builder.sign(ca_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, life: timedelta) -> x509.CertificateBuilder:
@@ -208,8 +265,11 @@ def _key_usage(*, certificates: bool) -> x509.KeyUsage:
 
 
 def _identity(key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> TlsIdentity:
-    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return TlsIdentity(private, certificate.public_bytes(serialization.Encoding.PEM))
+    return TlsIdentity(_private_pem(key), certificate.public_bytes(serialization.Encoding.PEM))
+
+
+def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
 
 def _name(common_name: str) -> x509.Name:

@@ -1,45 +1,40 @@
-"""An investigator's kit: what the own member hands over so that a person may ask.
+"""An investigator's kit: the folder with which a person may ask. Its private keys were made in it and never leave it.
 
-On its way it is one file closed with a passphrase; installed, a folder with mode 0700, its files 0600.
+kit.json                   who this is, of which member, and where its gateway is
+signing.key, sealing.key   Ed25519 and X25519; stay when the kit is renewed
+identity.json              credential, TLS key and certificate, which are renewed together
+anchor.json, trust/        where trust starts; the trust directory as last verified
 """
 
 from __future__ import annotations
 
-import base64
 import functools
 import json
-import re
-import secrets
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from vidfed.security.clock import DAY_MS, MINUTE_MS, Clock, system_clock
+from vidfed.security.clock import Clock, system_clock
 from vidfed.security.crypto.certificates import TlsIdentity
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.crypto.keys import SigningKey
-from vidfed.security.crypto.passphrase import close, open_closed
-from vidfed.security.documents import PSEUDONYM, read_document
+from vidfed.security.crypto.sealing_key import load_sealing_key
+from vidfed.security.documents import read_document
 from vidfed.security.errors import HomeError
-from vidfed.security.files import read_private, write_private
+from vidfed.security.files import read_private
 from vidfed.security.identity.credentials import Credential
-from vidfed.security.identity.tls import make_investigator_leaf
 from vidfed.security.trust.anchor import Anchor
 from vidfed.security.trust.client import TufDirectory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from vidfed.security.crypto.passphrase import Passphrase
     from vidfed.security.identity.directory import Directory
-    from vidfed.security.member.home import MemberHome
     from vidfed.security.trust.mirrors import Mirror
 
-CREDENTIAL_LIFE_DAYS = 30
+KIT_FILE = "kit.json"
 _FORM = {"kind": str, "federation": str, "member": str, "pseudonym": str, "gateway": str}
-_KIND = "vidfed-kit/1"
-_CLOSED_KIND = "vidfed-kit-closed/1"
-_FILE_NAME = re.compile(r"[a-z0-9][a-z0-9/._-]{0,199}")
+_IDENTITY_FORM = {"credential": str, "tls_key": str, "tls_certificate": str}
+_KIND = "vidfed-kit/2"
 
 
 class Kit:
@@ -53,9 +48,12 @@ class Kit:
             KeyFileError: a file is missing, or readable by others.
         """
         self.folder = folder
-        if not (folder / "kit.json").is_file():
-            raise HomeError(f"{folder}: no investigator's kit here; your unit makes one with `vidfed trust issue-investigator`")
-        fields = read_document(read_private(folder / "kit.json"), _FORM, HomeError, str(folder / "kit.json"))
+        if not (folder / KIT_FILE).is_file():
+            raise HomeError(
+                f"{folder}: no investigator's kit here; your unit makes an invitation with `vidfed trust issue-investigator`, "
+                "and `vidfed enrol` makes the kit of it"
+            )
+        fields = read_document(read_private(folder / KIT_FILE), _FORM, HomeError, str(folder / KIT_FILE))
         if fields["kind"] != _KIND:
             raise HomeError(f"{folder}: not a kit of this version")
         self.federation: str = fields["federation"]
@@ -69,14 +67,32 @@ class Kit:
         return SigningKey.load(self.folder / "signing.key")
 
     @functools.cached_property
+    def sealing_key(self) -> bytes:
+        """The investigator's X25519 private key, 32 bytes."""
+        return load_sealing_key(self.folder / "sealing.key")
+
+    @functools.cached_property
     def credential(self) -> Envelope:
         """The member's statement about this investigator."""
-        return Envelope.from_json(read_private(self.folder / "credential.json"))
+        return self._identity[0]
+
+    @property
+    def holder(self) -> Credential:
+        """What that statement says."""
+        return Credential.read(self.credential.payload)
 
     @functools.cached_property
     def tls(self) -> TlsIdentity:
         """The TLS key and certificate for calling the gateway."""
-        return TlsIdentity(read_private(self.folder / "tls.key"), read_private(self.folder / "tls.crt"))
+        return self._identity[1]
+
+    @functools.cached_property
+    def _identity(self) -> tuple[Envelope, TlsIdentity]:
+        """Both as they were in one moment: a kit may be renewed while it is open."""
+        path = self.folder / "identity.json"
+        fields = read_document(read_private(path), _IDENTITY_FORM, HomeError, str(path))
+        tls = TlsIdentity(fields["tls_key"].encode(), fields["tls_certificate"].encode())
+        return Envelope.from_json(fields["credential"].encode()), tls
 
     def directory_source(
         self, clock: Clock = system_clock, ask: Callable[[Directory | None], Iterable[Mirror]] = lambda _known: ()
@@ -85,139 +101,13 @@ class Kit:
         return TufDirectory(self.folder / "trust", Anchor.load(self.folder / "anchor.json"), ask=ask, clock=clock)
 
 
-def issue_kit(
-    home: MemberHome,
-    folder: Path,
-    *,
-    gateway: str,
-    pseudonym: str | None = None,
-    roles: tuple[str, ...] = (),
-    clock: Clock = system_clock,
-) -> Kit:
-    """Make a kit and install it at once in `folder`, which must not exist yet, or be empty. See `make_kit` and `install_kit`."""
-    _check_free(folder)
-    return install_kit(make_kit(home, gateway=gateway, pseudonym=pseudonym, roles=roles, clock=clock), folder)
+def kit_file(federation: str, member: str, pseudonym: str, gateway: str) -> bytes:
+    """Return the content of `kit.json`."""
+    fields = {"kind": _KIND, "federation": federation, "member": member, "pseudonym": pseudonym, "gateway": gateway}
+    return json.dumps(fields, indent=1).encode() + b"\n"
 
 
-def make_kit(
-    home: MemberHome, *, gateway: str, pseudonym: str | None = None, roles: tuple[str, ...] = (), clock: Clock = system_clock
-) -> dict[str, bytes]:
-    """Make a kit for one of the member's investigators, valid for CREDENTIAL_LIFE_DAYS, and enter it in the member's list.
-
-    Args:
-        home: the member's folder, with its signing key and CA.
-        gateway: `host:port` of the member's gateway.
-        pseudonym: 2 to 40 lower-case letters, digits and hyphens; random if not given, the same as before to renew.
-        roles: of `credentials.ROLES`; what other members' policies may ask for.
-        clock: gives the time the validity starts from.
-
-    Returns:
-        The kit's files by name.
-
-    Raises:
-        HomeError: the pseudonym is malformed.
-        DirectoryError: the trust directory cannot be used.
-    """
-    pseudonym = pseudonym or f"inv-{secrets.token_hex(4)}"
-    if not PSEUDONYM.fullmatch(pseudonym):
-        raise HomeError(f"pseudonym {pseudonym!r:.50}: 2 to 40 lower-case letters, digits and hyphens")
-    source = home.directory_source(clock)
-    source.current()
-    signer = SigningKey.generate()
-    now_ms = clock()
-    credential = Credential(
-        federation=home.federation,
-        member=home.member,
-        serial=secrets.token_hex(16),
-        pseudonym=pseudonym,
-        key=signer.public,
-        not_before_ms=now_ms - 5 * MINUTE_MS,
-        not_after_ms=now_ms + CREDENTIAL_LIFE_DAYS * DAY_MS,
-        roles=roles,
-    )
-    tls = make_investigator_leaf(home.ca, home.federation, home.member, pseudonym)
-    fields = {"kind": _KIND, "federation": home.federation, "member": home.member, "pseudonym": pseudonym, "gateway": gateway}
-    issued = [*issued_kits(home), Issued(credential.serial, pseudonym, credential.not_after_ms)]
-    write_private(_issued_path(home), json.dumps([asdict(kit) for kit in issued], indent=1).encode() + b"\n")
-    return {
-        "signing.key": signer.to_file(),
-        "credential.json": credential.to_envelope(home.signer).to_json(),
-        "tls.key": tls.key,
-        "tls.crt": tls.certificate,
-        "anchor.json": home.anchor_path.read_bytes(),
-        **{f"trust/held/{name}": content for name, content in source.files().items()},
-        "kit.json": json.dumps(fields, indent=1).encode() + b"\n",
-    }
-
-
-def install_kit(files: Mapping[str, bytes], folder: Path) -> Kit:
-    """Install a kit's files, each with mode 0600, in a folder with mode 0700.
-
-    Raises:
-        HomeError: the folder is in use, or a name leads out of it.
-    """
-    _check_free(folder)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name in sorted(files, key=lambda name: name == "kit.json"):  # last: with it the kit is whole
-        if not _FILE_NAME.fullmatch(name) or ".." in name:
-            raise HomeError(f"the kit holds a file of the name {name!r:.50}")
-        write_private(folder / name, files[name])
-    return Kit(folder)
-
-
-def close_kit(files: Mapping[str, bytes], passphrase: bytes) -> bytes:
-    """Return a kit as one file, closed with a passphrase."""
-    inside = json.dumps({name: base64.b64encode(content).decode() for name, content in files.items()}).encode()
-    return json.dumps({"kind": _CLOSED_KIND, **close(inside, passphrase)}).encode() + b"\n"
-
-
-def open_kit(path: Path, passphrase: Passphrase) -> dict[str, bytes]:
-    """Read a closed kit.
-
-    Raises:
-        HomeError: it is not one.
-        KeyFileError: another passphrase, or damaged.
-    """
-    try:
-        fields = json.loads(path.read_bytes())
-        if fields["kind"] != _CLOSED_KIND:
-            raise HomeError(f"{path}: not a kit of this version")
-        inside = json.loads(open_closed(fields, passphrase(str(path)), str(path)))
-        return {str(name): base64.b64decode(content, validate=True) for name, content in inside.items()}
-    except OSError as error:
-        raise HomeError(f"{path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise HomeError(f"{path}: damaged, or not a kit") from None
-
-
-@dataclass(frozen=True, slots=True)
-class Issued:
-    """One line of the member's list of kits: whose, and until when (ms since the epoch)."""
-
-    serial: str
-    pseudonym: str
-    not_after_ms: int
-
-
-def issued_kits(home: MemberHome) -> list[Issued]:
-    """Return the kits this member has issued, oldest first.
-
-    Raises:
-        HomeError: the list is damaged.
-    """
-    path = _issued_path(home)
-    if not path.exists():
-        return []
-    try:
-        return [Issued(**entry) for entry in json.loads(read_private(path))]
-    except (ValueError, TypeError):
-        raise HomeError(f"{path}: damaged") from None
-
-
-def _issued_path(home: MemberHome) -> Path:
-    return home.state_file("investigators.json")
-
-
-def _check_free(folder: Path) -> None:
-    if folder.exists() and any(folder.iterdir()):
-        raise HomeError(f"{folder}: exists and is not empty; a kit is never overwritten")
+def identity_file(credential: Envelope, tls: TlsIdentity) -> bytes:
+    """Return the content of `identity.json`: one file, so that credential and certificate are replaced together."""
+    fields = {"credential": credential.to_json().decode(), "tls_key": tls.key.decode(), "tls_certificate": tls.certificate.decode()}
+    return json.dumps(fields, indent=1).encode() + b"\n"

@@ -52,14 +52,14 @@ class OwnEntry:
         member = replace(present.member, name=identity.name, contact=identity.contact, endpoint=endpoint or present.member.endpoint)
         return self._write(member, present.revoked)
 
-    def revoke(self, serial: str) -> Entry:
-        """Revoke one investigator's credential.
+    def revoke(self, *serials: str) -> Entry:
+        """Revoke investigators' credentials.
 
         Args:
-            serial: 32 hex digits, as `vidfed trust investigators` lists them.
+            serials: 32 hex digits each, as `vidfed trust investigators` lists them.
         """
         present = self.present()
-        return self._write(present.member, {**present.revoked, serial: self._clock()})
+        return self._write(present.member, {**dict.fromkeys(serials, self._clock()), **present.revoked})
 
     def begin_signing_key(self) -> Entry:
         """Make a new signing key and list it beside the present one, which signs on."""
