@@ -188,10 +188,15 @@ class TufDirectory:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Keep other processes of this member out of the folder."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with (self._folder / "lock").open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        """Keep other processes of this member out of the folder; where nothing can be written there, nobody changes it either."""
+        with contextlib.ExitStack() as stack:
+            try:
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                lock = stack.enter_context((self._folder / "lock").open("wb"))
+            except OSError as error:
+                _log.debug("%s: %s: read without a lock", self._folder, error)
+            else:
+                fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
     def _newest(self, mirrors: Sequence[Mirror], held: Directory | None, problems: list[str]) -> Directory | None:
@@ -235,8 +240,10 @@ class TufDirectory:
         return None
 
     def _read_held(self, now_ms: int) -> Reading:
-        # A cache of its own: the other may have seen a newer timestamp whose rest was then withheld, and would refuse this one.
-        with tempfile.TemporaryDirectory(dir=self._folder, prefix=".again-") as cache:
+        # A cache of its own: the other may have seen a newer timestamp whose rest was then withheld, and would refuse this one. In memory
+        # where there is such a place: what was verified before must be readable when the disk is full.
+        memory = Path("/dev/shm")  # noqa: S108 - a folder of mode 0700 in it
+        with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else self._folder, prefix=".again-") as cache:
             return self._read(self.held, Path(cache), now_ms)
 
     def _read(self, mirror: Mirror, cache: Path, now_ms: int) -> Reading:
