@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -35,6 +37,8 @@ MAX_ENTRY_BYTES = 512 * 1024
 """Of a member's entry: its two files as base64 with its role."""
 ATTEMPT_MS = 2 * SECOND_MS
 """Between two attempts of a member to publish."""
+REFRESH_LONGEST_S = 30.0
+"""For all calls of one refresh from other members: one that answers each file at the last moment must not hold up the next refresh."""
 _CALL_S = 10.0
 _log = logging.getLogger(__name__)
 Enter = Callable[[grpc.aio.ServicerContext[Any, Any]], Awaitable[object]]
@@ -47,11 +51,15 @@ class GrpcMirror:
 
     name: str
     channel: grpc.Channel
+    until_s: float = math.inf
 
     def open(self, path: str) -> Iterator[bytes]:
         """Yield the file's content; see `Mirror.open`."""
+        left_s = min(_CALL_S, self.until_s - time.monotonic())
+        if left_s <= 0:
+            raise OSError(0, f"too slow: a refresh takes {REFRESH_LONGEST_S:.0f} s at most")
         try:
-            response = rpc.TrustServiceStub(self.channel).GetMetadata(pb.GetMetadataRequest(name=path), timeout=_CALL_S)
+            response = rpc.TrustServiceStub(self.channel).GetMetadata(pb.GetMetadataRequest(name=path), timeout=left_s)
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 raise FileNotFoundError(path) from None
@@ -80,10 +88,12 @@ class PeerMirrors:
         self._federation = federation
         self._addresses = tuple(addresses)
         self._open = contextlib.ExitStack()
+        self._until_s = math.inf
 
     def __call__(self, known: Directory | None) -> list[GrpcMirror]:
         """Return the mirrors to ask now."""
         self.close()
+        self._until_s = time.monotonic() + REFRESH_LONGEST_S
         others = [member for member in known.members.values() if member.id != self._member] if known else []
         chosen = secrets.SystemRandom().sample(others, min(PEERS_ASKED, len(others)))
         mirrors = [self._mirror(known, member) for member in chosen] if known else []
@@ -101,12 +111,12 @@ class PeerMirrors:
             _log.warning("trust directory: %s: %s", address, error.strerror or error)
             return None
         self._open.callback(channel.close)
-        return GrpcMirror(address, channel)
+        return GrpcMirror(address, channel, self._until_s)
 
     def _mirror(self, known: Directory, member: Member) -> GrpcMirror:
         channel = blocking_channel(member.endpoint, self._own_tls(), known, member)
         self._open.callback(channel.close)
-        return GrpcMirror(f"node of {member.id}", channel)
+        return GrpcMirror(f"node of {member.id}", channel, self._until_s)
 
 
 class Attempts:

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 DEFAULT_DEADLINE_S = 20.0
 CHUNK_LIFE_S = 60.0  # no node takes an older one anyway
+_NEWER_S = 10.0  # that a client waits for a newer directory before it says that an answer cannot be believed
+_LOOK_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +216,16 @@ class FederationClient:
         await asyncio.to_thread(self._history.forget, lookup)
 
     async def _newer_directory(self, member: str) -> Directory | None:
-        return self._source.current() if await asyncio.to_thread(self._source.refresh_for, member) else None
+        """Return a newer directory than the one at hand, None if none comes in time."""
+        loop = asyncio.get_running_loop()
+        known, until_s = self._source.current(), loop.time() + _NEWER_S
+        while True:
+            under_way = self._source.refresh_for(member)
+            if (newest := self._source.current()).version > known.version:
+                return newest
+            if not under_way or loop.time() >= until_s:
+                return None
+            await asyncio.sleep(_LOOK_S)
 
     def _mirrors(self, known: Directory | None) -> list[Mirror]:
         return self.transport.mirrors(known)

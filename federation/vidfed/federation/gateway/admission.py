@@ -1,7 +1,9 @@
-"""Steps 1 to 4 of a gateway's lookup (see `core`): who asks, and whether the request is theirs. Blocking, and without any effect."""
+"""Steps 1 to 4 of a gateway's lookup (see `core`): who asks, and whether the request is theirs. Without any effect."""
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from typing import TYPE_CHECKING
 
 from vidfed.security.errors import CredentialError, PeerError, SignatureError
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from vidfed.security.identity.tls import Peer
     from vidfed.security.member.issued import Standing
     from vidfed.wire.values import LookupRequest
+
+NEWER_S = 5.0  # that a caller waits for a newer directory at most; a mirror that answers does so in a fraction of it
+_LOOK_S = 0.05  # between two looks at what the thread that asks has found
 
 
 class Admission:
@@ -54,8 +59,31 @@ class Admission:
     def _revoked(self, directory: Directory) -> frozenset[str]:
         return directory.member(self._member).revoked | self._standing.revoked()
 
+    async def admit(self, credential: Envelope, signed: Envelope, peer: Peer, directory: Directory, method: str) -> LookupRequest:
+        """Steps 2 to 4; with a newer directory, if one comes, where this one does not know a key or is older than the caller's.
+
+        Waits for it without a thread, for this caller alone. Arguments as of `check`.
+        """
+        # Signatures take their time: not on the event loop, where every other lookup would wait for them.
+        check = functools.partial(asyncio.to_thread, self.check, credential, signed, peer)
+        try:
+            request = await check(directory, method)
+        except (CredentialError, SignatureError):
+            await self._wait_for_newer(peer, directory)
+            return await check(self.source.current(), method)
+        if request.header.directory_version > directory.version:
+            await self._wait_for_newer(peer, directory)
+        return request
+
+    async def _wait_for_newer(self, peer: Peer, known: Directory) -> None:
+        """Return once a newer directory is there, or none is asked for any more, or it takes too long."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + NEWER_S
+        while self.source.refresh_for(peer.member) and self.source.current().version <= known.version and loop.time() < until_s:  # noqa: ASYNC110 - a thread's work
+            await asyncio.sleep(_LOOK_S)
+
     def check(self, credential: Envelope, signed: Envelope, peer: Peer, directory: Directory, method: str) -> LookupRequest:
-        """Steps 2 to 4; with a newer directory, if there is one, where this one does not know a key or is older than the caller's.
+        """Steps 2 to 4. Blocking: signatures are verified.
 
         Args:
             credential: the caller's.
@@ -64,17 +92,6 @@ class Admission:
             directory: to go by.
             method: the call it came by.
         """
-        try:
-            request = self._check_by(credential, signed, peer, directory, method)
-        except (CredentialError, SignatureError):
-            if not self.source.refresh_for(peer.member):
-                raise
-            return self._check_by(credential, signed, peer, self.source.current(), method)
-        if request.header.directory_version > directory.version:
-            self.source.refresh_for(peer.member)
-        return request
-
-    def _check_by(self, credential: Envelope, signed: Envelope, peer: Peer, directory: Directory, method: str) -> LookupRequest:
         now_ms = self._clock()
         holder = self.verify_credential(credential, peer, directory, now_ms)  # 2
         request = self.read_request(signed, holder)  # 3

@@ -307,8 +307,7 @@ class GatewayCore:
         try:
             if len(call.keep_for) not in {0, KEY_BYTES}:
                 raise MalformedError(f"keep_for of {len(call.keep_for)} bytes, expected {KEY_BYTES}")
-            # Signatures take their time: not on the event loop, where every other lookup would wait for them.
-            request = await asyncio.to_thread(self.admission.check, credential, signed, peer, directory, method)
+            request = await self.admission.admit(credential, signed, peer, directory, method)
         except (SecurityError, WireError) as error:
             await self._trail.refused(peer.pseudonym, signed.digest, type(error).__name__)
             raise

@@ -101,13 +101,15 @@ class Authenticator:
         except EnvelopeError as error:
             raise RefusalError(Status.VERSION_UNSUPPORTED, str(error)) from None
         except SignatureError:
-            # Perhaps a key so new that only a newer directory names it.
-            if self.directory_source.refresh_for(peer.id):
-                directory = self.directory_source.current()
-                peer = directory.members.get(peer.id, peer)
+            # Perhaps a key so new that only a newer directory names it. It is asked for beside this: others wait behind this thread.
+            under_way = self.directory_source.refresh_for(peer.id)
+            directory = self.directory_source.current()
+            peer = directory.members.get(peer.id, peer)
             try:
                 return directory, peer, request.verify(REQUEST_TYPE, peer.signing_keys)
             except SignatureError:
+                if under_way:
+                    raise RefusalError(Status.BUSY, "the signature is by no key known here; a newer list of members is asked for") from None
                 raise RefusalError(Status.BAD_SIGNATURE, "the asking member's signature is missing or does not hold") from None
 
     def _verify_investigator(self, peer: Member, credential: Envelope, request: Envelope, now_ms: int) -> Credential:

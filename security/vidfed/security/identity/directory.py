@@ -163,9 +163,10 @@ class DirectorySource(Protocol):
         """
 
     def refresh_for(self, member: str) -> bool:
-        """Ask others for a newer directory because of a member or key that is not known here; tell whether there was one. Blocking.
+        """Begin to ask others for a newer directory because of a member or key that is not known here; tell whether that is under way.
 
-        Does nothing if that was done shortly before, so that strangers cannot drive it.
+        Never waits: what comes of it is seen in `current`. Nothing is begun if that was done shortly before, so that strangers cannot
+        drive it.
         """
 
 

@@ -63,6 +63,8 @@ class TufDirectory:
         self._ask = ask
         self._clock = clock
         self._turn = threading.Lock()
+        self._asking = threading.Lock()
+        self._background: threading.Thread | None = None
         self._known: Directory | None = None
         self._stamps: tuple[object, ...] | None = None
         self._problem = ""
@@ -134,11 +136,27 @@ class TufDirectory:
             return self._look(asked=tuple(self._ask(self._known)))
 
     def refresh_for(self, member: str) -> bool:
-        """Refresh because of a member or key that is not known here; at most every UNKNOWN_PAUSE_MS, so that strangers cannot drive it."""
-        if self._clock() - self._refreshed_ms < UNKNOWN_PAUSE_MS:
-            return False
-        _log.info("%.40r is not known here; asking for a newer trust directory", member)
-        return self.refresh()
+        """Begin to refresh because of a member or key that is not known here; see `DirectorySource.refresh_for`.
+
+        At most one at a time, in a thread of its own, and UNKNOWN_PAUSE_MS after another: whoever answers calls must not wait for mirrors
+        that hang.
+        """
+        with self._asking:
+            if self._background is not None and self._background.is_alive():
+                return True
+            if 0 <= self._clock() - self._refreshed_ms < UNKNOWN_PAUSE_MS:
+                return False
+            self._refreshed_ms = self._clock()
+            _log.info("%.40r is not known here; asking for a newer trust directory", member)
+            self._background = threading.Thread(target=self._refresh_beside, name="trust-unknown", daemon=True)
+            self._background.start()
+            return True
+
+    def _refresh_beside(self) -> None:
+        try:
+            self.refresh()
+        except Exception:  # noqa: BLE001 - there is nobody above to tell
+            _log.exception("defect while refreshing the trust directory")
 
     @contextlib.contextmanager
     def refreshing(self, every_s: float = REFRESH_S, *, first: Callable[[], object] | None = None) -> Iterator[None]:
@@ -172,7 +190,11 @@ class TufDirectory:
         stamps = self._stamps_now()
         before = self._known
         problems: list[str] = []
-        with self._locked():
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self._locked(wait=bool(asked) or self._known is None))
+            except BlockingIOError:  # another process is asking others, and may have to wait for them; what is known here serves meanwhile
+                return False
             held = self._known or self._from_held(problems)  # first: what came along with a kit must not be rolled back either
             found = self._newest((*self._follow, *asked), held, problems) or self._from_held(problems) or held or self._hint()
         self._stamps = (self.held.stamp(), *stamps[1:])
@@ -187,8 +209,11 @@ class TufDirectory:
         return self._known is not None and self._known != before
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Keep other processes of this member out of the folder; where nothing can be written there, nobody changes it either."""
+    def _locked(self, *, wait: bool = True) -> Iterator[None]:
+        """Keep other processes of this member out of the folder; where nothing can be written there, nobody changes it either.
+
+        Raises BlockingIOError if one is in it and this is not to wait.
+        """
         with contextlib.ExitStack() as stack:
             try:
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -196,7 +221,7 @@ class TufDirectory:
             except OSError as error:
                 _log.debug("%s: %s: read without a lock", self._folder, error)
             else:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             yield
 
     def _newest(self, mirrors: Sequence[Mirror], held: Directory | None, problems: list[str]) -> Directory | None:
