@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from typing import TYPE_CHECKING
 
 from vidfed.security.errors import CredentialError, PeerError, SignatureError
@@ -64,13 +63,12 @@ class Admission:
 
         Waits for it without a thread, for this caller alone. Arguments as of `check`.
         """
-        # Signatures take their time: not on the event loop, where every other lookup would wait for them.
-        check = functools.partial(asyncio.to_thread, self.check, credential, signed, peer)
+        check = self.check  # signatures take their time: not on the event loop, where every other lookup would wait for them
         try:
-            request = await check(directory, method)
+            request = await asyncio.to_thread(check, credential, signed, peer, directory, method)
         except (CredentialError, SignatureError):
             await self._wait_for_newer(peer, directory)
-            return await check(self.source.current(), method)
+            return await asyncio.to_thread(check, credential, signed, peer, self.source.current(), method)
         if request.header.directory_version > directory.version:
             await self._wait_for_newer(peer, directory)
         return request
