@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from typing import TYPE_CHECKING
 
 from vidfed.formats import values as read
@@ -29,19 +30,37 @@ ICSE_COLUMNS = (
     "baseline",
 )
 BASELINE_SCALE = "interpol-baseline"
+_BSD = re.compile(r"\\?([A-Za-z0-9-]+) ?\(.*\) ?= ?([0-9A-Fa-f]+)")
+_HEX = re.compile(r"[0-9A-Fa-f]+")
+_SEPARATORS = re.compile(r"[,;\t]")
 _UNAMBIGUOUS = {32: "md5", 40: "sha1", 192: "photodna", 288: "photodna"}  # characters
 
 
 def _rows(source: Source, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line number, values), blank lines left out."""
+    """Yield (line number, values), blank lines left out, and what stands before the header: comments, and Excel's `sep=;`."""
     csv.field_size_limit(1 << 20)
-    rows = csv.reader(source.lines(), delimiter=delimiter)
+    rows = csv.reader(source.lines(), delimiter=delimiter, strict=True)
+    begins, in_header = 1, True
     try:
         for row in rows:
-            if any(value.strip() for value in row):
+            if any(value.strip() for value in row) and not (in_header and is_preamble(row[0])):
+                in_header = False
                 yield rows.line_num, row
+            begins = rows.line_num + 1
     except csv.Error as error:
-        raise FormatError(f"{source.path}: line {rows.line_num}: not a CSV file: {error}") from None
+        words = "a quote that is opened here is never closed" if "unexpected end" in str(error) else str(error)
+        raise FormatError(f"{source.path}: line {begins}: not a CSV file: {words}") from None
+
+
+def is_preamble(line: str) -> bool:
+    """Return whether a line before a header says nothing: blank, a comment, or Excel's `sep=;`."""
+    text = line.strip()
+    return not text or text.startswith(("#", "//")) or text.casefold().startswith("sep=")
+
+
+def header_line(head: str) -> str:
+    """Return the first line of a file that is no preamble; empty where there is none."""
+    return next((line for line in head.splitlines() if not is_preamble(line)), "")
 
 
 def delimiter_of(header: str) -> str:
@@ -52,41 +71,45 @@ def delimiter_of(header: str) -> str:
 def column_name(header: str) -> str | None:
     """Return the algorithm or the record's field that a column's header names, or None."""
     plain = header.strip().strip('"').casefold().replace(" ", "_").replace("-", "_")
-    if (algorithm := read.algorithm_name(plain)) is not None:
-        return algorithm
+    for name in (plain, plain.removesuffix("_hash"), plain.removesuffix("_value").removesuffix("_hash")):
+        if (algorithm := read.algorithm_name(name)) is not None:
+            return algorithm
     if plain in FIELDS:
         return plain
     return ALIASES.get(plain)
 
 
-def read_csv(source: Source) -> Iterator[FileEntry | Skip]:
-    """Yield the entries of a CSV file whose first line names the columns: algorithms, and fields of a record.
+def read_csv(source: Source, notes: list[str]) -> Iterator[FileEntry | Skip]:
+    """Yield the entries of a CSV file whose header names the columns: algorithms, and fields of a record. Others are passed over.
+
+    Args:
+        source: the file.
+        notes: gets the columns that are passed over.
 
     Raises:
-        FormatError: a column has an unknown name, none names an algorithm, or it is no CSV.
+        FormatError: a column is named twice, none names an algorithm, or it is no CSV.
     """
-    first = source.head.splitlines()[0]
-    rows = _rows(source, delimiter_of(first))
-    _, header = next(rows)
-    columns: list[str] = []
+    rows = _rows(source, delimiter_of(header_line(source.head)))
+    at, header = next(rows, (1, []))
+    columns: list[str | None] = []
+    passed_over = []
     for text in header:
         name = column_name(text)
-        if name is None:
-            known = ", ".join((*(a.value for a in Algorithm), *FIELDS))
-            raise FormatError(
-                f"{source.path}: line 1: {text.strip()!r:.60} is no column; the first line must name the columns, from: {known}"
-            )
-        if name in columns:
-            raise FormatError(f"{source.path}: line 1: the column {name} is named twice")
+        if name is None and text.strip():
+            passed_over.append(f"{text.strip()!r:.60}")
+        if name is not None and name in columns:
+            raise FormatError(f"{source.path}: line {at}: the column {name} is named twice")
         columns.append(name)
     algorithms = {algorithm.value for algorithm in Algorithm}
     if not algorithms & set(columns):
-        raise FormatError(f"{source.path}: line 1: no column names a hash algorithm")
+        raise FormatError(f"{source.path}: line {at}: no column names a hash algorithm: {', '.join(algorithms)}")
+    if passed_over:
+        notes.append(f"columns passed over: {', '.join(passed_over)}")
     for line, row in rows:
-        if len(row) != len(columns):
+        if len(row) < len(columns) or any(value.strip() for value in row[len(columns) :]):
             yield Skip(line, f"{len(row)} values for {len(columns)} columns")
             continue
-        yield _entry(line, dict(zip(columns, row, strict=True)), algorithms)
+        yield _entry(line, {name: value for name, value in zip(columns, row, strict=False) if name is not None}, algorithms)
 
 
 def _entry(line: int, row: dict[str, str], algorithms: set[str]) -> FileEntry | Skip:
@@ -106,7 +129,7 @@ def _entry(line: int, row: dict[str, str], algorithms: set[str]) -> FileEntry | 
     return entry if entry.codes else Skip(line, "no hash")
 
 
-def read_icse(source: Source) -> Iterator[FileEntry | Skip]:
+def read_icse(source: Source, notes: list[str]) -> Iterator[FileEntry | Skip]:
     """Yield the entries of an ICSE hash CSV: `;`-separated, flags in several spellings, ragged rows.
 
     A row with too many values had a `;` in its series: what stands before the series is sure and is taken.
@@ -117,6 +140,8 @@ def read_icse(source: Source) -> Iterator[FileEntry | Skip]:
     rows = _rows(source, ";")
     _, header = next(rows)
     columns = [name.strip().casefold() for name in header]
+    if passed_over := [f"{name.strip()!r:.60}" for name in header if name.strip() and name.strip().casefold() not in ICSE_COLUMNS]:
+        notes.append(f"columns passed over: {', '.join(passed_over)}")
     for line, row in rows:
         entry = FileEntry(line, {}, {})
         used = columns
@@ -168,7 +193,10 @@ def read_list(source: Source, algorithm: str | None) -> Iterator[FileEntry | Ski
     """
     for line, text in enumerate(source.lines(), 1):
         stripped = text.strip()
-        if not stripped or stripped.startswith(("#", "//")):
+        if not stripped or stripped.startswith(("#", "//", ";")):
+            continue
+        if several := digests_of_line(stripped):
+            yield _entry(line, several, set(several))
             continue
         prefix, colon, rest = stripped.partition(":")
         named = read.algorithm_name(prefix) if colon else None
@@ -186,6 +214,18 @@ def read_list(source: Source, algorithm: str | None) -> Iterator[FileEntry | Ski
             yield Skip(line, str(error))
 
 
+def digests_of_line(text: str) -> dict[str, str]:
+    """Return the digests of a line of BSD's `MD5 (file) = digest` or of `md5,sha1` without a header; empty if it is neither."""
+    if (said := _BSD.fullmatch(text)) is not None:
+        name = read.algorithm_name(said[1])
+        return {name: said[2]} if name else {}
+    cells = [cell.strip(' "') for cell in _SEPARATORS.split(text)]
+    lengths = [len(cell) for cell in cells if _HEX.fullmatch(cell)]
+    if len(cells) < 2 or lengths not in ([32, 40], [40, 32]) or len(lengths) != len(cells):  # noqa: PLR2004 - MD5 and SHA-1 in hex
+        return {}
+    return {_UNAMBIGUOUS[len(cell)]: cell for cell in cells}
+
+
 def _first(text: str) -> str:
     words: Sequence[str] = text.strip().split(None, 1)
-    return words[0].strip('",;*') if words else ""
+    return words[0].strip('\\",;*') if words else ""

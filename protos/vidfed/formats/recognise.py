@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vidfed.formats.entries import FileEntry, FormatError, Skip
-from vidfed.formats.lines_read import ICSE_COLUMNS, column_name, delimiter_of, read_csv, read_icse, read_list
+from vidfed.formats.lines_read import column_name, delimiter_of, digests_of_line, header_line, read_csv, read_icse, read_list
 from vidfed.formats.ncmec_read import read_ncmec
 from vidfed.formats.source import Source
 from vidfed.formats.values import algorithm_name
@@ -66,8 +66,8 @@ class HashFile:
         if self.format == "ncmec":
             return read_ncmec(self.source, self.notes)
         if self.format == "icse":
-            return read_icse(self.source)
-        return read_csv(self.source) if self.format == "csv" else read_list(self.source, self.algorithm)
+            return read_icse(self.source, self.notes)
+        return read_csv(self.source, self.notes) if self.format == "csv" else read_list(self.source, self.algorithm)
 
 
 def open_hash_file(path: Path, *, format_name: str | None = None, algorithm: str | None = None) -> HashFile:
@@ -89,19 +89,24 @@ def _recognise(source: Source) -> str:
     head = source.head.lstrip()
     if head.startswith(("{", "[")):
         return "vics"
+    if head[:1_000].casefold().lstrip().startswith(("<!doctype html", "<html")):
+        raise FormatError(f"{source.path}: a page of HTML, not a file of hashes: was it saved from a browser, or an error of a server?")
     if head.startswith("<"):
         return "ncmec"
     lines = [line for line in source.head.splitlines() if line.strip()]
-    cells = [cell.strip() for cell in next(csv.reader(lines[:1], delimiter=delimiter_of(lines[0])), [])]
+    header = header_line(source.head)
+    cells = [cell.strip() for cell in next(csv.reader([header], delimiter=delimiter_of(header)), [])]
     names = {cell.casefold() for cell in cells}
-    if {"md5", "photodna"} & names and _ICSE_MARKS & names and names <= {*ICSE_COLUMNS, ""}:
+    if {"md5", "photodna"} & names and len(_ICSE_MARKS & names) > 1:
         return "icse"
     if any(column_name(cell) for cell in cells):
         return "csv"
     first = next((line.strip() for line in lines if not line.lstrip().startswith(("#", "//"))), "")
+    if digests_of_line(first):
+        return "list"
     prefix, colon, rest = first.partition(":")
     words = (rest if colon and algorithm_name(prefix) else first).split(None, 1)
-    value = words[0].strip('",;*') if words else ""
+    value = words[0].strip('\\",;*') if words else ""
     if len(value) in {16, 32, 40, 64, 192, 288} and value.isascii() and not set(value) - _HASH_CHARACTERS:
         return "list"
     known = ", ".join(_LABELS.values())
