@@ -12,7 +12,6 @@ from vidfed.casework.carriage.sending import After
 from vidfed.casework.errors import CaseworkStoreError
 from vidfed.casework.storage import conversations as store
 from vidfed.rpc.channels import open_channel
-from vidfed.security.clock import SECOND_MS
 from vidfed.security.errors import AuditError, SecurityError
 from vidfed.v1 import casework_pb2 as pb
 from vidfed.v1 import casework_pb2_grpc as rpc
@@ -203,8 +202,3 @@ class Courier:
         side = Side.ASKER if first.asker == self._sender.context.member else Side.OWNER
         del member
         return side, len(known.side(side)) + 1
-
-
-def overdue_ms(waiting: Waiting, now_ms: int, give_up_days: float) -> bool:
-    """Tell whether an entry has waited so long that a person should be told that it is not delivered. It is tried all the same."""
-    return now_ms - waiting.since_ms > give_up_days * 86_400 * SECOND_MS

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from vidfed.casework.carriage.context import Context
 from vidfed.casework.carriage.courier import Courier, GrpcTransport
 from vidfed.casework.carriage.persons import PersonDesk
+from vidfed.casework.carriage.pressing import Stage, pressing_asks, undelivered
 from vidfed.casework.carriage.readers import ReaderBook
 from vidfed.casework.carriage.receiving import Receiver
 from vidfed.casework.carriage.sending import Sender
@@ -25,7 +26,7 @@ from vidfed.casework.storage import conversations as store
 from vidfed.casework.storage import told as told_store
 from vidfed.casework.storage.database import CaseworkDatabase
 from vidfed.rpc.supervision import supervise
-from vidfed.security.clock import DAY_MS, HOUR_MS, SECOND_MS, system_clock
+from vidfed.security.clock import DAY_MS, HOUR_MS, SECOND_MS, as_text, system_clock
 from vidfed.v1 import casework_pb2_grpc as rpc
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 _THREADS = 4  # a lane of its own: signatures and a small transaction for each call
 _ALARM_S = 30.0  # how long the operator's program may take
 _TIDY_MS = HOUR_MS
+_WATCH_S = 30.0  # a life at risk counts as overdue after an hour
 _log = logging.getLogger(__name__)
 
 
@@ -55,6 +57,8 @@ class Casework:
         context: the member.
         readers: who can be sealed to.
         threads: this lane's.
+        transport: how other members are reached.
+        alarm: how somebody is called.
     """
 
     section: CaseworkSection
@@ -62,6 +66,7 @@ class Casework:
     readers: ReaderBook
     threads: ThreadPoolExecutor
     transport: GrpcTransport
+    alarm: Alarm
 
     def note_told(self, answers: Sequence[Told]) -> None:
         """Keep whom this member told of which record, before the answer goes out.
@@ -79,7 +84,7 @@ class Casework:
         courier = Courier(Sender(self.context), self.transport)
         servicer = CaseworkServicer(Receiver(self.context), courier, self.readers, self.threads)
         rpc.add_CaseworkServiceServicer_to_server(servicer, server)
-        work = {"casework's courier": courier.run, "deleting contents": self._tidy} if first else {}
+        work = {"casework's courier": courier.run, "deleting contents": self._tidy, "casework's alarms": self._watch} if first else {}
         beside = [asyncio.create_task(supervise(name, each)) for name, each in work.items()]
         try:
             yield
@@ -107,6 +112,41 @@ class Casework:
                 closed_before_ms=now_ms - self.section.retention_days * DAY_MS,
                 begun_before_ms=now_ms - self.section.maximum_days * DAY_MS,
             )
+
+    def look(self, told: set[tuple[bytes, int, Stage]]) -> None:
+        """Call somebody about what presses, once for each ask and stage.
+
+        Args:
+            told: what was said already; takes in what is said now.
+
+        Raises:
+            CaseworkStoreError: it cannot be known now.
+        """
+        context, now_ms = self.context, self.context.clock()
+        with context.database.reading() as connection:
+            found = list(pressing_asks(connection, context.member, now_ms))
+            late = undelivered(connection, now_ms, self.section.give_up_days)
+        for each in found:
+            said = (each.conversation, each.ask, each.stage)
+            if said not in told and each.stage is not Stage.ASKED:
+                self.alarm.call(each.asker, each.urgency.code, each.conversation, each.stage.value)
+            told.add(said)
+        for waiting in late:
+            said = (waiting.digest, 0, Stage.OVERDUE)
+            if said not in told:
+                _log.error(
+                    "ALARM: an entry for %s is not delivered since %s: %s", waiting.member, as_text(waiting.since_ms), waiting.trouble
+                )
+            told.add(said)
+
+    async def _watch(self) -> None:
+        told: set[tuple[bytes, int, Stage]] = set()
+        while True:
+            try:
+                await asyncio.to_thread(self.look, told)
+            except CaseworkStoreError as error:
+                _log.error("ALARM: it cannot be known what presses: %s", error)
+            await asyncio.sleep(_WATCH_S)
 
     async def _tidy(self) -> None:
         while True:
@@ -147,6 +187,7 @@ def open_casework(
         def officers(member: str) -> Collection[bytes] | None:
             return readers.officers(member) if member == home.member else None
 
+        alarm = Alarm(section.alarm)
         context = Context(
             federation=home.federation,
             member=home.member,
@@ -157,9 +198,9 @@ def open_casework(
             clock=system_clock,
             officers=officers,
             may_tell=may_tell,
-            alarm=Alarm(section.alarm),
+            alarm=alarm,
         )
-        yield Casework(section, context, readers, threads, GrpcTransport(home.node_tls, source))
+        yield Casework(section, context, readers, threads, GrpcTransport(home.node_tls, source), alarm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,18 +210,27 @@ class Alarm:
     program: str
 
     def __call__(self, header: EntryHeader) -> None:
-        """Say that an ask has come. The program runs on by itself; a later alarm does not wait for it."""
+        """Say that an ask has come."""
         urgency = getattr(getattr(header.body, "urgency", None), "code", "")
-        _log.warning("ALARM: %s asks, %s: vidfed requests", header.asker, urgency)
-        if not self.program:
-            return
-        threading.Thread(target=self._call, args=(header.asker, urgency, header.conversation.hex()), daemon=True).start()
+        self.call(header.asker, urgency, header.conversation, Stage.ASKED.value)
 
-    def _call(self, asker: str, urgency: str, conversation: str) -> None:
-        said = {"schema": "vidfed.casework-alarm/1", "from": asker, "urgency": urgency, "conversation": conversation}
+    def call(self, asker: str, urgency: str, conversation: bytes, stage: str) -> None:
+        """Call somebody. The program runs on by itself; a later alarm does not wait for it."""
+        _log.warning("ALARM: an ask of %s, %s, is %s: vidfed requests", asker, urgency, stage)
+        if self.program:
+            said = {
+                "schema": "vidfed.casework-alarm/1",
+                "from": asker,
+                "urgency": urgency,
+                "stage": stage,
+                "conversation": conversation.hex(),
+            }
+            threading.Thread(target=self._run, args=(json.dumps(said),), daemon=True).start()
+
+    def _run(self, said: str) -> None:
         try:
             subprocess.run(  # noqa: S603 - the operator's own program, by its path
-                [self.program], input=json.dumps(said).encode(), timeout=_ALARM_S, check=True, capture_output=True
+                [self.program], input=said.encode(), timeout=_ALARM_S, check=True, capture_output=True
             )
         except (OSError, subprocess.SubprocessError) as error:
             _log.error("ALARM: %s could not call anybody: %s", self.program, error)

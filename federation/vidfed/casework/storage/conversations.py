@@ -175,6 +175,12 @@ def changed(connection: sa.Connection, after: int, limit: int) -> list[Stored]:
     return [_read(row) for row in rows]
 
 
+def open_at(connection: sa.Connection, owner: str) -> list[bytes]:
+    """Return the conversations about a member's records that their askers have not closed, by id."""
+    query = sa.select(conversations.c.id).where(conversations.c.owner == owner, conversations.c.closed_ms.is_(None))
+    return [row.id for row in connection.execute(query.order_by(conversations.c.begun_ms))]
+
+
 def receipts(found: Iterable[Stored]) -> dict[bytes, int]:
     """Return when each entry was received, by the signed word of the other side, by digest."""
     return {each.entry.digest: each.received_ms for each in found if each.received_ms is not None}

@@ -1,0 +1,71 @@
+"""What presses: asks that an own officer should answer, and own entries that do not arrive. Whoever runs the member is told, once each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, unique
+from typing import TYPE_CHECKING
+
+from vidfed.casework.core.clocks import clocks_of
+from vidfed.casework.storage import conversations as store
+from vidfed.casework.storage import outbox
+from vidfed.security.clock import DAY_MS
+from vidfed.wire.casework_values import AskUrgency
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import sqlalchemy as sa
+
+    from vidfed.casework.storage.outbox import Waiting
+
+
+@unique
+class Stage(Enum):
+    """How far an ask's time is gone."""
+
+    ASKED = "asked"
+    HALF_SPENT = "half-spent"
+    OVERDUE = "overdue"
+
+
+@dataclass(frozen=True, slots=True)
+class Pressing:
+    """One open ask at this member.
+
+    Attributes:
+        conversation: its id.
+        ask: number of the ask.
+        asker: the member that asks.
+        urgency: as it says.
+        stage: how far its time is gone.
+        due_ms: when it will be, or became, overdue.
+    """
+
+    conversation: bytes
+    ask: int
+    asker: str
+    urgency: AskUrgency
+    stage: Stage
+    due_ms: int | None
+
+
+def pressing_asks(connection: sa.Connection, member: str, now_ms: int) -> Iterator[Pressing]:
+    """Yield the asks that are open at this member and of which half of the time is gone; of those where a life is at risk, all."""
+    for identity in store.open_at(connection, member):
+        found = store.stored(connection, identity)
+        conversation = store.chain_of(found)
+        clocks = clocks_of(conversation, store.receipts(found), now_ms)
+        if not clocks:
+            continue
+        clock = clocks[-1]
+        if clock.started_ms is None or clock.ended_ms is not None or clock.paused_until_ms is not None:
+            continue
+        stage = Stage.OVERDUE if clock.overdue else Stage.HALF_SPENT if clock.half_spent else Stage.ASKED
+        if stage is not Stage.ASKED or clock.urgency is AskUrgency.LIFE_AT_RISK:
+            yield Pressing(identity, clock.ask, conversation.asker[0].header.asker, clock.urgency, stage, clock.due_ms)
+
+
+def undelivered(connection: sa.Connection, now_ms: int, give_up_days: float) -> list[Waiting]:
+    """Return own entries that have waited for so long that a person should be told. They are tried all the same."""
+    return [waiting for waiting in outbox.waiting(connection) if now_ms - waiting.since_ms > give_up_days * DAY_MS]
