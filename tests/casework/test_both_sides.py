@@ -339,6 +339,21 @@ def test_release_that_crosses_a_hand_over_stands_and_the_case_has_its_new_holder
     assert (state.phase.value, state.holder) == ("released", SUCCESSOR)
 
 
+def test_everything_wanted_and_given_settles_though_more_was_announced() -> None:
+    everything = replace(PARTIAL, given=ASK.wanted)
+    assert crossing([(A, ASK), (O, everything)], [], []).phase.value == "released"
+
+
+def test_rest_that_is_given_later_settles() -> None:
+    rest = replace(PARTIAL, given=(Detail.CASE_STATE,))
+    assert crossing([(A, ASK), (O, PARTIAL)], [], []).open == {Detail.CASE_STATE}
+    assert crossing([(A, ASK), (O, PARTIAL), (O, rest)], [], []).phase.value == "released"
+
+
+def test_release_after_a_refusal_names_the_phase() -> None:
+    assert crossing([(A, ASK), (O, Refuse(RefusalReason.LAW)), (O, RELEASE)], [], []).phase.value == "released"
+
+
 def test_correction_stands_after_closing() -> None:
     state = crossing([(A, ASK), (O, RELEASE)], [Close(Disposition.USEFUL)], [Correct(1, Correction.WRONG)])
     assert (state.phase.value, state.releases[0].correction) == ("closed", Correction.WRONG)

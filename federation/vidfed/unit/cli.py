@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vidfed.casework.errors import CaseworkError
 from vidfed.cli.terminal import HELP, HOME, reporting, say
 from vidfed.federation.lookup.errors import FederationError
 from vidfed.index.errors import HashError
@@ -16,7 +17,7 @@ from vidfed.wire.statuses import WireError
 if TYPE_CHECKING:
     from pathlib import Path
 
-_COMMAND = reporting(FederationError, NodeError, SecurityError, HashError, WireError)
+_COMMAND = reporting(FederationError, NodeError, SecurityError, HashError, WireError, CaseworkError)
 
 
 @click.command(cls=_COMMAND, context_settings=HELP)

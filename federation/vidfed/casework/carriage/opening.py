@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import grpc
 
     from vidfed.casework.settings import CaseworkSection
+    from vidfed.casework.storage.outbox import Waiting
     from vidfed.casework.storage.told import Told
     from vidfed.security.audit import AuditLog
     from vidfed.security.identity.directory import DirectorySource
@@ -156,6 +157,40 @@ class Casework:
             except CaseworkStoreError as error:
                 _log.error("ALARM: contents whose time is over cannot be deleted: %s", error)
             await asyncio.sleep(_TIDY_MS / SECOND_MS)
+
+
+@dataclass(frozen=True, slots=True)
+class CaseworkState:
+    """How a member's casework stands.
+
+    Attributes:
+        officers: how many can read what others ask.
+        open: asks of other members without an answer.
+        overdue: of these.
+        undelivered: own entries that a person should know of.
+    """
+
+    officers: int
+    open: int
+    overdue: int
+    undelivered: tuple[Waiting, ...]
+
+
+def look_at_casework(home: MemberHome, source: DirectorySource) -> CaseworkState:
+    """Return how a member's casework stands, whether a service runs or not.
+
+    Raises:
+        HomeError, CaseworkStoreError: it cannot be known.
+    """
+    section = read_casework_section(home)
+    with contextlib.closing(CaseworkDatabase(casework_location(home, section))) as database:
+        database.open()
+        now_ms = system_clock()
+        officers = len(ReaderBook(home.member, database, source, system_clock).officers(home.member))
+        with database.reading() as connection:
+            asks = [each.stage for each in pressing_asks(connection, home.member, now_ms, everything=True)]
+            late = tuple(undelivered(connection, now_ms, section.give_up_days))
+    return CaseworkState(officers, len(asks), asks.count(Stage.OVERDUE), late)
 
 
 @contextlib.contextmanager

@@ -50,8 +50,15 @@ class Pressing:
     due_ms: int | None
 
 
-def pressing_asks(connection: sa.Connection, member: str, now_ms: int) -> Iterator[Pressing]:
-    """Yield the asks that are open at this member and of which half of the time is gone; of those where a life is at risk, all."""
+def pressing_asks(connection: sa.Connection, member: str, now_ms: int, *, everything: bool = False) -> Iterator[Pressing]:
+    """Yield the asks that are open at this member and of which half of the time is gone; of those where a life is at risk, all.
+
+    Args:
+        connection: the caller's transaction.
+        member: whose records are asked about.
+        now_ms: the time.
+        everything: also those of which less than half is gone. Those that wait for somebody else are none of them.
+    """
     for identity in store.open_at(connection, member):
         found = store.stored(connection, identity)
         conversation = store.chain_of(found)
@@ -62,7 +69,7 @@ def pressing_asks(connection: sa.Connection, member: str, now_ms: int) -> Iterat
         if clock.started_ms is None or clock.ended_ms is not None or clock.paused_until_ms is not None:
             continue
         stage = Stage.OVERDUE if clock.overdue else Stage.HALF_SPENT if clock.half_spent else Stage.ASKED
-        if stage is not Stage.ASKED or clock.urgency is AskUrgency.LIFE_AT_RISK:
+        if everything or stage is not Stage.ASKED or clock.urgency is AskUrgency.LIFE_AT_RISK:
             yield Pressing(identity, clock.ask, conversation.asker[0].header.asker, clock.urgency, stage, clock.due_ms)
 
 

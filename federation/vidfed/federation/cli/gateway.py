@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vidfed.casework.errors import CaseworkError
 from vidfed.cli.terminal import HELP, HOME, console, print_json, reporting, say
 from vidfed.federation.lookup.errors import FederationError
 from vidfed.index.errors import HashError
@@ -15,7 +16,7 @@ from vidfed.wire.statuses import WireError
 if TYPE_CHECKING:
     from pathlib import Path
 
-_COMMAND = reporting(FederationError, SecurityError, HashError, WireError)
+_COMMAND = reporting(FederationError, SecurityError, HashError, WireError, CaseworkError)
 
 
 @click.group(context_settings=HELP)

@@ -14,7 +14,7 @@ from vidfed.security.clock import MINUTE_MS, SECOND_MS, as_text
 from vidfed.wire.values import Ternary
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rich.console import Console
 
@@ -59,8 +59,8 @@ def show_result(result: LookupResult, console: Console, *, now_ms: int) -> None:
     if searched := _searched(result):
         console.print(searched, style="dim")
     console.print(_verdict(result))
-    if result.lookup and not result.complete:
-        console.print(Text(_more_to_come(result, now_ms)))
+    for line in _next_steps(result, hits, now_ms):
+        console.print(line)
 
 
 def show_lookups(states: Sequence[LookupStatus], console: Console, *, now_ms: int) -> None:
@@ -84,6 +84,14 @@ def show_lookups(states: Sequence[LookupStatus], console: Console, *, now_ms: in
         cells = (own.id, f"{_ago(now_ms - own.asked_ms)} ago", own.parts[0].asked.request.header.case_reference, about, replies, how)
         table.add_row(*map(Text, cells))
     console.print(table)
+
+
+def _next_steps(result: LookupResult, hits: Sequence[FoundHit], now_ms: int) -> Iterator[Text]:
+    """Yield what can be done now: ask for details, which an officer of that member decides about, and fetch what comes late."""
+    if hits:
+        yield Text(f"Details: vidfed cases ask {hits[0].record.reference} --want victim-identity --deputy COLLEAGUE", style="dim")
+    if result.lookup and not result.complete:
+        yield Text(_more_to_come(result, now_ms))
 
 
 def _more_to_come(result: LookupResult, now_ms: int) -> str:

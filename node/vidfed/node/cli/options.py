@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vidfed.casework.errors import CaseworkError
 from vidfed.cli.terminal import reporting
 from vidfed.formats.entries import FormatError
 from vidfed.formats.fields import FIELDS
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from vidfed.formats.fields import Option, RecordField
 
-COMMAND = reporting(NodeError, SecurityError, HashError, WireError, FormatError)
+COMMAND = reporting(NodeError, SecurityError, HashError, WireError, FormatError, CaseworkError)
 
 
 def _option(field: RecordField, option: Option) -> Callable[..., Any]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import grpc
 import numpy as np
 
+from vidfed.casework.errors import CaseworkError
 from vidfed.index import Algorithm, HashError
 from vidfed.node.errors import NodeError
 from vidfed.node.operations.status import read_status
@@ -143,7 +144,7 @@ class Checks:
             what, _, cause = str(error).partition(": ")
             told = self._causes.setdefault(cause, point)
             return Finding(point, FindingState.FAILED, str(error) if told == point else f"{what}: as for {told!r} above")
-        except (FailedError, SecurityError, NodeError, HashError, WireError, OSError) as error:
+        except (FailedError, SecurityError, NodeError, HashError, WireError, CaseworkError, OSError) as error:
             return Finding(point, FindingState.FAILED, str(error))
 
     def points(self) -> Iterator[tuple[str, Callable[[], str]]]:

@@ -10,6 +10,7 @@ import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vidfed.casework.carriage.opening import look_at_casework
 from vidfed.node.config import NodeSection, StoreSection, store_location
 from vidfed.node.operations.check import Checks, FailedError, Report, WarnedError
 from vidfed.node.operations.status import read_status
@@ -66,6 +67,7 @@ class _Doctor(Checks):
         yield "index", self._index
         yield "decoding", self._decoding
         yield "policy", self._policy
+        yield "requests", self._requests
         yield "audit log", self._audit
         yield "state", self._state
         yield "node", lambda: self._service("serving", "vidfed node serve")
@@ -101,6 +103,18 @@ class _Doctor(Checks):
         if ending:
             raise WarnedError(f"end within a week: {', '.join(ending)}: each person runs vidfed enrol --renew")
         return f"{len(valid)} investigators can ask, none ends within a week"
+
+    def _requests(self) -> str:
+        """Whether somebody can answer what others ask, and whether what is asked and answered gets there in time."""
+        state = look_at_casework(self._home, self._source)
+        if state.undelivered:
+            members = ", ".join(sorted({waiting.member for waiting in state.undelivered}))
+            raise WarnedError(f"{len(state.undelivered)} entries are not delivered for days, to {members}: call them")
+        if state.overdue:
+            raise WarnedError(f"{state.overdue} of {state.open} asks of other members are overdue: vidfed requests list")
+        if not state.officers:
+            raise WarnedError("nobody can read what others ask: no officer (role release-officer) has run `vidfed inbox`")
+        return f"{state.officers} officers; {state.open} asks are open, none overdue"
 
     def _records(self) -> str:
         location = store_location(self._home)
