@@ -354,6 +354,12 @@ def test_release_after_a_refusal_names_the_phase() -> None:
     assert crossing([(A, ASK), (O, Refuse(RefusalReason.LAW)), (O, RELEASE)], [], []).phase.value == "released"
 
 
+def test_withdrawal_of_a_later_ask_makes_no_answer_to_the_first_late() -> None:
+    urgent = replace(ASK, urgency=AskUrgency.LIFE_AT_RISK)
+    state = crossing([(A, ASK)], [urgent, Withdraw()], [RELEASE])
+    assert (state.phase.value, [told.late for told in state.releases]) == ("withdrawn", [False])
+
+
 def test_correction_stands_after_closing() -> None:
     state = crossing([(A, ASK), (O, RELEASE)], [Close(Disposition.USEFUL)], [Correct(1, Correction.WRONG)])
     assert (state.phase.value, state.releases[0].correction) == ("closed", Correction.WRONG)
