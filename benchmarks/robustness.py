@@ -4,8 +4,9 @@
 
 Each photograph is changed in every way and asked; the record is the photograph itself. For each modification:
 
-    recall: share found by what a lookup asks (eight orientations, variants) against what a record keeps whose owner had the picture
-        (its variants too)
+    recall: share found by what a lookup asks (eight orientations, trimmed) against what a record keeps whose owner had the picture (its
+        cuts to usual shapes too)
+    recall_cuts_asked: the same if the lookup asked the cuts as well
     recall_hash_only: the same against a record that is known by its one PDQ alone, as most are: variants at the owner cannot help
     recall_pdq_alone: one PDQ each, upright, distance 31: what a list of PDQ gives without this project
     recall_no_crops: as `recall`, without the cuts to usual shapes on either side
@@ -13,7 +14,7 @@ Each photograph is changed in every way and asked; the record is the photograph 
 Unrelated pictures: parts of different motifs, every one against every other.
 
     pairs: of pictures of different motifs that were compared
-    false_hits_per_10m_pairs, ..._no_crops, ..._pdq_alone: pairs within distance 31, scaled to ten million
+    false_hits_per_10m_pairs, ..._cuts_asked, ..._no_crops, ..._pdq_alone: pairs within distance 31, scaled to ten million
     bound_per_pair: no hits in `pairs` pairs bound the rate below 3 / pairs with 95 % confidence (hits counted: their upper bound instead)
     nearest: the distances of the nearest unrelated pairs
     expected_at_10m_records: false hits expected for one picture at ten million records, extrapolated from the tail of the distances
@@ -55,7 +56,12 @@ SIDE = 1024  # photographs are brought to this before they are changed
 NEAR = 90  # unrelated pairs up to this distance are counted for the tail
 KEEP_TAIL = 5  # distances with fewer pairs do not count for its line
 
-BY_ALL, BY_TRIM, BY_WHOLE = "all", "no_crops", "pdq_alone"
+BY_ALL, BY_TRIM, BY_WHOLE, BY_UPRIGHT = "all", "trimmed", "whole", "upright"
+WAYS = {"": (BY_TRIM, BY_ALL), "_cuts_asked": (BY_ALL, BY_ALL), "_no_crops": (BY_TRIM, BY_TRIM), "_pdq_alone": (BY_UPRIGHT, BY_WHOLE)}
+"""By their names in the figures: what is asked, and what is kept."""
+
+
+COLUMNS = ("recall", "recall_cuts_asked", "recall_hash_only", "recall_no_crops", "recall_pdq_alone")
 
 
 def bars(share: float, *, upright: bool, colour: int = 0) -> Callable[[Image.Image], Image.Image]:
@@ -145,9 +151,9 @@ class Codes:
         return [code.code for code in self.codes if counts(code, by)]
 
     def asked(self, by: str) -> list[bytes]:
-        """Return the codes of a question: eight orientations of each but for PDQ alone."""
-        if by == BY_WHOLE:
-            return self.kept(by)
+        """Return the codes of a question: eight orientations of each, or the one of the upright picture alone."""
+        if by == BY_UPRIGHT:
+            return self.kept(BY_WHOLE)
         return [turned for code in self.codes if counts(code, by) for turned in code.orientations]
 
 
@@ -173,14 +179,12 @@ def recalls(photographs: list[Image.Image]) -> tuple[dict[str, dict[str, float]]
     records = [(image, codes) for image in photographs if (codes := Codes(image, hasher)).reliable]
     table = {}
     for name, modify in modifications().items():
-        found = dict.fromkeys(("recall", "recall_hash_only", "recall_no_crops", "recall_pdq_alone"), 0)
+        found = dict.fromkeys(COLUMNS, 0)
         for image, record in records:
             changed = Codes(modify(image), hasher)
             if changed.reliable:
-                found["recall"] += nearest(changed.asked(BY_ALL), record.kept(BY_ALL)) <= DISTANCE
-                found["recall_hash_only"] += nearest(changed.asked(BY_ALL), record.kept(BY_WHOLE)) <= DISTANCE
-                found["recall_no_crops"] += nearest(changed.asked(BY_TRIM), record.kept(BY_TRIM)) <= DISTANCE
-                found["recall_pdq_alone"] += nearest(changed.asked(BY_WHOLE), record.kept(BY_WHOLE)) <= DISTANCE
+                for way, (asked, kept) in {**WAYS, "_hash_only": (BY_TRIM, BY_WHOLE)}.items():
+                    found[f"recall{way}"] += nearest(changed.asked(asked), record.kept(kept)) <= DISTANCE
         table[name] = {key: count / len(records) for key, count in found.items()}
         say(f"{name:20} " + "  ".join(f"{value:6.1%}" for value in table[name].values()))
     return table, len(records)
@@ -203,10 +207,10 @@ def unrelated(photographs: Iterator[Image.Image], parts: int) -> tuple[list[Code
     return codes, np.array(motifs)
 
 
-def false_hits(codes: list[Codes], motifs: NDArray[np.int64], by: str) -> dict[int, int]:
+def false_hits(codes: list[Codes], motifs: NDArray[np.int64], asked_by: str, kept_by: str) -> dict[int, int]:
     """Count pairs of pictures of different motifs by the distance of their nearest codes, up to `NEAR`."""
-    kept = [(number, code) for number, each in enumerate(codes) for code in each.kept(by)]
-    asked = [(number, code) for number, each in enumerate(codes) for code in each.asked(by)]
+    kept = [(number, code) for number, each in enumerate(codes) for code in each.kept(kept_by)]
+    asked = [(number, code) for number, each in enumerate(codes) for code in each.asked(asked_by)]
     index = faiss.IndexBinaryFlat(256)
     index.add(array([code for _, code in kept]))
     owners, askers = np.array([number for number, _ in kept]), np.array([number for number, _ in asked])
@@ -247,8 +251,8 @@ def report_of(photographs: list[Image.Image], real: int, parts: int) -> dict[str
     same = int((np.bincount(motifs).astype(np.int64) ** 2).sum())
     pairs = len(codes) ** 2 - same
     figures: dict[str, Any] = {"photographs": real, "pictures": count, "modifications": table, "pairs": pairs, "bound_per_pair": 3 / pairs}
-    for by, suffix in ((BY_ALL, ""), (BY_TRIM, "_no_crops"), (BY_WHOLE, "_pdq_alone")):
-        histogram = false_hits(codes, motifs, by)
+    for suffix, (asked, kept) in WAYS.items():
+        histogram = false_hits(codes, motifs, asked, kept)
         hits = sum(number for distance, number in histogram.items() if distance <= DISTANCE)
         rate = extrapolated(histogram, pairs)
         figures[f"false_hits_per_10m_pairs{suffix}"] = hits / pairs * 10_000_000
@@ -280,11 +284,10 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(report))
         return
-    keys = ("recall", "recall_hash_only", "recall_no_crops", "recall_pdq_alone")
     out = io.StringIO()
-    print(f"{'modification':20} " + " ".join(f"{key:>17}" for key in keys), file=out)
+    print(f"{'modification':20} " + " ".join(f"{key:>17}" for key in COLUMNS), file=out)
     for name, row in figures.pop("modifications").items():
-        print(f"{name:20} " + " ".join(f"{row[key]:17.1%}" for key in keys), file=out)
+        print(f"{name:20} " + " ".join(f"{row[key]:17.1%}" for key in COLUMNS), file=out)
     for key, value in figures.items():
         print(f"{key:36} {value}", file=out)
     print(out.getvalue(), end="")

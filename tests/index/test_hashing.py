@@ -469,3 +469,46 @@ def test_bytes_are_hashed_as_they_were_decoded(tmp_path: Path, monkeypatch: pyte
 
     assert hashes.code(Algorithm.SHA256) == hashlib.sha256(before).digest()
     assert hashes.code(Algorithm.PDQ) == pdq_of(picture(1))
+
+
+@pytest.mark.parametrize(("form", "media_type"), [("AVIF", "image/avif"), ("JPEG2000", "image/jp2")])
+def test_further_formats_are_told_by_content_and_hashed(form: str, media_type: str, tmp_path: Path) -> None:
+    path = saved(tmp_path / "picture.txt", picture(1, size=(300, 200)), format=form)
+
+    hashes = hashes_of(path)
+
+    assert (hashes.media_type, hashes.width, hashes.height) == (media_type, 300, 200)
+    assert distance(hashes.code(Algorithm.PDQ), pdq_of(shown(path))) <= 2
+
+
+@pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_every_frame_and_page_that_looks_different_has_a_code(form: str, tmp_path: Path) -> None:
+    frames = [picture(seed, Family.SHAPES, (200, 150)) for seed in (1, 2, 1, 3)]
+    path = saved(tmp_path / "moving", frames[0], format=form, save_all=True, append_images=frames[1:])
+
+    hashes = hashes_of(path)
+
+    assert hashes.frames == 4
+    assert [code.kind for code in hashes.codes if code.kind.startswith("frame")] == ["frame:2", "frame:4"]
+    assert distance(hashes.codes[-1].code, pdq_of(frames[3])) <= 31
+
+
+def test_a_picture_with_transparency_dropped_by_another_tool_is_among_its_renderings(tmp_path: Path) -> None:
+    layers = picture(5).convert("RGBA")
+    layers.putalpha(picture(6).convert("L"))
+
+    codes = {code.kind: code.code for code in hashes_of(saved(tmp_path / "a.png", layers)).codes if code.algorithm is Algorithm.PDQ}
+
+    assert distance(codes["rendering:no-alpha"], pdq_of(layers)) <= 2
+    assert "rendering:black" in codes
+
+
+def test_a_large_jpeg_is_hashed_at_reduced_size_within_two_bits_and_says_so(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.jpg", picture(3, Family.TEXTURE, (2600, 2100)))
+
+    fast, full = hashes_of(path), hashes_of(path, full_size=True)
+
+    assert (fast.method, full.method) == ("luma-1/2", "full")
+    assert (fast.width, fast.height) == (full.width, full.height) == (2600, 2100)
+    assert distance(fast.code(Algorithm.PDQ), full.code(Algorithm.PDQ)) <= 2
+    assert full.code(Algorithm.PDQ) == pdq_of(shown(path))

@@ -129,8 +129,14 @@ def decode(content: bytes | bytearray, kind: FileType, *, full_size: bool) -> De
     except (UndecodableError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 - decoders of hostile files raise anything, from IndexError to zlib.error
-        problem = " ".join(str(error).split()) or type(error).__name__
+        problem = _one_line(error)
     return _decode_damaged(content, shown, kind, problem, full_size=full_size)
+
+
+def _one_line(error: Exception) -> str:
+    """Say what a decoder says; it may quote the file."""
+    text = " ".join("".join(char if char.isprintable() else " " for char in str(error)[:200]).split())
+    return text or type(error).__name__
 
 
 def prepare(picture_memory_blocks: int = 8) -> None:
