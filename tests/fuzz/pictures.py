@@ -34,7 +34,7 @@ def seeds() -> Iterator[bytes]:
     for form in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "MPO"):
         file = io.BytesIO()
         frames = {"save_all": True, "append_images": [picture(2, size=(64, 48))]} if form in {"PNG", "WEBP", "GIF", "TIFF", "MPO"} else {}
-        picture(1, size=(64, 48)).save(file, form, **frames)  # type: ignore[arg-type]  # of any type
+        picture(1, size=(64, 48)).save(file, form, **frames)
         yield file.getvalue()
 
 
