@@ -67,3 +67,21 @@ def test_a_request_without_one_ca_certificate_or_two_is_refused(federation: Memo
     )
     with pytest.raises(DirectoryError, match="CA"):
         MemberRequest.read(MemberRequest("test", nl.signer.public, replace(nl.entry, tls_ca=text)).to_envelope(nl.signer, nl.audit_signer))
+
+
+def test_an_audit_key_that_did_not_sign_is_refused(federation: MemoryFederation) -> None:
+    nl = federation.members["nl"]
+    asked = MemberRequest("test", nl.signer.public, nl.entry)
+    with pytest.raises(DirectoryError, match="no signature"):
+        MemberRequest.read(asked.to_envelope(nl.signer))
+    stolen = replace(nl.entry, audit_keys=federation.members["fr"].entry.audit_keys)
+    with pytest.raises(DirectoryError, match="no signature"):
+        MemberRequest.read(replace(asked, member=stolen).to_envelope(nl.signer, nl.audit_signer))
+
+
+def test_a_retired_key_still_in_use_is_refused(federation: MemoryFederation) -> None:
+    nl = federation.members["nl"].entry
+    with pytest.raises(DirectoryError, match="both in use and retired"):
+        Member.from_fields(replace(nl, retired_keys=nl.signing_keys).to_fields())
+    other = federation.members["fr"].entry.signing_keys
+    assert Member.from_fields(replace(nl, retired_keys=other).to_fields()).retired_keys == other

@@ -481,3 +481,10 @@ def test_a_log_receipt_that_is_not_the_last_field_or_comes_twice_is_malformed() 
         for read in (read_answer, answer_digest):
             with pytest.raises(WireError):
                 read(payload)
+
+
+def test_repr_of_a_column_holds_no_code() -> None:
+    codes = np.full((1, 32), 171, dtype=np.uint8)
+    said = repr(HashColumn(Algorithm.PDQ, codes, np.zeros(1, dtype=np.uint32), 31))
+    assert "171" not in said
+    assert "codes" not in said

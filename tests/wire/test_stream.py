@@ -115,3 +115,11 @@ def test_a_refusal_that_ends_the_stream_need_not_know_which_chunk_it_was() -> No
 def test_any_other_answer_must_know(status: Status, *, last: bool) -> None:
     with pytest.raises(SequenceError, match="was due"):
         AnswerOrder(4).accept(answer(0, b"", last=last, status=status), digest(0))
+
+
+def test_a_chunk_after_the_last_is_out_of_sequence() -> None:
+    """Also one that continues it in number and digest."""
+    order = ChunkOrder()
+    order.accept(StreamPosition(bytes(16), 0, True, b""), digest(0))
+    with pytest.raises(SequenceError, match="after the last"):
+        order.accept(StreamPosition(bytes(16), 1, True, digest(0)), digest(1))

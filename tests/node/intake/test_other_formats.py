@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.records import NOW, code, full_record, record
+from vidfed.formats.entries import FormatError
 from vidfed.formats.fields import field_text, field_value
 from vidfed.formats.recognise import open_hash_file
 from vidfed.formats.values import moment_ms
@@ -232,3 +233,25 @@ def test_no_text_of_a_file_is_longer_than_a_record_can_hold(store: RecordStore, 
     take_in(store, tmp_path, "MD5;Image ID;Is distributed;Series name\n" + f"{code(Algorithm.MD5, 1).hex()};{'7' * 900};y;{'a ' * 600}\n")
     (held,) = store.records([1]).values()
     assert (len(held.case_reference), len(held.series)) == (MAX_TEXT, MAX_TEXT - 1), "cut, and no space at the end"
+
+
+def test_an_image_inside_deletedImages_retracts(store: RecordStore, tmp_path: Path) -> None:  # noqa: N802 - the element's name
+    """Some senders put plain <image> elements into <deletedImages>."""
+    take_in(store, tmp_path, PAGE.format(image(1, MD5[1]) + image(2, MD5[2])))
+    inside = image(1, MD5[1]).replace("<images ", "<deletedImages ").replace("</images>", "</deletedImages>")
+    take_in(store, tmp_path, PAGE.format(inside))
+    assert store.state().records == 1
+    assert store.find(Algorithm.MD5, [bytes.fromhex(MD5[1])]) == {}
+
+
+def test_equal_ids_of_two_members_are_two_records(store: RecordStore, tmp_path: Path) -> None:
+    take_in(store, tmp_path, PAGE.format(image(1, MD5[1]) + image(1, MD5[2]).replace('id="42"', 'id="43"')))
+    assert store.state().records == 2
+    take_in(store, tmp_path, PAGE.format(image(1, "", deleted=True).replace('id="42"', 'id="43"')))
+    assert store.find(Algorithm.MD5, [bytes.fromhex(MD5[2])]) == {}
+    assert store.state().records == 1
+
+
+def test_an_overlong_element_is_refused(store: RecordStore, tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="too long a text"):
+        take_in(store, tmp_path, PAGE.format(image(1, MD5[1], classification="A" * 2_000_000)))

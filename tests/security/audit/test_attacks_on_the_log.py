@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from vidfed.security.audit import Event, Operation
-from vidfed.security.audit.entries import commit
-from vidfed.security.audit.merkle import Frontier, leaf_hash
+from vidfed.security.audit.entries import commit, seal
+from vidfed.security.audit.merkle import EMPTY_ROOT, Frontier, leaf_hash
 from vidfed.security.audit.notes import Checkpoint
-from vidfed.security.audit.verify import KnownCheckpoint, VerifyReport, verify_log
+from vidfed.security.audit.verify import DropsAnnounced, KnownCheckpoint, VerifyReport, verify_log
 from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.errors import AuditDamagedError
 
@@ -170,3 +170,29 @@ def test_an_erasure_announced_by_an_earlier_entry_does_not_cover_a_later_one(ben
         log.append_many([bench.entry(number) for number in range(9)])
     tamper(bench, "UPDATE entries SET salt = NULL, case_salt = NULL, body = NULL WHERE position = 5")
     assert check(bench).findings == ["entry 5: its content was removed, and no entry announces that"]
+
+
+def test_a_pruning_entry_covers_nothing_after_itself(bench: Bench) -> None:
+    """Whoever prunes may announce that everything before a position goes, and no more than there was then."""
+    drops = DropsAnnounced()
+    announced = bench.entry(5, event=Event.LOG_PRUNED, operation=Operation.ERASURE, details={"before": 1_000})
+    drops.read(5, seal(announced))
+    assert [drops.cover(position) for position in (0, 4, 5, 6, 999)] == [True, True, False, False, False]
+
+
+def test_a_log_of_300_cut_to_200_with_all_checkpoints_gone_is_found(bench: Bench) -> None:
+    """The stored hashes of the tree are left over, and nobody else remembers."""
+    bench.fill(300)
+    bench.tamper("DELETE FROM entries WHERE position >= 200")
+    bench.tamper("DELETE FROM checkpoints")
+    report = check(bench)
+    assert not report.holds
+    assert any("belong to entries that are gone" in finding for finding in report.findings)
+
+
+def test_a_checkpoint_of_nothing_is_no_finding(bench: Bench) -> None:
+    bench.fill(3)
+    empty = Checkpoint(bench.origin, 0, EMPTY_ROOT).signed_by(bench.key)
+    assert check(bench, empty).holds
+    lie = Checkpoint(bench.origin, 0, bytes(32)).signed_by(bench.key)
+    assert not check(bench, lie).holds

@@ -288,3 +288,21 @@ def test_a_note_costs_one_verification_a_key(bench: Bench, directory: Directory,
     assert [cosigned.time_s for cosigned in Checkpoint("o", 3, bytes(32), lines).cosignatures(witness_name("test", "br"), keys)] == []
     assert [cosigned.time_s for cosigned in replace(honest, signatures=lines).cosignatures(witness_name("test", "br"), keys)] == [1]
     assert len(asked) == 3
+
+
+def test_an_older_cosignature_replaces_nothing(bench: Bench, log: AuditLog, witness: Witness) -> None:
+    first, second = grow(bench, log, 3), grow(bench, log, 4)
+    for checkpoint in (second, first):
+        witness.remember_cosignature("br", checkpoint)
+    assert witness.cosignatures()["br"][1] == second
+    bench.now_ms += 1
+    witness.remember_cosignature("br", second)
+    assert witness.cosignatures()["br"] == (bench.now_ms, second)
+
+
+def test_only_the_log_s_own_and_ours_are_kept(bench: Bench, log: AuditLog, witness: Witness, directory: Directory) -> None:
+    now = grow(bench, log, 3)
+    strange = now.with_signatures([now.cosigned_by(witness_name("test", "br"), BR, 7), NoteSignature("x", bytes(4), bytes(64))])
+    witness.add_checkpoint(0, [], strange.text, directory, "nl")
+    kept = witness.witnessed()["nl"][1]
+    assert [signature.name for signature in kept.signatures] == [bench.origin, witness_name("test", "fr")]

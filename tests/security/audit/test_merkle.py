@@ -17,6 +17,7 @@ from vidfed.security.audit.merkle import (
     consistency_proof,
     inclusion_proof,
     leaf_hash,
+    node_hash,
     read_frontier,
     tree_root,
     verify_consistency,
@@ -193,3 +194,13 @@ def test_an_entry_outside_the_tree_has_no_proof(index: int, size: int) -> None:
         inclusion_proof(LARGE.read, index, size)
     with pytest.raises(ProofError):
         verify_inclusion(bytes(32), index, size, bytes(32), [])
+
+
+def test_an_inclusion_proof_for_a_smaller_tree_is_too_short() -> None:
+    """Leaf 0 of two is proven by one hash; in a tree of four it needs two, whatever the root is said to be."""
+    leaves = [leaf_hash(bytes([number])) for number in range(2)]
+    root = node_hash(*leaves)
+    verify_inclusion(leaves[0], 0, 2, root, [leaves[1]])
+    for size in (3, 4, 8):
+        with pytest.raises(ProofError, match="too short"):
+            verify_inclusion(leaves[0], 0, size, root, [leaves[1]])
