@@ -20,6 +20,7 @@ from vidfed.federation.nodes.pool import NodePool
 from vidfed.index import Algorithm
 from vidfed.node.config import render_config
 from vidfed.node.lookup.admission import Admission, AdmissionLimits
+from vidfed.node.records.known import make_store
 from vidfed.node.serving.server import NodeServicer
 from vidfed.rpc.channels import SERVER_OPTIONS, open_channel, server_credentials
 from vidfed.rpc.parsing import new_server
@@ -117,7 +118,9 @@ class SocketFederation:
                 directory_folder=str(self.administrators.published),
             )
             endpoint = (places or {}).get(member, f"{_HOST}:1")
-            return create_home(folder / member, config=config, endpoint=endpoint, anchor=self.administrators.anchor)
+            home = create_home(folder / member, config=config, endpoint=endpoint, anchor=self.administrators.anchor)
+            make_store(home)
+            return home
 
         with ThreadPoolExecutor() as pool:  # making a folder is mostly waiting for the disk
             self.homes = dict(zip(members, pool.map(make, members), strict=True))
@@ -245,6 +248,7 @@ async def serve_node(
     drain_s: float | None = None,
     bounds: AdmissionLimits | None = None,
     beside: Callable[[grpc.aio.Server, NodeServicer], None] = lambda _server, _servicer: None,
+    grid_ms: float = 0.0,
 ) -> AsyncIterator[ServedNode]:
     """Serve a node as `vidfed node serve` does, on a free loopback port; leaving stops it and lets running calls finish for `drain_s`.
 
@@ -253,7 +257,7 @@ async def serve_node(
     server = new_server(SERVER_OPTIONS)
     bounds = bounds or AdmissionLimits()
     with ThreadPoolExecutor(bounds.threads) as threads:
-        servicer = NodeServicer(node.pipeline, Admission(threads, node.pipeline.answer, bounds))
+        servicer = NodeServicer(node.pipeline, Admission(threads, node.pipeline.answer, bounds), grid_ms / 1_000)
         lookup_rpc.add_NodeServiceServicer_to_server(servicer, server)
         beside(server, servicer)
         port = server.add_secure_port(f"{_HOST}:0", server_credentials(lambda: node.member.tls, node.federation))

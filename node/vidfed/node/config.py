@@ -22,14 +22,17 @@ class NodeSection:
         listen: where other members' gateways connect, as `host:port`.
         workers: processes that answer lookups; 0 for as many as there are processors; `vidfed serve` wants 1.
         metrics_listen: where Prometheus reads, as `host:port` over plain HTTP, so of this machine only; empty: nowhere.
+        answer_grid_ms: answers leave so many milliseconds after the question came, or a multiple of that; 0: as soon as they are there.
     """
 
     listen: str
     workers: int = 1
     metrics_listen: str = ""
+    answer_grid_ms: float = 20.0
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
+        check_not_below_zero(self, "answer_grid_ms")
         check_listen(self, "listen", *(["metrics_listen"] if self.metrics_listen else []))
         check_not_below_zero(self, "workers")
 
@@ -92,6 +95,9 @@ listen = {listen}
 workers = 1
 # Where Prometheus reads what the node measures, without a password, so on this machine only. Empty: nowhere.
 metrics_listen = {metrics_listen}
+# Answers leave so many milliseconds after the question came, or a whole multiple of that, so that the time a record takes that is found and
+# withheld cannot be measured by who asks. 0: as soon as they are there, for nodes that withhold nothing.
+answer_grid_ms = 20.0
 
 [store]
 # Empty: the file store/records.db. Several processes or hosts: postgresql://USER@HOST/DATABASE (15 or newer; password in ~/.pgpass).

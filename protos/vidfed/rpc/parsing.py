@@ -6,6 +6,7 @@ it can fills the other members' disks, where their audit logs are.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from dataclasses import dataclass, field
@@ -104,7 +105,7 @@ class ParsingInterceptor(grpc.aio.ServerInterceptor):
         async def unary_stream(request: object, context: _Context) -> AsyncIterator[object]:
             if request is _UNPARSED:
                 await self._refuse(context)
-            async for response in behaviour(request, context):
+            async for response in _responses(behaviour(request, context)):
                 yield response
 
         return unary_stream
@@ -121,7 +122,7 @@ class ParsingInterceptor(grpc.aio.ServerInterceptor):
     def _many(self, behaviour: Any) -> Any:  # noqa: ANN401
         async def stream_stream(requests: AsyncIterator[object], context: _Context) -> AsyncIterator[object]:
             try:
-                async for response in behaviour(_parsed(requests), context):
+                async for response in _responses(behaviour(_parsed(requests), context)):
                     yield response
             except UnparsedError:
                 await self._refuse(context)
@@ -148,6 +149,16 @@ def _lenient(read: Callable[[bytes], object]) -> Callable[[bytes], object]:
             return _UNPARSED
 
     return parse
+
+
+async def _responses(made: Any) -> AsyncIterator[object]:  # noqa: ANN401 - any method's
+    """Give what a streaming method gives: it is a generator, or a coroutine that writes for itself or refuses."""
+    if not hasattr(made, "__aiter__"):
+        await made
+        return
+    async with contextlib.aclosing(made):
+        async for response in made:
+            yield response
 
 
 async def _parsed(requests: AsyncIterator[object]) -> AsyncIterator[object]:

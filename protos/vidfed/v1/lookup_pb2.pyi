@@ -192,6 +192,8 @@ class _StatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Status.ValueTy
     """The chunk is not the next one of its stream. The node says nothing more on this stream."""
     STATUS_RECORDS_TOO_OLD: _Status.ValueType  # 22
     """The node's policy answers nobody from records as old as those it holds: a source it follows was not read for too long."""
+    STATUS_NOT_YET: _Status.ValueType  # 23
+    """The node cannot know yet what it has seen: its machine was just restarted, or its clock was ahead. The detail says from when on it answers."""
 
 class Status(_Status, metaclass=_StatusEnumTypeWrapper): ...
 
@@ -230,6 +232,8 @@ STATUS_OUT_OF_SEQUENCE: Status.ValueType  # 21
 """The chunk is not the next one of its stream. The node says nothing more on this stream."""
 STATUS_RECORDS_TOO_OLD: Status.ValueType  # 22
 """The node's policy answers nobody from records as old as those it holds: a source it follows was not read for too long."""
+STATUS_NOT_YET: Status.ValueType  # 23
+"""The node cannot know yet what it has seen: its machine was just restarted, or its clock was ahead. The detail says from when on it answers."""
 Global___Status: _TypeAlias = Status  # noqa: Y015
 
 @_typing.final

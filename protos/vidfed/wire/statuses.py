@@ -65,6 +65,7 @@ class Status(Enum):
     BUSY = pb.STATUS_BUSY
     OUT_OF_SEQUENCE = pb.STATUS_OUT_OF_SEQUENCE
     RECORDS_TOO_OLD = pb.STATUS_RECORDS_TOO_OLD
+    NOT_YET = pb.STATUS_NOT_YET
 
     @property
     def advice(self) -> str:
@@ -93,5 +94,6 @@ _ADVICE = {
     Status.INTERNAL_ERROR: "contact the member",
     Status.BUSY: "the node is busy; try again in some seconds",
     Status.RECORDS_TOO_OLD: "the member's records were not brought up to date for too long; contact the member",
+    Status.NOT_YET: "the node answers again from the time it says; contact the member if that is far off",
     Status.OUT_OF_SEQUENCE: "part of a stream was lost on the way; ask again about what was not answered",
 }

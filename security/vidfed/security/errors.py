@@ -11,6 +11,7 @@ SecurityError
 ├── TimeWindowError       a message is too old, or from a clock that is ahead
 ├── ReplayError           a message was seen before
 │   └── ReplayMemoryError it cannot be known whether it was: the memory is full, or cannot be read or written
+│       └── ForgottenError    the memory does not reach back so far: nothing is accepted until a moment that it names
 ├── PeerError             a TLS peer is not the member it says, by that member's own CA
 ├── HomeError             a member's folder or an investigator's kit is incomplete or wrong
 └── AuditError            the audit log cannot be written or read
@@ -67,6 +68,14 @@ class ReplayError(SecurityError):
 
 class ReplayMemoryError(ReplayError):
     """It cannot be known whether a message was seen before: the memory is full, or cannot be read or written."""
+
+
+class ForgottenError(ReplayMemoryError):
+    """The memory does not reach back so far: the machine was restarted, or its clock was ahead. `until_ms` is when it does."""
+
+    def __init__(self, until_ms: int, said: str) -> None:
+        super().__init__(said)
+        self.until_ms = until_ms
 
 
 class PeerError(SecurityError):

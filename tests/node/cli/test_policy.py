@@ -12,12 +12,11 @@ from click.testing import CliRunner, Result
 from tests.support.sockets import SocketFederation
 from vidfed.index import Algorithm
 from vidfed.node.cli.node import node
-from vidfed.node.config import store_location
 from vidfed.node.operations.status import read_status
 from vidfed.node.policy.file import read_policy
+from vidfed.node.records.known import open_store
 from vidfed.node.records.lifecycle import retract
 from vidfed.node.records.record import Record
-from vidfed.node.records.store import RecordStore
 from vidfed.node.serving.metrics import NodeCollector
 from vidfed.security.audit.changes import SEEN_FILE, Seen
 from vidfed.security.clock import system_clock
@@ -52,7 +51,7 @@ RECORDS = [
 def home(tmp_path: Path) -> MemberHome:
     made = SocketFederation(tmp_path, "nl", "fr").homes["nl"]
     (made.folder / "policy.toml").write_text(POLICY)
-    with closing(RecordStore(store_location(made))) as store:
+    with open_store(made) as store:
         store.upsert(RECORDS, now_ms=1)
         store.upsert([Record({Algorithm.PDQ: b"\x02" * 32}, reference="cc")], now_ms=1)
         retract(store, "cc", "wrong", now_ms=2)

@@ -13,6 +13,7 @@ from tests.support.records import code
 from vidfed.index import Algorithm
 from vidfed.node.cli.node import node
 from vidfed.node.records.schema import REVISION
+from vidfed.node.records.store import RecordStore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,9 +108,41 @@ def test_a_backup_is_put_back(home: Path, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("\n".join(MD5))
     run("import", tmp_path / "list.txt", "--home", home)
     run("backup", tmp_path / "copy", "--home", home)
+    run("import", "--series", "S", tmp_path / "list.txt", "--home", home)
     run("records", "erase", first_reference(home), "--yes", "--home", home)
+    assert "1 records that were erased or retracted since that backup" in run("restore", tmp_path / "copy", "--home", home).stdout
+    assert len(fields("records", "list", "--home", home)["records"]) == 2
+    assert not fields("records", "list", "--series", "S", "--home", home)["records"]
+
+
+def test_a_node_whose_store_is_gone_never_answers(home: Path, tmp_path: Path) -> None:
+    """The volume with the store is not mounted: no command makes an empty one, each names the cure; so does what is put in its place."""
+    (tmp_path / "list.txt").write_text("\n".join(MD5))
+    run("import", tmp_path / "list.txt", "--home", home)
+    run("backup", tmp_path / "copy", "--home", home)
+    store = home / "store/records.db"
+    store.rename(tmp_path / "away")
+    commands = (("status",), ("export", tmp_path / "out.csv"), ("import", tmp_path / "list.txt"), ("records", "list"))
+    for command in commands:
+        assert "vidfed node restore" in run(*command, "--home", home, status=1).stderr
+        assert list(store.parent.glob("records.db*")) == []
+    doctor = {each["point"]: each for each in json.loads(run("doctor", "--json", "--home", home, status=1).stdout)["findings"]}
+    assert doctor["records"]["state"] == "failed"
+    assert "vidfed node restore" in doctor["records"]["said"]
+    RecordStore(store).close()
+    for command in commands:
+        assert "not the record store that this node had" in run(*command, "--home", home, status=1).stderr
     run("restore", tmp_path / "copy", "--home", home)
     assert len(fields("records", "list", "--home", home)["records"]) == 3
+
+
+def test_another_store_is_taken_when_an_operator_says_so(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text(MD5[0])
+    run("import", tmp_path / "list.txt", "--home", home)
+    (home / "store/records.db").unlink()
+    assert "there is no record store" in run("adopt-store", "--reason", "moved", "--home", home, status=1).stderr
+    run("adopt-store", "--make", "--reason", "moved", "--home", home)
+    assert fields("records", "list", "--home", home)["records"] == []
 
 
 def test_a_store_needs_no_migration_twice(home: Path) -> None:

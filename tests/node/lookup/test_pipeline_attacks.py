@@ -482,7 +482,8 @@ def test_a_node_with_no_policy_answers_nobody(federation: MemoryFederation, tmp_
 
 
 def test_a_purpose_that_is_not_answered(node: MemoryNode, federation: MemoryFederation, asker: MemoryInvestigator) -> None:
-    assert status(node, call_for(federation, asker, purpose=Purpose.SELF_TEST)) is Status.NOT_PERMITTED
+    node.policy.policy = Policy((replace(ANSWERING, purposes=frozenset({Purpose.PROSECUTION})),))
+    assert status(node, call_for(federation, asker)) is Status.NOT_PERMITTED
 
 
 def test_a_member_that_is_not_answered(federation: MemoryFederation, asker: MemoryInvestigator, tmp_path: Path) -> None:

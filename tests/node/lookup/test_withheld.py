@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pytest
 from sqlalchemy import event
 
@@ -13,6 +14,7 @@ from tests.support.memory import ANSWERING, MemoryFederation, MemoryNode, call_o
 from vidfed.index import Algorithm, Hash
 from vidfed.node.policy.policy import Category, Distances, Limits, Policy, Rule
 from vidfed.node.records.record import Record
+from vidfed.node.search.nearest import Candidates
 from vidfed.wire.answers import read_answer
 from vidfed.wire.statuses import Status
 from vidfed.wire.values import ANSWER_TYPE, HandlingCode, LookupAnswer, RecordView, Searched, Urgency
@@ -114,6 +116,68 @@ def test_request_for_a_category_it_may_not_see(
         kept.policy.policy = Policy((ANSWERING,))
         kept.hold(replace(secret, sharing="only:nl"))
         assert len(told(kept, federation).records) == 1 + len(others)
+
+
+def test_withheld_in_time_within_noise_with_one_code_asked_900_times(
+    node: MemoryNode, federation: MemoryFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The structural half: a record is looked at once however often its code is asked, and the log says no time."""
+    node.hold(replace(SECRET, sharing="nobody"))
+    node.catalogue.catch_up()
+    looked_at: list[int] = []
+    ranked: list[int] = []
+    judge, rank = Candidates.judge, Candidates.rank
+
+    def judging(self: Candidates, wanted: Any, records: Any) -> list[int]:  # noqa: ANN401 - passed on
+        looked_at.append(sum(len(some) for _, some in wanted))
+        return judge(self, wanted, records)
+
+    def ranking(self: Candidates) -> Any:  # noqa: ANN401 - passed on
+        items = rank(self)
+        ranked.append(len(items))
+        return items
+
+    monkeypatch.setattr(Candidates, "judge", judging)
+    monkeypatch.setattr(Candidates, "rank", ranking)
+    asker = federation.investigator("nl")
+    for asked in ([PDQ], [PDQ] * 900, [SHA] * 900):
+        request = federation.request(asker, asked)
+        node.ask(call_of(asker.credential, federation.sign(request, asker)), "nl")
+        assert "took_ms" not in node.last_entry()["details"]
+    assert set(looked_at) == set(ranked) == {1}
+
+
+@pytest.mark.parametrize("cap", [1, 20])
+def test_what_is_asked_twice_is_answered_as_if_it_were_asked_alone(node: MemoryNode, federation: MemoryFederation, cap: int) -> None:
+    node.hold(KNOWN, Record({PDQ.algorithm: PDQ.code, SHA.algorithm: SHA.code}, series="Iris"))
+    node.policy.policy = Policy((replace(ANSWERING, max_hits_per_item=cap),))
+    other = Hash(Algorithm.PDQ, bytes([255]) * 32)
+    items = [(PDQ, SHA), (other,), (SHA,), (PDQ, SHA), (NEAR, PDQ), (PDQ, NEAR), (SHA,), (other,), (PDQ, SHA)]
+
+    def asked(items: list[tuple[Hash, ...]]) -> LookupAnswer:
+        asker = federation.investigator("nl")
+        columns = []
+        for algorithm in (Algorithm.PDQ, Algorithm.SHA256):
+            numbered = [(number, each) for number, item in enumerate(items) for each in item if each.algorithm is algorithm]
+            if numbered:
+                (column,) = columns_of([each for _, each in numbered])
+                columns.append(replace(column, items=np.array([number for number, _ in numbered], np.uint32)))
+        request = replace(federation.request(asker, ASKED), item_count=len(items), columns=tuple(columns))
+        envelope = node.ask(call_of(asker.credential, federation.sign(request, asker)), "nl")
+        answer = read_answer(envelope.verify(ANSWER_TYPE, node.member.entry.signing_keys))
+        items_of = {column.algorithm: column.items for column in columns}
+        assert all(items_of[match.algorithm][match.code] == hit.item for hit in answer.hits for match in hit.matches)
+        return answer
+
+    def told_of(answer: LookupAnswer, item: int) -> list[object]:
+        own = [hit for hit in answer.hits if hit.item == item]
+        return [(answer.records[hit.record].series, [(match.algorithm, match.distance) for match in hit.matches]) for hit in own]
+
+    together = asked(items)
+    for number, item in enumerate(items):
+        alone = asked([item])
+        assert told_of(together, number) == told_of(alone, 0)
+        assert (number in together.truncated_items) == bool(alone.truncated_items)
 
 
 def test_a_search_that_was_cut_short_by_the_policy_says_so(node: MemoryNode, federation: MemoryFederation) -> None:

@@ -14,6 +14,7 @@ from vidfed.node.errors import StoreError
 from vidfed.node.intake.importer import import_files
 from vidfed.node.intake.options import ImportOptions
 from vidfed.node.records.backup import back_up, restore
+from vidfed.node.records.known import StoreMemory
 from vidfed.node.records.lifecycle import RecordQuery, edit, erase, reinstate, retract, stored_record, stored_records
 from vidfed.node.records.record import Record, Sharing
 from vidfed.node.records.store import PERCEPTUAL, RecordStore
@@ -141,7 +142,10 @@ def test_a_backup_made_while_others_write_restores_to_what_was(location: Path | 
         add(store, record(100))
     with pytest.raises(StoreError, match="never overwritten"):
         back_up(location, target)
-    restore(location, target, index)
+    memory = StoreMemory(tmp_path / "state.db")
+    with closing(RecordStore(location)) as store:
+        memory.adopt(store)
+    assert restore(location, target, index, memory, now_ms=NOW) == 0
     assert list(index.iterdir()) == []
     with closing(RecordStore(location)) as store:
         assert list(stored_records(store, RecordQuery(state="all"))) == before
@@ -159,7 +163,11 @@ def test_a_password_of_the_store_s_url_is_in_no_program_s_arguments(tmp_path: Pa
     monkeypatch.setattr(subprocess, "run", look)
     url = "postgresql://vidfed:very%20secret@127.0.0.1:1/records"
     back_up(url, tmp_path / "copy", lambda _done, _total: None)
-    restore(url, tmp_path / "copy", tmp_path / "index")
+    memory = StoreMemory(tmp_path / "state.db")
+    with closing(RecordStore(tmp_path / "any.db")) as store:
+        memory.adopt(store)
+    with pytest.raises(StoreError):  # nothing was restored there
+        restore(url, tmp_path / "copy", tmp_path / "index", memory, now_ms=NOW)
     assert {command[0] for command, _ in seen} == {"pg_dump", "pg_restore"}
     assert not [command for command, _ in seen if "secret" in " ".join(command)]
     assert [password for command, password in seen if any("--dbname=" in part for part in command)] == ["very secret"] * 2
@@ -168,11 +176,14 @@ def test_a_password_of_the_store_s_url_is_in_no_program_s_arguments(tmp_path: Pa
 def test_a_damaged_backup_is_not_restored(tmp_path: Path) -> None:
     with closing(RecordStore(tmp_path / "records.db")) as store:
         add(store, *(record(seed) for seed in range(200)))
+        memory = StoreMemory(tmp_path / "state.db")
+        memory.adopt(store)
     back_up(tmp_path / "records.db", tmp_path / "backup")
     content = bytearray((tmp_path / "backup").read_bytes())
     content[5000:15000] = bytes(10_000)
     (tmp_path / "damaged").write_bytes(content)
     with pytest.raises(StoreError, match=r"damaged|malformed|could not be restored"):
-        restore(tmp_path / "records.db", tmp_path / "damaged", tmp_path / "index")
+        restore(tmp_path / "records.db", tmp_path / "damaged", tmp_path / "index", memory, now_ms=NOW)
+    assert sorted(path.name for path in tmp_path.glob("*records.db*")) == ["records.db"]
     with closing(RecordStore(tmp_path / "records.db")) as store:
         assert store.state().records == 200

@@ -242,6 +242,22 @@ def test_a_timeout_is_no_disagreement(tmp_path: Path) -> None:
     assert (result.agreed, result.unanswered, result.findings) == (5, 1, [])
 
 
+def test_compare_of_honest_logs_with_self_tests_agrees(tmp_path: Path) -> None:
+    """Also where one of the two could not log it; but what tells of a record is no self-test, whatever it says."""
+    nl, fr = pair(tmp_path)
+    with closing(fr.open()) as log:
+        log.append(fr.entry(88, event=Event.LOOKUP_ANSWERED, member="nl", purpose="self-test", records=()))
+    with closing(nl.open()) as log:
+        log.append(nl.entry(77, event=Event.LOOKUP_RECEIVED, member="fr", purpose="self-test", records=()))
+    converse(nl, fr)
+    result = compare(*both(nl, fr, tmp_path))
+    assert (result.agreed, result.findings) == (5, [])
+    with closing(fr.open()) as log:
+        log.append(fr.entry(99, event=Event.LOOKUP_ANSWERED, member="nl", purpose="self-test", records=("r",)))
+    (finding,) = compare(*both(nl, fr, tmp_path)).findings
+    assert "whose log has no such question" in finding
+
+
 @pytest.mark.parametrize("outcome", ["BUSY", "AUDIT_UNAVAILABLE"])
 def test_a_refusal_that_is_not_logged_by_design_is_no_disagreement(tmp_path: Path, outcome: str) -> None:
     nl, fr = pair(tmp_path)

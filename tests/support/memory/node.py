@@ -14,6 +14,7 @@ from vidfed.node.lookup.streams import answer_chunks
 from vidfed.node.policy.policy import Policy, Rule
 from vidfed.node.policy.quotas import Quotas
 from vidfed.node.records.store import RecordStore
+from vidfed.node.search.canary import open_canary
 from vidfed.node.search.catalogue import Catalogue
 from vidfed.security.audit import AuditLog, log_origin
 from vidfed.security.errors import AuditError
@@ -57,6 +58,9 @@ class MemoryNode:
         folder.mkdir(exist_ok=True)
         self.store = RecordStore(folder / "records.db")
         self.catalogue = Catalogue(self.store, folder / "index", federation.clock)
+        self._stack = contextlib.ExitStack()
+        canary = open_canary(folder / "canary", federation.federation, member, federation.clock, keeper=True)
+        self.canary = self._stack.enter_context(canary)
         self.replay = ReplayMemory(folder / "replay.db")
         self.audit = AuditLog(
             folder / "audit.db", log_origin(federation.federation, member), self.member.audit_signer, clock=federation.clock
@@ -70,6 +74,7 @@ class MemoryNode:
             signer=self.member.signer,
             directory_source=federation,
             catalogue=self.catalogue,
+            canary=self.canary,
             policy=self.policy,
             quotas=self.quotas,
             replay=self.replay,
@@ -83,6 +88,7 @@ class MemoryNode:
 
     def __exit__(self, *_: object) -> None:
         self.catalogue.close()
+        self._stack.close()
         self.store.close()
         self.replay.close()
         self.quotas.close()

@@ -72,13 +72,13 @@ def import_(
     Run again, nothing is doubled: what differs is updated. Options that describe (--series, ...) hold for every record, over what the
     files say. Entries that cannot be used are left out and listed with their number in the report file; the exit status is then 1.
     """
-    from contextlib import ExitStack, closing
+    from contextlib import ExitStack
 
-    from vidfed.node.config import StoreSection, store_location
+    from vidfed.node.config import StoreSection
     from vidfed.node.intake.importer import import_files
     from vidfed.node.intake.known_good import KnownGood
     from vidfed.node.intake.options import ImportOptions
-    from vidfed.node.records.store import RecordStore
+    from vidfed.node.records.known import open_store
     from vidfed.security.audit import Event, Operation
     from vidfed.security.clock import system_clock
     from vidfed.security.member.audit_log import logged
@@ -104,7 +104,7 @@ def import_(
         (member_home.folder / "reports").mkdir(mode=0o700, exist_ok=True)
         report_path = member_home.folder / f"reports/import-{now_ms}{'-dry-run' if dry_run else ''}.txt"
     with ExitStack() as stack:
-        store = stack.enter_context(closing(RecordStore(store_location(member_home))))
+        store = stack.enter_context(open_store(member_home))
         good = stack.enter_context(KnownGood(known_good)) if known_good else None
         update = stack.enter_context(file_progress("trying" if dry_run else "importing"))
         if not dry_run:
@@ -167,13 +167,10 @@ def export(file: Path, home: Path, format_name: str | None, tag: str, in_scale: 
     Perceptual hashes are sensitive: FILE is readable by you alone, and is not meant for bulk exchange between members. Retracted and
     erased records are not in it.
     """
-    from contextlib import closing
-
-    from vidfed.node.config import store_location
     from vidfed.node.intake.exports import write_csv, write_vics
     from vidfed.node.operations.operator_audit import Operation, log_operation
+    from vidfed.node.records.known import open_store
     from vidfed.node.records.lifecycle import RecordQuery, stored_records
-    from vidfed.node.records.store import RecordStore
     from vidfed.security.clock import system_clock
     from vidfed.security.files import new_text_file
     from vidfed.security.member.home import MemberHome
@@ -183,7 +180,7 @@ def export(file: Path, home: Path, format_name: str | None, tag: str, in_scale: 
         raise click.ClickException(f"{file}: exists; --force overwrites it")
     write = write_csv if (format_name or file.suffix.lower().lstrip(".")) == "csv" else write_vics
     wanted = RecordQuery(equal={name: value for name, value in equal.items() if value is not None}, tag=tag)
-    with closing(RecordStore(store_location(member_home))) as store, progress() as bar:
+    with open_store(member_home) as store, progress() as bar:
         task = bar.add_task("exporting", total=store.state().records)
         log_operation(member_home, Operation.CONSULTATION, "EXPORTED", records=0, now_ms=system_clock())
         with new_text_file(file) as out:
@@ -222,10 +219,45 @@ def backup(file: Path, home: Path) -> None:
 def restore(file: Path, home: Path) -> None:
     """Put the backup FILE in the place of the records. The node must not run; it rebuilds its index when it starts.
 
-    The present SQLite store stays beside the restored one, as records.db.before-restore.
+    The present SQLite store stays beside the restored one, as records.db.before-restore. What was erased or retracted since the backup was
+    made is taken out of it again, by the register in state/store.db.
     """
     from vidfed.node.config import store_location
     from vidfed.node.records.backup import restore as put_back
+    from vidfed.node.records.known import store_memory
+    from vidfed.security.audit import Event, Operation
+    from vidfed.security.clock import system_clock
+    from vidfed.security.lockfile import serving_address
+    from vidfed.security.member.audit_log import logged
+    from vidfed.security.member.home import MemberHome
+
+    member_home = MemberHome(home)
+    if address := serving_address(member_home.state_file("serving")):
+        raise click.ClickException(f"the node serves on {address}: stop it first")
+    location, memory = store_location(member_home), store_memory(member_home)
+    with logged(member_home, Operation.ALTERATION, Event.RECORDS_RESTORED) as done:
+        removed = put_back(location, file, member_home.folder / "index", memory, now_ms=system_clock())
+        done["removed_again"] = removed
+    say(f"restored from {file}; the index is rebuilt when the node starts")
+    if removed:
+        say(f"{removed} records that were erased or retracted since that backup was made were taken out of it again")
+
+
+@click.command("adopt-store", cls=COMMAND)
+@click.option("--make", is_flag=True, help="Make an empty store where [store] says, if there is none.")
+@click.option("--reason", required=True, help="Why this node has another record store from now on: for the audit log.")
+@HOME
+def adopt_store(make: bool, reason: str, home: Path) -> None:
+    """Take the store that [store] names as this node's, after it was moved to another database on purpose.
+
+    A node answers only from the store that it had before; another one, an empty one or an older copy in its place is refused, because it
+    would say "no match" about records that are elsewhere. To go back to a backup use `restore`: it takes out again what was erased since.
+    """
+    from contextlib import closing
+
+    from vidfed.node.config import store_location
+    from vidfed.node.records.known import store_memory
+    from vidfed.node.records.store import RecordStore
     from vidfed.security.audit import Event, Operation
     from vidfed.security.lockfile import serving_address
     from vidfed.security.member.audit_log import logged
@@ -234,9 +266,14 @@ def restore(file: Path, home: Path) -> None:
     member_home = MemberHome(home)
     if address := serving_address(member_home.state_file("serving")):
         raise click.ClickException(f"the node serves on {address}: stop it first")
-    with logged(member_home, Operation.ALTERATION, Event.RECORDS_RESTORED):
-        put_back(store_location(member_home), file, member_home.folder / "index")
-    say(f"restored from {file}; the index is rebuilt when the node starts")
+    with (
+        logged(member_home, Operation.ALTERATION, Event.RECORDS_RESTORED, what="another store", reason=reason) as done,
+        closing(RecordStore(store_location(member_home), make=make)) as store,
+    ):
+        store_memory(member_home).adopt(store)
+        state = store.state()
+        done["records"] = state.records
+    say(f"this node has {store.database.name} from now on: {state.records} records, change {state.version}")
 
 
 @click.command(cls=COMMAND)

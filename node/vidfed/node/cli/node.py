@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from vidfed.cli.terminal import HELP, HOME, JSON, note, print_json, progress, say
-from vidfed.node.cli.files import backup, export, import_, migrate, restore, scales
+from vidfed.node.cli.files import adopt_store, backup, export, import_, migrate, restore, scales
 from vidfed.node.cli.membership import check, doctor, passphrase, request, rotate, submit
 from vidfed.node.cli.options import COMMAND, described, said
 from vidfed.node.cli.policy import policy
@@ -49,7 +49,9 @@ def init(
     """
     from vidfed.node.config import render_config
     from vidfed.node.policy.file import POLICY_FILE, render_policy
-    from vidfed.node.records.store import RecordStore
+    from vidfed.node.records.known import make_store
+    from vidfed.node.search.canary import CANARY, make_canary
+    from vidfed.security.clock import system_clock
     from vidfed.security.documents import MAX_CONTACT_CHARS, MAX_NAME_CHARS, check_endpoint, check_line
     from vidfed.security.errors import HomeError
     from vidfed.security.files import write_whole
@@ -75,7 +77,8 @@ def init(
     )
     home = create_home(folder, config=config, endpoint=endpoint, anchor=root)
     write_whole(folder / POLICY_FILE, render_policy(answer_members).encode())
-    RecordStore(folder / "store/records.db").close()
+    make_store(home)
+    make_canary(folder / CANARY, root.federation, member, now_ms=system_clock())
     note(f"Made {folder} for member {member} of federation {root.federation}.")
     note(f"  words         {Entry.load(home.entry_path).words}  (read them to the administrators over the phone)")
     note(f"  configuration {home.config_path}")
@@ -99,15 +102,13 @@ def ingest(pictures: tuple[Path, ...], home: Path, as_json: bool, **options: str
     All of them become records in one transaction at the end: interrupted, nothing has changed. Run again, a picture that is already
     known is updated, not doubled.
     """
-    from contextlib import closing
-
     from vidfed.index.hashing.find import count_files, find_files
     from vidfed.index.hashing.results import FileHashes, one_line
     from vidfed.index.hashing.workers import hash_files
-    from vidfed.node.config import StoreSection, store_location
+    from vidfed.node.config import StoreSection
     from vidfed.node.intake.pictures import record_of_file
+    from vidfed.node.records.known import open_store
     from vidfed.node.records.record import Record
-    from vidfed.node.records.store import RecordStore
     from vidfed.security.audit import Event, Operation
     from vidfed.security.clock import DAY_MS, system_clock
     from vidfed.security.member.audit_log import logged
@@ -133,7 +134,7 @@ def ingest(pictures: tuple[Path, ...], home: Path, as_json: bool, **options: str
             bar.advance(task)
     with (
         logged(member_home, Operation.COLLECTION, Event.RECORDS_ADDED, source="pictures") as done,
-        closing(RecordStore(store_location(member_home))) as store,
+        open_store(member_home) as store,
     ):
         report = store.upsert(records, now_ms=system_clock())
         done |= {"new": report.new, "updated": report.updated, "unchanged": report.unchanged, "skipped": len(failures)}
@@ -229,21 +230,9 @@ def health(home: Path) -> None:
         raise SystemExit(1)
 
 
-for _command in (
-    doctor,
-    import_,
-    export,
-    records,
-    source,
-    policy,
-    scales,
-    backup,
-    restore,
-    migrate,
-    request,
-    rotate,
-    submit,
-    check,
-    passphrase,
-):
+_COMMANDS = (
+    *(doctor, import_, export, records, source, policy, scales, backup, restore, adopt_store, migrate),
+    *(request, rotate, submit, check, passphrase),
+)
+for _command in _COMMANDS:
     node.add_command(_command)

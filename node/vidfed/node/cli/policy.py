@@ -29,19 +29,16 @@ def check(home: Path, file: Path | None, as_json: bool) -> None:
     What cannot be understood is an error and ends with status 1. A rule that never decides because an earlier one does is a warning, and
     so is a withheld series or tag that no record has: a typo there would withhold nothing.
     """
-    from contextlib import closing
-
-    from vidfed.node.config import store_location
     from vidfed.node.policy.file import POLICY_FILE, read_own_policy
     from vidfed.node.policy.lint import lint
-    from vidfed.node.records.store import RecordStore
+    from vidfed.node.records.known import open_store
     from vidfed.security.member.home import MemberHome
 
     member_home = MemberHome(home)
     path = file or home / POLICY_FILE
     members = _members(member_home)
     found = read_own_policy(member_home, members, path)
-    with closing(RecordStore(store_location(member_home))) as store:
+    with open_store(member_home, reads_only=True) as store:
         warnings = list(lint(store, found))
     if members is not None:
         warnings += [f"{stranger} is named and is not in the trust directory any more" for stranger in found.strangers(members)]
@@ -69,14 +66,11 @@ def check(home: Path, file: Path | None, as_json: bool) -> None:
 @JSON
 def explain(home: Path, member: str, roles: tuple[str, ...], purpose: str | None, reference: str, file: Path | None, as_json: bool) -> None:
     """Show step by step why a member would or would not be told of a record."""
-    from contextlib import closing
-
-    from vidfed.node.config import store_location
     from vidfed.node.policy.explain import explain as explained
     from vidfed.node.policy.file import read_own_policy
     from vidfed.node.policy.policy import Requester
+    from vidfed.node.records.known import open_store
     from vidfed.node.records.lifecycle import stored_record
-    from vidfed.node.records.store import RecordStore
     from vidfed.security.documents import ROLES
     from vidfed.security.member.home import MemberHome
     from vidfed.wire.values import Purpose
@@ -89,7 +83,7 @@ def explain(home: Path, member: str, roles: tuple[str, ...], purpose: str | None
     member_home = MemberHome(home)
     members = _members(member_home)
     found = read_own_policy(member_home, members, file)
-    with closing(RecordStore(store_location(member_home))) as store:
+    with open_store(member_home, reads_only=True) as store:
         kept = stored_record(store, reference)
     askers = [Requester(member, frozenset(roles), each) for each in ([known[purpose]] if purpose else Purpose)]
     explanations = [explained(found, asker, kept, members) for asker in askers]

@@ -70,17 +70,14 @@ def due(home: Path, within_days: int, after: int, limit: int, as_json: bool) -> 
 @HOME
 def show(reference: str, home: Path, hashes: bool, as_json: bool) -> None:
     """Show one record by its public reference. The audit log says who looked at it."""
-    from contextlib import closing
-
-    from vidfed.node.config import store_location
     from vidfed.node.operations.operator_audit import Operation, log_operation
+    from vidfed.node.records.known import open_store
     from vidfed.node.records.lifecycle import stored_record
-    from vidfed.node.records.store import RecordStore
     from vidfed.security.clock import system_clock
     from vidfed.security.member.home import MemberHome
 
     member_home = MemberHome(home)
-    with closing(RecordStore(store_location(member_home))) as store:
+    with open_store(member_home) as store:
         kept = stored_record(store, reference)
     log_operation(member_home, Operation.CONSULTATION, "READ", records=1, reference=reference, now_ms=system_clock())
     _print_one(kept, hashes=hashes, as_json=as_json)
@@ -156,18 +153,15 @@ def erase(reference: str, home: Path, yes: bool) -> None:
 
 def _change(home: Path, reference: str, operation: Any, outcome: str, change: Any, *arguments: object) -> StoredRecord:  # noqa: ANN401 - an Operation, a function of lifecycle
     """Log, then do."""
-    from contextlib import closing
-
-    from vidfed.node.config import store_location
     from vidfed.node.operations.operator_audit import log_operation
+    from vidfed.node.records.known import open_store
     from vidfed.node.records.lifecycle import stored_record
-    from vidfed.node.records.store import RecordStore
     from vidfed.security.clock import system_clock
     from vidfed.security.member.home import MemberHome
 
     member_home = MemberHome(home)
     now_ms = system_clock()
-    with closing(RecordStore(store_location(member_home))) as store:
+    with open_store(member_home) as store:
         stored_record(store, reference)  # what does not exist is not logged as changed
         log_operation(member_home, operation, outcome, records=1, reference=reference, now_ms=now_ms)
         kept: StoredRecord = change(store, reference, *arguments, now_ms=now_ms)
@@ -189,21 +183,19 @@ def _tell_recipients(home: Path, reference: str) -> None:
 
 def _print_page(home: Path, wanted: Any, *, after: int, limit: int, as_json: bool) -> None:  # noqa: ANN401 - a lifecycle.RecordQuery
     import itertools
-    from contextlib import closing
 
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    from vidfed.node.config import store_location
     from vidfed.node.operations.operator_audit import Operation, log_operation
+    from vidfed.node.records.known import open_store
     from vidfed.node.records.lifecycle import stored_records
-    from vidfed.node.records.store import RecordStore
     from vidfed.security.clock import as_text, system_clock
     from vidfed.security.member.home import MemberHome
 
     member_home = MemberHome(home)
-    with closing(RecordStore(store_location(member_home))) as store:
+    with open_store(member_home) as store:
         page = list(itertools.islice(stored_records(store, wanted, after=after), limit + 1))
     more = len(page) > limit
     page = page[:limit]

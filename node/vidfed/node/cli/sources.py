@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -306,14 +306,13 @@ def _print_followed(name: str, found: Followed, *, dry_run: bool) -> None:
 @HOME
 def status(home: Path, as_json: bool) -> None:
     """Show each source: how fresh its records are, how its last run went, when the next is due."""
-    from vidfed.node.config import store_location
-    from vidfed.node.records.store import RecordStore
+    from vidfed.node.records.known import open_store
     from vidfed.node.sources.overview import overview
     from vidfed.security.clock import as_text, system_clock
     from vidfed.security.member.home import MemberHome
 
     member_home = MemberHome(home)
-    with closing(RecordStore(store_location(member_home))) as store:
+    with open_store(member_home) as store:
         sources = overview(member_home, store, system_clock())
     if as_json:
         print_json({"schema": "vidfed.source-status/1", "sources": [each.to_fields() for each in sources]})
@@ -344,8 +343,7 @@ def remove(name: str, home: Path, keep: bool | None) -> None:
     Its records are either kept, as this member's own that nobody corrects any more, or retracted; then they come back when a source of
     the same name is followed again. One of the two must be said.
     """
-    from vidfed.node.config import store_location
-    from vidfed.node.records.store import RecordStore
+    from vidfed.node.records.known import open_store
     from vidfed.node.sources.configure import remove_source
     from vidfed.node.sources.ending import end_source
     from vidfed.node.sources.follow import history_path, state_folder
@@ -360,7 +358,7 @@ def remove(name: str, home: Path, keep: bool | None) -> None:
         raise click.UsageError("say what becomes of its records: --keep or --retract")
     member_home = MemberHome(home)
     event = Event.RECORDS_CHANGED if keep else Event.RECORDS_RETRACTED
-    with exclusive(state_folder(member_home) / f"{name}.lock"), closing(RecordStore(store_location(member_home))) as store:
+    with exclusive(state_folder(member_home) / f"{name}.lock"), open_store(member_home) as store:
         with logged(member_home, Operation.ALTERATION, event, source=name) as done:
             done["records"] = count = end_source(store, name, keep=keep, now_ms=system_clock())
         if name in read_sources(member_home):

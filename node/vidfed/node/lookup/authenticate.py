@@ -11,13 +11,14 @@ from vidfed.node.lookup.question import RefusalError, deciding
 from vidfed.security.errors import (
     CredentialError,
     EnvelopeError,
+    ForgottenError,
     PeerError,
     ReplayMemoryError,
     SignatureError,
     TimeWindowError,
 )
 from vidfed.security.identity.credentials import Credential, verify_credential
-from vidfed.security.identity.replay import Message, ReplayMemory, check_time_window
+from vidfed.security.identity.replay import Message, ReplayMemory, check_time_window, refusal_text
 from vidfed.security.identity.tls import NODE_ROLE, verify_peer
 from vidfed.wire.envelope import read_call
 from vidfed.wire.requests import read_request
@@ -157,7 +158,9 @@ class Authenticator:
                 _log.error("%s; not answering", error)
                 raise RefusalError(Status.INTERNAL_ERROR, "", str(error)) from None
             for (question, _), refusal in zip(asked, refusals, strict=True):
-                if isinstance(refusal, ReplayMemoryError):
+                if isinstance(refusal, ForgottenError):
+                    question.refuse(RefusalError(Status.NOT_YET, refusal_text(refusal.until_ms), str(refusal)))
+                elif isinstance(refusal, ReplayMemoryError):
                     _log.error("%s; not answering", refusal)
                     question.refuse(RefusalError(Status.INTERNAL_ERROR, "", str(refusal)))
                 elif refusal is not None:

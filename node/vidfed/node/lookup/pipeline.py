@@ -9,8 +9,8 @@
  6.                the time window
  7. record once    it did not come before
  8. authorise      purpose, legal basis, offence type and case reference are stated
- 9.                nobody in quarantine asks or answers more than a self-test; policy for this member, the person's roles and the
-                   purpose; distances allowed
+ 9.                nobody in quarantine asks or answers more than a self-test, which any member may; policy for this member, the person's
+                   roles and the purpose; distances allowed
 10. charge         what the member has left of its budgets
 11. search         everything within the distances, in one state of the records
 12. log            audit entry, durable before the reply
@@ -37,10 +37,12 @@ from vidfed.node.lookup import metrics
 from vidfed.node.lookup.authenticate import Authenticated, Authenticator, UnknownPeerError
 from vidfed.node.lookup.authorise import Authoriser
 from vidfed.node.lookup.question import Question, RefusalError, count, deciding
+from vidfed.node.policy.policy import SELF_TEST_RULE
+from vidfed.node.search.catalogue import PATIENCE_S
 from vidfed.node.search.query import SearchQuery
 from vidfed.security.audit import Event
 from vidfed.security.crypto.envelope import Envelope
-from vidfed.security.errors import AuditError, DirectoryError, PeerError
+from vidfed.security.errors import AuditError, DirectoryError, PeerError, ReplayMemoryError
 from vidfed.security.identity.tls import claimed_peer
 from vidfed.security.member.refusals import Refusals
 from vidfed.wire.answers import with_receipt, write_answer_header, write_found
@@ -78,6 +80,8 @@ _FOUND_BYTES = MAX_MESSAGE_BYTES - 80 * 1024  # room for the header and the log'
 class LookupPipeline:
     """Answers lookups for one member. Blocking; called from worker threads.
 
+    Self-tests search the canary and never the records.
+
     `answer` does all of it; a stream takes the three parts apart, so that one chunk is admitted while another is searched.
     """
 
@@ -86,6 +90,7 @@ class LookupPipeline:
     signer: Signer
     directory_source: DirectorySource
     catalogue: Catalogue
+    canary: Catalogue
     policy: PolicySource
     quotas: Quotas
     replay: ReplayMemory
@@ -123,13 +128,13 @@ class LookupPipeline:
             return claimed_peer(leaf_pem)[1].member
 
     def can_answer(self) -> bool:
-        """Tell whether a question would find a trust directory and an index that equals the records."""
+        """Tell whether a question would find a trust directory, an index that equals the records, and a memory that lets it be new."""
         try:
             self.directory_source.current()
             self.catalogue.check()
-        except (DirectoryError, IndexBehindError, IndexBrokenError, StoreError):
+            return self.replay.knows_from_ms() <= self.clock()
+        except (DirectoryError, IndexBehindError, IndexBrokenError, StoreError, ReplayMemoryError):
             return False
-        return True
 
     def busy(self, call: LookupCall, member: str, method: str) -> Envelope:
         """Return the signed refusal to look at a call at all; it is not logged, because nothing was looked at."""
@@ -221,13 +226,20 @@ class LookupPipeline:
             return None
 
     def _search(self, admitted: Sequence[tuple[Question, Rule]]) -> list[Found]:
-        """Step 11."""
-        wanted = [
-            SearchQuery(question.columns, rule.max_hits_per_item, functools.partial(rule.tells, question.member), rule.tell)
-            for question, rule in admitted
-        ]
+        """Step 11: a self-test searches the canary, where the records could be searched, and nothing else."""
+        found: dict[int, Found] = {}
         try:
-            return self.catalogue.search(wanted)
+            for catalogue in (self.catalogue, self.canary):
+                own = [each for each in admitted if (each[1] is SELF_TEST_RULE) is (catalogue is self.canary)]
+                wanted = [
+                    SearchQuery(question.columns, rule.max_hits_per_item, functools.partial(rule.tells, question.member), rule.tell)
+                    for question, rule in own
+                ]
+                if wanted and catalogue is self.canary:
+                    self.catalogue.check(patience_s=PATIENCE_S)
+                if wanted:
+                    found |= {id(question): each for (question, _), each in zip(own, catalogue.search(wanted), strict=True)}
+            return [found[id(question)] for question, _ in admitted]
         except IndexBehindError as error:
             raise RefusalError(Status.STALE_INDEX, "", str(error)) from None
         except (IndexBrokenError, StoreError) as error:
@@ -263,7 +275,8 @@ class LookupPipeline:
         told = [
             Told(question.digest, hashlib.sha256(core).digest(), record.reference, question.member, pseudonym, question.started_ms)
             for question, core in zip(questions, cores, strict=True)
-            if question.found is not None and (pseudonym := question.credential.pseudonym if question.credential else "")
+            if question.found is not None and question.rule is not SELF_TEST_RULE
+            if (pseudonym := question.credential.pseudonym if question.credential else "")
             for record in question.found.records
         ]
         try:

@@ -107,7 +107,6 @@ class Question:
             "items": request.item_count if request else 0,
             "hashes": request.hash_count if request else 0,
             "hits": len(found.hits) if found else 0,
-            "took_ms": max(0, header.answered_ms - self.started_ms),
         }
         if request is not None and request.stream is not None:
             details |= {"stream": request.stream.stream_id.hex(), "chunk": request.stream.number}

@@ -5,6 +5,7 @@ Each point passes or fails with a sentence; nothing is changed.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import shutil
 from dataclasses import dataclass
@@ -15,10 +16,13 @@ import grpc
 import numpy as np
 
 from vidfed.casework.errors import CaseworkError
-from vidfed.index import Algorithm, HashError
+from vidfed.cli.printable import printable
+from vidfed.index import HashError
 from vidfed.node.errors import NodeError
 from vidfed.node.operations.status import read_status
+from vidfed.node.search.canary import canary_hashes
 from vidfed.rpc.channels import blocking_channel
+from vidfed.security.audit import AuditEntry, Event, Operation
 from vidfed.security.clock import DAY_MS, MINUTE_MS, SECOND_MS, as_text, system_clock
 from vidfed.security.crypto.certificates import check_identity
 from vidfed.security.crypto.envelope import Envelope
@@ -26,18 +30,20 @@ from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.errors import KeyFileError, SecurityError
 from vidfed.security.identity.credentials import SEALING_KEY_BYTES, Credential
 from vidfed.security.identity.tls import leaf_expires_ms, verify_peer
+from vidfed.security.member.audit_log import open_log
 from vidfed.security.trust.entry import Entry
 from vidfed.v1 import lookup_pb2 as pb
 from vidfed.v1 import lookup_pb2_grpc as rpc
-from vidfed.wire.answers import read_answer
+from vidfed.wire.answers import read_answer_with_digest
 from vidfed.wire.envelope import from_message, to_message
 from vidfed.wire.requests import write_request
-from vidfed.wire.statuses import WireError
+from vidfed.wire.statuses import Status, WireError
 from vidfed.wire.values import (
     ANSWER_TYPE,
     LOOKUP_METHOD,
     MESSAGE_ID_BYTES,
     REQUEST_TYPE,
+    FailureKind,
     HashColumn,
     LookupRequest,
     Purpose,
@@ -54,6 +60,8 @@ if TYPE_CHECKING:
 LEAF_LEFT_MS = 14 * DAY_MS
 DISK_FREE_BYTES = 2 * 2**30  # a log and an index of some million records
 _CALL_S = 10.0
+SELF_TEST = "self-test"
+"""Who asks, by the log, and why."""
 _CLOCK_MS = 5 * SECOND_MS  # a tenth of what a message may be off
 
 
@@ -232,7 +240,7 @@ class Checks:
         return f"equals the {status.records} records"
 
     def _ask(self, member_id: str) -> str:
-        """Ask a node a signed self-test about a hash nobody has; a signed refusal shows as much as an answer."""
+        """Ask a node a signed self-test about its canary: it must read the question, search, log and sign. Logged here as it is there."""
         directory = self._source.current()
         member = directory.member(member_id)
         request, call = self._self_test(directory, member)
@@ -240,8 +248,11 @@ class Checks:
             with blocking_channel(member.endpoint, self._home.node_tls(), directory, member) as channel:
                 reply = rpc.NodeServiceStub(channel).Lookup(call, timeout=_CALL_S)
         except grpc.RpcError as error:
+            self._log_self_test(member_id, request.digest, FailureKind.UNREACHABLE.name, b"")
             raise FailedError(f"{member.endpoint}: {error.code().name.lower().replace('_', ' ')}") from None
-        header = read_answer(from_message(reply).verify(ANSWER_TYPE, member.signing_keys)).header
+        answer, answer_digest = read_answer_with_digest(from_message(reply).verify(ANSWER_TYPE, member.signing_keys))
+        header = answer.header
+        self._log_self_test(member_id, request.digest, header.status.name, answer_digest)
         if header.request_digest != request.digest or header.issuer != member.id:
             raise FailedError("answers another question, or for another member")
         off_ms = abs(header.answered_ms - system_clock())
@@ -249,7 +260,32 @@ class Checks:
             raise FailedError(f"its clock and this one are {off_ms // SECOND_MS} s apart: run NTP")
         if off_ms > _CLOCK_MS:
             raise WarnedError(f"its clock and this one are {off_ms // SECOND_MS} s apart, at 60 s nothing is answered: run NTP")
-        return f"reached at {member.endpoint}; signed answer to a self-test: {header.status.name.lower().replace('_', ' ')}"
+        status = header.status.name.lower().replace("_", " ")
+        if header.status in {Status.BUSY, Status.RATE_LIMITED}:
+            raise WarnedError(f"reached at {member.endpoint}, but it takes no self-test now: {status}: try again in a minute")
+        if header.status is not Status.ANSWERED:
+            detail = f" ({printable(header.detail)})" if header.detail else ""
+            raise FailedError(f"reached at {member.endpoint}; it answers a self-test with {status}{detail}: {header.status.advice}")
+        found = {match.algorithm for hit in answer.hits for match in hit.matches}
+        if lacking := [each.algorithm.label for each in canary_hashes(directory.federation, member_id) if each.algorithm not in found]:
+            raise FailedError(f"reached at {member.endpoint}; it did not find its own canary by {', '.join(lacking)}: its search is broken")
+        return f"reached at {member.endpoint}; it searched its canary and signed the answer"
+
+    def _log_self_test(self, member_id: str, request_digest: bytes, outcome: str, answer_digest: bytes) -> None:
+        """Log what came of asking, as a gateway does of a lookup: the other side has logged it too."""
+        entry = AuditEntry(
+            time_ms=system_clock(),
+            operation=Operation.CONSULTATION,
+            event=Event.LOOKUP_RECEIVED,
+            member=member_id,
+            pseudonym=SELF_TEST,
+            purpose=Purpose.SELF_TEST.code,
+            request_digest=request_digest,
+            answer_digest=answer_digest,
+            outcome=outcome,
+        )
+        with contextlib.closing(open_log(self._home)) as log:
+            log.append(entry)
 
     def _self_test(self, directory: Directory, member: Member) -> tuple[Envelope, pb.LookupCall]:
         home, now_ms, person = self._home, system_clock(), SigningKey.generate()
@@ -279,7 +315,9 @@ class Checks:
             pseudonym=credential.pseudonym,
             urgency=Urgency.ROUTINE,
         )
-        code = np.frombuffer(secrets.token_bytes(Algorithm.SHA256.code_bytes), np.uint8)[None, :]
-        column = HashColumn(Algorithm.SHA256, code, np.zeros(1, np.uint32), 0)
-        envelope = Envelope(REQUEST_TYPE, write_request(LookupRequest(header, 1, (column,)))).signed_by(person, home.signer)
+        columns = tuple(
+            HashColumn(each.algorithm, np.frombuffer(each.code, np.uint8)[None, :], np.zeros(1, np.uint32), 0)
+            for each in canary_hashes(home.federation, member.id)
+        )
+        envelope = Envelope(REQUEST_TYPE, write_request(LookupRequest(header, 1, columns))).signed_by(person, home.signer)
         return envelope, pb.LookupCall(credential=to_message(credential.to_envelope(home.signer)), request=to_message(envelope))

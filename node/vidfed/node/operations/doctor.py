@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vidfed.casework.carriage.opening import look_at_casework
-from vidfed.node.config import NodeSection, StoreSection, store_location
+from vidfed.node.config import NodeSection, StoreSection
 from vidfed.node.operations.check import Checks, FailedError, Report, WarnedError
 from vidfed.node.operations.status import read_status
 from vidfed.node.policy.file import POLICY_FILE, read_own_policy
 from vidfed.node.policy.lint import lint
-from vidfed.node.records.store import RecordStore
+from vidfed.node.records.known import open_store
 from vidfed.node.sources.overview import overview
 from vidfed.security.audit import Checkpoint
 from vidfed.security.audit.merkle import tree_root
 from vidfed.security.clock import DAY_MS, MINUTE_MS, as_text, system_clock
 from vidfed.security.errors import SecurityError
+from vidfed.security.identity.replay import refusal_text, refuses_until_ms
 from vidfed.security.identity.tls import leaf_expires_ms
 from vidfed.security.lockfile import serving_address
 from vidfed.security.member.audit_log import audit_location, open_storage, read_audit_section
@@ -70,6 +71,7 @@ class _Doctor(Checks):
         yield "requests", self._requests
         yield "audit log", self._audit
         yield "state", self._state
+        yield "replay", self._replay
         yield "node", lambda: self._service("serving", "vidfed node serve")
         yield "gateway", lambda: self._service("gateway-serving", "vidfed gateway serve")
         own = f"node {self._home.member}"
@@ -117,15 +119,14 @@ class _Doctor(Checks):
         return f"{state.officers} officers; {state.open} asks are open, none overdue"
 
     def _records(self) -> str:
-        location = store_location(self._home)
-        with contextlib.closing(RecordStore(location)) as store:
+        with open_store(self._home, reads_only=True) as store:
             state = store.state()
             if store.database.path is not None:
                 _quick_check(store.database.path, "restore a backup: vidfed node restore")
         return f"{state.records} records, change {state.version}; the database is whole"
 
     def _sources(self) -> str:
-        with contextlib.closing(RecordStore(store_location(self._home))) as store:
+        with open_store(self._home, reads_only=True) as store:
             found = overview(self._home, store, system_clock())
         said = []
         for each in found:
@@ -170,7 +171,7 @@ class _Doctor(Checks):
         policy = read_own_policy(self._home, members)
         if not policy.rules:
             raise WarnedError(f"nobody is answered: write a rule into {path}")
-        with contextlib.closing(RecordStore(store_location(self._home))) as store:
+        with open_store(self._home, reads_only=True) as store:
             said = list(lint(store, policy))
         if members is not None and (strangers := policy.strangers(members)):
             said.append(f"names {', '.join(strangers)}, not in the trust directory any more")
@@ -204,6 +205,16 @@ class _Doctor(Checks):
                 path, "stop the services and move it away; a new one is made" if path.stem in {"replay", "quotas"} else "restore a backup"
             )
         return f"whole: {', '.join(path.name for path in files) or 'nothing yet'}"
+
+    def _replay(self) -> str:
+        """Whether messages can be known to be new."""
+        until_ms = refuses_until_ms(self._home.state_file("replay.db"), system_clock())
+        if until_ms is not None:
+            raise FailedError(
+                f"every question is refused; the node {refusal_text(until_ms)}. It passes; if that is far off, set the clock, wait 2 "
+                "minutes and delete state/replay.db"
+            )
+        return "what was seen is remembered"
 
     def _service(self, file: str, command: str) -> str:
         address = serving_address(self._home.state_file(file))

@@ -7,13 +7,15 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from vidfed.index import HashError, HashIndex
-from vidfed.node.config import NodeSection, store_location
+from vidfed.node.config import NodeSection
 from vidfed.node.errors import PolicyError
 from vidfed.node.policy.file import POLICY_FILE, read_own_policy
-from vidfed.node.records.store import PERCEPTUAL, RecordStore
+from vidfed.node.records.known import open_store
+from vidfed.node.records.store import PERCEPTUAL
 from vidfed.node.sources.overview import SourceOverview, overview
 from vidfed.security.clock import DAY_MS, as_text, system_clock
 from vidfed.security.errors import SecurityError
+from vidfed.security.identity.replay import refusal_text, refuses_until_ms
 from vidfed.security.identity.tls import leaf_expires_ms
 from vidfed.security.lockfile import serving_address
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from vidfed.node.records.store import RecordStore
     from vidfed.security.member.home import MemberHome
 
 _SCHEMA = "vidfed.node-status/1"
@@ -28,13 +31,14 @@ _SCHEMA = "vidfed.node-status/1"
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """One node's state. Times in ms since the epoch; 0 for never."""
+    """One node's state. Times in ms since the epoch; 0 for never. `refuses` says until when it refuses every question, and why."""
 
     federation: str
     member: str
     signing_key: str
     serving: bool
     address: str
+    refuses: str
     records: int
     store_version: int
     store_changed_ms: int
@@ -56,7 +60,7 @@ class NodeStatus:
     def lines(self) -> Iterator[tuple[str, str]]:
         """Yield (label, text) for people."""
         yield "member", f"{self.member} of federation {self.federation}, signing key {self.signing_key}"
-        yield "serving", f"yes, on {self.address}" if self.serving else "no"
+        yield "serving", (f"yes, on {self.address}" if self.serving else "no") + (f", but refuses: {self.refuses}" if self.refuses else "")
         changed = f", last change {as_text(self.store_changed_ms)}" if self.store_changed_ms else ""
         yield "records", f"{self.records}{changed}"
         if self.sources:
@@ -90,13 +94,10 @@ def read_status(home: MemberHome) -> NodeStatus:
     Raises:
         SecurityError, StoreError: keys, configuration or store cannot be read.
     """
-    store = RecordStore(store_location(home))
-    try:
+    with open_store(home, reads_only=True) as store:
         state = store.state()
         index_version = _index_version(home.folder / "index", store)
         sources = tuple(overview(home, store, system_clock()))
-    finally:
-        store.close()
     try:
         directory = home.directory_source().current()
         text = f"version {directory.version}, {len(directory.members)} members, valid until {as_text(directory.expires_ms)}"
@@ -107,12 +108,14 @@ def read_status(home: MemberHome) -> NodeStatus:
         text, version, expires, members = f"NOT USABLE: {error}", None, None, ()
     policy, answers = _policy(home, members)
     address = serving_address(home.state_file("serving"))
+    until_ms = refuses_until_ms(home.state_file("replay.db"), system_clock())
     return NodeStatus(
         federation=home.federation,
         member=home.member,
         signing_key=home.signer.public.key_id,
         serving=address is not None,
         address=address or home.section("node", NodeSection).listen,
+        refuses="" if until_ms is None else refusal_text(until_ms),
         records=state.records,
         store_version=state.version,
         store_changed_ms=state.changed_ms,

@@ -210,6 +210,23 @@ class Rule:
         return Check("category", category in self.categories, f"{category}; {told}")
 
 
+SELF_TEST_RULE = Rule(
+    "(self-test)",
+    frozenset({EVERY_MEMBER}),
+    frozenset({Purpose.SELF_TEST}),
+    max_hits_per_item=1,
+    limits=Limits(
+        lookups_per_minute=60,
+        hashes_per_minute=600,
+        lookups_per_day=5_000,
+        hashes_per_day=20_000,
+        urgent_lookups_per_day=0,
+        urgent_hashes_per_day=0,
+    ),
+)
+"""By which every member's self-tests are answered, whatever the policy: they search the node's canary, and tell nothing of any record."""
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The rules in order. Without any, nobody is answered."""

@@ -13,13 +13,18 @@ from sqlalchemy import URL
 
 from vidfed.node.errors import StoreError
 from vidfed.node.records.database import RecordDatabase
+from vidfed.node.records.lifecycle import BEFORE_RESTORE, take_out_again
 from vidfed.node.records.schema import REVISION
-from vidfed.security.files import new_file
+from vidfed.node.records.store import RecordStore
+from vidfed.security.files import PRIVATE_MODE
 from vidfed.security.sqlite import connect, connect_read_only
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from vidfed.node.records.known import StoreMemory
+    from vidfed.node.records.store import Removal
 
 _PAGES = 10_000  # copied between two looks at the progress
 
@@ -54,27 +59,50 @@ def back_up(location: Path | str, target: Path, on_progress: Callable[[int, int]
         partial.unlink(missing_ok=True)
 
 
-def restore(location: Path | str, backup: Path, index_folder: Path) -> None:
-    """Put a backup in the place of the store; the node must not run. The present store is kept beside it, the index is rebuilt.
+def restore(location: Path | str, backup: Path, index_folder: Path, memory: StoreMemory, *, now_ms: int) -> int:
+    """Put a backup in the place of the store; the node must not run. What was erased or retracted since does not come back with it.
+
+    A SQLite store is made ready beside the present one and takes its place by one rename; the present one stays as `.before-restore`.
+    Interrupted at any moment, the node has the one or the other, or refuses to answer until this was run again.
 
     Args:
         location: of the store.
         backup: made by `back_up`.
         index_folder: of the search index, which is a cache and may be newer than the backup: it is removed.
+        memory: what the node knows of its store, and what was taken out of it.
+        now_ms: time of the change.
+
+    Returns:
+        How many records of the backup were taken out of it again.
 
     Raises:
-        StoreError: the backup is damaged or the store cannot be written; what was there is as it was.
+        StoreError: the backup is damaged, the store cannot be written, or nothing is remembered; what was there is as it was.
     """
+    with contextlib.suppress(StoreError), contextlib.closing(RecordStore(location, make=False)) as present:
+        memory.check(present)
+        memory.note(present)  # what was taken out of it a moment ago
+    removals = memory.removals()
     try:
         if isinstance(location, str):
             _run("pg_restore", "--clean", "--if-exists", "--single-transaction", "--no-owner", str(backup), location=location)
+            removed = _take_out(location, removals, now_ms=now_ms)
         else:
             _verify_sqlite(backup)
-            _replace_sqlite(location, backup)
+            removed = _replace_sqlite(location, backup, memory, removals, now_ms=now_ms)
     except (OSError, sqlite3.Error) as error:
         raise StoreError(f"{backup}: could not be restored: {error}") from None
+    with contextlib.closing(RecordStore(location, make=False)) as restored:
+        memory.adopt(restored)
     for folder in index_folder.iterdir() if index_folder.is_dir() else ():
-        shutil.rmtree(folder)
+        if folder.is_dir():
+            shutil.rmtree(folder)
+    return removed
+
+
+def _take_out(location: Path | str, removals: Sequence[Removal], *, now_ms: int) -> int:
+    """Erase and retract in a restored store what was erased and retracted in the one before it."""
+    with contextlib.closing(RecordStore(location, make=False)) as store:
+        return take_out_again(store, removals, now_ms=now_ms)
 
 
 def _copy_sqlite(source: Path, target: Path, on_progress: Callable[[int, int], None]) -> None:
@@ -98,15 +126,64 @@ def _verify_sqlite(path: Path) -> None:
         raise StoreError(f"{path}: of form {revision}, newer than this program knows ({REVISION})")
 
 
-def _replace_sqlite(store: Path, backup: Path) -> None:
-    """Put a copy of the backup where the store is; the old store stays beside it as `.before-restore`."""
-    with new_file(store) as fresh, backup.open("rb") as source:
-        shutil.copyfileobj(source, fresh)
-        if store.exists():
-            with contextlib.closing(connect(store, busy_s=1)) as old:  # brings its write-ahead log into the file
-                old.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-                old.execute("PRAGMA journal_mode=DELETE")
-            store.rename(store.with_name(f"{store.name}.before-restore"))
+def _replace_sqlite(store: Path, backup: Path, memory: StoreMemory, removals: Sequence[Removal], *, now_ms: int) -> int:
+    """Make the backup ready beside the store, and give it the store's name. Nothing of it is left if that fails."""
+    fresh = store.with_name(f".{store.name}.restoring")
+    try:
+        for path in _with_journals(fresh):
+            path.unlink(missing_ok=True)
+        os.close(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE_MODE))
+        with backup.open("rb") as source, fresh.open("wb") as target:
+            shutil.copyfileobj(source, target)
+        removed = _take_out(fresh, removals, now_ms=now_ms)
+        _merge_journal(fresh)
+        _sync(fresh)
+        with contextlib.closing(RecordStore(fresh, make=False)) as ready:
+            memory.expect(ready)
+        _merge_journal(fresh)
+        _set_aside(store)
+        fresh.replace(store)
+        _sync(store.parent)
+    finally:
+        for path in _with_journals(fresh):
+            path.unlink(missing_ok=True)
+    return removed
+
+
+def _set_aside(store: Path) -> None:
+    """Give the present store a second name. It keeps the first one until the restored one takes it."""
+    aside = store.with_name(f"{store.name}{BEFORE_RESTORE}")
+    if store.exists():
+        try:
+            _merge_journal(store)
+        except sqlite3.Error:  # damaged: that may be why it is replaced. SQLite would read its journal into the restored one.
+            for path in _with_journals(store)[1:]:
+                if path.exists():
+                    path.replace(path.with_name(f"{path.name}{BEFORE_RESTORE}"))
+        for path in _with_journals(aside):
+            path.unlink(missing_ok=True)
+        aside.hardlink_to(store)
+    for path in _with_journals(store)[1:]:
+        path.unlink(missing_ok=True)
+
+
+def _merge_journal(path: Path) -> None:
+    """Bring a database's write-ahead log into its file, and do without one until it is opened again."""
+    with contextlib.closing(connect(path, busy_s=1)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        database.execute("PRAGMA journal_mode=DELETE")
+
+
+def _with_journals(path: Path) -> list[Path]:
+    return [path, *(path.with_name(f"{path.name}{suffix}") for suffix in ("-wal", "-shm", "-journal"))]
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _run(*command: str, location: str | None = None) -> None:

@@ -7,7 +7,9 @@ follows them misses none. Readers never wait.
 from __future__ import annotations
 
 import contextlib
+import functools
 import secrets
+import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,10 @@ _READER_CACHE_KIB = 8 * 1024  # for each connection: the upper pages of the inde
 _WAL_KEPT_BYTES = 64 * 1024 * 1024  # what is left of a long import's WAL file after its checkpoint
 _BUSY_TIMEOUT_S = 30  # how long a short change waits for another writer
 _POSTGRESQL_MINIMUM = 15
+_NO_STORE = (
+    "Is its volume mounted, is [store] right? Otherwise put a backup back: vidfed node restore. "
+    "Only vidfed node init and adopt-store make one"
+)
 _CREATION_LOCK = 0x76696466  # any fixed number: that of the PostgreSQL advisory lock under which the tables are made
 
 
@@ -40,7 +46,7 @@ class RecordDatabase:
         """
         self.path = location if isinstance(location, Path) else None
         if isinstance(location, Path):
-            self.engine = sa.create_engine(f"sqlite:///{location}", connect_args={"timeout": _BUSY_TIMEOUT_S}, hide_parameters=True)
+            self.engine = sa.create_engine(f"sqlite:///{location}", creator=functools.partial(_open_sqlite, location), hide_parameters=True)
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
             self.name = str(location)
@@ -53,20 +59,28 @@ class RecordDatabase:
         """True for a file, False for a server."""
         return self.path is not None
 
-    def open(self) -> None:
-        """Make the tables if there are none, and check that they are of this program's form.
+    def open(self, *, make: bool = True) -> None:
+        """Check that the tables are of this program's form.
+
+        Args:
+            make: them if there are none. Otherwise there must be some: an empty database says "no match" to everything.
 
         Raises:
-            StoreError: it cannot be opened, or is of another form; the message says what to do.
+            StoreError: it cannot be opened, is of another form, or there are no tables; the message says what to do.
         """
         try:
-            if self.path is not None:
+            if self.path is not None and make:
                 self.path.touch(mode=0o600)
+            if self.path is not None and not self.path.exists():
+                raise StoreError(f"{self.name}: there is no record store. {_NO_STORE}")
             found = self.revision()
+            if found is None and not make:
+                raise StoreError(f"{self.name}: a database without a record store in it. {_NO_STORE}")
             if found is None:
                 with self.writing(tables_exist=False) as connection:
                     if self._revision(connection) is None:
                         metadata.create_all(connection)
+                        connection.execute(sa.insert(commits).values(version=0, mark=secrets.token_hex(8)))
                         connection.execute(sa.text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
                         connection.execute(sa.text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": REVISION})
                     found = self._revision(connection)
@@ -203,6 +217,11 @@ def _check_postgresql(connection: Any, _record: object) -> None:  # noqa: ANN401
     version = connection.info.server_version // 10_000
     if version < _POSTGRESQL_MINIMUM:
         raise StoreError(f"PostgreSQL {version}; {_POSTGRESQL_MINIMUM} or newer is needed")
+
+
+def _open_sqlite(path: Path) -> sqlite3.Connection:
+    """Open an existing file: SQLite would make one where a volume is gone, and an empty one at that."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_BUSY_TIMEOUT_S, check_same_thread=False)
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - whatever the database driver gives

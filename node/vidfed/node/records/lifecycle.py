@@ -5,6 +5,7 @@ Retraction keeps the row as a tombstone that lookups do not find. Erasure emptie
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from vidfed.node.errors import StoreError
 from vidfed.node.records import schema
 from vidfed.node.records.further import further_codes, labels_with, of_record
 from vidfed.node.records.record import to_column
-from vidfed.node.records.store import to_record
+from vidfed.node.records.store import RecordStore, Removal, to_record
 from vidfed.node.records.upsert.columns import empty_columns
 
 if TYPE_CHECKING:
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 
     from vidfed.index import Code
     from vidfed.node.records.record import Record
-    from vidfed.node.records.store import RecordStore
 
+BEFORE_RESTORE = ".before-restore"
+"""What the name of a store ends with that a restored one has replaced."""
 _table = schema.records
 _PAGE = 2_000
 _STATE = {
@@ -206,18 +208,61 @@ def erase(store: RecordStore, reference: str, *, now_ms: int) -> StoredRecord:
 
     A source that is in charge of it does not bring it back: what is left of its key there is a digest.
 
-    SQLite overwrites the freed space (`secure_delete`), and its write-ahead log is emptied; copies and backups are the operator's to erase.
+    SQLite overwrites the freed space (`secure_delete`), and its write-ahead log is emptied. The store that a restore set aside is treated
+    the same; copies and backups elsewhere are the operator's to erase.
 
     Raises:
-        StoreError: there is no such record.
+        StoreError: there is no such record; or it was erased, and a program that keeps reading keeps it in the write-ahead log.
     """
-    columns: dict[str, object] = {algorithm.value: None for algorithm in Algorithm}
-    columns |= empty_columns() | {"perceptual_key": None, "import_id": None, "erased_ms": now_ms}
-    kept = _change(store, reference, columns, now_ms=now_ms, locally=True, erases=True)
-    if store.database.is_sqlite:
-        with store.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    kept = _change(store, reference, _emptied(now_ms), now_ms=now_ms, locally=True, erases=True)
+    path = store.database.path
+    if path is not None:
+        _empty_journal(store)
+        aside = path.with_name(f"{path.name}{BEFORE_RESTORE}")
+        if aside.exists():
+            with contextlib.closing(RecordStore(aside, make=False)) as older:
+                take_out_again(older, [Removal(reference, None, "", now_ms)], now_ms=now_ms)
+                _empty_journal(older)
     return kept
+
+
+def take_out_again(store: RecordStore, removals: Iterable[Removal], *, now_ms: int) -> int:
+    """Erase and retract what was erased and retracted before from a store that still has it, and return how many records that were.
+
+    Raises:
+        StoreError: the store cannot be written.
+    """
+    count = 0
+    with store.database.writing() as connection:
+        version = connection.execute(sa.select(sa.func.max(_table.c.version))).scalar() or 0
+        for removal in removals:
+            erases = removal.erased_ms is not None
+            condition = _table.c.erased_ms.is_(None) if erases else _STATE["live"]
+            wanted = sa.select(_table.c.source, _table.c.source_id).where(_table.c.reference == removal.reference, condition)
+            found = connection.execute(wanted).first()
+            if found is None:
+                continue
+            values: dict[str, object] = {"retracted_ms": removal.retracted_ms, "retraction_reason": removal.retraction_reason}
+            if removal.erased_ms is not None:
+                key = erased_key(found.source, found.source_id) if found.source else None
+                values = _emptied(removal.erased_ms) | {"fingerprint": key}
+            count, version = count + 1, version + 1
+            values |= {"version": version, "changed_ms": now_ms}
+            connection.execute(sa.update(_table).where(_table.c.reference == removal.reference).values(values))
+    return count
+
+
+def _emptied(erased_ms: int) -> dict[str, object]:
+    """Return what an erased record's columns hold."""
+    columns: dict[str, object] = {algorithm.value: None for algorithm in Algorithm}
+    return columns | empty_columns() | {"perceptual_key": None, "import_id": None, "erased_ms": erased_ms}
+
+
+def _empty_journal(store: RecordStore) -> None:
+    with store.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        ((busy, *_),) = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    if busy:
+        raise StoreError(f"{store.database.name}: erased, but another program keeps reading: stop it, or it stays in the file's journal")
 
 
 def _change(

@@ -112,8 +112,9 @@ codes = sa.Table(
 commits = sa.Table(
     "commits",
     metadata,
-    # One row for each transaction that changed records: the last version it gave, and a random mark. Two stores with the same mark at a
-    # version have the same history up to it; a store put back from a copy and changed since has not.
+    # One row for the making of the store, version 0, and one for each transaction that changed records: the last version it gave. Each has
+    # a random mark. Two stores with the same mark at a version have the same history up to it; a store put back from a copy and changed
+    # since has not.
     sa.Column("version", _BIG, primary_key=True, autoincrement=False),
     sa.Column("mark", sa.String, nullable=False),
 )

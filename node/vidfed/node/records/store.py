@@ -10,7 +10,7 @@ import contextlib
 import json
 from dataclasses import dataclass, field, fields
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -37,6 +37,22 @@ _LOOKUP_CHUNK = 500  # SQLite takes at most 32,766 parameters in one statement; 
 _MOST_FURTHER = 200_000  # further codes of a batch of changes, beside those of its last record: some 30 MB
 _table = schema.records
 _LIVE = sa.and_(_table.c.retracted_ms.is_(None), _table.c.erased_ms.is_(None))
+
+
+class Removal(NamedTuple):
+    """What was taken out: a record's public reference; when it was retracted and why, when erased, in ms since the epoch."""
+
+    reference: str
+    retracted_ms: int | None
+    retraction_reason: str
+    erased_ms: int | None
+
+
+class History(NamedTuple):
+    """A store's version, and the mark of its history up to it (of an empty store: its own); another store has another mark."""
+
+    version: int
+    mark: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +92,19 @@ class Changes:
 class RecordStore:
     """A member's records. Safe from several threads, and from several processes."""
 
-    def __init__(self, location: Path | str) -> None:
-        """Open the store in a SQLite file, or at a `postgresql://` URL, making it if absent.
+    def __init__(self, location: Path | str, *, make: bool = True) -> None:
+        """Open the store in a SQLite file, or at a `postgresql://` URL.
+
+        Args:
+            location: file or URL.
+            make: it if there is none. A node's own store is opened by `known.open_store`, which never makes one.
 
         Raises:
-            StoreError: it cannot be opened, or is of another form.
+            StoreError: it cannot be opened, is of another form, or there is none and none is to be made.
         """
         self.database = RecordDatabase(location)
         try:
-            self.database.open()
+            self.database.open(make=make)
         except BaseException:
             self.database.close()
             raise
@@ -144,9 +164,43 @@ class RecordStore:
             return Changes(versions, ids, codes, _mark(connection, versions[-1]), further, places)
 
     def mark(self, version: int) -> str:
-        """Return the mark of the store's history up to this version: another history has another one. Empty where there is none so far."""
+        """Return the mark of the store's history up to this version, of the empty store for 0; empty where it has not come so far."""
         with self.database.reading() as connection:
             return _mark(connection, version)
+
+    def history(self) -> History:
+        """Return how far this store has come, and by which history.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        with self.database.reading() as connection:
+            version, _ = _version(connection)
+            return History(version, _mark(connection, version))
+
+    def removed_after(self, version: int) -> list[Removal]:
+        """Return what was retracted or erased by the changes after this version.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        columns = (_table.c.reference, _table.c.retracted_ms, _table.c.retraction_reason, _table.c.erased_ms)
+        wanted = sa.select(*columns).where(_table.c.version > version, sa.not_(_LIVE))
+        with self.database.reading() as connection:
+            return [Removal(*row) for row in connection.execute(wanted)]
+
+    def live_among(self, references: Sequence[str]) -> list[str]:
+        """Return those of some records that lookups find.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        found: list[str] = []
+        with self.database.reading() as connection:
+            for start in range(0, len(references), _LOOKUP_CHUNK):
+                wanted = _table.c.reference.in_(references[start : start + _LOOKUP_CHUNK])
+                found += connection.execute(sa.select(_table.c.reference).where(wanted, _LIVE)).scalars()
+        return found
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[StoreReader]:
@@ -184,6 +238,12 @@ class StoreReader:
     def source_states(self) -> list[SourceState]:
         """Return what is known of each source that is in charge of records."""
         return [SourceState(*row) for row in self._rows(_SOURCES_SQL)]
+
+    def mark(self, version: int) -> str:
+        """Return the mark of the store's history up to this version; see `RecordStore.mark`."""
+        which = "version >=" if version else "version ="
+        rows = self._rows(f"SELECT mark FROM commits WHERE {which} {self._database.marks(1)} ORDER BY version LIMIT 1", (version,))  # noqa: S608 - constants
+        return rows[0][0] if rows else ""
 
     def find(self, algorithm: Algorithm, codes: Sequence[bytes]) -> dict[bytes, list[int]]:
         """Return the record ids that carry each of these exact digests; codes nobody carries are left out."""
@@ -280,10 +340,10 @@ def to_record(row: sa.Row[Any], further: Sequence[Code] = ()) -> Record:
 
 
 def _mark(connection: sa.Connection, version: int) -> str:
-    """Return the mark of the transaction that gave this version its number."""
+    """Return the mark of the transaction that gave this version its number; the first is that in which the store was made."""
     commits = schema.commits
-    mark = sa.select(commits.c.mark).where(commits.c.version >= version).order_by(commits.c.version).limit(1)
-    return (connection.execute(mark).scalar() or "") if version else ""
+    which = commits.c.version >= version if version else commits.c.version == 0
+    return connection.execute(sa.select(commits.c.mark).where(which).order_by(commits.c.version).limit(1)).scalar() or ""
 
 
 def _version(connection: sa.Connection) -> tuple[int, int]:

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vidfed.index import Algorithm, SearchResult
+from vidfed.node.errors import IndexBrokenError
 from vidfed.node.records.schema import PLACE_BITS
 from vidfed.node.records.source_states import Freshness
+from vidfed.node.records.store import History
+from vidfed.node.search.distinct import distinct
 from vidfed.node.search.follower import IndexFollower
 from vidfed.node.search.nearest import NOTHING_NEAR, Candidates, Near, Rows, choose, rows_wanted
 from vidfed.node.search.query import Found
@@ -26,16 +29,23 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from vidfed.node.records.record import Record
     from vidfed.node.records.store import RecordStore, StoreReader
+    from vidfed.node.search.distinct import Distinct
     from vidfed.node.search.query import SearchQuery
     from vidfed.security.clock import Clock
-    from vidfed.wire.values import HashColumn
+    from vidfed.wire.values import HashColumn, Hit
+
+
+PATIENCE_S = 2.0
+"""How long a lookup waits for the indexes to catch up with the store."""
 
 
 class Catalogue:
     """Searches one member's records. Safe from several threads and processes; one process at a time keeps the indexes.
 
     Attributes:
+        store: the records.
         changed_ms: when the records last changed, as of the last `check`; 0: never.
     """
 
@@ -52,7 +62,8 @@ class Catalogue:
             HashError: another process keeps the indexes already, they cannot be written, or (not the keeper) there are none yet.
             StoreError: the store cannot be read.
         """
-        self._store = store
+        self.store = store
+        self._history = store.history()
         self._clock = clock
         self._follower = IndexFollower(store, folder, keeper=keeper)
         self.changed_ms = 0
@@ -82,17 +93,22 @@ class Catalogue:
         """Return (version the indexes have, version the store has)."""
         return self._follower.progress()
 
-    def check(self) -> None:
+    def check(self, *, patience_s: float = 0.0) -> None:
         """Return if a search would be answered.
 
+        Args:
+            patience_s: how long to wait for the indexes to catch up with the store.
+
         Raises:
-            IndexBehindError, IndexBrokenError: as `search`, without waiting.
+            IndexBehindError, IndexBrokenError: as `search`.
             StoreError: the store cannot be read.
         """
-        version, self.changed_ms = self._store.version()
-        self._follower.wait_until(version, 0.0)
+        with self.store.reading() as store:
+            version, self.changed_ms = store.version()
+            self._check_history(store, version)
+        self._follower.wait_until(version, patience_s)
 
-    def search(self, wanted: Sequence[SearchQuery], *, patience_s: float = 2.0) -> list[Found]:
+    def search(self, wanted: Sequence[SearchQuery], *, patience_s: float = PATIENCE_S) -> list[Found]:
         """Find for each question every record within each of its columns' distances, all in one state of the store.
 
         Args:
@@ -104,10 +120,13 @@ class Catalogue:
             IndexBrokenError: the indexes cannot be used.
             StoreError: the store cannot be read.
         """
+        asked = [distinct(question) for question in wanted]
+        wanted = [each.query for each in asked]
         renewals = self._follower.renewals()
-        with self._store.reading() as store:
+        with self.store.reading() as store:
             version, changed_ms = store.version()
             states = store.source_states()
+            self._check_history(store, version)
             self._follower.wait_until(version, patience_s)
             candidates = [Candidates(question) for question in wanted]
             limit = rows_wanted(question.max_hits_per_item for question in wanted)
@@ -120,9 +139,24 @@ class Catalogue:
         freshness = Freshness.of(states, current_ms)
         state = (self._follower.band, freshness.as_of_ms, freshness.behind)
         return [
-            Found(IndexState(version, changed_ms, current_ms, question.searched, *state), *each)
-            for question, each in zip(wanted, told, strict=True)
+            _found(IndexState(version, changed_ms, current_ms, question.query.searched, *state), question, *each)
+            for question, each in zip(asked, told, strict=True)
         ]
+
+    def _check_history(self, store: StoreReader, version: int) -> None:
+        """Make sure that the store is the one of before: a volume or a database may have been exchanged under a running node.
+
+        Raises:
+            IndexBrokenError: it is another one, or an older copy.
+        """
+        known = self._history
+        if version < known.version or store.mark(known.version) != known.mark:
+            raise IndexBrokenError(
+                f"the record store is not the one that this node began with, which was at change {known.version}: put that one back and "
+                "start the node again"
+            )
+        if version > known.version:
+            self._history = History(version, store.mark(version))
 
     def _search_columns(
         self, together: Sequence[tuple[int, int, HashColumn]], store: StoreReader, limit: int, candidates: Sequence[Candidates]
@@ -162,6 +196,10 @@ class Catalogue:
         if algorithm.is_digest:
             return _equal(codes, store.find(algorithm, [code.tobytes() for code in codes]))
         return self._follower.search(algorithm, codes, max_distance, limit, bands)
+
+
+def _found(state: IndexState, asked: Distinct, records: tuple[Record, ...], hits: Sequence[Hit], truncated: Sequence[int]) -> Found:
+    return Found(state, records, *asked.expand(hits, truncated))
 
 
 def _same_searches(wanted: Sequence[SearchQuery]) -> Iterable[list[tuple[int, int, HashColumn]]]:

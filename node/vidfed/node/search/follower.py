@@ -256,7 +256,7 @@ class IndexFollower:
         """Start anew with every index that followed another history than the store has: an old copy was put back, or another store."""
         marks = {version: self._store.mark(version) for version in {index.source_version for index in self.indexes.values()}}
         for algorithm, index in list(self.indexes.items()):
-            if marks[index.source_version] != index.source_mark:
+            if index.source_version and marks[index.source_version] != index.source_mark:  # an empty one has followed none yet
                 self._renew(algorithm, "followed another history than the record store has: was an old copy put back?")
 
     def _renew(self, algorithm: Algorithm, why: str) -> None:

@@ -8,6 +8,8 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from vidfed.rpc.channels import blocking_channel
+from vidfed.security.clock import system_clock
+from vidfed.security.identity.replay import refusal_text, refuses_until_ms
 from vidfed.security.lockfile import serving_address
 
 if TYPE_CHECKING:
@@ -34,4 +36,6 @@ def ask_health(home: MemberHome) -> str:
             status = health_pb2_grpc.HealthStub(channel).Check(request, timeout=_CALL_S).status
     except grpc.RpcError as error:
         return f"{own}: {error.code().name}"
-    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(status))
+    said = str(health_pb2.HealthCheckResponse.ServingStatus.Name(status))
+    until_ms = refuses_until_ms(home.state_file("replay.db"), system_clock())
+    return said if until_ms is None else f"NOT_SERVING: {refusal_text(until_ms)}"

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import Gauge
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
-from vidfed.node.config import NodeSection, store_location
+from vidfed.node.config import NodeSection
 from vidfed.node.errors import NodeError
 from vidfed.node.policy.file import POLICY_FILE, read_own_policy
-from vidfed.node.records.store import RecordStore
+from vidfed.node.records.known import open_store
 from vidfed.node.sources.overview import overview
 from vidfed.rpc.metrics import Counted, MemberCollector, serving_metrics
 from vidfed.security.clock import system_clock
@@ -38,6 +37,20 @@ _records_changed = Gauge(
 _policy_taken = Gauge(
     "vidfed_node_policy_taken_timestamp_seconds", "When the policy in force was taken over.", multiprocess_mode="mostrecent"
 )
+
+
+_answering = Gauge("vidfed_node_answering", "1 if lookups are answered now; 0: they are refused.", multiprocess_mode="mostrecent")
+_answers_from = Gauge(
+    "vidfed_node_answers_from_timestamp_seconds",
+    "Until when every question is refused because it cannot be known to be new, if in the future.",
+    multiprocess_mode="mostrecent",
+)
+
+
+def observe_answering(*, answering: bool, from_ms: int) -> None:
+    """Take down whether lookups are answered, and from when on messages can be known to be new."""
+    _answering.set(answering)
+    _answers_from.set(from_ms / 1000)
 
 
 def observe(catalogue: Catalogue, admission: Admission[Any, Any], policy_taken_ms: int) -> None:
@@ -75,7 +88,7 @@ class NodeCollector(MemberCollector):
         behind = GaugeMetricFamily("vidfed_node_source_behind", "1 if the source is behind its schedule.", labels=["source"])
         failures = GaugeMetricFamily("vidfed_node_source_failures", "Runs of the source that failed in a row.", labels=["source"])
         live = GaugeMetricFamily("vidfed_node_source_records", "Records of the source.", labels=["source"])
-        with contextlib.closing(RecordStore(store_location(self._home))) as store:
+        with open_store(self._home, reads_only=True) as store:
             for each in overview(self._home, store, system_clock()):
                 as_of.add_metric([each.name], each.as_of_ms / 1000)
                 behind.add_metric([each.name], int(each.behind))

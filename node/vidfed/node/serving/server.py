@@ -18,7 +18,7 @@ from grpc_health.v1.health import aio as health_aio
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from vidfed.casework.carriage.opening import open_casework
-from vidfed.node.config import NodeSection, store_location
+from vidfed.node.config import NodeSection
 from vidfed.node.lookup import metrics as lookup_metrics
 from vidfed.node.lookup.admission import Admission, AdmissionLimits, QueueFullError, TooManyCallsError
 from vidfed.node.lookup.authenticate import UnknownPeerError
@@ -27,7 +27,8 @@ from vidfed.node.lookup.question import Call
 from vidfed.node.lookup.streams import StoppingError, answer_chunks
 from vidfed.node.policy.file import POLICY_FILE, PolicyFile
 from vidfed.node.policy.quotas import Quotas
-from vidfed.node.records.store import RecordStore
+from vidfed.node.records.known import open_store, store_memory
+from vidfed.node.search.canary import CANARY, open_canary
 from vidfed.node.search.catalogue import Catalogue
 from vidfed.node.serving import metrics
 from vidfed.node.serving.audit_service import AuditCore, AuditServicer
@@ -43,7 +44,7 @@ from vidfed.rpc.supervision import supervise
 from vidfed.rpc.trust import TrustServicer
 from vidfed.rpc.turns import Turns
 from vidfed.security.audit.changes import SEEN_FILE, Seen
-from vidfed.security.clock import system_clock
+from vidfed.security.clock import SECOND_MS, system_clock
 from vidfed.security.errors import AuditError, PeerError
 from vidfed.security.identity.replay import ReplayMemory
 from vidfed.security.identity.tls import NODE_ROLE
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vidfed.casework.carriage.opening import Casework
+    from vidfed.node.records.known import StoreMemory
     from vidfed.rpc.serving import Shared
     from vidfed.rpc.trust import Enter
     from vidfed.security.audit import AuditLog
@@ -86,7 +88,15 @@ _log = logging.getLogger(__name__)
 class NodeServicer(lookup_rpc.NodeServiceServicer):
     """Hands each call to the pipeline in a worker thread, through the admission; the event loop stays free."""
 
-    def __init__(self, pipeline: LookupPipeline, admission: NodeAdmission) -> None:
+    def __init__(self, pipeline: LookupPipeline, admission: NodeAdmission, grid_s: float = 0.0) -> None:
+        """Answer calls.
+
+        Args:
+            pipeline: answers.
+            admission: decides who waits.
+            grid_s: answers leave a whole multiple of this after the question, or the stream, came; 0: at once.
+        """
+        self._grid_s = grid_s
         self._pipeline = pipeline
         self._admission = admission
         self._stopping = asyncio.Event()
@@ -98,7 +108,7 @@ class NodeServicer(lookup_rpc.NodeServiceServicer):
 
     async def Lookup(self, request: LookupCall, context: grpc.aio.ServicerContext[LookupCall, Envelope]) -> Envelope:  # noqa: N802
         """Answer one lookup."""
-        leaf_pem = peer_certificate(context)
+        leaf_pem, came_s = peer_certificate(context), asyncio.get_running_loop().time()
         try:
             member = self._enter(leaf_pem, context)
             answer = await self._admission.ask(member, Call(request, leaf_pem), request.ByteSize() + len(leaf_pem))
@@ -113,13 +123,14 @@ class NodeServicer(lookup_rpc.NodeServiceServicer):
             await context.abort(*_DEFECT)
         if answer is None:
             await context.abort(*_NO_NODE)
+        await self._wait_for_grid(came_s)
         return wire_envelope.to_message(answer)
 
     async def LookupStream(  # noqa: N802 - the name in the .proto
         self, request_iterator: AsyncIterator[LookupCall], context: grpc.aio.ServicerContext[LookupCall, Envelope]
     ) -> AsyncIterator[Envelope]:
         """Answer a stream of lookups, chunk by chunk."""
-        leaf_pem = peer_certificate(context)
+        leaf_pem, came_s = peer_certificate(context), asyncio.get_running_loop().time()
         try:
             member = self._enter(leaf_pem, context)
             with self._admission.stream(member):
@@ -127,6 +138,7 @@ class NodeServicer(lookup_rpc.NodeServiceServicer):
                 answers = answer_chunks(self._pipeline, request_iterator, leaf_pem, run, self._stopping)
                 async with contextlib.aclosing(answers):
                     async for answer in answers:
+                        await self._wait_for_grid(came_s)
                         yield wire_envelope.to_message(answer)
         except (UnknownPeerError, PeerError):
             await context.abort(*_NO_NODE)
@@ -145,6 +157,12 @@ class NodeServicer(lookup_rpc.NodeServiceServicer):
         except Exception:  # noqa: BLE001 - as above
             _log.exception("defect outside the pipeline")
             await context.abort(*_DEFECT)
+
+    async def _wait_for_grid(self, came_s: float) -> None:
+        """Wait until an answer may leave: how long the search took is not for who asked, since what is withheld takes its time too."""
+        if self._grid_s > 0.0:
+            elapsed_s = asyncio.get_running_loop().time() - came_s
+            await asyncio.sleep(-elapsed_s % self._grid_s)
 
     async def enter(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         """Count a call of another service among its member's, which all count together; end it if it is nobody's, or one too many."""
@@ -236,8 +254,9 @@ def open_pipeline(
     )
     with (
         contextlib.closing(Quotas(home.state_file("quotas.db"))) as quotas,
-        contextlib.closing(RecordStore(store_location(home))) as store,
+        open_store(home, reads_only=not keeper) as store,
         contextlib.closing(Catalogue(store, home.folder / "index", system_clock, keeper=keeper)) as catalogue,
+        open_canary(home.folder / CANARY, home.federation, home.member, system_clock, keeper=keeper) as canary,
         contextlib.closing(ReplayMemory(home.state_file("replay.db"))) as replay,
         open_casework(home, directory_source, audit, telling(store, policy, directory_source)) as casework,
     ):
@@ -248,6 +267,7 @@ def open_pipeline(
             signer=home.signer,
             directory_source=directory_source,
             catalogue=catalogue,
+            canary=canary,
             policy=policy,
             quotas=quotas,
             replay=replay,
@@ -263,8 +283,13 @@ def would_answer(pipeline: LookupPipeline, folder: Path) -> bool:
     return shutil.disk_usage(folder).free >= ROOM_BYTES and pipeline.can_answer()
 
 
-async def _watch(pipeline: LookupPipeline, admission: NodeAdmission, health: health_aio.HealthServicer, folder: Path) -> None:
-    """Take a changed policy over also when nobody asks, take down what changes by itself, and say whether lookups can be answered."""
+async def _watch(
+    pipeline: LookupPipeline, admission: NodeAdmission, health: health_aio.HealthServicer, folder: Path, memory: StoreMemory | None
+) -> None:
+    """Take a changed policy over also when nobody asks, take down what changes by itself, and say whether lookups can be answered.
+
+    With `memory`, remember which store that is.
+    """
     answered, answering = False, False
     while True:
         before = answering
@@ -273,6 +298,9 @@ async def _watch(pipeline: LookupPipeline, admission: NodeAdmission, health: hea
             metrics.observe(pipeline.catalogue, admission, pipeline.policy.taken_ms)
             answering = await asyncio.to_thread(would_answer, pipeline, folder)
             await asyncio.to_thread(pipeline.log_refusals)
+            metrics.observe_answering(answering=answering, from_ms=pipeline.replay.knows_from_ms())
+            if answering and memory is not None:
+                await asyncio.to_thread(memory.note, pipeline.catalogue.store)
         except Exception:  # noqa: BLE001 - who asks for the node's health must not hear for ever what was true before a defect
             _log.exception("defect while looking after the node")
             answering = False
@@ -317,8 +345,9 @@ async def node_service(shared: Shared, on_ready: Callable[[str], None], share: S
         options = dict(SERVER_OPTIONS) | {"grpc.so_reuseport": int(share is not None)}
         server = new_server(tuple(options.items()), maximum_concurrent_rpcs=_MAX_CALLS)
         admission: NodeAdmission = Admission(workers, pipeline.answer, bounds)
-        servicer = NodeServicer(pipeline, admission)
-        health, turns = Health(servicer.enter), stack.enter_context(Turns())
+        section = home.section("node", NodeSection)
+        servicer, turns = NodeServicer(pipeline, admission, section.answer_grid_ms / SECOND_MS), stack.enter_context(Turns())
+        health = Health(servicer.enter)
         health_rpc.add_HealthServicer_to_server(health, server)  # behind the same mutual TLS as everything else
         lookup_rpc.add_NodeServiceServicer_to_server(servicer, server)
         trust = TrustServicer(
@@ -336,19 +365,18 @@ async def node_service(shared: Shared, on_ready: Callable[[str], None], share: S
 
         sources = read_sources(home)
         if first:
-            with contextlib.closing(RecordStore(store_location(home))) as store:
+            with open_store(home) as store:
                 register_sources(home, store)
         rounds = Witnessing(home.member, audit, witness, directory_source, home.node_tls, seen)
-        every_s = read_audit_section(home).witness_every_s
-        beside = [_beside("watch", lambda: _watch(pipeline, admission, health, home.folder))]
+        memory = store_memory(home) if first else None
+        beside = [_beside("watch", lambda: _watch(pipeline, admission, health, home.folder, memory))]
         if first:
-            beside.append(_beside("witnessing", lambda: rounds.run(every_s)))
+            beside.append(_beside("witnessing", lambda: rounds.run(read_audit_section(home).witness_every_s)))
             if sources:
                 beside.append(_beside("sources", lambda: SourceRounds(home, sources).run()))
         try:
             await conversations.enter_async_context(casework.serve_node(server, first=first))
-            listen = share.listen if share else home.section("node", NodeSection).listen
-            yield Service(server, listen, credentials, announce, servicer.stop)
+            yield Service(server, share.listen if share else section.listen, credentials, announce, servicer.stop)
         finally:
             for task in beside:
                 task.cancel()

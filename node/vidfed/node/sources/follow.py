@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vidfed.formats.fields import FIELDS
-from vidfed.node.config import StoreSection, store_location
+from vidfed.node.config import StoreSection
 from vidfed.node.errors import NodeError
 from vidfed.node.intake.report import open_private
+from vidfed.node.records.known import open_store
 from vidfed.node.records.record import to_column
 from vidfed.node.records.source_states import register_source, source_states
-from vidfed.node.records.store import RecordStore
 from vidfed.node.sources.comparison.run import RunOptions, RunResult, SourceRun
 from vidfed.node.sources.errors import SourceBusyError, SourceError, SuspiciousError
 from vidfed.node.sources.folder import FolderReport, FolderRun
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from vidfed.node.records.store import RecordStore
     from vidfed.node.sources.settings import SourceSettings
     from vidfed.security.member.home import MemberHome
 
@@ -129,7 +130,7 @@ def follow(
     now_ms = system_clock()
     path = history_path(home, name)
     try:
-        with contextlib.closing(RecordStore(store_location(home))) as store, _noted(home, name, options) as noted:
+        with open_store(home) as store, _noted(home, name, options) as noted:
             done = _run(home, store, settings, options, now_ms, on_progress)
             noted.update(done.counts())
     except SourceBusyError:

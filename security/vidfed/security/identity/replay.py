@@ -12,14 +12,15 @@ have been among them, for at most two windows.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from vidfed.security.clock import MINUTE_MS, Clock, as_text, system_clock
-from vidfed.security.errors import ReplayError, ReplayMemoryError, TimeWindowError
-from vidfed.security.sqlite import connect, transaction
+from vidfed.security.errors import ForgottenError, ReplayError, ReplayMemoryError, TimeWindowError
+from vidfed.security.sqlite import connect, connect_read_only, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,6 +121,18 @@ class ReplayMemory:
                 raise ReplayMemoryError(f"replay memory: {error}") from error
             return [None] * len(messages)
 
+    def knows_from_ms(self) -> int:
+        """Return from which time of issue on the memory knows everything: if that is in the future, nothing is accepted until then.
+
+        Raises:
+            ReplayMemoryError: the memory cannot be read.
+        """
+        try:
+            ((knows_from_ms,),) = self._database.execute("SELECT knows_from_ms FROM memory").fetchall()
+        except sqlite3.Error as error:
+            raise ReplayMemoryError(f"replay memory: {error}") from error
+        return int(knows_from_ms)
+
     def close(self) -> None:
         """Close the file."""
         with self._lock:
@@ -146,10 +159,32 @@ class ReplayMemory:
 
     def _refusal(self, reason: str, issued_ms: int) -> ReplayError:
         if reason == "forgotten":
-            return ReplayMemoryError(
+            return ForgottenError(
+                self.knows_from_ms(),
                 f"{self._path}: what was issued at {as_text(issued_ms)} may have been seen and forgotten: this machine was just "
-                "restarted, or its clock was ahead. It passes; if the clock was far ahead, set it, wait 2 minutes and delete the file"
+                "restarted, or its clock was ahead. It passes; if the clock was far ahead, set it, wait 2 minutes and delete the file",
             )
         if reason == "full":
             return ReplayMemoryError("too many messages in the time window")
         return ReplayError("this message was seen before")
+
+
+def refuses_until_ms(path: Path, now_ms: int) -> int | None:
+    """Return until when the memory in a file lets nothing be accepted; None if it does now, or there is none.
+
+    Raises:
+        ReplayMemoryError: it cannot be read.
+    """
+    if not path.exists():
+        return None
+    try:
+        with contextlib.closing(connect_read_only(path)) as database:
+            rows = database.execute("SELECT knows_from_ms FROM memory").fetchall()
+    except sqlite3.Error as error:
+        raise ReplayMemoryError(f"{path}: {error}") from None
+    return rows[0][0] if rows and rows[0][0] > now_ms else None
+
+
+def refusal_text(until_ms: int) -> str:
+    """Say to whom it concerns until when nothing is accepted, and why."""
+    return f"answers again from {as_text(until_ms)}: this machine was just restarted, or its clock was ahead"
