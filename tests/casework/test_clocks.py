@@ -108,6 +108,12 @@ def test_clock_ends_with_what_ends_the_ask(side: Side, body: Body) -> None:
     assert (first.ended_ms, first.elapsed_ms, first.overdue) == (at(47), 47 * HOUR_MS, False)
 
 
+def test_clock_ends_with_the_first_that_ends_the_ask() -> None:
+    conversation = talk((A, ASK, 0), (O, RELEASE, 10), (A, Close(Disposition.USEFUL), 90))
+    clock = clock_at(conversation, 1000)
+    assert (clock.ended_ms, clock.overdue) == (at(10), False)
+
+
 def test_late_answer_stays_overdue_for_ever() -> None:
     assert clock_at(talk((A, ASK, 0), (O, RELEASE, 49)), 1000).overdue
 

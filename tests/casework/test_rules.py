@@ -194,6 +194,11 @@ def test_clock_moved_back_behind_what_was_seen(behind_ms: int, *, allowed: bool)
         refused(asked, header, "compare the clocks")
 
 
+def test_clock_is_compared_with_the_newest_that_was_seen() -> None:
+    conversation = written((A, ASK), (A, Note(), 60))
+    refused(conversation, next_header(conversation, O, Acknowledge(), at_ms=START_MS + 60_000), "compare the clocks")
+
+
 def test_seen_goes_back_along_a_chain() -> None:
     conversation = written((A, ASK), (O, Acknowledge()), (A, Note()))
     refused(conversation, next_header(conversation, A, Note(), seen=0), "seen less")
