@@ -35,6 +35,7 @@ from vidfed.node.serving.audit_service import AuditCore, AuditServicer
 from vidfed.node.serving.casework import telling
 from vidfed.node.serving.witnessing import Witnessing
 from vidfed.node.sources.follow import register_sources
+from vidfed.node.sources.outbox import Outbox
 from vidfed.node.sources.rounds import SourceRounds
 from vidfed.node.sources.settings import read_sources
 from vidfed.rpc.channels import SERVER_OPTIONS, peer_certificate, server_credentials
@@ -374,6 +375,8 @@ async def node_service(shared: Shared, on_ready: Callable[[str], None], share: S
             beside.append(_beside("witnessing", lambda: rounds.run(read_audit_section(home).witness_every_s)))
             if sources:
                 beside.append(_beside("sources", lambda: SourceRounds(home, sources).run()))
+            if (outbox := Outbox(home)).is_wanted:
+                beside.append(_beside("outbox", outbox.run))
         try:
             await conversations.enter_async_context(casework.serve_node(server, first=first))
             yield Service(server, share.listen if share else section.listen, credentials, announce, servicer.stop)

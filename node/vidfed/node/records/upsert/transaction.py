@@ -101,7 +101,7 @@ class UpsertTransaction:
         self._digest_filter = None if self._known_before else DigestFilter()
         self._next_id = itertools.count(self._known_before + 1)
         self._next_version = itertools.count((last_version or 0) + 1)
-        self._references = _references()
+        self._references = random_references()
         self._seen = bytearray(self._known_before // 8 + 1)  # one bit a record known before: which of them this import has spoken of
         self._import_id = self._begin_import(origin)
         self._further = FurtherCodes(database, connection)
@@ -340,7 +340,7 @@ def entries_of_records(records: Iterable[Record]) -> Iterator[FileEntry]:
         yield FileEntry(number, codes, said | {"reference": record.reference}, further=record.further)
 
 
-def _references() -> Iterator[str]:
+def random_references() -> Iterator[str]:
     """Yield 8 random bytes in hex, again and again; the system's generator is asked for many at a time."""
     while True:
         digits = secrets.token_hex(8 * BATCH)

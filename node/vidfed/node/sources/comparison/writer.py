@@ -8,7 +8,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import itertools
-import secrets
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -19,7 +18,7 @@ from vidfed.node.records.lifecycle import LOCAL_FIELDS, erased_key
 from vidfed.node.records.upsert.columns import AT, COLUMNS, empty_columns, perceptual_key_of
 from vidfed.node.records.upsert.digest_filter import DigestFilter
 from vidfed.node.records.upsert.placeholders import Placeholders
-from vidfed.node.records.upsert.transaction import MAX_REPEATS
+from vidfed.node.records.upsert.transaction import MAX_REPEATS, random_references
 from vidfed.node.sources.comparison.plan import Known
 from vidfed.node.sources.rows.statement import Kind
 
@@ -126,6 +125,7 @@ class SourceWriter:
         last_id, last_version = connection.execute(sa.select(sa.func.max(table.c.id), sa.func.max(table.c.version))).one()
         self._next_id = itertools.count((last_id or 0) + 1)
         self._next_version = itertools.count((last_version or 0) + 1)
+        self._references = random_references()
         self._first_id = (last_id or 0) + 1
         self._first_version = (last_version or 0) + 1
         self._journal = journal
@@ -150,7 +150,7 @@ class SourceWriter:
         self._placeholders.drop(entries.values())
         asked = list(batch) if self._written is None else [key for key in batch if self._written.add([key.encode()])]
         rows = self._rows(asked) if asked else {}
-        new: dict[tuple[str, ...], list[tuple[object, ...]]] = {}
+        new: list[Statement] = []
         changed: list[tuple[object, ...]] = []
         fresh: list[FileEntry] = []
         lost: dict[str, list[int]] = {}
@@ -168,16 +168,12 @@ class SourceWriter:
                 if row is not None and row[AT["retracted_ms"]] is None:
                     lost.setdefault(_REASONS.get(statement.kind, UNUSABLE_REASON), []).append(row[AT["id"]])
             elif row is None:
-                values = self._new(statement)
-                new.setdefault(tuple(values), []).append(tuple(values.values()))
+                new.append(statement)
                 fresh.append(entries[key])
             else:
                 columns = self._replaced(statement, row)
                 changed.append((*columns, columns[AT["id"]]))
-        for names, values_of_rows in new.items():
-            marks = self._database.marks(len(names))
-            statement_text = f"INSERT INTO records ({', '.join(names)}) VALUES ({marks})"  # noqa: S608 - our own column names
-            self._connection.exec_driver_sql(statement_text, values_of_rows)
+        self._insert(new)
         if changed:
             self._connection.exec_driver_sql(self._update, changed)
         for reason, numbers in lost.items():
@@ -214,21 +210,23 @@ class SourceWriter:
         rows = self._connection.exec_driver_sql(wanted, parameters)
         return {row[AT["source_id"]]: list(row) for row in rows}
 
-    def _new(self, statement: Statement) -> dict[str, object]:
-        codes = statement.codes
-        values: dict[str, object] = {name: value for name, value in self._empty.items() if value is not None}
-        # To SQLite's driver a bytearray is at hand, while bytes are first offered to its adapters.
-        values |= statement.values | {name: bytearray(code) for name, code in codes.items()} | self._common
-        if (perceptual_key := perceptual_key_of(codes)) is not None:
-            values["perceptual_key"] = perceptual_key
-        values |= {
-            "id": next(self._next_id),
-            "version": next(self._next_version),
-            "reference": secrets.token_hex(8),
-            "source_id": statement.key,
-            "fingerprint": statement.fingerprint,
-        }
-        return values
+    def _insert(self, statements: Sequence[Statement]) -> None:
+        """Write new records. Those with the same fields share a statement without the columns that stay empty: binding a NULL is dear."""
+        groups: dict[tuple[str, ...], tuple[dict[str, object], list[tuple[object, ...]]]] = {}
+        for statement in statements:
+            codes, values = statement.codes, statement.values
+            shape = (*codes, *values)
+            group = groups.get(shape)
+            if group is None:
+                common = {name: value for name, value in self._empty.items() if value is not None and name not in values} | self._common
+                group = groups[shape] = (common, [])
+            own = (next(self._next_id), next(self._next_version), next(self._references), statement.key, bytearray(statement.fingerprint))
+            # To SQLite's driver a bytearray is at hand, while bytes are first offered to its adapters.
+            group[1].append((*map(bytearray, codes.values()), *values.values(), *own, perceptual_key_of(codes), *group[0].values()))
+        for shape, (common, rows) in groups.items():
+            names = (*shape, "id", "version", "reference", "source_id", "fingerprint", "perceptual_key", *common)
+            marks = self._database.marks(len(names))
+            self._connection.exec_driver_sql(f"INSERT INTO records ({', '.join(names)}) VALUES ({marks})", rows)  # noqa: S608 - our own column names
 
     def _replaced(self, statement: Statement, row: Sequence[Any]) -> list[Any]:
         """Return a record's columns as its source describes it now, with what was decided here."""

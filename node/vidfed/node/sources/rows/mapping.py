@@ -302,13 +302,17 @@ def code_of(name: str, raw: object) -> bytes | None:
         ValueError: it is none of these.
     """
     length = _ALGORITHMS[name]
+    if type(raw) is str and len(raw) == 2 * length:  # nearly always
+        return read.read_code(name, raw)
     if isinstance(raw, bytes | bytearray | memoryview):
         octets = bytes(raw)
         if len(octets) == length:
             return read.read_code(name, octets.hex())
         try:
             raw = octets.decode("ascii")
-        except UnicodeDecodeError:
+            if not raw.strip().isprintable():
+                raise UnicodeError
+        except UnicodeError:
             raise ValueError(f"{name}: {len(octets)} bytes, expected {length}") from None
     elif isinstance(raw, uuid.UUID):
         raw = raw.hex
