@@ -319,6 +319,15 @@ def _beside(name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None
     return asyncio.create_task(supervise(name, work, lookup_metrics.task_failures.labels(name).inc), name=name)
 
 
+def _beside_unit(home: MemberHome) -> list[asyncio.Task[None]]:
+    """Follow the unit's own sources, and tell its own system what happens here."""
+    sources, outbox = read_sources(home), Outbox(home)
+    with open_store(home) as store:
+        register_sources(home, store)
+    tasks = [_beside("sources", SourceRounds(home, sources).run)] if sources else []
+    return [*tasks, *([_beside("outbox", outbox.run)] if outbox.is_wanted else [])]
+
+
 @contextlib.asynccontextmanager
 async def node_service(shared: Shared, on_ready: Callable[[str], None], share: Share | None = None) -> AsyncIterator[Service]:
     """Open a member's node, ready to be run, and close it in the end.
@@ -364,19 +373,12 @@ async def node_service(shared: Shared, on_ready: Callable[[str], None], share: S
                 stack.enter_context(hold_lockfile(home.state_file("serving"), address))
             on_ready(address)
 
-        sources = read_sources(home)
-        if first:
-            with open_store(home) as store:
-                register_sources(home, store)
         rounds = Witnessing(home.member, audit, witness, directory_source, home.node_tls, seen)
         memory = store_memory(home) if first else None
         beside = [_beside("watch", lambda: _watch(pipeline, admission, health, home.folder, memory))]
         if first:
             beside.append(_beside("witnessing", lambda: rounds.run(read_audit_section(home).witness_every_s)))
-            if sources:
-                beside.append(_beside("sources", lambda: SourceRounds(home, sources).run()))
-            if (outbox := Outbox(home)).is_wanted:
-                beside.append(_beside("outbox", outbox.run))
+            beside += _beside_unit(home)
         try:
             await conversations.enter_async_context(casework.serve_node(server, first=first))
             yield Service(server, share.listen if share else section.listen, credentials, announce, servicer.stop)
