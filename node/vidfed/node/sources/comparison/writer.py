@@ -33,7 +33,7 @@ DELETED_REASON = "taken back by its source"
 VANISHED_REASON = "no longer at its source"
 UNUSABLE_REASON = "its source has no usable hash of it any more"
 _REASONS = {Kind.DELETED: DELETED_REASON, Kind.UNUSABLE: UNUSABLE_REASON}
-_KEPT = ("id", "reference", "created_ms", "import_id", "source", "source_id", "edited")
+_KEPT = ("id", "reference", "created_ms", "import_id", "source", "source_id", "edited", "places")
 _PAGE = 20_000
 _IDS_AT_ONCE = 5_000
 
