@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from vidfed.node.config import store_location
 from vidfed.node.records import schema
-from vidfed.node.records.store import RecordStore
+from vidfed.node.records.known import open_store
 from vidfed.node.sources.errors import SourceError, SourceReadError
 from vidfed.node.sources.remote.process import run_command
 from vidfed.security.audit import Event
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from vidfed.node.records.store import RecordStore
     from vidfed.security.member.home import MemberHome
 
 AT_ONCE = 1_000
@@ -93,7 +93,7 @@ class Outbox:
         except NoLogError:
             return 0
         delivered = 0
-        with contextlib.closing(storage), contextlib.closing(RecordStore(store_location(self._home))) as store:
+        with contextlib.closing(storage), open_store(self._home, reads_only=True) as store:
             size, start = storage.size(), self._reached()
             while start < size:
                 end = min(start + AT_ONCE, size)
