@@ -236,6 +236,36 @@ STATUS_NOT_YET: Status.ValueType  # 23
 """The node cannot know yet what it has seen: its machine was just restarted, or its clock was ahead. The detail says from when on it answers."""
 Global___Status: _TypeAlias = Status  # noqa: Y015
 
+class _Share:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ShareEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Share.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SHARE_UNSPECIFIED: _Share.ValueType  # 0
+    SHARE_FEW: _Share.ValueType  # 1
+    """None, or fewer than one in ten."""
+    SHARE_SOME: _Share.ValueType  # 2
+    """One in ten or more, and fewer than half."""
+    SHARE_MOST: _Share.ValueType  # 3
+    """Half or more, and fewer than nine in ten."""
+    SHARE_NEARLY_ALL: _Share.ValueType  # 4
+    """Nine in ten or more; also of a node without records."""
+
+class Share(_Share, metaclass=_ShareEnumTypeWrapper):
+    """How many of a node's records carry a hash of one algorithm, in bands: what does not carry it cannot be found by it."""
+
+SHARE_UNSPECIFIED: Share.ValueType  # 0
+SHARE_FEW: Share.ValueType  # 1
+"""None, or fewer than one in ten."""
+SHARE_SOME: Share.ValueType  # 2
+"""One in ten or more, and fewer than half."""
+SHARE_MOST: Share.ValueType  # 3
+"""Half or more, and fewer than nine in ten."""
+SHARE_NEARLY_ALL: Share.ValueType  # 4
+"""Nine in ten or more; also of a node without records."""
+Global___Share: _TypeAlias = Share  # noqa: Y015
+
 @_typing.final
 class RequestHeader(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -412,18 +442,22 @@ class Searched(_message.Message):
 
     ALGORITHM_FIELD_NUMBER: _builtins.int
     MAX_DISTANCE_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
     algorithm: Global___HashAlgorithm.ValueType
     max_distance: _builtins.int
     """Inclusive. Less than was asked where the node's policy allows less."""
+    share: Global___Share.ValueType
+    """Of all the node's records, the same for every question."""
     def __init__(
         self,
         *,
         algorithm: Global___HashAlgorithm.ValueType = ...,
         max_distance: _builtins.int = ...,
+        share: Global___Share.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "max_distance", b"max_distance"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "max_distance", b"max_distance", "share", b"share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -497,6 +531,7 @@ class AnswerHeader(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
+    DIRECTORY_VERSION_FIELD_NUMBER: _builtins.int
     federation: _builtins.str
     issuer: _builtins.str
     """The member that answers."""
@@ -515,6 +550,8 @@ class AnswerHeader(_message.Message):
     status: Global___Status.ValueType
     detail: _builtins.str
     """For people. Tells nothing that the status does not allow."""
+    directory_version: _builtins.int
+    """The trust directory by which the node answers. One higher than the asker's names members the asker does not know of."""
     @_builtins.property
     def index(self) -> Global___IndexState: ...
     def __init__(
@@ -532,10 +569,11 @@ class AnswerHeader(_message.Message):
         status: Global___Status.ValueType = ...,
         detail: _builtins.str = ...,
         index: Global___IndexState | None = ...,
+        directory_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["index", b"index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_ms", b"answered_ms", "audience", b"audience", "detail", b"detail", "federation", b"federation", "index", b"index", "issuer", b"issuer", "last", b"last", "method", b"method", "previous_digest", b"previous_digest", "request_digest", b"request_digest", "sequence", b"sequence", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_ms", b"answered_ms", "audience", b"audience", "detail", b"detail", "directory_version", b"directory_version", "federation", b"federation", "index", b"index", "issuer", b"issuer", "last", b"last", "method", b"method", "previous_digest", b"previous_digest", "request_digest", b"request_digest", "sequence", b"sequence", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

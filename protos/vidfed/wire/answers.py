@@ -31,11 +31,13 @@ from vidfed.wire.values import (
     Match,
     RecordView,
     Searched,
+    Share,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_SHARE_NUMBERS = {share: pb.Share.Value(f"SHARE_{share.name}") for share in Share}
 _SHORT_BYTES = 2048  # a header with its longest detail
 
 
@@ -64,13 +66,17 @@ def write_answer_header(header: AnswerHeader) -> bytes:
             version=index.version,
             changed_ms=index.changed_ms,
             current_ms=index.current_ms,
-            searched=[pb.Searched(algorithm=ALGORITHM_NUMBERS[each.algorithm], max_distance=each.max_distance) for each in index.searched],
+            searched=[
+                pb.Searched(algorithm=ALGORITHM_NUMBERS[each.algorithm], max_distance=each.max_distance, share=_SHARE_NUMBERS[each.share])
+                for each in index.searched
+            ],
             records_at_least=index.records_at_least,
             records_as_of_ms=index.records_as_of_ms,
             source_behind=index.source_behind,
         )
         if index
         else None,
+        directory_version=header.directory_version,
     )
     return pb.LookupAnswer(header=message).SerializeToString()
 
@@ -165,7 +171,7 @@ def _value(message: pb.LookupAnswer) -> LookupAnswer:
         raise MalformedError(f"{index.records_at_least} records, which is no band")
     if index.records_as_of_ms < 0:
         raise MalformedError("records as of a moment before 1970")
-    searched = tuple(Searched(read_algorithm(each.algorithm), each.max_distance) for each in index.searched)
+    searched = tuple(Searched(read_algorithm(each.algorithm), each.max_distance, enum(Share, each.share)) for each in index.searched)
     as_of_ms = index.records_as_of_ms if index.HasField("records_as_of_ms") else None
     state = IndexState(index.version, index.changed_ms, index.current_ms, searched, index.records_at_least, as_of_ms, index.source_behind)
     answer = LookupAnswer(
@@ -182,6 +188,7 @@ def _value(message: pb.LookupAnswer) -> LookupAnswer:
             sequence=header.sequence,
             last=header.last,
             previous_digest=header.previous_digest,
+            directory_version=header.directory_version,
         ),
         tuple(read_record(record) for record in message.records),
         tuple(Hit(hit.item, hit.record, tuple(map(_read_match, hit.matches))) for hit in message.hits),

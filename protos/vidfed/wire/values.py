@@ -168,12 +168,42 @@ class LookupRequest:
         return sum(len(column.codes) for column in self.columns)
 
 
+@unique
+class Share(Enum):
+    """How many of a node's records carry a hash of one algorithm, in bands; its value is the number on the wire."""
+
+    FEW = 1
+    SOME = 2
+    MOST = 3
+    NEARLY_ALL = 4
+
+    @property
+    def code(self) -> str:
+        """The name for scripts, as `nearly-all`."""
+        return self.name.lower().replace("_", "-")
+
+    @property
+    def text(self) -> str:
+        """The same for people, as `few of its records`."""
+        return f"{self.name.lower().replace('_', ' ')} of its records"
+
+    @classmethod
+    def of(cls, carrying: int, records: int) -> Share:
+        """Return the band of so many records of so many."""
+        reached = (share for share, tenths in _SHARES if 10 * carrying >= tenths * records)
+        return next(reached, cls.FEW)
+
+
+_SHARES = ((Share.NEARLY_ALL, 9), (Share.MOST, 5), (Share.SOME, 1))  # in tenths, from where on; no records lack nothing
+
+
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """One algorithm by which an answer was searched for, and up to which distance (inclusive)."""
+    """One algorithm by which an answer was searched for, up to which distance (inclusive), and how many records carry it at all."""
 
     algorithm: Algorithm
     max_distance: int
+    share: Share = Share.NEARLY_ALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +238,7 @@ class AnswerHeader:
     sequence: int = 0
     last: bool = True
     previous_digest: bytes = b""
+    directory_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -261,7 +261,8 @@ async def test_pictures_are_hashed_once_and_again_only_if_they_changed(tmp_path:
     with BulkStore(tmp_path / "out", SCOPE) as store:
         result = await ask(nodes, store, reading=picture_reader(store, [*paths, text, empty], any_quality=False))
         assert list(store.failures()) == [str(empty)]
-    assert (result.asked, result.exact_only, result.complete) == (4, 1, True)
+    assert (result.asked, result.exact_only, result.complete) == (4, 1, False)
+    assert result.closing.line.startswith("COMPLETE for what was asked; answered 2")
     picture(9).save(paths[1])
     taken: list[str] = []
     add_file = BulkStore.add_file
@@ -309,9 +310,9 @@ def test_only_its_owner_reads_the_store(tmp_path: Path) -> None:
 def test_what_a_node_says_again_about_an_item_replaces_what_it_said(tmp_path: Path) -> None:
     with BulkStore(tmp_path, SCOPE) as store:
         store.add(items(2))
-        store.keep("nl", [1, 2], [(1, {"reference": "old"})], whole=False)
-        store.keep("nl", [1, 2], [(1, {"reference": "new"})], whole=True)
-        assert [each.hits for each in store.entries(["nl"])] == [[{"reference": "new"}], []]
+        store.keep("nl", [1, 2], [(1, {"reference": "old", "evidence": "near"})], whole=False)
+        store.keep("nl", [1, 2], [(1, {"reference": "new", "evidence": "near"})], whole=True)
+        assert [each.hits for each in store.entries(["nl"])] == [[{"reference": "new", "evidence": "near"}], []]
 
 
 async def test_the_files_say_what_was_answered_and_keep_what_the_source_said(tmp_path: Path) -> None:
@@ -338,5 +339,5 @@ async def test_the_files_say_what_was_answered_and_keep_what_the_source_said(tmp
     report = (tmp_path / "out/report.html").read_text()
     assert "&lt;b&gt;Blue" in report
     assert "1 VICS UK" in report
-    assert "COMPLETE: every node" in report
+    assert "COMPLETE; answered 2" in report
     assert not any(word in report for word in ("<img", "<script", "src=", "href=", "http:"))

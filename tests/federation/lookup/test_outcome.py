@@ -22,7 +22,7 @@ NOW = 1_800_000_000_000
 ITEM = Item("a.jpg", {Algorithm.SHA256: (bytes(32),), Algorithm.PDQ: (bytes(32), b"\x01" * 32)}, {Algorithm.PDQ: ("as it is", "mirrored")})
 BARE = Item("pdq:00", {Algorithm.PDQ: (bytes(32),)})
 ASKED = {Algorithm.SHA256: 0, Algorithm.PDQ: 31}
-WHOLE = [Outcome.MATCH, Outcome.NO_MATCH]
+WHOLE = [Outcome.MATCH, Outcome.WEAK_MATCH, Outcome.NO_MATCH]
 
 
 def header(status: Status = Status.ANSWERED, searched: Collection[Algorithm] | None = ASKED, detail: str = "") -> AnswerHeader:
@@ -106,12 +106,12 @@ def test_a_refusal_says_of_which_kind_it_is(status: Status, outcome: Outcome) ->
 # --- all nodes ---
 
 
-def test_exactly_two_outcomes_are_answers() -> None:
+def test_exactly_three_outcomes_are_answers() -> None:
     assert [outcome for outcome in Outcome if outcome.answered] == WHOLE
 
 
 def test_what_is_verified_is_exactly_what_a_node_signed() -> None:
-    unsigned = {"TIMEOUT", "UNREACHABLE", "BREAKER_OPEN", "PROTOCOL_ERROR", "BAD_SIGNATURE", "MISSING"}
+    unsigned = {"TIMEOUT", "UNREACHABLE", "BREAKER_OPEN", "PROTOCOL_ERROR", "BAD_SIGNATURE", "MISSING", "NOT_ASKED", "NOT_CHOSEN"}
     assert {outcome.name for outcome in Outcome if not outcome.verified} == unsigned
     assert all(outcome.verified for outcome in Outcome if outcome.answered or outcome.refused)
 
@@ -120,7 +120,7 @@ def test_what_is_verified_is_exactly_what_a_node_signed() -> None:
 def test_asked_answered_and_verified_are_counted(one: Outcome, other: Outcome) -> None:
     said = result(one, other)
     counts = (said.asked_count, said.answered_count, said.verified_count)
-    assert counts == (2, one.answered + other.answered, one.verified + other.verified)
+    assert counts == (one.asked + other.asked, one.answered + other.answered, one.verified + other.verified)
     assert said.answered_count <= said.verified_count <= said.asked_count
 
 

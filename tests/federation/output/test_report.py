@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-from vidfed.federation.lookup.outcome import FoundHit, FoundMatch
+from vidfed.federation.lookup.closing import Subject, close
+from vidfed.federation.lookup.outcome import FoundHit, FoundMatch, NodeOutcome, Outcome
 from vidfed.federation.output import report
 from vidfed.federation.output.json import hit_fields
 from vidfed.federation.output.report import ReportCounts, ReportEntry, ReportNode, write_report
@@ -22,8 +23,10 @@ MARKUP = """<script>alert('x')</script>"><img src=x>{{ 7 * 7 }}"""
 
 def written(entries: Iterable[ReportEntry], *, complete: bool = True, head: str = "T-1") -> str:
     file = io.StringIO()
-    nodes = [ReportNode("nl", 1, 1, 0, ""), ReportNode("fr", 0, 0, 0 if complete else 1, MARKUP)]
-    write_report(file, {"case": head, "source": ""}, ReportCounts(1, 1, 0, 0, 0), nodes, entries, complete=complete)
+    nodes = [ReportNode("nl", 1, 1, 0, 0, "", ""), ReportNode("fr", 0, 0, 0, 0 if complete else 1, "", MARKUP)]
+    said = [NodeOutcome("nl", Outcome.MATCH), NodeOutcome("fr", Outcome.NO_MATCH if complete else Outcome.TIMEOUT)]
+    closing = close(Subject(1), said)
+    write_report(file, {"case": head, "source": ""}, ReportCounts(1, 1, 0, 0, 0, 0), nodes, entries, closing, {MARKUP: MARKUP})
     return file.getvalue()
 
 
@@ -44,8 +47,8 @@ def test_whatever_others_wrote_is_text_and_no_markup() -> None:
 
 
 def test_members_that_did_not_answer_everything_are_named() -> None:
-    assert "INCOMPLETE: not everything was answered by fr." in written([entry()], complete=False)
-    assert "COMPLETE: every node" in written([entry()])
+    assert "INCOMPLETE; answered 1, refused by policy 0, no answer 1 (fr: timeout)" in written([entry()], complete=False)
+    assert "COMPLETE; answered 2" in written([entry()])
 
 
 def test_series_and_conflicts_of_all_entries_come_after_the_hits() -> None:

@@ -17,7 +17,7 @@ from vidfed.federation.lookup.result import LookupResult, merge
 from vidfed.federation.output.json import SCHEMA, schema, to_document
 from vidfed.index import Algorithm
 from vidfed.wire.statuses import Status
-from vidfed.wire.values import RECORD_BANDS, HandlingCode, IndexState, RecordView, Searched, Ternary
+from vidfed.wire.values import RECORD_BANDS, HandlingCode, IndexState, RecordView, Searched, Share, Ternary
 
 
 def strict(part: object) -> Any:  # noqa: ANN401 - JSON, of any kind
@@ -46,7 +46,7 @@ RECORDS = st.builds(
     case_contact=TEXTS,
     handling_code=st.sampled_from(HandlingCode),
 )
-SEARCHED = st.builds(Searched, st.sampled_from(Algorithm), st.integers(0, 64))
+SEARCHED = st.builds(Searched, st.sampled_from(Algorithm), st.integers(0, 64), st.sampled_from(Share))
 INDEXES = st.none() | st.builds(
     IndexState,
     st.integers(0, 2**64 - 1),
@@ -62,7 +62,7 @@ ITEMS = (Item("a.jpg", {}, notes=("too plain",)), Item("b.jpg", {}))
 def nodes(draw: st.DrawFn, member: str) -> NodeOutcome:
     outcome = draw(st.sampled_from(Outcome))
     hits = st.builds(FoundHit, st.integers(0, 1), st.just(member), RECORDS, st.lists(MATCHES, min_size=1, max_size=2).map(tuple))
-    found = draw(st.lists(hits, max_size=3)) if outcome in {Outcome.MATCH, Outcome.PARTIAL} else []
+    found = draw(st.lists(hits, max_size=3)) if outcome in {Outcome.MATCH, Outcome.WEAK_MATCH, Outcome.PARTIAL} else []
     code = draw(st.sampled_from(Status)).name if outcome.refused else ""
     cut = draw(st.lists(st.integers(0, 1), max_size=1))
     return NodeOutcome(member, outcome, draw(TEXTS), draw(INDEXES), tuple(found), tuple(cut), code)
@@ -97,12 +97,13 @@ def whole() -> dict[str, Any]:
         FoundHit(0, member, RecordView("r", "Tulip", victim_identified=victim), (FoundMatch(Algorithm.PDQ, 3),))
         for member, victim in (("fr", Ternary.NO), ("se", Ternary.YES))
     )
-    said = tuple(NodeOutcome(hit.member, Outcome.MATCH, "", IndexState(1, 2, 3), (hit,)) for hit in hits)
+    weak = FoundHit(1, "se", RecordView("w"), (FoundMatch(Algorithm.DHASH, 3),))
+    said = tuple(NodeOutcome(hit.member, Outcome.MATCH, "", IndexState(1, 2, 3), (hit, weak)) for hit in hits)
     document = to_document(LookupResult(ITEMS, said), {"x.jpg": "truncated"})
     return copy.deepcopy(document)
 
 
-@pytest.mark.parametrize("where", ["hits", "nodes", "items", "series", "conflicts", "failures"])
+@pytest.mark.parametrize("where", ["hits", "weak_hits", "nodes", "items", "series", "conflicts", "failures"])
 def test_the_schema_notices_a_missing_field_everywhere(where: str) -> None:
     for name in whole()[where][0]:
         document = whole()

@@ -12,7 +12,7 @@ from rich.console import Console
 from vidfed.federation.lookup.outcome import FoundHit, FoundMatch, NodeOutcome, Outcome
 from vidfed.federation.lookup.question import Item
 from vidfed.federation.lookup.result import LookupResult
-from vidfed.federation.output.json import SCHEMA, to_document
+from vidfed.federation.output.json import SCHEMA, schema, to_document
 from vidfed.federation.output.table import show_result
 from vidfed.index import Algorithm
 from vidfed.wire.values import HandlingCode, IndexState, RecordView, Searched, Ternary
@@ -71,7 +71,7 @@ def test_a_distance_in_a_band_is_shown_as_one() -> None:
 
 
 def test_a_complete_result_says_so() -> None:
-    assert "COMPLETE: all 1 nodes answered" in shown(result(ANSWERED))
+    assert shown(result(ANSWERED)).endswith("COMPLETE; answered 1, refused by policy 0, no answer 0; every answer verified.")
     assert "INCOMPLETE" not in shown(result(ANSWERED))
 
 
@@ -79,8 +79,13 @@ def test_a_complete_result_says_so() -> None:
 @pytest.mark.parametrize("items", [1, 3])
 def test_a_node_that_did_not_answer_is_named_and_never_a_no_match(outcome: Outcome, items: int) -> None:
     said = shown(result(ANSWERED, NodeOutcome("fr", outcome), items=items))
-    assert f"INCOMPLETE: 1 of 2 nodes answered. Not answered: fr ({outcome.value}). What they hold is not known." in said
-    assert " COMPLETE" not in said
+    if outcome is Outcome.NOT_CHOSEN:
+        assert "COMPLETE for what was asked; only nl was asked; 1 member was not (fr);" in said
+    else:
+        left_out = "left out 1 (fr: not asked); " if outcome is Outcome.NOT_ASKED else ""
+        silent = "0" if left_out else f"1 (fr: {outcome.value})"
+        assert f"INCOMPLETE; {left_out}answered 1, refused by policy 0, no answer {silent}; what they hold is not known." in said
+        assert " COMPLETE" not in said
     assert f"fr {outcome.value} ? -" in said
 
 
@@ -91,7 +96,8 @@ def test_when_no_node_answered_nothing_is_said_to_be_unknown_to_them(outcome: Ou
     assert "No node answered: nothing is known about what was asked." in said
     assert "No node that answered knows" not in said
     assert "not known to any node" not in said
-    assert "INCOMPLETE: 0 of 1" in said
+    assert "INCOMPLETE; " in said
+    assert said.endswith("what they hold is not known.")
 
 
 def test_hits_of_a_node_that_searched_only_a_part_are_shown() -> None:
@@ -133,7 +139,8 @@ def test_a_moment_no_calendar_knows_does_not_end_the_program(moment_ms: int) -> 
 
 def test_a_refusal_shows_its_code_where_the_missing_are_named() -> None:
     said = shown(result(ANSWERED, NodeOutcome("fr", Outcome.REFUSED, "NOT_PERMITTED: ask them", code="NOT_PERMITTED")))
-    assert "Not answered: fr (refused: NOT_PERMITTED)." in said
+    assert "INCOMPLETE; answered 1, refused by policy 1 (fr), no answer 0; what they hold is not known." in said
+    assert "fr refused by policy ? -" in said
 
 
 def test_a_series_of_several_members_and_a_conflict_are_pointed_out() -> None:
@@ -155,11 +162,13 @@ def test_what_others_wrote_is_not_taken_for_markup() -> None:
 
 # --- as JSON ---
 
-NODE_KEYS = {"member", "outcome", "code", "detail", "answered", "verified", "hits", "truncated_items", "index"}
+NODE_KEYS = {"refused_by_policy", "directory_version", "weak_hits"}
+NODE_KEYS |= {"member", "outcome", "code", "detail", "answered", "verified", "hits", "truncated_items", "index"}
 HIT_KEYS = {
     "item",
     "member",
-    "kind",
+    "evidence",
+    "matched_by",
     "matches",
     "reference",
     "series",
@@ -184,36 +193,30 @@ def test_the_document_has_exactly_the_fields_of_its_schema() -> None:
     assert json.loads(json.dumps(document)) == document
     assert document["schema"] == SCHEMA == "vidfed.lookup/1"
     counts = {"nodes_asked": 2, "nodes_answered": 1, "nodes_verified": 1}
-    assert set(document) == {
-        "schema",
-        "lookup",
-        "collecting_until_ms",
-        "complete",
-        *counts,
-        "items",
-        "hits",
-        "series",
-        "conflicts",
-        "nodes",
-        "failures",
-    }
+    assert set(document) == set(schema()["properties"]) == set(schema()["required"])
     assert document["complete"] is False
     assert {name: document[name] for name in counts} == counts
-    assert document["items"] == [{"item": 0, "label": "photo.jpg", "exact_only": False, "notes": ["too plain"]}]
+    assert document["items"] == [
+        {"item": 0, "label": "photo.jpg", "status": "known", "exact_only": False, "shortfalls": [], "notes": ["too plain"]}
+    ]
     assert document["failures"] == [{"file": "x.jpg", "reason": "truncated"}]
     (found,) = document["hits"]
     assert set(found) == HIT_KEYS
-    assert (found["kind"], found["victim_identified"], found["handling_code"]) == ("near", "unknown", "H2")
-    assert found["matches"] == [
-        {"algorithm": "pdq", "distance": 5, "distance_at_least": 5, "orientation": "mirrored", "record_view": None, "record_quality": None}
-    ]
+    assert (found["evidence"], found["victim_identified"], found["handling_code"]) == ("near", "unknown", "H2")
+    assert found["matched_by"] == ["PDQ 5, mirrored"]
+    (match,) = found["matches"]
+    assert match == {"algorithm": "pdq", "distance": 5, "distance_at_least": 5, "orientation": "mirrored"} | {
+        "record_view": None,
+        "record_quality": None,
+        "plain": False,
+    }
     nl, fr = document["nodes"]
     assert set(nl) == set(fr) == NODE_KEYS
     assert nl["index"] == {
         "version": 7,
         "changed_ms": NOW - 3_600_000,
         "current_ms": NOW,
-        "searched": [{"algorithm": "pdq", "max_distance": 31}],
+        "searched": [{"algorithm": "pdq", "max_distance": 31, "records_with": "nearly-all"}],
         "records_at_least": 0,
         "records_as_of_ms": None,
         "source_behind": False,
@@ -223,7 +226,7 @@ def test_the_document_has_exactly_the_fields_of_its_schema() -> None:
 
 def test_a_hit_by_a_digest_is_exact() -> None:
     (found,) = to_document(result(NodeOutcome("nl", Outcome.MATCH, hits=(hit(exact=True),))))["hits"]
-    assert found["kind"] == "exact"
+    assert (found["evidence"], found["matched_by"]) == ("exact", ["SHA-256"])
 
 
 @pytest.mark.parametrize("outcome", BAD)

@@ -16,7 +16,7 @@ from vidfed.federation.lookup.errors import GatewayError
 from vidfed.federation.lookup.outcome import NodeOutcome, Outcome
 from vidfed.federation.lookup.question import Part, split
 from vidfed.federation.output.json import hit_fields
-from vidfed.wire.values import MAX_CODES
+from vidfed.wire.values import MAX_CODES, Share
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -138,7 +138,9 @@ class BulkLookup:
 
     def _keep(self, part: NumberedPart, node: NodeOutcome) -> None:
         hits = ((part.numbers[hit.item], hit_fields(hit) | {"item": part.numbers[hit.item]}) for hit in node.hits)
-        self.store.keep(node.member, part.numbers, hits, whole=node.outcome.answered)
+        searched = node.index.searched if node.index else ()
+        few = [each.algorithm for each in searched if each.share is Share.FEW and each.algorithm.is_perceptual]
+        self.store.keep(node.member, part.numbers, hits, whole=node.outcome.answered, directory=node.directory, few=few)
         if node.outcome.answered:
             self._limited.pop(node.member, None)
         else:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import json
 from collections import deque
-from dataclasses import asdict
 from typing import IO, TYPE_CHECKING, Any
 
+from vidfed.federation.bulk.sources import entry_label
+from vidfed.federation.lookup.question import Shortfall
+from vidfed.federation.output.json import closing_fields
 from vidfed.federation.output.report import ReportCounts, ReportEntry, ReportNode, write_report
 from vidfed.formats.recognise import open_hash_file
 from vidfed.formats.values import code_text, dumps
@@ -16,12 +18,13 @@ from vidfed.formats.vics_write import media_hashes, write_hash_set
 from vidfed.index import Algorithm
 from vidfed.security.clock import as_text
 from vidfed.security.files import new_text_file
+from vidfed.wire.values import Share
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from vidfed.federation.bulk.result import BulkResult
+    from vidfed.federation.bulk.result import BulkResult, NodePart
     from vidfed.federation.bulk.store import BulkStore, EntryResult
     from vidfed.federation.lookup.question import Item, Justification
 
@@ -32,7 +35,8 @@ ANNOTATION = "vidfedLookup"
 _CODE_COLUMNS = tuple(algorithm.value for algorithm in Algorithm)
 _HIT_COLUMNS: tuple[str, ...] = (
     "member",
-    "kind",
+    "evidence",
+    "matched_by",
     "victim_identified",
     "offender_identified",
     "distributed",
@@ -61,7 +65,7 @@ def write_all(
         folder: where to.
         store: what was asked and answered; a million entries are not kept in memory.
         members: who was asked.
-        result: the counts.
+        result: the counts, and what could not be asked about.
         justification: why it was asked.
         source: the file that was asked about; a VICS file's own fields go into the copy.
         now_ms: time of the report.
@@ -73,9 +77,11 @@ def write_all(
     head = {"asked_at": as_text(now_ms), "purpose": justification.purpose.code, "legal_basis": justification.legal_basis}
     head |= {"offence": justification.offence_type, "case": justification.case_reference, "source": source.name if source else ""}
     writers: dict[str, Callable[[IO[str]], None]] = {
-        "annotated.vics.json": lambda file: _write_vics(file, answered(), source),
-        "result.csv": lambda file: _write_csv(file, answered()),
-        "unseen.csv": lambda file: _write_unseen(file, answered()),
+        "annotated.vics.json": lambda file: _write_vics(file, answered(), source, result),
+        "result.csv": lambda file: _write_csv(file, answered(), result),
+        "unseen.csv": lambda file: _write_list(file, (each for each in answered() if each.status == "unseen" and not _less(each))),
+        "unseen-in-part.csv": lambda file: _write_list(file, (each for each in answered() if each.status == "unseen" and _less(each))),
+        "weak.csv": lambda file: _write_list(file, (each for each in answered() if each.status == "weak")),
         "result.json": lambda file: _write_json(file, answered(), result, head),
         "report.html": lambda file: _write_report(file, answered(), result, head),
     }
@@ -87,7 +93,7 @@ def write_all(
     return paths
 
 
-def _write_vics(file: IO[str], answered: Iterator[EntryResult], source: Path | None) -> None:
+def _write_vics(file: IO[str], answered: Iterator[EntryResult], source: Path | None, result: BulkResult) -> None:
     """Write the source again, its cases as they were, with the answers beside each media object; a hash set where it was not VICS."""
     if source is not None and (opened := open_hash_file(source)).format == "vics":
         pending = next(answered, None)
@@ -95,7 +101,8 @@ def _write_vics(file: IO[str], answered: Iterator[EntryResult], source: Path | N
         def annotated(number: int, media: Any) -> Any:  # noqa: ANN401 - JSON
             nonlocal pending
             if pending is None or pending.number != number:
-                return media
+                why = result.not_asked.get(entry_label(number))
+                return media | {ANNOTATION: {"Status": "not asked", "Notes": [why]}} if why and isinstance(media, dict) else media
             annotation, pending = _annotation(pending), next(answered, None)
             return media | {ANNOTATION: annotation}
 
@@ -112,50 +119,80 @@ def _media(each: EntryResult) -> dict[str, Any]:
 
 
 def _annotation(each: EntryResult) -> dict[str, Any]:
-    hits = [{k: v for k, v in hit.items() if k != "item"} for hit in each.hits]
-    return {"Status": each.status, "AskedBy": _asked_by(each.item), "NotAnsweredBy": each.open, "Hits": hits}
+    said = {"Status": each.status, "AskedBy": _asked_by(each.item), "Notes": list(each.item.notes), "NotAnsweredBy": each.open}
+    return said | {"Hits": _bare(each.hits), "WeakHits": _bare(each.weak_hits)}
 
 
-def _write_csv(file: IO[str], answered: Iterator[EntryResult]) -> None:
+def _bare(hits: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return hits without the number of the item, which only the store knows."""
+    return [{name: value for name, value in hit.items() if name != "item"} for hit in hits]
+
+
+def _less(each: EntryResult) -> bool:
+    """Tell whether it was asked about less than it could have been, so that nobody may be said not to know it."""
+    return bool(each.item.shortfalls)
+
+
+def _write_csv(file: IO[str], answered: Iterator[EntryResult], result: BulkResult) -> None:
+    """Write a row for each hit, weak ones after the others, and one for each entry without; last what could not be asked about."""
     rows = csv.writer(file)
     rows.writerow(("number", "label", "status", "not_answered_by", "asked_by", "notes", *_HIT_COLUMNS))
     for each in answered:
         lead = [each.number, _safe(each.item.label), each.status, " ".join(each.open)]
         lead += [_asked_by(each.item), _safe("; ".join(each.item.notes))]
-        for hit in each.hits or ({},):
-            rows.writerow([*lead, *(_safe(hit.get(name, "")) for name in _HIT_COLUMNS)])
+        for hit in (*each.hits, *each.weak_hits) or ({},):
+            rows.writerow([*lead, *(_safe(_cell(hit.get(name, ""))) for name in _HIT_COLUMNS)])
+    for label, why in result.not_asked.items():
+        rows.writerow(["", _safe(label), "not asked", "", "nothing", _safe(why), *[""] * len(_HIT_COLUMNS)])
 
 
-def _write_unseen(file: IO[str], answered: Iterator[EntryResult]) -> None:
-    """Write what every node says it does not know, in a form that `vidfed lookup --csv` reads: this is what to work on next."""
+def _cell(value: object) -> str:
+    return " + ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _write_list(file: IO[str], entries: Iterable[EntryResult]) -> None:
+    """Write entries in a form that `vidfed lookup --csv` reads: what every node says it does not know is what to work on next."""
     rows = csv.writer(file)
     rows.writerow(_CODE_COLUMNS)
-    for each in answered:
-        if each.status == "unseen":
-            rows.writerow([code_text(a.value, each.item.codes[a][0]) if a in each.item.codes else "" for a in Algorithm])
+    for each in entries:
+        rows.writerow([code_text(a.value, each.item.codes[a][0]) if a in each.item.codes else "" for a in Algorithm])
 
 
 def _write_json(file: IO[str], answered: Iterator[EntryResult], result: BulkResult, head: dict[str, str]) -> None:
-    counts = asdict(result)
-    file.write(json.dumps({"schema": SCHEMA, "complete": result.complete, **head, **counts}, ensure_ascii=False, indent=1)[:-2])
+    not_asked = [{"label": label, "reason": why} for label, why in result.not_asked.items()]
+    fields = {"schema": SCHEMA, **closing_fields(result.closing), **head, **result.counts(), "not_asked": not_asked}
+    file.write(json.dumps(fields, ensure_ascii=False, indent=1)[:-2])
     file.write(',\n "items": [')
     for count, each in enumerate(answered):
         entry = {"number": each.number, "label": each.item.label, "status": each.status, "not_answered_by": each.open}
-        entry |= {"asked_by": _asked_by(each.item), "notes": list(each.item.notes)}
-        entry["hits"] = [{k: v for k, v in hit.items() if k != "item"} for hit in each.hits]
+        entry |= {"asked_by": _asked_by(each.item), "shortfalls": [short.value for short in each.item.shortfalls]}
+        entry |= {"notes": list(each.item.notes), "hits": _bare(each.hits), "weak_hits": _bare(each.weak_hits)}
         file.write(("\n" if not count else ",\n") + dumps(entry))
     file.write("\n]}\n")
 
 
 def _write_report(file: IO[str], answered: Iterator[EntryResult], result: BulkResult, head: dict[str, str]) -> None:
-    counts = ReportCounts(result.asked, result.known, result.unseen, result.open, result.skipped, result.exact_only)
-    nodes = [ReportNode(name, node.answered, node.hits, node.unanswered, node.detail) for name, node in result.nodes.items()]
-    entries = (ReportEntry(each.number, each.item.label, each.hits, each.item.notes) for each in answered)
-    write_report(file, head, counts, nodes, entries, complete=result.complete)
+    counts = ReportCounts(result.asked, result.known, result.weak, result.unseen, result.open, result.skipped, result.exact_only)
+    nodes = [_report_node(name, node) for name, node in result.nodes.items()]
+    nodes += [ReportNode(each.member, "", "", "", "", "", f"{each.outcome.value}: {each.detail}") for each in result.closing.not_tried]
+    entries = (ReportEntry(each.number, each.item.label, each.hits, each.item.notes, each.weak_hits) for each in answered)
+    write_report(file, head, counts, nodes, entries, result.closing, result.not_asked)
+
+
+def _report_node(member: str, node: NodePart) -> ReportNode:
+    first, last = (as_text(moment) if moment else "" for moment in (node.answered_from_ms, node.answered_to_ms))
+    few = [f"{label}: {Share.FEW.text}" for label in node.few]
+    when = first if first == last else f"{first} to {last}"
+    return ReportNode(
+        member, node.answered, node.hits, node.weak_hits, node.unanswered, when, "; ".join([*filter(None, [node.detail]), *few])
+    )
 
 
 def _asked_by(item: Item) -> str:
-    return "exact copies only" if item.exact_only else "exact and near copies"
+    if item.exact_only:
+        return "exact copies only"
+    parts = {Shortfall.FRAMES: "without further frames", Shortfall.PART: "of the part that could be decoded"}
+    return " ".join(["exact and near copies", *(parts[each] for each in item.shortfalls if each in parts)])
 
 
 def _safe(value: object) -> str:

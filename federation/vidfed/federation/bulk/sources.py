@@ -59,6 +59,11 @@ class SourceReader:
             self._news.clear()
 
 
+def entry_label(number: int) -> str:
+    """Return what an entry of a file of hashes is called."""
+    return f"entry {number}"
+
+
 def read_file(
     store: BulkStore, path: Path, *, algorithm: str | None, on_skip: Callable[[int, str], None], on_read: Callable[[int, int], None]
 ) -> None:
@@ -79,7 +84,7 @@ def read_file(
     for count, entry in enumerate(file.entries(), 1):
         if isinstance(entry, FileEntry) and not entry.retracts:
             codes = {Algorithm(name): (code,) for name, code in entry.codes.items()}
-            batch.append((entry.number, Item(f"entry {entry.number}", codes)))
+            batch.append((entry.number, Item(entry_label(entry.number), codes)))
         elif not isinstance(entry, FileEntry):
             on_skip(entry.number, entry.reason)
         if len(batch) >= _BATCH:

@@ -13,18 +13,23 @@ import hashlib
 import json
 import sqlite3
 import threading
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from vidfed.federation.bulk.ranges import Range, Ranges, lacking, ranges_of
 from vidfed.federation.lookup.errors import QuestionError
-from vidfed.federation.lookup.question import Item, views_fields, views_of_fields
+from vidfed.federation.lookup.evidence import Evidence
+from vidfed.federation.lookup.question import Item, Shortfall
 from vidfed.index import Algorithm
+from vidfed.security.clock import system_clock
 from vidfed.security.sqlite import connect, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from vidfed.security.clock import Clock
 
 FILE = "lookup.db"
 _KEY_BYTES = 16
@@ -33,15 +38,20 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS items (
     item INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, label TEXT NOT NULL, codes BLOB NOT NULL, extra TEXT NOT NULL,
-    exact_only INTEGER NOT NULL);
+    exact_only INTEGER NOT NULL, shortfalls TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS entries (number INTEGER PRIMARY KEY, label TEXT NOT NULL, item INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS entries_of_item ON entries (item);
 CREATE TABLE IF NOT EXISTS files (
     path TEXT PRIMARY KEY, size INTEGER NOT NULL, changed_ns INTEGER NOT NULL, number INTEGER, reason TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS answered (member TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS hits (item INTEGER NOT NULL, member TEXT NOT NULL, hit TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS hits_of_item ON hits (item, member);
+CREATE TABLE IF NOT EXISTS members (
+    member TEXT PRIMARY KEY, first_ms INTEGER, last_ms INTEGER, directory INTEGER NOT NULL DEFAULT 0, few TEXT NOT NULL DEFAULT ''
+    ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS hits (item INTEGER NOT NULL, member TEXT NOT NULL, weak INTEGER NOT NULL, hit TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS hits_of_item ON hits (item, weak, member);
 """
+_KNOWN = "item IN (SELECT item FROM hits WHERE NOT weak)"
+_WITH_HITS = "item IN (SELECT item FROM hits)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +61,10 @@ class EntryResult:
     Attributes:
         number: of the entry in its source.
         item: what was asked, under the entry's own label.
-        status: `known` if somebody knows it, `open` if nobody does and not everybody has answered, else `unseen`.
-        hits: as JSON objects.
+        status: `known` if somebody knows it, else `weak` if there are weak hits; else `open` while not everybody has answered, and `unseen`
+            once everybody, signed, has said no.
+        hits: exact and near ones, as JSON objects.
+        weak_hits: those that say nothing by themselves.
         open: members that have not answered.
     """
 
@@ -60,18 +72,46 @@ class EntryResult:
     item: Item
     status: str
     hits: list[dict[str, Any]]
+    weak_hits: list[dict[str, Any]]
     open: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What is known of one member's answers as a whole.
+
+    Attributes:
+        first_ms, last_ms: when the oldest and the newest came, in ms since the epoch; None if there is none.
+        directory: the highest version of the trust directory by which it answered.
+        few: algorithms that few of its records carry.
+    """
+
+    first_ms: int | None
+    last_ms: int | None
+    directory: int
+    few: tuple[Algorithm, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many entries are known to somebody, have weak hits only, are open without any hit, and were not answered by everybody."""
+
+    known: int
+    weak: int
+    open: int
+    partial: int
 
 
 class BulkStore:
     """An open file. Safe from several threads. Use as a context manager."""
 
-    def __init__(self, folder: Path, scope: Mapping[str, object]) -> None:
+    def __init__(self, folder: Path, scope: Mapping[str, object], clock: Clock = system_clock) -> None:
         """Open what is in a folder, or begin it.
 
         Args:
             folder: for the results; made if absent.
             scope: what must be the same when the lookup goes on.
+            clock: says when answers came.
 
         Raises:
             QuestionError: the folder holds another question, or what is in it is damaged.
@@ -79,6 +119,8 @@ class BulkStore:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = folder / FILE
         self._path = path
+        self._clock = clock
+        self.begun_ms = clock()
         self._lock = threading.RLock()
         self._database = connect(path)
         try:
@@ -98,14 +140,14 @@ class BulkStore:
             self._database.execute("PRAGMA synchronous=NORMAL")
             self._database.executescript(_SCHEMA)
             if not self._one("SELECT count(*) FROM answered"):  # nothing to lose: the source was broken, or nobody was there
-                for table in ("meta", "items", "entries", "files", "hits"):
+                for table in ("meta", "items", "entries", "files", "members", "hits"):
                     self._database.execute(f"DELETE FROM {table}")  # noqa: S608 - names from the line above
             self._database.execute("INSERT OR IGNORE INTO meta VALUES ('scope', ?)", (scope,))
             stated = self._one("SELECT value FROM meta WHERE name = 'scope'")
         except sqlite3.DatabaseError as error:
             raise QuestionError(f"{self._path}: {error}; name another --out, or delete it to ask everything anew") from None
         if stated != scope:
-            raise QuestionError(f"{self._path.parent}: holds the results of another question; name another --out")
+            raise QuestionError(f"{self._path.parent}: holds the results of another question{_unlike(stated, scope)}; name another --out")
 
     def __enter__(self) -> Self:
         return self
@@ -120,11 +162,13 @@ class BulkStore:
         with self._writing():
             for number, item in entries:
                 codes = _pack(item.codes)
-                key = hashlib.blake2b(codes, digest_size=_KEY_BYTES).digest()
-                extra = json.dumps([views_fields(item), item.notes]) if item.views or item.notes else ""
+                fields = item.to_fields()
+                extra = json.dumps(fields) if fields else ""
+                # Two files with equal codes may have been asked about differently, and each is told as it was.
+                key = hashlib.blake2b(codes + extra.encode(), digest_size=_KEY_BYTES).digest()
                 self._database.execute(
-                    "INSERT OR IGNORE INTO items (key, label, codes, extra, exact_only) VALUES (?, ?, ?, ?, ?)",
-                    (key, item.label, codes, extra, item.exact_only),
+                    "INSERT OR IGNORE INTO items (key, label, codes, extra, exact_only, shortfalls) VALUES (?, ?, ?, ?, ?, ?)",
+                    (key, item.label, codes, extra, item.exact_only, " ".join(each.value for each in item.shortfalls)),
                 )
                 self._database.execute(
                     "INSERT OR IGNORE INTO entries SELECT ?, ?, item FROM items WHERE key = ?", (number, item.label, key)
@@ -157,10 +201,29 @@ class BulkStore:
         """How many entries the source has, duplicates counted."""
         return int(self._one("SELECT count(*) FROM entries"))
 
-    @property
-    def exact_only_count(self) -> int:
-        """How many entries are asked by digests alone."""
-        return int(self._one("SELECT count(*) FROM entries e JOIN items i ON i.item = e.item WHERE i.exact_only"))
+    def asked_how(self) -> tuple[Counter[Shortfall], int]:
+        """Return how many entries are asked about less than they could be, and how; and how many are digests and nothing else."""
+        shortfalls: Counter[Shortfall] = Counter()
+        bare = 0
+        for exact_only, short, count in self._rows(
+            "SELECT i.exact_only, i.shortfalls, count(*) FROM entries e JOIN items i ON i.item = e.item GROUP BY 1, 2"
+        ):
+            for name in short.split():
+                shortfalls[Shortfall(name)] += count
+            bare += count if exact_only and not short else 0
+        return shortfalls, bare
+
+    def members(self, now: Iterable[str]) -> list[str]:
+        """Return whose answers this lookup needs: those asked in any run before, and those to be asked now, who are remembered."""
+        with self._writing():
+            self._database.executemany("INSERT OR IGNORE INTO members (member) VALUES (?)", ((member,) for member in now))
+        return [member for (member,) in self._rows("SELECT member FROM members ORDER BY member")]
+
+    def heard(self, member: str) -> Heard:
+        """Return what is known of a member's answers as a whole."""
+        rows = self._rows("SELECT first_ms, last_ms, directory, few FROM members WHERE member = ?", (member,))
+        first_ms, last_ms, directory, few = rows[0] if rows else (None, None, 0, "")
+        return Heard(first_ms, last_ms, directory, tuple(map(Algorithm, few.split())))
 
     def items(self, first: int, last: int) -> Iterator[tuple[int, Item]]:
         """Yield the items from `first` to `last`, with their numbers, a batch in memory at a time."""
@@ -177,7 +240,16 @@ class BulkStore:
         """Return for each of these members which items it has answered. Not to be changed."""
         return {member: self._answered.get(member, Ranges()) for member in members}
 
-    def keep(self, member: str, numbers: Sequence[int], hits: Iterable[tuple[int, Mapping[str, Any]]], *, whole: bool) -> None:
+    def keep(
+        self,
+        member: str,
+        numbers: Sequence[int],
+        hits: Iterable[tuple[int, Mapping[str, Any]]],
+        *,
+        whole: bool,
+        directory: int = 0,
+        few: Iterable[Algorithm] = (),
+    ) -> None:
         """Keep one answer.
 
         Args:
@@ -185,7 +257,10 @@ class BulkStore:
             numbers: the items it is about, rising.
             hits: item and hit as JSON object; they replace what this member said about these items before.
             whole: False if it does not cover the whole question, so that it stays open.
+            directory: version of the trust directory by which it was given; 0 if that is not said.
+            few: algorithms that few of the member's records carry.
         """
+        now_ms = self._clock()
         stretches = ranges_of(numbers)
         done = self._answered.setdefault(member, Ranges())
         if whole:
@@ -195,33 +270,40 @@ class BulkStore:
             for first, last in stretches:
                 self._database.execute("DELETE FROM hits WHERE item BETWEEN ? AND ? AND member = ?", (first, last, member))
             self._database.executemany(
-                "INSERT INTO hits VALUES (?, ?, ?)", ((item, member, json.dumps(hit, ensure_ascii=False)) for item, hit in hits)
+                "INSERT INTO hits VALUES (?, ?, ?, ?)",
+                ((item, member, hit["evidence"] == Evidence.WEAK.value, json.dumps(hit, ensure_ascii=False)) for item, hit in hits),
             )
+            before = self.heard(member)
+            if whole:
+                before = replace(before, first_ms=before.first_ms or now_ms, last_ms=now_ms, few=tuple(dict.fromkeys([*before.few, *few])))
+            named = " ".join(algorithm.value for algorithm in before.few)
+            row = (member, before.first_ms, before.last_ms, max(before.directory, directory), named)
+            self._database.execute("INSERT OR REPLACE INTO members VALUES (?, ?, ?, ?, ?)", row)
             self._database.execute("DELETE FROM answered WHERE member = ?", (member,))
             self._database.executemany("INSERT INTO answered VALUES (?, ?, ?)", ((member, *each) for each in done))
 
-    def hit_count(self, member: str) -> int:
-        """How many hits a member gave."""
-        return int(self._one("SELECT count(*) FROM hits WHERE member = ?", (member,)))
+    def hit_count(self, member: str, *, weak: bool = False) -> int:
+        """How many exact and near hits a member gave, or how many weak ones."""
+        return int(self._one("SELECT count(*) FROM hits WHERE member = ? AND weak = ?", (member, weak)))
 
-    def counts(self, members: Iterable[str]) -> tuple[int, int, int]:
-        """Return how many entries are known to somebody, are open, and were not answered by everybody; see `BulkResult`."""
-        known = int(self._one("SELECT count(*) FROM entries WHERE item IN (SELECT item FROM hits)"))
+    def counts(self, members: Iterable[str]) -> Counts:
+        """Count the entries by their status."""
+        known = int(self._one(f"SELECT count(*) FROM entries WHERE {_KNOWN}"))  # noqa: S608 - a constant of this module
+        weak = int(self._one(f"SELECT count(*) FROM entries WHERE {_WITH_HITS}")) - known  # noqa: S608 - the same
         still_open = partial = 0
-        for stretch, _ in lacking(self.answered(members), self.count):
+        for stretch, _ in self._lacking(members):
             partial += self._one("SELECT count(*) FROM entries WHERE item BETWEEN ? AND ?", stretch)
-            still_open += self._one(
-                "SELECT count(*) FROM entries WHERE item BETWEEN ? AND ? AND item NOT IN (SELECT item FROM hits)", stretch
-            )
-        return known, still_open, partial
+            statement = f"SELECT count(*) FROM entries WHERE item BETWEEN ? AND ? AND NOT {_WITH_HITS}"  # noqa: S608 - the same
+            still_open += self._one(statement, stretch)
+        return Counts(known, weak, still_open, partial)
 
     def entries(self, members: Iterable[str]) -> Iterator[EntryResult]:
         """Yield every entry with what was answered, in the order of the source, a batch in memory at a time.
 
         Args:
-            members: who should have answered.
+            members: who should have answered; of nobody, everything is open.
         """
-        stretches = lacking(self.answered(members), self.count)
+        stretches = self._lacking(members)
         number = -1
         while rows := self._rows(
             "SELECT e.number, e.label, i.item, i.codes, i.extra, (SELECT json_group_array(json(hit)) FROM hits WHERE item = i.item)"
@@ -229,10 +311,20 @@ class BulkStore:
             (number, _BATCH),
         ):
             for number, label, item, codes, extra, told in rows:
-                hits = json.loads(told)
-                still_open = sorted(next((names for (first, last), names in stretches if first <= item <= last), ()))
-                status = "known" if hits else "open" if still_open else "unseen"
-                yield EntryResult(number, _item(label, codes, extra), status, hits, still_open)
+                hits = sorted(json.loads(told), key=_strongest_first)
+                weak = [hit for hit in hits if hit["evidence"] == Evidence.WEAK.value]
+                strong = hits[: len(hits) - len(weak)]
+                lacking_names = next((names for (first, last), names in stretches if first <= item <= last), None)
+                is_open = lacking_names is not None
+                status = "known" if strong else "weak" if weak else "open" if is_open else "unseen"
+                yield EntryResult(number, _item(label, codes, extra), status, strong, weak, sorted(lacking_names or ()))
+
+    def _lacking(self, members: Iterable[str]) -> list[tuple[Range, frozenset[str]]]:
+        """Return the stretches of items that somebody has not answered; all of them where nobody was to answer."""
+        answered = self.answered(members)
+        if not answered:
+            return [(Range(1, self.count), frozenset())] if self.count else []
+        return lacking(answered, self.count)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -249,6 +341,20 @@ class BulkStore:
 
     def _one(self, statement: str, values: Sequence[object] = ()) -> Any:  # noqa: ANN401 - a cell of whatever type
         return self._rows(statement, values)[0][0]
+
+
+_RANKS = {evidence.value: evidence.rank for evidence in Evidence}
+
+
+def _strongest_first(hit: Mapping[str, Any]) -> int:
+    return _RANKS[hit["evidence"]]
+
+
+def _unlike(stated: str, scope: str) -> str:
+    """Name what differs between two scopes."""
+    before, now = json.loads(stated), json.loads(scope)
+    names = sorted(name.replace("_", " ") for name in {*before, *now} if before.get(name) != now.get(name))
+    return f" (another {', '.join(names)})" if names else ""
 
 
 def _pack(codes: Mapping[Algorithm, tuple[bytes, ...]]) -> bytes:
@@ -271,5 +377,4 @@ def _unpack(blob: bytes) -> dict[Algorithm, tuple[bytes, ...]]:
 
 
 def _item(label: str, codes: bytes, extra: str) -> Item:
-    views, notes = json.loads(extra) if extra else ({}, ())
-    return Item(label, _unpack(codes), views_of_fields(views), tuple(notes))
+    return Item.from_fields(label, _unpack(codes), json.loads(extra) if extra else {})

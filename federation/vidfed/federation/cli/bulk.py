@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -13,12 +14,15 @@ from vidfed.cli.terminal import file_progress, note, print_json, progress, say
 from vidfed.federation.bulk.lookup import BulkLookup, NumberedPart
 from vidfed.federation.bulk.result import result_of
 from vidfed.federation.bulk.result_files import write_all
-from vidfed.federation.bulk.sources import SourceReader, picture_reader, read_file
+from vidfed.federation.bulk.sources import SourceReader, entry_label, picture_reader, read_file
 from vidfed.federation.bulk.store import BulkStore
-from vidfed.federation.cli.results import INCOMPLETE, REFUSED
+from vidfed.federation.cli.results import EXIT_STATUS
 from vidfed.federation.client.client import FederationClient
-from vidfed.federation.lookup.outcome import NodeOutcome, Outcome
+from vidfed.federation.lookup.closing import Limit
+from vidfed.federation.lookup.outcome import NodeOutcome, Outcome, not_asked
+from vidfed.federation.output.json import closing_fields
 from vidfed.security.clock import system_clock
+from vidfed.wire.values import Share
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -35,6 +39,15 @@ _GONE = "it is no member any more"
 _RANGES = 3  # stretches of missing items named for a member
 
 
+class _Heard(NamedTuple):
+    """What asking gave: whose answers are needed, why some are missing, who was not asked, and by which version of the directory."""
+
+    members: list[str]
+    said: Mapping[str, NodeOutcome]
+    left_out: Sequence[NodeOutcome]
+    directory: int
+
+
 @dataclass(frozen=True, slots=True)
 class Bulk:
     """How to ask in bulk: what the command line said."""
@@ -48,24 +61,24 @@ class Bulk:
 
     def file(self, path: Path, algorithm: str | None) -> int:
         """Look up every entry of a file of hashes and return the exit status."""
-        skipped: list[str] = []
+        skipped: dict[str, str] = {}
         status = path.stat()
-        with BulkStore(self.out, self._scope(source=[path.name, status.st_size, status.st_mtime_ns])) as store:
+        with BulkStore(self.out, self._scope(source=[path.name, status.st_size, status.st_mtime_ns], algorithm=algorithm)) as store:
             # Read whole before anybody is asked: a broken file is refused, and the progress has an end.
             with file_progress("reading") as bar:
                 read_file(
                     store,
                     path,
                     algorithm=algorithm,
-                    on_skip=lambda number, why: skipped.append(f"entry {number}: {why}"),
+                    on_skip=lambda number, why: skipped.update({entry_label(number): why}),
                     on_read=lambda done, entries: bar(done, status.st_size, entries),
                 )
             _tell_skipped(skipped)
-            return self._run(store, SourceReader(None), skipped=len(skipped), source=path)
+            return self._run(store, SourceReader(None), skipped=skipped, source=path)
 
     def pictures(self, paths: Sequence[Path], hashes: Sequence[Item], *, any_quality: bool) -> int:
         """Look up pictures while they are hashed, and bare hashes, and return the exit status."""
-        with BulkStore(self.out, self._scope(hashes=[item.label for item in hashes])) as store:
+        with BulkStore(self.out, self._scope(hashes=[item.label for item in hashes], any_quality=any_quality)) as store:
             store.add(enumerate(hashes, 1))
             reading = SourceReader(None)
             if paths:
@@ -74,8 +87,15 @@ class Bulk:
                 reading = picture_reader(store, find_files(paths), any_quality=any_quality)
             return self._run(store, reading, skipped=None, source=None)
 
-    def _scope(self, *, source: Sequence[object] = (), hashes: Sequence[str] = ()) -> dict[str, object]:
+    def _scope(
+        self, *, source: Sequence[object] = (), hashes: Sequence[str] = (), any_quality: bool = False, algorithm: str | None = None
+    ) -> dict[str, object]:
+        """Return what makes it this question: whoever changes one of these asks another, and gets no answers of this one."""
         return {
+            "any_quality": any_quality,
+            "algorithm": algorithm or "",
+            "legal_basis": self.justification.legal_basis,
+            "offence": self.justification.offence_type,
             "source": list(source),
             "hashes": list(hashes),
             "case": self.justification.case_reference,
@@ -84,25 +104,36 @@ class Bulk:
             "distances": {algorithm.value: distance for algorithm, distance in self.distances.items()},
         }
 
-    def _run(self, store: BulkStore, reading: SourceReader, *, skipped: int | None, source: Path | None) -> int:
+    def _run(self, store: BulkStore, reading: SourceReader, *, skipped: Mapping[str, str] | None, source: Path | None) -> int:
         try:
-            members, said = asyncio.run(self._ask(store, reading))
+            heard = asyncio.run(self._ask(store, reading))
         except KeyboardInterrupt:
             raise click.ClickException(f"interrupted; run it again with --out {self.out} to go on") from None
         if skipped is None:
-            skipped = len(failures := store.failures())
-            _tell_skipped([f"{path}: {reason}" for path, reason in failures.items()])
-        result = result_of(store, members, said, skipped=skipped)
-        paths = write_all(self.out, store, members, result, self.justification, source=source, now_ms=system_clock())
+            skipped = store.failures()
+            _tell_skipped(skipped)
+        now_ms = system_clock()
+        result = result_of(
+            store,
+            heard.members,
+            heard.said,
+            not_asked=skipped,
+            left_out=heard.left_out,
+            directory=heard.directory,
+            noun="entries" if source else "files" if skipped else "items",
+            now_ms=now_ms,
+        )
+        paths = write_all(self.out, store, heard.members, result, self.justification, source=source, now_ms=now_ms)
         if self.as_json:
-            print_json({"schema": "vidfed.bulk-summary/1", "complete": result.complete, "files": [str(p) for p in paths]})
+            print_json({"schema": "vidfed.bulk-summary/1", **closing_fields(result.closing), "files": [str(p) for p in paths]})
         _print(result, paths, to_stderr=self.as_json)
-        return _exit_status(result, said)
+        return EXIT_STATUS[result.closing.verdict]
 
-    async def _ask(self, store: BulkStore, reading: SourceReader) -> tuple[list[str], Mapping[str, NodeOutcome]]:
+    async def _ask(self, store: BulkStore, reading: SourceReader) -> _Heard:
         async with FederationClient(self.kit) as client:
             directory = await client.refresh_directory()
-            members = [directory.member(member).id for member in dict.fromkeys(self.ask)] or list(directory.full_members())
+            chosen = [directory.member(member).id for member in dict.fromkeys(self.ask)] or list(directory.full_members())
+            members = store.members(chosen)
 
             async def ask(
                 parts: AsyncIterator[NumberedPart], ask: Sequence[str], on_node: Callable[[NumberedPart, NodeOutcome], None]
@@ -117,14 +148,9 @@ class Bulk:
             with _bars(store, members) as update:
                 lookup = BulkLookup(store, members, self.distances, ask, on_progress=update, on_wait=note)
                 await lookup.run(reading)
-        return members, lookup.said
-
-
-def _exit_status(result: BulkResult, said: Mapping[str, NodeOutcome]) -> int:
-    if result.complete or not result.asked:
-        return 1 if result.skipped or not result.asked else 0
-    refused = all(not node.answered and member in said and said[member].outcome.refused for member, node in result.nodes.items())
-    return REFUSED if refused else INCOMPLETE
+            directory = await client.directory_for({member: store.heard(member).directory for member in members})
+            left_out = not_asked(directory, members, chosen=bool(self.ask))
+        return _Heard(members, lookup.said, left_out, directory.version)
 
 
 @contextmanager
@@ -145,31 +171,35 @@ def _bars(store: BulkStore, members: Sequence[str]) -> Iterator[Callable[[], Non
         yield update
 
 
-def _tell_skipped(skipped: Sequence[str]) -> None:
-    for text in skipped[:_SHOWN]:
-        note(f"not asked: {text}")
+def _tell_skipped(skipped: Mapping[str, str]) -> None:
+    for label, why in itertools.islice(skipped.items(), _SHOWN):
+        note(f"not asked: {label}: {why}")
     if len(skipped) > _SHOWN:
         note(f"... and {len(skipped) - _SHOWN} more that cannot be asked about")
 
 
 def _print(result: BulkResult, paths: Sequence[Path], *, to_stderr: bool) -> None:
     doubles = f" ({result.different} different, each asked once)" if result.different < result.asked else ""
-    say(f"{result.asked} items asked{doubles}: {result.known} known, {result.unseen} unseen, {result.open} open", err=to_stderr)
+    weak = f" {result.weak} with weak hits only," if result.weak else ""
+    say(f"{result.asked} items asked{doubles}: {result.known} known,{weak} {result.unseen} unseen, {result.open} open", err=to_stderr)
+    if result.weak:
+        say("  weak hits are no identifications; their items are neither known nor unseen: see weak.csv", err=to_stderr)
     if result.exact_only:
         say(f"  {result.exact_only} of them by exact copies only: changed copies were not looked for", err=to_stderr)
     for name, node in result.nodes.items():
-        line = f"  {name}: {node.answered} answered, {node.hits} hits"
+        line = f"  {name}: {node.answered} answered, {node.hits} hits" + (f" and {node.weak_hits} weak ones" if node.weak_hits else "")
+        line += "".join(f"; {label}: {Share.FEW.text}" for label in node.few)
         if node.unanswered:
             shown = ", ".join(f"{each.first}-{each.last}" if each.size > 1 else str(each.first) for each in node.missing[:_RANGES])
             more = ", ..." if len(node.missing) > _RANGES else ""
             line += f"; {node.unanswered} NOT ANSWERED (items {shown}{more}): {node.detail}"
         say(line, err=to_stderr)
-    if not result.asked:
-        say("NOTHING ASKED: there was nothing in it that could be asked about.", err=to_stderr)
-    elif result.complete:
-        say("COMPLETE: every node answered about every item, every answer verified.", err=to_stderr)
-    else:
-        what = f"{result.partial} items were not answered by every node; what those nodes hold is not known."
-        say(f"INCOMPLETE: {what} Run the same command again to ask them again.", err=to_stderr)
     for path in paths:
         say(f"  {path}", err=to_stderr)
+    if not result.asked:
+        say("There was nothing in it that could be asked about.", err=to_stderr)
+    elif result.closing.worth_asking_again:
+        say("Run the same command again to ask again those that did not answer.", err=to_stderr)
+    elif result.closing.answered_at is not None and Limit.EARLIER in result.closing.limits:
+        say("Nobody was asked anew: name another --out for answers of today.", err=to_stderr)
+    say(result.closing.line, err=to_stderr)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vidfed.cli.terminal import console, note, print_json
+from vidfed.federation.lookup.closing import Verdict
 from vidfed.federation.lookup.errors import GatewayRefusedError
 
 if TYPE_CHECKING:
@@ -16,6 +18,15 @@ INCOMPLETE = 3
 """Exit status: some node did not answer; what it holds is not known."""
 REFUSED = 4
 """Exit status: the gateway, or every node asked, refused."""
+LIMITED = 5
+"""Exit status: every node asked answered, but less was asked than was named, or the answers are old."""
+EXIT_STATUS = {
+    Verdict.COMPLETE: 0,
+    Verdict.NOTHING_ASKED: 1,
+    Verdict.INCOMPLETE: INCOMPLETE,
+    Verdict.REFUSED: REFUSED,
+    Verdict.LIMITED: LIMITED,
+}
 
 
 def report(ask: Callable[[], LookupResult], failures: Mapping[str, str], as_json: bool) -> int:
@@ -25,14 +36,12 @@ def report(ask: Callable[[], LookupResult], failures: Mapping[str, str], as_json
     from vidfed.security.clock import system_clock
 
     def show() -> int:
-        result = ask()
+        result = replace(ask(), failures=failures)
         if as_json:
-            print_json(to_document(result, failures))
+            print_json(to_document(result))
         else:
             show_result(result, console(), now_ms=system_clock())
-            if failures:
-                note(f"{len(failures)} files could not be read and were not asked about; they are listed above.")
-        return _exit_status(result, failures)
+        return EXIT_STATUS[result.closing.verdict]
 
     return or_refused(show)
 
@@ -44,11 +53,3 @@ def or_refused(run: Callable[[], int]) -> int:
     except GatewayRefusedError as error:
         note(f"Error: {error}")
         return REFUSED
-
-
-def _exit_status(result: LookupResult, failures: Mapping[str, str]) -> int:
-    if result.refused:
-        return REFUSED
-    if not result.complete:
-        return INCOMPLETE
-    return 1 if failures else 0

@@ -18,7 +18,9 @@ from vidfed.federation.client.receipt_store import RECEIPTS_FILE, ReceiptStore, 
 from vidfed.federation.client.replies import LookupReplies
 from vidfed.federation.client.stream import PartStream
 from vidfed.federation.client.transport import GrpcTransport, NotInLogError
+from vidfed.federation.lookup.closing import OLD_ANSWER_MS, Answered
 from vidfed.federation.lookup.errors import GatewayError, MailboxError
+from vidfed.federation.lookup.outcome import not_asked
 from vidfed.federation.lookup.question import split
 from vidfed.federation.lookup.receipts import Checked, Receipt, check_proof
 from vidfed.federation.lookup.result import LookupResult, merge
@@ -111,6 +113,21 @@ class FederationClient:
         await asyncio.to_thread(self._source.refresh)
         return self._source.current()
 
+    async def directory_for(self, versions: Mapping[str, int]) -> Directory:
+        """Return the directory to judge a result by, after asking for a newer one if a node answered by a newer one.
+
+        Args:
+            versions: by which version of the directory each member answered.
+
+        Raises:
+            DirectoryError: there is no usable directory.
+        """
+        directory = self._source.current()
+        ahead = next((member for member, version in versions.items() if version > directory.version), None)
+        if ahead is not None and await asyncio.to_thread(self._source.refresh_for, ahead):
+            directory = self._source.current()
+        return directory
+
     async def ask(
         self,
         items: Iterable[Item],
@@ -182,9 +199,14 @@ class FederationClient:
                     else:
                         replies.take(reply)
                 await replies.judge_again(self._newer_directory)
-            results.append(replies.result())
+            result = replies.result()
+            directory = await self.directory_for({node.member: node.directory for node in result.nodes})
+            results.append(replace(result, not_asked=part.not_asked_by(directory), directory=directory.version))
         state = (await self._states([own]))[0]
-        return replace(merge(results), lookup=lookup, collecting_until_ms=state.collecting_until_ms, whole=own.whole)
+        now_ms = self._clock()
+        answered_at = Answered(own.asked_ms, own.asked_ms, limits=now_ms - own.asked_ms > OLD_ANSWER_MS)
+        merged = replace(merge(results), lookup=lookup, collecting_until_ms=state.collecting_until_ms, whole=own.whole)
+        return replace(merged, answered_at=answered_at)
 
     async def history(self) -> list[LookupStatus]:
         """Return the lookups this kit remembers and how they stand at the gateway, the newest first.
@@ -273,7 +295,8 @@ class FederationClient:
         envelope = Envelope(REQUEST_TYPE, write_request(request)).signed_by(self._kit.signer)
         call = LookupCall(credential=wire_envelope.to_message(self._kit.credential), request=wire_envelope.to_message(envelope))
         if remember is not None:
-            call.keep_for = await asyncio.to_thread(self._history.remember, remember, envelope, part.items)
+            left_out = not_asked(directory, audience, chosen=bool(ask))
+            call.keep_for = await asyncio.to_thread(self._history.remember, remember, envelope, part.items, left_out)
         collecting: list[int] = []
         async with ReceiptWriter(self._receipts) as writer:
             replies = LookupReplies(SignedPart(part, request, envelope.digest), directory, self._clock, writer.add, on_node)
@@ -284,7 +307,10 @@ class FederationClient:
                 if not replies.outcomes:
                     raise
             await replies.judge_again(self._newer_directory)
-        return replace(replies.result(), collecting_until_ms=max(collecting, default=0))
+        result = replies.result()
+        directory = await self.directory_for({node.member: node.directory for node in result.nodes})
+        left_out = not_asked(directory, audience, chosen=bool(ask))
+        return replace(result, collecting_until_ms=max(collecting, default=0), not_asked=left_out, directory=directory.version)
 
     async def lookup_stream(
         self, parts: AsyncIterator[P], justification: Justification, *, ask: Sequence[str], on_node: Callable[[P, NodeOutcome], None]

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vidfed.federation.lookup.errors import MailboxError, QuestionError
-from vidfed.federation.lookup.question import Item, Part, views_fields, views_of_fields
+from vidfed.federation.lookup.outcome import NodeOutcome, Outcome, not_asked
+from vidfed.federation.lookup.question import Item, Part
 from vidfed.federation.lookup.sealing import new_key
 from vidfed.federation.lookup.verification import SignedPart
 from vidfed.security.clock import DAY_MS
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vidfed.index import Algorithm
+    from vidfed.security.identity.directory import Directory
     from vidfed.wire.values import LookupRequest
 
 KEEP_DAYS = 30  # what a kit remembers of a lookup is deleted after this; a credential does not live longer either
@@ -57,6 +59,14 @@ class PastPart:
 
     asked: SignedPart[Part]
     private_key: bytes
+    not_asked: tuple[NodeOutcome, ...] = ()
+    """The members that were not asked then, and why."""
+
+    def not_asked_by(self, directory: Directory) -> tuple[NodeOutcome, ...]:
+        """Return the members not asked, also those that the directory names only since then."""
+        then = {node.member: node for node in self.not_asked}
+        audience = self.asked.request.header.audience
+        return tuple(then.get(node.member, node) for node in not_asked(directory, audience, chosen=False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +100,7 @@ class History:
         """Return a new id: 8 hex digits."""
         return secrets.token_hex(4)
 
-    def remember(self, place: PartPlace, signed: Envelope, items: Iterable[Item]) -> bytes:
+    def remember(self, place: PartPlace, signed: Envelope, items: Iterable[Item], not_asked: Iterable[NodeOutcome] = ()) -> bytes:
         """Write one part down, signed, before it is asked, and return the public key its replies are to be sealed for."""
         private, public = new_key()
         fields = {
@@ -98,7 +108,8 @@ class History:
             "question": base64.b64encode(signed.to_json()).decode(),
             "private_key": base64.b64encode(private).decode(),
             "last": place.last,
-            "items": [{"label": item.label, "views": views_fields(item), "notes": item.notes} for item in items],
+            "items": [{"label": item.label, **item.to_fields()} for item in items],
+            "not_asked": [[node.member, node.outcome.name, node.detail] for node in not_asked],
         }
         write_private(self._folder / place.lookup / f"{place.number:04}.json", json.dumps(fields).encode())
         return public
@@ -152,7 +163,8 @@ def _load_part(path: Path) -> tuple[PastPart, bool]:
             raise DamagedLookupError(f"{path}: damaged; forget this lookup with `vidfed lookups forget`")
         private_key = base64.b64decode(fields["private_key"], validate=True)
         asked = SignedPart(Part(tuple(items), request.columns), request, signed.digest)
-        return PastPart(asked, private_key), bool(fields["last"])
+        left_out = tuple(NodeOutcome(str(member), Outcome[name], str(why)) for member, name, why in fields["not_asked"])
+        return PastPart(asked, private_key, left_out), bool(fields["last"])
     except (ValueError, KeyError, TypeError, AttributeError, EnvelopeError, WireError, RecursionError):
         raise DamagedLookupError(f"{path}: damaged; forget this lookup with `vidfed lookups forget`") from None
 
@@ -162,4 +174,4 @@ def _item(entry: Mapping[str, Any], request: LookupRequest, number: int) -> Item
     for column in request.columns:
         if own := tuple(bytes(code) for code, item in zip(column.codes, column.items, strict=True) if int(item) == number):
             codes[column.algorithm] = own
-    return Item(str(entry["label"]), codes, views_of_fields(entry["views"]), tuple(entry["notes"]))
+    return Item.from_fields(str(entry["label"]), codes, entry)

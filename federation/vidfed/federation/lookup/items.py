@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vidfed.federation.lookup.errors import QuestionError
-from vidfed.federation.lookup.question import Item
+from vidfed.federation.lookup.evidence import WEAK_ALONE
+from vidfed.federation.lookup.question import Item, Shortfall
 from vidfed.index import Algorithm, DistanceError, Hash, HashTextError
 from vidfed.index.codes import WHOLE
 
@@ -92,19 +93,32 @@ def item_of_file(file: FileHashes, *, any_quality: bool) -> Item:
     Its digests always; the perceptual codes of every view of it that is not too plain for them, or of all with `any_quality`. Cuts to usual
     shapes are the record's side: an owner that had the picture keeps them.
     """
-    from vidfed.index.hashing.results import one_line  # noqa: PLC0415
+    from vidfed.index.hashing.results import Reason, one_line  # noqa: PLC0415
 
-    asked = [code for code in file.codes if (any_quality or code.reliable) and not code.is_cut]
+    # Of a plain view a 64-bit hash is worth nothing: it is not asked even by those who insist, and PDQ is marked.
+    asked = [
+        code for code in file.codes if (code.reliable or (any_quality and code.algorithm not in WEAK_ALONE)) and not code.is_cut
+    ]
     codes: dict[Algorithm, tuple[bytes, ...]] = {each.algorithm: (each.code,) for each in file.digests}
     views: dict[Algorithm, tuple[str, ...]] = {}
+    plain: list[int] = []
     for code in asked:
         turned = code.orientations or (code.code,)
-        codes[code.algorithm] = (*codes.get(code.algorithm, ()), *turned)
+        before = codes.get(code.algorithm, ())
+        codes[code.algorithm] = (*before, *turned)
         views[code.algorithm] = (*views.get(code.algorithm, ()), *_names(code))
+        if not code.reliable:
+            plain += range(len(before), len(before) + len(turned))
     notes = [str(note) for note in file.notes]
     if not asked:
         notes = [f"{'; '.join(notes)}: {_EXACT_ONLY}"]
-    return Item(one_line(file.path), codes, views, tuple(notes))
+    reasons = {note.reason for note in file.notes}
+    short = {
+        Shortfall.EXACT_ONLY: not asked,
+        Shortfall.FRAMES: Reason.FRAMES_CUT in reasons,
+        Shortfall.PART: Reason.PARTLY_DECODED in reasons,
+    }
+    return Item(one_line(file.path), codes, views, tuple(notes), tuple(plain), tuple(each for each, holds in short.items() if holds))
 
 
 def _names(code: PictureCode) -> list[str]:

@@ -9,17 +9,19 @@ from dataclasses import dataclass
 from enum import Enum, unique
 from typing import TYPE_CHECKING
 
+from vidfed.federation.lookup.evidence import Evidence, evidence_of
 from vidfed.index import Algorithm
 from vidfed.index.codes import kind_title
-from vidfed.index.hashing.results import ORIENTATIONS
+from vidfed.index.hashing.results import ORIENTATIONS, RELIABLE_PDQ_QUALITY
 from vidfed.wire.statuses import Status
 from vidfed.wire.values import Ternary
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from vidfed.federation.lookup.question import Item
-    from vidfed.wire.values import IndexState, LookupAnswer, RecordView
+    from vidfed.security.identity.directory import Directory
+    from vidfed.wire.values import IndexState, LookupAnswer, Match, RecordView
 
 
 @unique
@@ -27,6 +29,7 @@ class Outcome(Enum):
     """What became of asking one node."""
 
     MATCH = "match"
+    WEAK_MATCH = "weak match only"
     NO_MATCH = "no match"
     PARTIAL = "partial"
     REFUSED = "refused"
@@ -41,11 +44,18 @@ class Outcome(Enum):
     PROTOCOL_ERROR = "protocol error"
     BAD_SIGNATURE = "bad signature"
     MISSING = "missing"
+    NOT_ASKED = "not asked"
+    NOT_CHOSEN = "not chosen"
 
     @property
     def answered(self) -> bool:
         """True if the node's signed answer covers the whole question."""
-        return self in {Outcome.MATCH, Outcome.NO_MATCH}
+        return self in {Outcome.MATCH, Outcome.WEAK_MATCH, Outcome.NO_MATCH}
+
+    @property
+    def asked(self) -> bool:
+        """False if nobody tried: the directory leaves the member out, or the asker did not choose it."""
+        return self not in {Outcome.NOT_ASKED, Outcome.NOT_CHOSEN}
 
     @property
     def refused(self) -> bool:
@@ -65,7 +75,10 @@ _UNSIGNED = {
     Outcome.PROTOCOL_ERROR,
     Outcome.BAD_SIGNATURE,
     Outcome.MISSING,
+    Outcome.NOT_ASKED,
+    Outcome.NOT_CHOSEN,
 }
+_MAY_STILL_COME = {Outcome.TIMEOUT, Outcome.MISSING}
 _OF_STATUS = {
     Status.RATE_LIMITED: Outcome.RATE_LIMITED,
     Status.BUSY: Outcome.RATE_LIMITED,
@@ -84,6 +97,7 @@ class FoundMatch:
     `orientation` tells which view of what was asked that was and how it had to be turned, `record_view` which view of the record, as in
     "over black" or "frame 3"; both are empty for the whole as it is. `quality` is the PDQ quality of the record's view, 0 to 100, where its
     owner knows it. The true distance lies between `distance - slack` and `distance`: a node may tell bands only.
+    `plain`: one of the two views is too plain for its hash to mean much.
     """
 
     algorithm: Algorithm
@@ -92,6 +106,7 @@ class FoundMatch:
     slack: int = 0
     record_view: str = ""
     quality: int | None = None
+    plain: bool = False
 
     @property
     def exact(self) -> bool:
@@ -114,6 +129,16 @@ class FoundHit:
     matches: tuple[FoundMatch, ...]
 
     @property
+    def evidence(self) -> Evidence:
+        """What it is worth."""
+        return evidence_of(self.matches)
+
+    @property
+    def weak(self) -> bool:
+        """True if it says nothing by itself."""
+        return self.evidence is Evidence.WEAK
+
+    @property
     def usefulness(self) -> tuple[int, int, tuple[bool, float], str]:
         """Sort key within a result: by item; identified first, with somebody to call before without; exact before near; distance."""
         nearest = min(match.nearness for match in self.matches)
@@ -123,7 +148,18 @@ class FoundHit:
 
 @dataclass(frozen=True, slots=True)
 class NodeOutcome:
-    """One node's part in a result. `code` is the status a node gave with its signed refusal, as `NOT_PERMITTED`; empty otherwise."""
+    """One node's part in a result.
+
+    Attributes:
+        member: whose node.
+        outcome: what became of asking it.
+        detail: more about it, for people.
+        index: what the node says it searched.
+        hits: its records that match, weak ones included.
+        truncated_items: items of which it holds more records than it tells.
+        code: the status it gave with a signed refusal, as `NOT_PERMITTED`; empty otherwise.
+        directory: version of the trust directory by which it answered; 0 if it did not say.
+    """
 
     member: str
     outcome: Outcome
@@ -132,6 +168,17 @@ class NodeOutcome:
     hits: tuple[FoundHit, ...] = ()
     truncated_items: tuple[int, ...] = ()
     code: str = ""
+    directory: int = 0
+
+    @property
+    def refused_by_policy(self) -> bool:
+        """True if it said, signed, that it does not answer this asker or purpose: a decision, which asking again does not change."""
+        return self.code == Status.NOT_PERMITTED.name
+
+    @property
+    def may_still_come(self) -> bool:
+        """True if an answer may be on its way."""
+        return self.outcome in _MAY_STILL_COME
 
     @property
     def said(self) -> str:
@@ -159,7 +206,8 @@ def outcome_of_answer(
     if header.status is not Status.ANSWERED:
         said = " ".join(part for part in (header.detail and header.detail + ";", header.status.advice) if part)
         outcome = _OF_STATUS.get(header.status, Outcome.REFUSED)
-        return NodeOutcome(member, outcome, f"{header.status.name}: {said}".rstrip(": "), header.index, code=header.status.name)
+        detail = f"{header.status.name}: {said}".rstrip(": ")
+        return NodeOutcome(member, outcome, detail, header.index, code=header.status.name, directory=header.directory_version)
     if starts is None:
         starts = first_codes(items) if answer.hits else {}
     hits = tuple(
@@ -167,24 +215,20 @@ def outcome_of_answer(
             hit.item,
             member,
             answer.records[hit.record],
-            tuple(
-                FoundMatch(
-                    m.algorithm,
-                    m.distance,
-                    _orientation(items[hit.item], m.algorithm, m.code - starts[m.algorithm][hit.item]),
-                    m.slack,
-                    kind_title(m.kind),
-                    m.quality,
-                )
-                for m in hit.matches
-            ),
+            tuple(_match(items[hit.item], m, m.code - starts[m.algorithm][hit.item]) for m in hit.matches),
         )
         for hit in answer.hits
     )
-    if less := _searched_less(header.index, asked):
-        return NodeOutcome(member, Outcome.PARTIAL, less, header.index, hits, answer.truncated_items)
-    outcome = Outcome.MATCH if hits else Outcome.NO_MATCH
-    return NodeOutcome(member, outcome, "", header.index, hits, answer.truncated_items)
+    less = _searched_less(header.index, asked)
+    outcome = Outcome.PARTIAL if less else outcome_of_hits(hits)
+    return NodeOutcome(member, outcome, less, header.index, hits, answer.truncated_items, directory=header.directory_version)
+
+
+def outcome_of_hits(hits: Sequence[FoundHit]) -> Outcome:
+    """Return what a whole answer with these hits is."""
+    if not hits:
+        return Outcome.NO_MATCH
+    return Outcome.WEAK_MATCH if all(hit.weak for hit in hits) else Outcome.MATCH
 
 
 def _searched_less(index: IndexState | None, asked: Mapping[Algorithm, int]) -> str:
@@ -194,6 +238,25 @@ def _searched_less(index: IndexState | None, asked: Mapping[Algorithm, int]) -> 
     missing = [algorithm.label for algorithm in left_out if algorithm not in reached]
     nearer = [f"{each.label} only up to {reached[each]} of {asked[each]}" for each in left_out if each in reached]
     return "; ".join(([f"not searched: {', '.join(missing)}"] if missing else []) + nearer)
+
+
+def not_asked(directory: Directory, asked: Collection[str], *, chosen: bool) -> tuple[NodeOutcome, ...]:
+    """Return every member that the directory delegates to and that was not asked, with why.
+
+    Args:
+        directory: that said whom to ask.
+        asked: the members asked.
+        chosen: the asker named them; otherwise all that may be asked were.
+    """
+    left = {member: f"its entry in the trust directory cannot be used: it {reason}" for member, reason in directory.left_out.items()}
+    left |= {member.id: "in quarantine" for member in directory.members.values() if member.quarantined}
+    names = sorted({*directory.members, *directory.left_out} - set(asked))
+    outcomes = {member: Outcome.NOT_CHOSEN if chosen and member not in left else Outcome.NOT_ASKED for member in names}
+    return tuple(NodeOutcome(member, outcome, left.get(member, _since_then(chosen=chosen))) for member, outcome in outcomes.items())
+
+
+def _since_then(*, chosen: bool) -> str:
+    return "not among the members chosen with --ask" if chosen else "in the trust directory only since this was asked"
 
 
 def first_codes(items: Sequence[Item]) -> dict[Algorithm, list[int]]:
@@ -206,6 +269,14 @@ def first_codes(items: Sequence[Item]) -> dict[Algorithm, list[int]]:
             position += len(item.codes.get(algorithm, ()))
         starts[algorithm] = positions
     return starts
+
+
+def _match(item: Item, match: Match, code: int) -> FoundMatch:
+    """Return a match as people read it; `code` is the position in the item's own codes of its algorithm."""
+    asked_plain = match.algorithm is Algorithm.PDQ and code in item.plain
+    plain = asked_plain or (match.quality is not None and match.quality < RELIABLE_PDQ_QUALITY)
+    turned = _orientation(item, match.algorithm, code)
+    return FoundMatch(match.algorithm, match.distance, turned, match.slack, kind_title(match.kind), match.quality, plain)
 
 
 def _orientation(item: Item, algorithm: Algorithm, code: int) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from enum import Enum, unique
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
 DEFAULT_OFFENCE = "child-sexual-abuse"
 
 
+@unique
+class Shortfall(Enum):
+    """How a file was asked about less than it could have been, so that "no hit" says less of it; its value is the name for scripts."""
+
+    EXACT_ONLY = "exact-only"  # too plain, not decoded, or no picture: changed copies were not looked for
+    FRAMES = "frames-cut"  # further frames or pages were not asked about
+    PART = "partly-decoded"  # damaged: asked about as far as it could be decoded
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """One thing asked about: a picture, or a bare hash.
@@ -26,12 +36,33 @@ class Item:
         codes: for each algorithm one or more codes; of PDQ, a picture's eight orientations, as it is shown and as other tools see it.
         views: what each of those codes is the code of, in the same order: "turned 90 degrees", "over black"; empty for a bare hash.
         notes: what the person should know about how it was asked.
+        plain: positions of PDQ codes of views too plain for them, asked all the same; what matches them is weak.
+        shortfalls: how it is asked about less than it could be; empty for a bare hash, which is all that is there.
     """
 
     label: str
     codes: Mapping[Algorithm, tuple[bytes, ...]]
     views: Mapping[Algorithm, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    plain: tuple[int, ...] = ()
+    shortfalls: tuple[Shortfall, ...] = ()
+
+    def to_fields(self) -> dict[str, Any]:
+        """Return all but label and codes as JSON, empty fields left out."""
+        fields = {"notes": list(self.notes), "plain": list(self.plain), "views": views_fields(self)}
+        named: dict[str, Any] = {name: value for name, value in fields.items() if value}
+        return named | ({"shortfalls": [each.value for each in self.shortfalls]} if self.shortfalls else {})
+
+    @classmethod
+    def from_fields(cls, label: str, codes: Mapping[Algorithm, tuple[bytes, ...]], fields: Mapping[str, Any]) -> Self:
+        """Read what `to_fields` wrote.
+
+        Raises:
+            ValueError: a shortfall of no known name.
+        """
+        shortfalls = tuple(map(Shortfall, fields.get("shortfalls", ())))
+        notes, plain = tuple(map(str, fields.get("notes", ()))), tuple(map(int, fields.get("plain", ())))
+        return cls(label, codes, views_of_fields(fields.get("views", {})), notes, plain, shortfalls)
 
     @property
     def code_count(self) -> int:

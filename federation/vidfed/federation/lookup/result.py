@@ -1,20 +1,24 @@
 """What there is to say about all nodes together. Pure.
 
-Whatever is not a signed answer to the whole question makes the result incomplete.
+Whatever is not a signed answer to the whole question makes the result incomplete; what is complete is decided in `closing`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vidfed.federation.lookup.agreement import SeriesTable, Statement, conflicts
+from vidfed.federation.lookup.closing import Closing, Subject, close
 from vidfed.federation.lookup.outcome import NodeOutcome, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from vidfed.federation.lookup.agreement import Conflict, SharedSeries
+    from vidfed.federation.lookup.closing import Answered
     from vidfed.federation.lookup.outcome import FoundHit
     from vidfed.federation.lookup.question import Item
 
@@ -29,6 +33,10 @@ class LookupResult:
         lookup: id under which later answers can be fetched; empty if nothing is kept.
         collecting_until_ms: until when the gateway takes late answers; 0 if nothing is kept.
         whole: False if only the first of the question's parts were ever asked, because asking was broken off; `items` are theirs.
+        not_asked: the members that were not asked, and why: left out by the trust directory, or not chosen.
+        failures: files that could not be asked about, with the reason.
+        directory: version of the trust directory that said whom to ask.
+        answered_at: when the answers were given; None if just now.
     """
 
     items: tuple[Item, ...]
@@ -36,11 +44,39 @@ class LookupResult:
     lookup: str = ""
     collecting_until_ms: int = 0
     whole: bool = True
+    not_asked: tuple[NodeOutcome, ...] = ()
+    failures: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    directory: int = 0
+    answered_at: Answered | None = None
 
     @property
     def hits(self) -> list[FoundHit]:
-        """All hits, what helps most first within each item."""
-        return sorted((hit for node in self.nodes for hit in node.hits), key=lambda hit: hit.usefulness)
+        """The exact and near hits, what helps most first within each item."""
+        return sorted((hit for node in self.nodes for hit in node.hits if not hit.weak), key=lambda hit: hit.usefulness)
+
+    @property
+    def weak_hits(self) -> list[FoundHit]:
+        """The weak hits, which say nothing by themselves, the nearest first within each item."""
+        return sorted((hit for node in self.nodes for hit in node.hits if hit.weak), key=lambda hit: hit.usefulness)
+
+    @property
+    def known_items(self) -> set[int]:
+        """Items with an exact or near hit."""
+        return {hit.item for hit in self.hits}
+
+    @property
+    def weak_items(self) -> set[int]:
+        """Items with weak hits only: neither known nor unknown."""
+        return {hit.item for hit in self.weak_hits} - self.known_items
+
+    @property
+    def closing(self) -> Closing:
+        """What there is to say at the end."""
+        shortfalls = Counter(shortfall for item in self.items for shortfall in item.shortfalls)
+        bare = sum(item.exact_only and not item.shortfalls for item in self.items)
+        noun = "files" if self.failures else "items"
+        subject = Subject(len(self.items), len(self.failures), noun, shortfalls, bare, whole=self.whole)
+        return close(subject, (*self.nodes, *self.not_asked), answered_at=self.answered_at, directory=self.directory)
 
     @property
     def shared_series(self) -> list[SharedSeries]:
@@ -54,8 +90,8 @@ class LookupResult:
 
     @property
     def asked_count(self) -> int:
-        """How many nodes were to be asked."""
-        return len(self.nodes)
+        """How many nodes were asked."""
+        return len(self.closing.asked)
 
     @property
     def answered_count(self) -> int:
@@ -69,8 +105,11 @@ class LookupResult:
 
     @property
     def complete(self) -> bool:
-        """True if every node asked gave a signed answer to the whole question. False if nobody was asked, or not about everything."""
-        return self.whole and bool(self.nodes) and all(node.outcome.answered for node in self.nodes)
+        """True if everything named was asked about in full, of every member, and each gave a signed answer to the whole question.
+
+        `closing` says what is missing.
+        """
+        return self.closing.complete
 
     @property
     def refused(self) -> bool:
@@ -79,7 +118,7 @@ class LookupResult:
 
     @property
     def unanswered(self) -> list[NodeOutcome]:
-        """The nodes without a whole signed answer."""
+        """The nodes asked without a whole signed answer."""
         return [node for node in self.nodes if not node.outcome.answered]
 
 
@@ -92,6 +131,7 @@ def merge(parts: Sequence[LookupResult]) -> LookupResult:
     nodes: dict[str, NodeOutcome] = {}
     failed: dict[str, int] = {}
     members = dict.fromkeys(node.member for part in parts for node in part.nodes)
+    not_asked = {node.member: node for part in parts for node in part.not_asked if node.member not in members}
     for part in parts:
         offset = len(items)
         items += part.items
@@ -111,15 +151,20 @@ def merge(parts: Sequence[LookupResult]) -> LookupResult:
             if count:
                 detail = f"{count} of {len(parts)} parts unanswered: {nodes[member].detail}".rstrip(": ")
                 nodes[member] = replace(nodes[member], detail=detail)
-    return LookupResult(tuple(items), tuple(nodes.values()))
+    directory = min((part.directory for part in parts), default=0)  # whom a part with an older one did not ask was not asked
+    return LookupResult(tuple(items), tuple(nodes.values()), not_asked=tuple(not_asked.values()), directory=directory)
+
+
+_FOUND = (Outcome.MATCH, Outcome.WEAK_MATCH, Outcome.NO_MATCH)
 
 
 def _joined(before: NodeOutcome, after: NodeOutcome) -> NodeOutcome:
     worst = next((node for node in (before, after) if not node.outcome.answered), None)
     if worst is None:
-        worst = next((node for node in (before, after) if node.outcome is Outcome.MATCH), after)
+        worst = min(before, after, key=lambda node: _FOUND.index(node.outcome))
     return replace(
         worst,
+        directory=max(before.directory, after.directory),
         index=after.index or before.index,
         hits=before.hits + after.hits,
         truncated_items=before.truncated_items + after.truncated_items,

@@ -6,14 +6,17 @@ The schema for machines is schemas/lookup-1.schema.json, JSON Schema draft 2020-
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any
+
+from vidfed.federation.lookup.evidence import matched_by
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vidfed.federation.lookup.agreement import Conflict, SharedSeries
+    from vidfed.federation.lookup.closing import Closing
     from vidfed.federation.lookup.outcome import FoundHit, NodeOutcome
     from vidfed.federation.lookup.result import LookupResult
 
@@ -25,26 +28,55 @@ def to_document(result: LookupResult, failures: Mapping[str, str] | None = None)
 
     Args:
         result: what the nodes said.
-        failures: files that could not be asked about, with the reason.
+        failures: files that could not be asked about, with the reason, where `result.failures` does not have them yet.
     """
+    result = replace(result, failures={**result.failures, **(failures or {})})
+    closing = result.closing
     return {
         "schema": SCHEMA,
         "lookup": result.lookup or None,
         "collecting_until_ms": result.collecting_until_ms or None,
-        "complete": result.complete,
-        "nodes_asked": result.asked_count,
-        "nodes_answered": result.answered_count,
+        **closing_fields(closing),
         "nodes_verified": result.verified_count,
-        "items": [
-            {"item": number, "label": item.label, "exact_only": item.exact_only, "notes": list(item.notes)}
-            for number, item in enumerate(result.items)
-        ],
+        "items": [_item(result, number) for number in range(len(result.items))],
         "hits": [hit_fields(hit) for hit in result.hits],
+        "weak_hits": [hit_fields(hit) for hit in result.weak_hits],
         "series": [_fields(series) for series in result.shared_series],
         "conflicts": [_fields(conflict) for conflict in result.conflicts],
-        "nodes": [_node(node) for node in result.nodes],
-        "failures": [{"file": file, "reason": reason} for file, reason in (failures or {}).items()],
+        "nodes": [_node(node) for node in (*result.nodes, *result.not_asked)],
+        "failures": [{"file": file, "reason": reason} for file, reason in result.failures.items()],
     }
+
+
+def closing_fields(closing: Closing) -> dict[str, Any]:
+    """Return what every JSON result says at the end of a lookup: the same of one lookup and of a whole case."""
+    at = closing.answered_at
+    return {
+        "complete": closing.complete,
+        "verdict": closing.verdict.value,
+        "limits": [limit.value for limit in closing.limits],
+        "line": closing.line,
+        "nodes_asked": len(closing.asked),
+        "nodes_answered": len(closing.answered),
+        "nodes_refused_by_policy": [node.member for node in closing.refused_by_policy],
+        "nodes_without_answer": [node.member for node in closing.silent],
+        "nodes_left_out": [node.member for node in closing.left_out],
+        "nodes_not_chosen": [node.member for node in closing.not_chosen],
+        "nodes_with_newer_directory": list(closing.newer),
+        "few_records": [{"algorithm": algorithm.value, "members": members} for algorithm, members in closing.few.items()],
+        "answered_from_ms": at.first_ms if at else None,
+        "answered_to_ms": at.last_ms if at else None,
+    }
+
+
+def _item(result: LookupResult, number: int) -> dict[str, Any]:
+    item = result.items[number]
+    status = "known" if number in result.known_items else "weak" if number in result.weak_items else None
+    if status is None:
+        status = "unseen" if result.nodes and all(node.outcome.answered for node in result.nodes) else "open"
+    shortfalls = [each.value for each in item.shortfalls]
+    said = {"item": number, "label": item.label, "status": status, "exact_only": item.exact_only}
+    return said | {"shortfalls": shortfalls, "notes": list(item.notes)}
 
 
 def hit_fields(hit: FoundHit) -> dict[str, Any]:
@@ -53,7 +85,8 @@ def hit_fields(hit: FoundHit) -> dict[str, Any]:
     return {
         "item": hit.item,
         "member": hit.member,
-        "kind": "exact" if any(match.exact for match in hit.matches) else "near",
+        "evidence": hit.evidence.value,
+        "matched_by": matched_by(hit.matches),
         "matches": [
             {
                 "algorithm": match.algorithm.value,
@@ -62,6 +95,7 @@ def hit_fields(hit: FoundHit) -> dict[str, Any]:
                 "orientation": match.orientation or None,
                 "record_view": match.record_view or None,
                 "record_quality": match.quality,
+                "plain": match.plain,
             }
             for match in hit.matches
         ],
@@ -102,7 +136,10 @@ def _node(node: NodeOutcome) -> dict[str, Any]:
             "version": index.version,
             "changed_ms": index.changed_ms,
             "current_ms": index.current_ms,
-            "searched": [{"algorithm": each.algorithm.value, "max_distance": each.max_distance} for each in index.searched],
+            "searched": [
+                {"algorithm": each.algorithm.value, "max_distance": each.max_distance, "records_with": each.share.code}
+                for each in index.searched
+            ],
             "records_at_least": index.records_at_least,
             "records_as_of_ms": index.records_as_of_ms,
             "source_behind": index.source_behind,
@@ -111,10 +148,13 @@ def _node(node: NodeOutcome) -> dict[str, Any]:
         "member": node.member,
         "outcome": node.outcome.name,
         "code": node.code or None,
+        "refused_by_policy": node.refused_by_policy,
+        "directory_version": node.directory or None,
         "detail": node.detail,
         "answered": node.outcome.answered,
         "verified": node.outcome.verified,
-        "hits": len(node.hits),
+        "hits": sum(not hit.weak for hit in node.hits),
+        "weak_hits": sum(hit.weak for hit in node.hits),
         "truncated_items": list(node.truncated_items),
         "index": state,
     }

@@ -6,24 +6,29 @@ never in memory.
 
 from __future__ import annotations
 
+import itertools
 from functools import cache
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from vidfed.federation.lookup.agreement import SeriesTable, Statement, conflicts
+from vidfed.federation.lookup.evidence import Evidence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from vidfed.federation.lookup.closing import Closing
 
 MAX_ROWS = 10_000  # hits, and conflicts; a report longer than this is no report, and result.csv has all
 
 
 class ReportCounts(NamedTuple):
-    """How many items: asked, known to somebody, known to nobody, not answered by everybody, not asked at all, asked by digests alone."""
+    """How many items: asked, known, with weak hits only, known to nobody, not answered by all, not asked at all, asked by digests alone."""
 
     asked: int
     known: int
+    weak: int
     unseen: int
     open: int
     skipped: int
@@ -31,12 +36,14 @@ class ReportCounts(NamedTuple):
 
 
 class ReportNode(NamedTuple):
-    """One member's part: different items it answered, records it knows, items it did not answer, and why not."""
+    """One member's part: different items it answered, its hits and weak hits, items it did not answer, when it answered, and remarks."""
 
     member: str
-    answered: int
-    hits: int
-    unanswered: int
+    answered: int | str
+    hits: int | str
+    weak_hits: int | str
+    unanswered: int | str
+    when: str
     detail: str
 
 
@@ -47,6 +54,7 @@ class ReportEntry(NamedTuple):
     label: str
     hits: Sequence[Mapping[str, Any]]
     notes: Sequence[str] = ()
+    weak_hits: Sequence[Mapping[str, Any]] = ()
 
 
 class _Rows:
@@ -58,6 +66,8 @@ class _Rows:
         self._count = 0
         self.conflicts: list[str] = []
         self.notes: list[str] = []
+        self.weak: list[tuple[ReportEntry, Mapping[str, Any]]] = []
+        self.weak_count = 0
 
     def __iter__(self) -> Iterator[tuple[ReportEntry, Mapping[str, Any]]]:
         for entry in self._entries:
@@ -66,6 +76,8 @@ class _Rows:
                 self.conflicts += [conflict.text(entry.label) for conflict in conflicts(statements)]
             if len(self.notes) < MAX_ROWS:
                 self.notes += [f"{entry.label}: {note}" for note in entry.notes]
+            self.weak_count += len(entry.weak_hits)
+            self.weak += [(entry, hit) for hit in entry.weak_hits[: MAX_ROWS - len(self.weak)]]
             for statement, hit in zip(statements, entry.hits, strict=True):
                 self._series.add(statement)
                 self._count += 1
@@ -76,6 +88,11 @@ class _Rows:
     def left_out(self) -> int:
         """Hits beyond MAX_ROWS."""
         return max(0, self._count - MAX_ROWS)
+
+    @property
+    def weak_left_out(self) -> int:
+        """Weak hits beyond MAX_ROWS."""
+        return self.weak_count - len(self.weak)
 
     @property
     def series(self) -> list[str]:
@@ -100,8 +117,8 @@ def write_report(
     counts: ReportCounts,
     nodes: Sequence[ReportNode],
     entries: Iterable[ReportEntry],
-    *,
-    complete: bool,
+    closing: Closing,
+    not_asked: Mapping[str, str],
 ) -> None:
     """Write the report.
 
@@ -109,11 +126,13 @@ def write_report(
         file: where to.
         head: what was asked, by name; empty values are left out.
         counts: of items.
-        nodes: every member asked.
+        nodes: every member, asked or not.
         entries: in the order of the source; taken as they are needed.
-        complete: True if every node answered everything.
+        closing: what there is to say at the end.
+        not_asked: what could not be asked about, with the reason.
     """
     page = _environment().get_template("report.html")
-    silent = [node.member for node in nodes if node.unanswered]
-    for piece in page.generate(head=head, complete=complete, silent=silent, counts=counts, nodes=nodes, rows=_Rows(entries)):
+    unasked = [f"{label}: {why}" for label, why in itertools.islice(not_asked.items(), MAX_ROWS)]
+    said = {"closing": closing, "weak_means": Evidence.WEAK.meaning, "unasked": unasked}
+    for piece in page.generate(head=head, counts=counts, nodes=nodes, rows=_Rows(entries), **said):
         file.write(piece)

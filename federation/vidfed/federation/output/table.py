@@ -9,9 +9,12 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from vidfed.federation.lookup.closing import Verdict
+from vidfed.federation.lookup.evidence import Evidence, in_words
+from vidfed.federation.lookup.outcome import Outcome
 from vidfed.index import Algorithm
 from vidfed.security.clock import MINUTE_MS, SECOND_MS, as_text
-from vidfed.wire.values import Ternary
+from vidfed.wire.values import Share, Ternary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,10 +23,18 @@ if TYPE_CHECKING:
 
     from vidfed.federation.client.client import LookupStatus
     from vidfed.federation.gateway.status import GatewayStatus
-    from vidfed.federation.lookup.outcome import FoundHit, FoundMatch
+    from vidfed.federation.lookup.outcome import FoundHit
     from vidfed.federation.lookup.result import LookupResult
     from vidfed.wire.values import IndexState, RecordView
 
+STYLES = {
+    Verdict.COMPLETE: "bold green",
+    Verdict.LIMITED: "bold yellow",
+    Verdict.INCOMPLETE: "bold red",
+    Verdict.REFUSED: "bold red",
+    Verdict.NOTHING_ASKED: "bold red",
+}
+"""How the closing line looks."""
 _STYLE = {Ternary.YES: "bold green", Ternary.NO: "bold red", Ternary.UNKNOWN: "yellow"}
 _HOUR_MS = 60 * MINUTE_MS
 _WIDE = 130  # columns of a terminal that take all of a hit in one row
@@ -34,16 +45,9 @@ _DAY_MS = 24 * _HOUR_MS
 def show_result(result: LookupResult, console: Console, *, now_ms: int) -> None:
     """Print hits, what became of each node, and the line that says complete or incomplete."""
     many = len(result.items) > 1
-    hits = result.hits
-    if hits:
+    if hits := result.hits:
         console.print(_hit_table(result, hits, many=many, now_ms=now_ms, narrow=console.width < _WIDE))
-    if not any(node.outcome.answered for node in result.nodes) and not hits:
-        console.print(Text("No node answered: nothing is known about what was asked.", style="bold red"))
-    elif not many and not hits:
-        console.print(Text(f"No node that answered knows {result.items[0].label}."))
-    elif many:
-        known = len({hit.item for hit in hits})
-        console.print(f"{known} of {len(result.items)} items known, {len(result.items) - known} not known to any node that answered.")
+    console.print(_summary(result))
     for series in result.shared_series:
         console.print(Text(series.text, style="bold" if series.identified_by else ""))
     for conflict in result.conflicts:
@@ -51,6 +55,8 @@ def show_result(result: LookupResult, console: Console, *, now_ms: int) -> None:
     for item in result.items:
         for text in item.notes:
             console.print(Text(f"Note: {item.label}: {text}", style="yellow"))
+    if result.weak_hits:
+        console.print(_weak_table(result, many=many))
     console.print(_node_table(result, now_ms=now_ms))
     for node in result.nodes:
         if node.truncated_items:
@@ -58,9 +64,28 @@ def show_result(result: LookupResult, console: Console, *, now_ms: int) -> None:
             console.print(Text(f"Note: {node.member} holds more records than it tells for: {labels}", style="yellow"))
     if searched := _searched(result):
         console.print(searched, style="dim")
-    console.print(_verdict(result))
+    closing = result.closing
     for line in _next_steps(result, hits, now_ms):
         console.print(line)
+    console.print(Text(closing.line, style=STYLES[closing.verdict]))
+
+
+def _summary(result: LookupResult) -> Text:
+    """Say of how many items is known what. Nothing is said to be unknown to nodes that did not answer."""
+    known, weak = len(result.known_items), len(result.weak_items)
+    label = result.items[0].label if result.items else ""
+    if not any(node.outcome.answered for node in result.nodes) and not known:
+        return Text("No node answered: nothing is known about what was asked.", style="bold red")
+    if len(result.items) > 1:
+        apart = f" {weak} with weak hits only," if weak else ""
+        return Text(
+            f"{known} of {len(result.items)} items known,{apart} {len(result.items) - known - weak} not known to any node that answered."
+        )
+    if known:
+        return Text(f"{label} is known.")
+    if weak:
+        return Text(f"{label} is neither known nor unknown: weak hits only, see below.")
+    return Text(f"No node that answered knows {label}.")
 
 
 def show_lookups(states: Sequence[LookupStatus], console: Console, *, now_ms: int) -> None:
@@ -90,7 +115,7 @@ def _next_steps(result: LookupResult, hits: Sequence[FoundHit], now_ms: int) -> 
     """Yield what can be done now: ask for details, which an officer of that member decides about, and fetch what comes late."""
     if hits:
         yield Text(f"Details: vidfed cases ask {hits[0].record.reference} --want victim-identity --deputy COLLEAGUE", style="dim")
-    if result.lookup and not result.complete:
+    if result.lookup and result.closing.may_still_come:
         yield Text(_more_to_come(result, now_ms))
 
 
@@ -138,7 +163,7 @@ def _hit_table(result: LookupResult, hits: list[FoundHit], *, many: bool, now_ms
         contact = [part for part in (record.case_reference, record.case_contact, f"ref {record.reference}") if part]
         handling = f"{record.handling_code.name} {record.handling_note or record.handling_code.meaning}" + _grading(record)
         cells = [Text(labels[hit.item])] if many else []
-        cells += [Text(hit.member, style="bold"), Text(_matches(hit.matches))]
+        cells += [Text(hit.member, style="bold"), Text(in_words(hit.matches).replace(" + ", "\n+ "))]
         identified = [_ternary(record.victim_identified), _ternary(record.offender_identified)]
         rest = [Text(_series_and_category(record)), Text("\n".join(contact)), Text(handling), Text(_age(states[hit.member], now_ms))]
         if narrow:
@@ -156,53 +181,34 @@ def _hit_table(result: LookupResult, hits: list[FoundHit], *, many: bool, now_ms
     return table
 
 
+def _weak_table(result: LookupResult, *, many: bool) -> Table:
+    """Return the weak hits, apart and without colour: what is written here must not look like an identification."""
+    title = f"Weak hits: {Evidence.WEAK.meaning}."
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", title_style="", header_style="")
+    labels = short_labels([item.label for item in result.items])
+    for name in (["Item"] if many else []) + ["Member", "Match", "Series", "Reference to quote"]:
+        table.add_column(name, overflow="fold", no_wrap=name == "Match")
+    for hit in result.weak_hits:
+        cells = [labels[hit.item]] if many else []
+        contact = [part for part in (hit.record.case_reference, hit.record.case_contact, f"ref {hit.record.reference}") if part]
+        cells += [hit.member, in_words(hit.matches), hit.record.series or "-", ", ".join(contact)]
+        table.add_row(*map(Text, cells))
+    return table
+
+
 def _node_table(result: LookupResult, *, now_ms: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for name in ("Node", "Outcome", "Hits", "Index", ""):
         table.add_column(name, overflow="fold")
-    for node in result.nodes:
-        style = "" if node.outcome.answered else "bold red"
-        hits = str(len(node.hits)) if node.outcome.answered else "?"
-        cells = (Text(node.outcome.value, style=style), Text(hits), Text(_age(node.index, now_ms)), Text(node.detail))
+    for node in (*result.nodes, *result.not_asked):
+        style = "" if node.outcome.answered or node.outcome is Outcome.NOT_CHOSEN else "bold red"
+        weak = sum(hit.weak for hit in node.hits)
+        hits = f"{len(node.hits) - weak}" + (f" + {weak} weak" if weak else "") if node.outcome.answered else "?"
+        word = "refused by policy" if node.refused_by_policy else node.outcome.value
+        remarks = "; ".join(part for part in (node.detail, *_few(node.index)) if part)
+        cells = (Text(word, style=style), Text(hits), Text(_age(node.index, now_ms)), Text(remarks))
         table.add_row(Text(node.member, style="bold"), *cells)
     return table
-
-
-def _verdict(result: LookupResult) -> Text:
-    total = len(result.nodes)
-    exact_only = sum(item.exact_only for item in result.items)
-    reservation = f" {exact_only} of {len(result.items)} items were asked by exact copies only." if exact_only else ""
-    if result.complete:
-        return Text(f"COMPLETE: all {total} nodes answered, every answer verified.{reservation}", style="bold green")
-    said = []
-    if not result.whole:
-        said.append(f"this lookup was broken off: only {len(result.items)} items were asked about. Ask again about the rest.")
-    if result.unanswered or not result.nodes:
-        names = ", ".join(f"{node.member} ({node.said})" for node in result.unanswered)
-        said.append(f"{result.answered_count} of {total} nodes answered. Not answered: {names}. What they hold is not known.")
-    return Text(f"INCOMPLETE: {' '.join(said)}{reservation}", style="bold red")
-
-
-def _matches(matches: tuple[FoundMatch, ...]) -> str:
-    exact = [match.algorithm.label for match in matches if match.exact]
-    near = [_near(match) for match in _nearest_of_each(matches)]
-    lines = [f"exact ({', '.join(exact)})"] if exact else []
-    return "\n".join(lines or near)
-
-
-def _nearest_of_each(matches: tuple[FoundMatch, ...]) -> list[FoundMatch]:
-    """Return the nearest match by each perceptual algorithm, the strongest algorithm first."""
-    nearest: dict[Algorithm, FoundMatch] = {}
-    for match in sorted(matches, key=lambda match: match.nearness):
-        nearest.setdefault(match.algorithm, match)
-    return [nearest[algorithm] for algorithm in Algorithm if algorithm in nearest and algorithm.is_perceptual]
-
-
-def _near(match: FoundMatch) -> str:
-    turned = f", {match.orientation}" if match.orientation else ""
-    view = f" to the record's {match.record_view}" if match.record_view else ""
-    band = f"{match.distance - match.slack} to " if match.slack else ""
-    return f"near: {match.algorithm.label} {band}{match.distance}{view}{turned}"
 
 
 def _series_and_category(record: RecordView) -> str:
@@ -220,13 +226,24 @@ def _grading(record: RecordView) -> str:
 
 
 def _searched(result: LookupResult) -> str:
-    """Say by what was searched, and how far; nodes that searched less say so themselves."""
+    """Say by what was searched, and how far; nodes that searched less, or have few records with such a hash, are named."""
     reached: dict[Algorithm, int] = {}
     for node in result.nodes:
         for each in node.index.searched if node.index else ():
             reached[each.algorithm] = max(each.max_distance, reached.get(each.algorithm, 0))
-    names = [f"{each.label} up to {reached[each]}" if reached[each] else each.label for each in Algorithm if each in reached]
+    few = result.closing.few
+    names = []
+    for algorithm in Algorithm:
+        if algorithm in reached:
+            lacking = f" (few of the records of {', '.join(few[algorithm])})" if algorithm in few else ""
+            names.append((f"{algorithm.label} up to {reached[algorithm]}" if reached[algorithm] else algorithm.label) + lacking)
     return f"Searched by {', '.join(names)}." if names else ""
+
+
+def _few(index: IndexState | None) -> list[str]:
+    """Say by which perceptual hashes few of a node's records can be found."""
+    searched = index.searched if index else ()
+    return [f"{e.algorithm.label}: {e.share.text}" for e in searched if e.share is not Share.NEARLY_ALL and e.algorithm.is_perceptual]
 
 
 def _ternary(value: Ternary) -> Text:

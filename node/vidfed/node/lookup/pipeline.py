@@ -221,9 +221,11 @@ class LookupPipeline:
 
     def _arrived(self, directory: Directory, call: Call, now_ms: int) -> Question | None:
         try:
-            return _question(call, self._authenticator.identify(directory, call.leaf_pem).id, now_ms)
+            question = _question(call, self._authenticator.identify(directory, call.leaf_pem).id, now_ms)
         except UnknownPeerError:
             return None
+        question.directory_version = directory.version
+        return question
 
     def _search(self, admitted: Sequence[tuple[Question, Rule]]) -> list[Found]:
         """Step 11: a self-test searches the canary, where the records could be searched, and nothing else."""
@@ -303,6 +305,7 @@ class LookupPipeline:
             status=question.status,
             detail=question.detail[:MAX_TEXT],  # it may quote the question, and a longer text would make the answer unreadable
             index=question.found.state if question.found else None,
+            directory_version=question.directory_version,
         )
 
 

@@ -66,6 +66,7 @@ class Question:
         status, detail: how it is disposed of.
         request, credential: once they are known to hold.
         rule, columns, budget: by which rule, about what of it, and from which budget it may be answered.
+        directory_version: of the trust directory by which it is judged; 0 without one.
         found, written: what a search gave, and the same as it goes into the answer.
         logged: by itself; a refusal beyond its member's budget is only counted.
     """
@@ -85,6 +86,7 @@ class Question:
     rule: Rule | None = None
     columns: tuple[HashColumn, ...] = ()
     budget: Budget | None = None
+    directory_version: int = 0
     found: Found | None = None
     written: bytes = b""
     logged: bool = True
