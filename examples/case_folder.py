@@ -2,7 +2,9 @@
 
     python examples/case_folder.py KIT FOLDER CASE-REFERENCE
 
-Only hashes leave this machine. Exit status: 0 every member answered, 3 some did not (what they hold is not known).
+Only hashes leave this machine. Exit status: 0 complete; 3 some members did not answer (what they hold is not known); 5 they did, and less
+was asked than the folder holds.
+
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from vidfed.federation import BlockingFederationClient, FederationError, Justification, Kit, Purpose, Ternary, items_of_pictures
+from vidfed.federation import BlockingFederationClient, FederationError, Justification, Kit, Purpose, Ternary, Verdict, items_of_pictures
 from vidfed.security.errors import SecurityError
 
 
@@ -27,7 +29,7 @@ def main(kit_folder: Path, pictures: Path, case: str) -> int:
 
     with BlockingFederationClient(Kit(kit_folder)) as client:
         client.refresh_directory()
-        result = client.ask(items, why, on_node=lambda node: print(f"{node.member}: {node.said}"))
+        result = client.ask(items, why, on_node=lambda node: print(f"{node.member}: {node.said}")).with_failures(unreadable)
 
     for hit in result.hits:  # what helps most comes first
         name = Path(result.items[hit.item].label).name
@@ -35,13 +37,12 @@ def main(kit_folder: Path, pictures: Path, case: str) -> int:
         print(f"{name}: known to {hit.member} ({identified}); call {hit.record.case_contact}, quote {hit.record.reference}")
     for series in result.shared_series:
         print(series.text)
-    if result.complete:
-        print(f"COMPLETE: {result.answered_count} of {result.asked_count} members answered")
-        return 0
-    missing = ", ".join(f"{node.member} ({node.said})" for node in result.unanswered)
-    later = f"; late answers: vidfed lookup --resume {result.lookup}" if result.lookup else ""
-    print(f"INCOMPLETE: no answer of {missing or 'anybody: nobody was asked'}{later}")
-    return 3
+    for item in sorted(result.weak_items):
+        print(f"{Path(result.items[item].label).name}: weak hits only, neither known nor unknown")
+    if result.closing.may_still_come:
+        print(f"late answers: vidfed lookup --resume {result.lookup}")
+    print(result.closing.line)
+    return {Verdict.COMPLETE: 0, Verdict.LIMITED: 5}.get(result.closing.verdict, 3)
 
 
 if __name__ == "__main__":

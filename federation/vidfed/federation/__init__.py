@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from vidfed.federation.client.client import FederationClient, LookupStatus
     from vidfed.federation.direct import open_direct
     from vidfed.federation.lookup.agreement import Conflict, SharedSeries
+    from vidfed.federation.lookup.closing import Closing, Limit, Verdict
     from vidfed.federation.lookup.errors import FederationError, GatewayError, GatewayRefusedError, MailboxError, QuestionError
+    from vidfed.federation.lookup.evidence import Evidence
     from vidfed.federation.lookup.items import items_of_hashes, items_of_pictures
     from vidfed.federation.lookup.outcome import FoundHit, FoundMatch, NodeOutcome, Outcome
     from vidfed.federation.lookup.question import Item, Justification
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Algorithm",
     "BlockingFederationClient",
+    "Closing",
     "Conflict",
+    "Evidence",
     "FederationClient",
     "FederationError",
     "FoundHit",
@@ -38,6 +42,7 @@ __all__ = [
     "Item",
     "Justification",
     "Kit",
+    "Limit",
     "LookupResult",
     "LookupStatus",
     "MailboxError",
@@ -49,6 +54,7 @@ __all__ = [
     "SharedSeries",
     "Ternary",
     "Urgency",
+    "Verdict",
     "items_of_hashes",
     "items_of_pictures",
     "open_direct",
@@ -58,6 +64,8 @@ __all__ = [
 
 _HOMES = {
     "vidfed.federation.lookup.agreement": ("Conflict", "SharedSeries"),
+    "vidfed.federation.lookup.closing": ("Closing", "Limit", "Verdict"),
+    "vidfed.federation.lookup.evidence": ("Evidence",),
     "vidfed.federation.client.blocking": ("BlockingFederationClient",),
     "vidfed.federation.client.client": ("FederationClient", "LookupStatus"),
     "vidfed.federation.direct": ("open_direct",),

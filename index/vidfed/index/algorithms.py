@@ -91,6 +91,11 @@ class Algorithm(Enum):
         """True for hashes of what a picture looks like, compared by distance."""
         return not self.is_digest
 
+    @property
+    def is_weak_alone(self) -> bool:
+        """True for 64-bit perceptual hashes: one of them alone brings unrelated pictures together (docs/adr/0060)."""
+        return self.is_perceptual and self.code_bytes == _HASH64[0]
+
     def check_distance(self, distance: int) -> int:
         """Return `distance` if it may be asked for.
 
@@ -139,7 +144,7 @@ _FORMS = {
     Algorithm.SHA256: _Form(32, DistanceKind.EQUALITY, 0, 0, "SHA-256", "a digest is equal or it is not"),
     Algorithm.PDQ: _Form(32, DistanceKind.HAMMING, 31, 64, "PDQ", _RANDOM_HITS),
     Algorithm.PHASH: _Form(*_HASH64, "pHash", _RANDOM_HITS),
-    # At 8, 8 of 8,219 pairs of unrelated photographs match; at 3, one of them (docs/adr/0060). Re-encoding moves 0 to 2 bits.
+    # At 8, 8 of 8,218 pairs of unrelated photographs match; at 3, one of them (docs/adr/0060). Re-encoding moves 0 to 2 bits.
     Algorithm.DHASH: _Form(8, DistanceKind.HAMMING, 3, 10, "dHash", _RANDOM_HITS),
     Algorithm.AHASH: _Form(*_HASH64, "aHash", _RANDOM_HITS),
     Algorithm.WHASH: _Form(*_HASH64, "wHash", _RANDOM_HITS),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vidfed.cli.terminal import console, note, print_json
@@ -36,7 +35,7 @@ def report(ask: Callable[[], LookupResult], failures: Mapping[str, str], as_json
     from vidfed.security.clock import system_clock
 
     def show() -> int:
-        result = replace(ask(), failures=failures)
+        result = ask().with_failures(failures)
         if as_json:
             print_json(to_document(result))
         else:

@@ -14,7 +14,7 @@ The grammar, in this order; a clause with nothing to say is left out:
             | N " of " M " " noun " not answered by every member"                  in bulk
             | N " by exact copies only" | N " without their further frames" | N " in part"
             | algorithm ": few of the records of " names                           what cannot be found by it
-            | names " know a newer directory ..."
+            | names " answered by a newer trust directory: members may be missing here"
             | "answered on " time | "answered from " time " to " time
             | "every answer verified"
 
@@ -258,7 +258,7 @@ class Closing:
         for algorithm, members in self.few.items():
             yield f"{algorithm.label}: few of the records of {_names(members)}"
         if self.newer:
-            yield f"{_names(self.newer)} answered by a newer trust directory than is known here: members may be missing"
+            yield f"{_names(self.newer)} answered by a newer trust directory: members may be missing here"
         if self.answered_at is not None and self.answered_at.earlier:
             yield self.answered_at.text
         if self.verdict in {Verdict.COMPLETE, Verdict.LIMITED}:

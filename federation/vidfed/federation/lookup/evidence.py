@@ -45,9 +45,6 @@ _STRONG = frozenset({Algorithm.PDQ, Algorithm.PHOTODNA})
 # What a 64-bit hash looks at. aHash and wHash both compare brightness with its mean: they agree, and err, together, and count as one.
 _LOOKS_AT = {Algorithm.PHASH: "frequencies", Algorithm.DHASH: "gradients", Algorithm.AHASH: "brightness", Algorithm.WHASH: "brightness"}
 
-WEAK_ALONE = frozenset(_LOOKS_AT)
-"""Algorithms of which one alone is weak evidence."""
-
 
 def evidence_of(matches: Iterable[FoundMatch]) -> Evidence:
     """Return the class of a hit.

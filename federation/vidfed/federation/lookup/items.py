@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vidfed.federation.lookup.errors import QuestionError
-from vidfed.federation.lookup.evidence import WEAK_ALONE
 from vidfed.federation.lookup.question import Item, Shortfall
 from vidfed.index import Algorithm, DistanceError, Hash, HashTextError
 from vidfed.index.codes import WHOLE
@@ -96,9 +95,7 @@ def item_of_file(file: FileHashes, *, any_quality: bool) -> Item:
     from vidfed.index.hashing.results import Reason, one_line  # noqa: PLC0415
 
     # Of a plain view a 64-bit hash is worth nothing: it is not asked even by those who insist, and PDQ is marked.
-    asked = [
-        code for code in file.codes if (code.reliable or (any_quality and code.algorithm not in WEAK_ALONE)) and not code.is_cut
-    ]
+    asked = [code for code in file.codes if not code.is_cut and (code.reliable or (any_quality and not code.algorithm.is_weak_alone))]
     codes: dict[Algorithm, tuple[bytes, ...]] = {each.algorithm: (each.code,) for each in file.digests}
     views: dict[Algorithm, tuple[str, ...]] = {}
     plain: list[int] = []

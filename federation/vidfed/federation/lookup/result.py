@@ -49,6 +49,10 @@ class LookupResult:
     directory: int = 0
     answered_at: Answered | None = None
 
+    def with_failures(self, failures: Mapping[str, str]) -> LookupResult:
+        """Return this with the files that could not be asked about and why, as `items_of_pictures` gives them: it is less complete."""
+        return replace(self, failures=MappingProxyType({**self.failures, **failures}))
+
     @property
     def hits(self) -> list[FoundHit]:
         """The exact and near hits, what helps most first within each item."""

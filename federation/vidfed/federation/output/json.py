@@ -6,7 +6,7 @@ The schema for machines is schemas/lookup-1.schema.json, JSON Schema draft 2020-
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ def to_document(result: LookupResult, failures: Mapping[str, str] | None = None)
         result: what the nodes said.
         failures: files that could not be asked about, with the reason, where `result.failures` does not have them yet.
     """
-    result = replace(result, failures={**result.failures, **(failures or {})})
+    result = result.with_failures(failures or {})
     closing = result.closing
     return {
         "schema": SCHEMA,

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from vidfed.formats.fields import FIELDS, Kind
 from vidfed.index import Algorithm
+from vidfed.index.hashing.results import RELIABLE_PDQ_QUALITY
 from vidfed.node.errors import StoreError
 from vidfed.node.records import schema
 from vidfed.node.records.database import RecordDatabase
@@ -36,6 +37,7 @@ PERCEPTUAL = tuple(algorithm for algorithm in Algorithm if algorithm.is_perceptu
 _LOOKUP_CHUNK = 500  # SQLite takes at most 32,766 parameters in one statement; short statements keep readers short
 _MOST_FURTHER = 200_000  # further codes of a batch of changes, beside those of its last record: some 30 MB
 _table = schema.records
+_LIVE_SQL = "retracted_ms IS NULL AND erased_ms IS NULL"
 _LIVE = sa.and_(_table.c.retracted_ms.is_(None), _table.c.erased_ms.is_(None))
 
 
@@ -140,6 +142,17 @@ class RecordStore:
             retracted = sa.select(count).select_from(_table).where(_table.c.retracted_ms.is_not(None), _table.c.erased_ms.is_(None))
             return StoreState(version, changed_ms, live, connection.execute(retracted).scalar_one())
 
+    def carrying(self) -> tuple[int, dict[Algorithm, int]]:
+        """Return how many live records there are, and how many of them carry a hash of each algorithm by which they can be found.
+
+        Raises:
+            StoreError: they cannot be read.
+        """
+        columns = ", ".join(f"count({_found_by(algorithm)})" for algorithm in Algorithm)
+        with self.database.reading() as connection:
+            row = connection.exec_driver_sql(f"SELECT count(*), {columns} FROM records WHERE {_LIVE_SQL}").one()  # noqa: S608 - our own names
+        return int(row[0]), dict(zip(Algorithm, map(int, row[1:]), strict=True))
+
     def version(self) -> tuple[int, int]:
         """Return version and time of the last change, (0, 0) for an empty store. Cheap enough for every lookup."""
         with self.database.reading() as connection:
@@ -147,10 +160,9 @@ class RecordStore:
 
     def changes_after(self, version: int, *, limit: int) -> Changes:
         """Return what to do to an index of that version: at most `limit` changes, and fewer where these records have many codes."""
-        names = ", ".join(algorithm.value for algorithm in PERCEPTUAL)
-        live = "retracted_ms IS NULL AND erased_ms IS NULL"
+        names = ", ".join(map(_found_by, PERCEPTUAL))
         mark = self.database.marks(1)
-        wanted = f"SELECT version, id, {live}, places, {names} FROM records WHERE version > {mark} ORDER BY version LIMIT {mark}"  # noqa: S608 - our own names
+        wanted = f"SELECT version, id, {_LIVE_SQL}, places, {names} FROM records WHERE version > {mark} ORDER BY version LIMIT {mark}"  # noqa: S608 - our own names
         with self.database.reading() as connection:
             rows = connection.exec_driver_sql(wanted, (version, limit)).cursor.fetchall()
             if not rows:
@@ -221,6 +233,16 @@ class RecordStore:
         """See `StoreReader.records`."""
         with self.reading() as reading:
             return reading.records(ids)
+
+
+def _found_by(algorithm: Algorithm) -> str:
+    """Return the SQL of the code by which a record is found, or NULL.
+
+    Of a record too plain for its hashes a 64-bit one resembles those of all other plain pictures: it finds nothing.
+    """
+    if not algorithm.is_weak_alone:
+        return algorithm.value
+    return f"CASE WHEN coalesce(pdq_quality, {RELIABLE_PDQ_QUALITY}) >= {RELIABLE_PDQ_QUALITY} THEN {algorithm.value} END"
 
 
 class StoreReader:

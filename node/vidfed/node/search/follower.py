@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vidfed.index import HashError, HashIndex, IndexCorruptError, IndexStorageError
+from vidfed.index import Algorithm, HashError, HashIndex, IndexCorruptError, IndexStorageError
 from vidfed.node.errors import IndexBehindError, IndexBrokenError, NodeError
 from vidfed.node.records.schema import PLACE_BITS
 from vidfed.node.records.store import PERCEPTUAL
-from vidfed.wire.values import RECORD_BANDS
+from vidfed.wire.values import RECORD_BANDS, Share
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from vidfed.index import Algorithm, SearchResult
+    from vidfed.index import SearchResult
     from vidfed.node.records.store import Changes, RecordStore
 
 _BATCH = 50_000  # changes applied between two flushes while catching up: some 20 MB, a second
@@ -71,12 +71,23 @@ class IndexFollower:
         self._version = self._indexed_version()
         self._target = self._version
         self.records = self.band = 0
+        self._shares: dict[Algorithm, Share] = {}
         self._counted = -1  # the change at which the records were counted
         self._count_after_s = 0.0
         self._merged_after_s = 0.0
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._follow_forever, name="index-follower", daemon=True)
+
+    @property
+    def shares(self) -> dict[Algorithm, Share]:
+        """How many of the records carry a hash of each algorithm, when they were last counted; empty where that says nothing of those now.
+
+        A store that was empty when it was counted lacked nothing, which must not be said of the first import.
+        """
+        if not self._version:
+            return dict.fromkeys(Algorithm, Share.NEARLY_ALL)
+        return self._shares if self.records or self._counted == self._version else {}
 
     def start(self) -> None:
         """Start following the store."""
@@ -213,14 +224,17 @@ class IndexFollower:
                 self._moved.notify_all()
             if target > self._version:
                 _log.info("search index: %d of %d changes applied", self._version, target)
+            if self._version >= target:
+                self._count()
             return self._version < target and not self._stopping
 
     def _count(self) -> None:
         """Count the records for the band that answers tell: seconds with many millions, so not after every change."""
         started_s = time.monotonic()
-        if self._counted == self._version or started_s < self._count_after_s:
+        if self._counted == self._version or (self.records and started_s < self._count_after_s):
             return
-        self.records = self._store.state().records
+        self.records, carrying = self._store.carrying()
+        self._shares = {algorithm: Share.of(count, self.records) for algorithm, count in carrying.items()}
         self._counted = self._version
         self.band = max(band for band in RECORD_BANDS if band <= self.records)
         finished_s = time.monotonic()

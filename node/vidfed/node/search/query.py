@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from vidfed.wire.values import Hit, IndexState, Match, Searched
+from vidfed.wire.values import Hit, IndexState, Match, Searched, Share
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from vidfed.index import Algorithm
     from vidfed.node.records.record import Record
     from vidfed.wire.values import HashColumn
 
@@ -31,10 +32,13 @@ class SearchQuery:
     visible: Callable[[Record], bool] = lambda _record: True
     told: Callable[[Match], Match] = lambda match: match
 
-    @property
-    def searched(self) -> tuple[Searched, ...]:
-        """What the answer says about how it was searched."""
-        return tuple(Searched(column.algorithm, column.max_distance) for column in self.columns)
+    def searched(self, shares: Mapping[Algorithm, Share]) -> tuple[Searched, ...]:
+        """Return what the answer says about how it was searched.
+
+        Args:
+            shares: how many of the records carry a hash of each algorithm; of one that is not in it, few are said to.
+        """
+        return tuple(Searched(column.algorithm, column.max_distance, shares.get(column.algorithm, Share.FEW)) for column in self.columns)
 
 
 @dataclass(frozen=True, slots=True)
