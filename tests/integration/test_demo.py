@@ -19,8 +19,8 @@ def test_the_demo_tells_its_story_and_leaves_nothing_running(vidfed: Callable[..
         "near: PDQ",
         "flipped left to right",
         "5 of 95 items known, 90 not known",
-        "COMPLETE: all 3 nodes answered, every answer verified.",
-        "INCOMPLETE: 2 of 3 nodes answered. Not answered: br (unreachable).",
+        "COMPLETE; answered 3, refused by policy 0, no answer 0; every answer verified.",
+        "INCOMPLETE; answered 2, refused by policy 0, no answer 1 (br: unreachable)",
     ):
         assert told in " ".join(ran.out.split())
     assert vidfed("node", "status", "--home", tmp_path / "demo/nl", "--json").json()["serving"] is False

@@ -17,7 +17,7 @@ from vidfed.node.records.record import Record
 from vidfed.node.search.nearest import Candidates
 from vidfed.wire.answers import read_answer
 from vidfed.wire.statuses import Status
-from vidfed.wire.values import ANSWER_TYPE, HandlingCode, LookupAnswer, RecordView, Searched, Urgency
+from vidfed.wire.values import ANSWER_TYPE, HandlingCode, LookupAnswer, RecordView, Searched, Share, Urgency
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +85,9 @@ def told(node: MemoryNode, federation: MemoryFederation) -> Told:
     index, logged = answer.header.index, node.last_entry()
     assert index is not None
     quiet = {name: logged[name] for name in ("operation", "event", "outcome", "records")}
-    return Told(answer.records, answer.hits, answer.truncated_items, index.searched, index.records_at_least, len(statements), quiet)
+    # How many records carry a hash is told of all of them, as their number is: the same for every question, withheld or not.
+    searched = tuple(replace(each, share=Share.FEW) for each in index.searched)
+    return Told(answer.records, answer.hits, answer.truncated_items, searched, index.records_at_least, len(statements), quiet)
 
 
 @pytest.mark.parametrize(
