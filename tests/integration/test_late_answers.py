@@ -291,7 +291,7 @@ async def test_a_lookup_that_was_broken_off_is_never_complete(late: Late) -> Non
     result = await resume(kit, broken)
     assert (len(result.items), result.answered_count, result.complete) == (MAX_CODES, 2, False)
     ran = await asyncio.to_thread(CliRunner().invoke, lookup_command, ["--resume", broken, "--kit", str(kit.folder)])
-    assert (ran.exit_code, f"only {MAX_CODES} items were asked about" in " ".join(ran.output.split())) == (3, True)
+    assert (ran.exit_code, f"broken off after {MAX_CODES} items" in " ".join(ran.output.split())) == (3, True)
 
 
 async def test_what_is_damaged_in_the_kit_can_be_forgotten_as_the_error_says(late: Late) -> None:
