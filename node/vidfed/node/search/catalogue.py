@@ -139,7 +139,7 @@ class Catalogue:
         freshness = Freshness.of(states, current_ms)
         state = (self._follower.band, freshness.as_of_ms, freshness.behind)
         return [
-            _found(IndexState(version, changed_ms, current_ms, question.query.searched, *state), question, *each)
+            _found(IndexState(version, changed_ms, current_ms, question.query.searched(self._follower.shares), *state), question, *each)
             for question, each in zip(asked, told, strict=True)
         ]
 
