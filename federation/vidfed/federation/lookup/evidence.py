@@ -7,14 +7,48 @@ brings unrelated pictures together now and then (docs/adr/0060). So a hit by one
 from __future__ import annotations
 
 from enum import Enum, unique
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from vidfed.index import Algorithm
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from vidfed.federation.lookup.outcome import FoundMatch
+
+class Matched(Protocol):
+    """One way in which a record matched: `outcome.FoundMatch`, which stands above this."""
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """By which hash."""
+
+    @property
+    def distance(self) -> int:
+        """At most so far."""
+
+    @property
+    def slack(self) -> int:
+        """So much less it may be."""
+
+    @property
+    def orientation(self) -> str:
+        """Which view of what was asked."""
+
+    @property
+    def record_view(self) -> str:
+        """Which view of the record."""
+
+    @property
+    def plain(self) -> bool:
+        """One of the views is too plain."""
+
+    @property
+    def exact(self) -> bool:
+        """By a digest."""
+
+    @property
+    def nearness(self) -> tuple[bool, float]:
+        """Sort key, the nearest first."""
 
 
 @unique
@@ -46,7 +80,7 @@ _STRONG = frozenset({Algorithm.PDQ, Algorithm.PHOTODNA})
 _LOOKS_AT = {Algorithm.PHASH: "frequencies", Algorithm.DHASH: "gradients", Algorithm.AHASH: "brightness", Algorithm.WHASH: "brightness"}
 
 
-def evidence_of(matches: Iterable[FoundMatch]) -> Evidence:
+def evidence_of(matches: Iterable[Matched]) -> Evidence:
     """Return the class of a hit.
 
     Args:
@@ -64,18 +98,18 @@ def evidence_of(matches: Iterable[FoundMatch]) -> Evidence:
     return Evidence.NEAR if near or len(looked_at) > 1 else Evidence.WEAK
 
 
-def matched_by(matches: Iterable[FoundMatch]) -> list[str]:
+def matched_by(matches: Iterable[Matched]) -> list[str]:
     """Say for people by what a record matched: the digests that agree, or of each perceptual algorithm the nearest match."""
     found = sorted(matches, key=lambda match: match.nearness)
     if digests := [algorithm.label for algorithm in Algorithm if any(m.exact and m.algorithm is algorithm for m in found)]:
         return [", ".join(digests)]
-    nearest: dict[Algorithm, FoundMatch] = {}
+    nearest: dict[Algorithm, Matched] = {}
     for match in found:
         nearest.setdefault(match.algorithm, match)
     return [_words(nearest[algorithm]) for algorithm in Algorithm if algorithm in nearest]
 
 
-def in_words(matches: Iterable[FoundMatch]) -> str:
+def in_words(matches: Iterable[Matched]) -> str:
     """Return class, algorithms and distances of a hit in one line, as `near: PDQ 14, flipped left to right + pHash 3`."""
     found = tuple(matches)
     evidence = evidence_of(found)
@@ -83,7 +117,7 @@ def in_words(matches: Iterable[FoundMatch]) -> str:
     return f"{evidence.value} ({said})" if evidence is Evidence.EXACT else f"{evidence.value}: {said}"
 
 
-def _words(match: FoundMatch) -> str:
+def _words(match: Matched) -> str:
     band = f"{match.distance - match.slack} to " if match.slack else ""
     turned = f", {match.orientation}" if match.orientation else ""
     view = f" to the record's {match.record_view}" if match.record_view else ""
