@@ -132,3 +132,17 @@ def test_a_signature_line_that_is_not_canonical_base64_is_refused() -> None:
     for broken in (line + "=", line[:-2] + "B=", line.replace(" vidfed", " vid fed"), line.replace("vidfed", "vid+fed")):
         with pytest.raises(CheckpointError):
             NoteSignature.parse(broken)
+
+
+@pytest.mark.parametrize("digits", [20, 4_301, 60_000])
+def test_checkpoint_with_endless_size(digits: int) -> None:
+    """Python refuses to read text of more than 4,300 digits as a number, with an error of its own kind."""
+    with pytest.raises(CheckpointError, match="not a plain number"):
+        Checkpoint.parse(PLAIN.signed_by(KEY).text.replace("\n7\n", f"\n{'9' * digits}\n"))
+
+
+def test_the_largest_size_is_read_and_no_larger_one() -> None:
+    text = PLAIN.signed_by(KEY).text
+    assert Checkpoint.parse(text.replace("\n7\n", f"\n{(1 << 63) - 1}\n")).size == (1 << 63) - 1
+    with pytest.raises(CheckpointError):
+        Checkpoint.parse(text.replace("\n7\n", f"\n{1 << 63}\n"))
