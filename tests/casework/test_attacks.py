@@ -23,7 +23,7 @@ from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.crypto.keys import SigningKey
 from vidfed.v1 import casework_pb2 as pb
 from vidfed.wire import envelope as wire_envelope
-from vidfed.wire.casework import read_receipt, write_receipt
+from vidfed.wire.casework import read_entry, read_receipt, write_receipt
 from vidfed.wire.casework_values import RECEIPT_TYPE, Acknowledge, Content, Note, Reader, Receipt, ReceiptStatus, Side, Withdraw
 
 if TYPE_CHECKING:
@@ -105,6 +105,15 @@ def test_another_member_asks_in_the_asker_s_place(world: World) -> None:
     )
     assert deliver(world, countersigned(world, own, "de"), peer="de").status is STATUS.UNKNOWN
     assert deliver(world, countersigned(world, own, "de"), peer=ASKER).status is STATUS.LATER
+
+
+def test_member_signs_an_entry_in_another_member_s_name(world: World) -> None:
+    stranger = world.person("de", "nl-7")  # the same pseudonym as the holder's
+    hit = world.hit(holder=stranger)
+    own = composed(world, world.holder, world.hit())
+    header = replace(read_entry(own.entry.payload), subject=hit.subject)
+    receipt = deliver(world, signed(world, header, own.sealed, stranger), peer="de")
+    assert (receipt.status, "in the name of nl" in receipt.detail) == (STATUS.REFUSED, True)
 
 
 async def test_release_replayed_into_another_conversation(world: World) -> None:
@@ -215,7 +224,6 @@ def test_ask_not_sealed_to_whom_it_must_be(world: World, left_out: str) -> None:
     delivery = composed(world, world.holder, header_hit, **changes)
     if left_out != "officers":
         from vidfed.casework.sealing import seal  # noqa: PLC0415
-        from vidfed.wire.casework import read_entry  # noqa: PLC0415
 
         other = world.deputy if left_out == "holder" else world.holder
         sealed = seal(Content(), [other.sealing.public, *world.officer_keys(OWNER)])
