@@ -1,6 +1,6 @@
 """The federation's attacks against a federation in memory that really signs.
 
-Over sockets: test_lying_peers, test_newer_directory, test_fanout, test_streams.
+Over sockets: test_lying_nodes, test_lying_gateways, test_newer_directory, test_fanout, test_streams.
 """
 
 from __future__ import annotations
