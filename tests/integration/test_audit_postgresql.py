@@ -20,6 +20,7 @@ def test_lookup_receipt_and_log_on_postgresql(run: Callable[[Sequence[str | Path
         federation.create({"nl": "NL"})
         config = tmp_path / "nl/vidfed.toml"
         config.write_text(config.read_text().replace('url = ""', f'url = "{postgresql_url}"'))
+        run(["node", "adopt-store", "--make", "--reason", "moved to PostgreSQL", "--home", tmp_path / "nl"])
         run(["node", "ingest", tmp_path / "known.png", "--home", tmp_path / "nl"])
         federation.issue_kit("nl", tmp_path / "kit")
         federation.start("nl")
