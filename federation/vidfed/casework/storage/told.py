@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from vidfed.casework.storage.schema import spent, told
 from vidfed.security.clock import DAY_MS
@@ -33,20 +34,11 @@ class Told:
 
 
 def note(connection: sa.Connection, answers: Sequence[Told]) -> None:
-    """Keep what was told. What is kept already stays as it is."""
-    for each in answers:
-        known = sa.select(told.c.reference).where(told.c.answer_digest == each.answer_digest, told.c.reference == each.reference)
-        if connection.execute(known).first() is None:
-            connection.execute(
-                sa.insert(told).values(
-                    answer_digest=each.answer_digest,
-                    reference=each.reference,
-                    lookup_digest=each.lookup_digest,
-                    member=each.member,
-                    pseudonym=each.pseudonym,
-                    told_ms=each.told_ms,
-                )
-            )
+    """Keep what was told. What is kept already stays as it is. One statement: an answer to a large question tells hundreds of records."""
+    if not answers:
+        return
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    connection.execute(insert(told).on_conflict_do_nothing(), [asdict(each) for each in answers])
 
 
 def was_told(connection: sa.Connection, subject: Subject, member: str, pseudonym: str) -> bool:

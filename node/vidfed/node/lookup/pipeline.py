@@ -275,12 +275,15 @@ class LookupPipeline:
     def _note_told(self, questions: Sequence[Question], cores: Sequence[bytes]) -> None:
         """Keep who is told of which record: whoever asks for details, and news about it, go by that. The log has it too."""
         told = [
-            Told(question.digest, hashlib.sha256(core).digest(), record.reference, question.member, pseudonym, question.started_ms)
+            Told(question.digest, digest, record.reference, question.member, pseudonym, question.started_ms)
             for question, core in zip(questions, cores, strict=True)
-            if question.found is not None and question.rule is not SELF_TEST_RULE
+            if question.found is not None and question.found.records and question.rule is not SELF_TEST_RULE
             if (pseudonym := question.credential.pseudonym if question.credential else "")
+            for digest in (hashlib.sha256(core).digest(),)  # once for an answer: it may have a megabyte
             for record in question.found.records
         ]
+        if not told:
+            return
         try:
             self.note_told(told)
         except CaseworkStoreError as error:  # a hit that nobody hears of is worse than one whose details must be asked for by telephone
