@@ -17,7 +17,7 @@ from vidfed.node.records.record import Record
 from vidfed.node.search.nearest import Candidates
 from vidfed.wire.answers import read_answer
 from vidfed.wire.statuses import Status
-from vidfed.wire.values import ANSWER_TYPE, HandlingCode, LookupAnswer, RecordView, Searched, Share, Urgency
+from vidfed.wire.values import ANSWER_TYPE, HandlingCode, LookupAnswer, RecordView, Share, Urgency
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -187,7 +187,8 @@ def test_a_search_that_was_cut_short_by_the_policy_says_so(node: MemoryNode, fed
     node.policy.policy = Policy((replace(ANSWERING, algorithms=frozenset({Algorithm.PDQ}), max_distance={Algorithm.PDQ: 2}),))
     answer = answered(node, federation)
     assert answer.header.index is not None
-    assert answer.header.index.searched == (Searched(Algorithm.PDQ, 2),)
+    # How many records carry it is counted beside, and told as few until it is.
+    assert [(each.algorithm, each.max_distance) for each in answer.header.index.searched] == [(Algorithm.PDQ, 2)]
     assert answer.hits == ()
     node.policy.policy = Policy((replace(ANSWERING, algorithms=frozenset({Algorithm.MD5})),))
     assert answered(node, federation).header.status is Status.NOT_PERMITTED

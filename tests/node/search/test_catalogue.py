@@ -22,7 +22,7 @@ from vidfed.node.records.store import RecordStore
 from vidfed.node.search import nearest
 from vidfed.node.search.catalogue import Catalogue
 from vidfed.node.search.query import SearchQuery
-from vidfed.wire.values import Match, Searched
+from vidfed.wire.values import Match
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +69,7 @@ def find(catalogue: Catalogue, *hashes: Hash, cap: int = 20, patience_s: float =
 def test_an_empty_store_answers_that_it_has_nothing(catalogue: Catalogue) -> None:
     found = find(catalogue, PDQ, SHA)
     assert (found.hits, found.records, found.state.version, found.state.changed_ms) == ((), (), 0, 0)
-    assert found.state.searched == (Searched(Algorithm.PDQ, 31), Searched(Algorithm.SHA256, 0))
+    assert [(each.algorithm, each.max_distance) for each in found.state.searched] == [(Algorithm.PDQ, 31), (Algorithm.SHA256, 0)]
 
 
 def test_a_new_record_is_found_by_the_next_search(catalogue: Catalogue, store: RecordStore) -> None:
