@@ -119,7 +119,9 @@ def test_questions_searched_together_get_what_each_gets_alone(catalogue: Catalog
     assert [(found.records, found.hits, found.truncated_items) for found in together] == [
         (found.records, found.hits, found.truncated_items) for found in alone
     ]
-    assert [found.state.searched for found in together] == [found.state.searched for found in alone]
+    assert [[(each.algorithm, each.max_distance) for each in found.state.searched] for found in together] == [
+        [(each.algorithm, each.max_distance) for each in found.state.searched] for found in alone
+    ]
     assert [len(found.hits) for found in together] == [4, 5, 1, 0, 0, 6]
     assert together[0].truncated_items == (0,)
 
