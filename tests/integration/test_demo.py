@@ -23,6 +23,7 @@ def test_the_demo_tells_its_story_and_leaves_nothing_running(vidfed: Callable[..
         "INCOMPLETE; answered 2, refused by policy 0, no answer 1 (br: unreachable)",
     ):
         assert told in " ".join(ran.out.split())
+    assert "\\n" not in ran.out + ran.err, "a line break was made visible instead of made"
     assert vidfed("node", "status", "--home", tmp_path / "demo/nl", "--json").json()["serving"] is False
 
 

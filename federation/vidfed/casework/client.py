@@ -281,11 +281,6 @@ class CaseworkClient:
         return True
 
 
-def _is_named(identity: bytes, view: View, named: str) -> bool:
-    begins = len(named) >= _SHORTEST_ID and identity.hex().startswith(named.lower())
-    return begins or hit_of(view.conversation).subject.reference == named
-
-
 @contextlib.contextmanager
 def _failures() -> Iterator[None]:
     try:

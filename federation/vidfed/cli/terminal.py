@@ -85,7 +85,7 @@ def say(text: str = "", *, err: bool = False) -> None:
     click.echo(visible(text), err=err)
 
 
-def note(text: str) -> None:
+def note(text: str = "") -> None:
     """Say something to the person at the terminal, on stderr, out of the way of results: one line."""
     say(text, err=True)
 

@@ -101,6 +101,7 @@ answer_grid_ms = 20.0
 
 [store]
 # Empty: the file store/records.db. Several processes or hosts: postgresql://USER@HOST/DATABASE (15 or newer; password in ~/.pgpass).
+# A node answers from no other store than the one it had: once this is set, run `vidfed node adopt-store --make --reason "..."`.
 url = ""
 # Days after which a record taken in must be reviewed (`vidfed node records due`); 0: no date is set.
 review_after_days = 0

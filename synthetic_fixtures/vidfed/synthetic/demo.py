@@ -74,7 +74,8 @@ class _Story:
         self._look_up("recompressed.jpg", expect=_INCOMPLETE)
         if stay:
             self._stay()
-        note("\nStopping what was started. Next: README.md, section 'A federation of your own'.")
+        note()
+        note("Stopping what was started. Next: README.md, section 'A federation of your own'.")
 
     def _set_up(self) -> None:
         self._say(f"Setting up three members in {self._base}: keys, certificates, a signed directory of members")
@@ -121,7 +122,8 @@ class _Story:
     def _stay(self) -> None:
         self._federation.start("br")
         command = shlex.join(["vidfed", "lookup", "PICTURE", "--kit", str(self._kit), *_WHY])
-        note(f"\nThe federation is running, br again too. In another terminal:\n\n  {command}\n\nCtrl-C ends it.")
+        for line in ("", "The federation is running, br again too. In another terminal:", "", f"  {command}", "", "Ctrl-C ends it."):
+            note(line)
         with suppress(KeyboardInterrupt):
             signal.pause()
 

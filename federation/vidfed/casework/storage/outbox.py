@@ -73,12 +73,6 @@ def due(connection: sa.Connection, now_ms: int, limit: int) -> list[Waiting]:
     return [_read(row) for row in connection.execute(query.order_by(outbox.c.urgent.desc(), outbox.c.next_ms).limit(limit))]
 
 
-def next_due_ms(connection: sa.Connection) -> int | None:
-    """Return when something is to be tried next, None if nothing waits."""
-    found = connection.execute(sa.select(sa.func.min(outbox.c.next_ms))).scalar()
-    return None if found is None else int(found)
-
-
 def waiting(connection: sa.Connection) -> list[Waiting]:
     """Return all that waits, the oldest first."""
     return [_read(row) for row in connection.execute(sa.select(outbox).order_by(outbox.c.since_ms))]

@@ -57,11 +57,6 @@ def told_of(connection: sa.Connection, reference: str) -> list[Told]:
     return [Told(row.lookup_digest, row.answer_digest, row.reference, row.member, row.pseudonym, row.told_ms) for row in rows]
 
 
-def forget_told(connection: sa.Connection, before_ms: int) -> None:
-    """Forget what was told before a time."""
-    connection.execute(sa.delete(told).where(told.c.told_ms < before_ms))
-
-
 def within_budget(connection: sa.Connection, member: str, size_bytes: int, now_ms: int, *, begins: bool) -> str:
     """Return why a member's entry is over its budget today; empty if it is not."""
     row = connection.execute(sa.select(spent).where(spent.c.member == member, spent.c.day == now_ms // DAY_MS)).first()
