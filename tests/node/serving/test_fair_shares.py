@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from vidfed.node.serving.server import NodeServicer
 
 WAITING = 3
+PATIENCE_S = 100  # below the limit of the suite, and far above what a busy machine needs
 
 
 class World:
@@ -136,11 +137,10 @@ async def test_a_call_counts_until_it_has_ended(world: World) -> None:
     world.go_on.set()
     for _ in range(3):
         await world.prove("nl")
-    for _ in range(1_000):
-        if not world.served.servicer._admission._calls:
-            return
-        await asyncio.sleep(0)
-    pytest.fail("calls that have ended still count")
+    async with asyncio.timeout(PATIENCE_S):  # gRPC's own thread says that a call has ended: when depends on what else the machine does
+        while world.served.servicer._admission._calls["nl"]:
+            await world.prove("br")
+    assert "nl" not in world.served.servicer._admission._calls
 
 
 async def test_waiting_bytes_count_the_whole_call(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
