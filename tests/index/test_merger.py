@@ -10,6 +10,7 @@ import numpy as np
 
 from tests.support.brute_force import TINY, Oracle, make_codes
 from vidfed.index import Algorithm, HashIndex
+from vidfed.index.search.merger import BackgroundMerger
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,3 +61,22 @@ def test_without_a_thread_to_merge_in_queries_go_on_and_closing_ends(tmp_path: P
     assert "can't start new thread" in index.stats().trouble
     assert_whole(index, oracle)
     index.close()
+
+
+def test_a_merge_that_ends_before_its_start_has_returned_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was taken for one that goes on, and closing the index waited for ever."""
+    begin = threading.Thread.start
+
+    def at_once(thread: threading.Thread) -> None:
+        begin(thread)
+        thread.join()
+
+    def nothing_to_merge() -> bool:
+        merger.ended()
+        return False
+
+    merger = BackgroundMerger(tmp_path, threading.RLock(), nothing_to_merge)
+    monkeypatch.setattr(threading.Thread, "start", at_once)
+    merger.start()
+    assert not merger.running
+    merger.settle()

@@ -119,13 +119,13 @@ class BackgroundMerger:
     def start(self) -> None:
         """Start merging, unless a thread is at it."""
         if self._thread is None:
-            thread = threading.Thread(target=self._merge_all, name="vidfed-index-merge", daemon=True)
+            # Known before it runs: it may have ended, and said so, before `start` returns.
+            self._thread = threading.Thread(target=self._merge_all, name="vidfed-index-merge", daemon=True)
             try:
-                thread.start()
-            except RuntimeError as error:  # no more threads are to be had: the next flush tries again
+                self._thread.start()
+            except RuntimeError as error:  # no more threads are to be had: the next change tries again
+                self._thread = None
                 self._failed(error)
-            else:
-                self._thread = thread
 
     def ended(self) -> None:
         """Say, with the lock held, that nothing is left to merge: whoever changes the index afterwards starts another thread."""
