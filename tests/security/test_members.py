@@ -37,7 +37,6 @@ def federation() -> MemoryFederation:
         {"signing_keys": ["AAAA"]},
         {"signing_keys": [5]},
         {"tls_ca": 5},
-        {"extra": ""},
     ],
 )
 def test_a_member_of_another_form_is_refused(federation: MemoryFederation, changes: dict[str, object]) -> None:

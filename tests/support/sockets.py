@@ -34,6 +34,7 @@ from vidfed.security.trust.entry import Entry
 from vidfed.v1 import gateway_pb2_grpc as gateway_rpc
 from vidfed.v1 import lookup_pb2_grpc as lookup_rpc
 from vidfed.v1 import trust_pb2_grpc as trust_rpc
+from vidfed.wire.capabilities import SPOKEN
 from vidfed.wire.envelope import read_call, to_message
 from vidfed.wire.requests import read_request
 from vidfed.wire.statuses import Status
@@ -118,7 +119,7 @@ class SocketFederation:
                 directory_folder=str(self.administrators.published),
             )
             endpoint = (places or {}).get(member, f"{_HOST}:1")
-            home = create_home(folder / member, config=config, endpoint=endpoint, anchor=self.administrators.anchor)
+            home = create_home(folder / member, config=config, endpoint=endpoint, anchor=self.administrators.anchor, speaks=SPOKEN)
             make_store(home)
             return home
 

@@ -1,4 +1,8 @@
-"""Strict reading of the small JSON documents that are signed: every field of the stated type, no field more, none less."""
+"""Reading of the small JSON documents that are signed.
+
+Strict, every field of the stated type, no field more, none less, but for a member's entry: what an older program does not know of a newer
+member's entry must not end what the two have in common.
+"""
 
 from __future__ import annotations
 
@@ -41,24 +45,43 @@ def read_document(payload: bytes, form: Mapping[str, type], refuse: type[Excepti
     Raises:
         refuse: anything else; the message starts with `what`.
     """
-    try:
-        fields = json.loads(payload)
-    except (ValueError, RecursionError):
-        raise refuse(f"{what}: not JSON") from None
-    return read_object(fields, form, refuse, what)
+    return read_object(_parsed(payload, refuse, what), form, refuse, what)
+
+
+def read_open_document(payload: bytes, form: Mapping[str, type], refuse: type[Exception], what: str) -> dict[str, Any]:
+    """Parse a JSON object that has at least the fields of `form`, each of its type; others are left alone: a later version's.
+
+    Raises:
+        refuse: anything else; the message starts with `what`.
+    """
+    return read_open_object(_parsed(payload, refuse, what), form, refuse, what)
 
 
 def read_object(fields: object, form: Mapping[str, type], refuse: type[Exception], what: str) -> dict[str, Any]:
     """Check one JSON object inside a document against `form`, as `read_document` does for the whole."""
+    found = read_open_object(fields, form, refuse, what)
+    if unknown := found.keys() - form.keys():
+        raise refuse(f"{what}: unknown fields: {', '.join(sorted(map(repr, unknown))):.200}")
+    return found
+
+
+def read_open_object(fields: object, form: Mapping[str, type], refuse: type[Exception], what: str) -> dict[str, Any]:
+    """Check one JSON object inside a document against `form`, as `read_open_document` does for the whole."""
     if not isinstance(fields, dict):
         raise refuse(f"{what}: not a JSON object")
-    if fields.keys() != form.keys():
-        odd = ", ".join(sorted(map(repr, fields.keys() ^ form.keys())))
-        raise refuse(f"{what}: missing or unknown fields: {odd:.200}")
+    if missing := form.keys() - fields.keys():
+        raise refuse(f"{what}: missing fields: {', '.join(sorted(map(repr, missing))):.200}")
     for name, kind in form.items():
         if type(fields[name]) is not kind:
             raise refuse(f"{what}: {name} must be {kind.__name__}")
     return fields
+
+
+def _parsed(payload: bytes, refuse: type[Exception], what: str) -> object:
+    try:
+        return json.loads(payload)
+    except (ValueError, RecursionError):
+        raise refuse(f"{what}: not JSON") from None
 
 
 def check_id(value: str, pattern: re.Pattern[str], refuse: type[Exception], what: str) -> str:

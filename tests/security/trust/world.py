@@ -95,7 +95,7 @@ class World(Administrators):
 
     def entry(self, member: str, version: int = 1, revoked: dict[str, int] | None = None, **changes: Any) -> Entry:  # noqa: ANN401
         unit = self.units.get(member) or self.unit(member)
-        fields = {"name": f"Unit {member}", "endpoint": "127.0.0.1:1", "contact": "desk"} | changes
+        fields = {"name": f"Unit {member}", "endpoint": "127.0.0.1:1", "contact": "desk", "speaks": frozenset()} | changes
         listed = Member(
             unit.id,
             fields["name"],
@@ -104,6 +104,7 @@ class World(Administrators):
             (unit.audit.public,),
             unit.ca.certificate,
             fields["contact"],
+            speaks=fields["speaks"],
         )
         return Entry.make("test", listed, (unit.signing, unit.audit), revoked or {}, unit.entry, version, self.clock())
 

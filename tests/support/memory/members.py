@@ -25,6 +25,7 @@ from vidfed.security.identity.tls import (
     make_tls_key,
     tls_public_key,
 )
+from vidfed.wire.capabilities import SPOKEN
 from vidfed.wire.requests import write_request
 from vidfed.wire.stream import ChunkChain
 from vidfed.wire.values import LOOKUP_METHOD, REQUEST_TYPE, STREAM_METHOD, LookupRequest, Purpose, RequestHeader, Urgency
@@ -93,7 +94,7 @@ class MemoryFederation:
         for member in ids:
             signer, audit_signer, ca = SigningKey.generate(), SigningKey.generate(), make_ca(self.federation, member)
             keys, audit_keys = (signer.public,), (audit_signer.public,)
-            entry = Member(member, f"Unit {member}", endpoint, keys, audit_keys, ca.certificate, f"desk@{member}.example")
+            entry = Member(member, f"Unit {member}", endpoint, keys, audit_keys, ca.certificate, f"desk@{member}.example", speaks=SPOKEN)
             self.members[member] = MemoryMember(member, signer, audit_signer, ca, make_node_leaf(ca, self.federation, member), entry)
         self.version += 1
 

@@ -25,10 +25,11 @@ def request(home: Path, endpoint: str | None) -> None:
     from vidfed.security.member.audit_log import logged
     from vidfed.security.member.home import MemberHome
     from vidfed.security.member.rotation import OwnEntry
+    from vidfed.wire.capabilities import SPOKEN
 
     member_home = MemberHome(home)
     with logged(member_home, Operation.ALTERATION, Event.ENTRY_CHANGED, what="renewed") as done:
-        made = OwnEntry(member_home).renew(endpoint=endpoint)
+        made = OwnEntry(member_home).renew(endpoint=endpoint, speaks=SPOKEN)
         done["version"] = made.version
     note(f"Made version {made.version} of {member_home.entry_path}; words: {made.words}")
     note("Next: hand it to whoever has the online key: vidfed trust accept FOLDER member.json")

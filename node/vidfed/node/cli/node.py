@@ -58,6 +58,7 @@ def init(
     from vidfed.security.member.home import create_home
     from vidfed.security.trust.anchor import Anchor
     from vidfed.security.trust.entry import Entry
+    from vidfed.wire.capabilities import SPOKEN
 
     root = Anchor.load(anchor)
     check_endpoint(endpoint, HomeError, "--endpoint")
@@ -75,7 +76,7 @@ def init(
         gateway_listen=gateway_listen,
         directory_folder=str(directory.absolute()) if directory else "",
     )
-    home = create_home(folder, config=config, endpoint=endpoint, anchor=root)
+    home = create_home(folder, config=config, endpoint=endpoint, anchor=root, speaks=SPOKEN)
     write_whole(folder / POLICY_FILE, render_policy(answer_members).encode())
     make_store(home)
     make_canary(folder / CANARY, root.federation, member, now_ms=system_clock())

@@ -33,6 +33,7 @@ from vidfed.node.search.catalogue import Catalogue
 from vidfed.node.serving import metrics
 from vidfed.node.serving.audit_service import AuditCore, AuditServicer
 from vidfed.node.serving.casework import telling
+from vidfed.node.serving.stating import Stating
 from vidfed.node.serving.witnessing import Witnessing
 from vidfed.node.sources.follow import register_sources
 from vidfed.node.sources.outbox import Outbox
@@ -377,6 +378,8 @@ async def node_service(shared: Shared, on_ready: Callable[[str], None], share: S
         memory = store_memory(home) if first else None
         beside = [_beside("watch", lambda: _watch(pipeline, admission, health, home.folder, memory))]
         if first:
+            stating = Stating(home, directory_source, audit, shared.publisher)
+            beside.append(_beside("capabilities", stating.run))
             beside.append(_beside("witnessing", lambda: rounds.run(read_audit_section(home).witness_every_s)))
             beside += _beside_unit(home)
         try:

@@ -25,9 +25,11 @@ from vidfed.security.documents import (
     check_id,
     check_line,
     read_document,
-    read_object,
+    read_open_document,
+    read_open_object,
 )
 from vidfed.security.errors import DirectoryError, EnvelopeError, KeyFileError, SignatureError, UnknownMemberError
+from vidfed.security.identity.capabilities import read_speaks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,6 +65,7 @@ class Member:
         tls_ca: PEM of the CA its TLS certificates come from; two while one replaces the other.
         contact: whom to call in an urgent case.
         retired_keys: former signing keys. They verify history and never a new message.
+        speaks: what its programs understand; see `identity.capabilities`.
         entry_key: signs its entry; said by the administrators, None where a member speaks of itself.
         quarantined: it may ask and be asked a self-test only; said by the administrators, not by the member.
         revoked: serials of the credentials of its investigators that no longer hold.
@@ -76,6 +79,7 @@ class Member:
     tls_ca: bytes
     contact: str
     retired_keys: tuple[PublicKey, ...] = ()
+    speaks: frozenset[str] = frozenset()
     entry_key: PublicKey | None = None
     quarantined: bool = False
     revoked: frozenset[str] = frozenset()
@@ -91,16 +95,17 @@ class Member:
             "retired_keys": [key.text for key in self.retired_keys],
             "tls_ca": self.tls_ca.decode(),
             "contact": self.contact,
+            "speaks": sorted(self.speaks),
         }
 
     @classmethod
     def from_fields(cls, fields: object) -> Member:
-        """Read one member.
+        """Read one member. Fields that are not known here are those of a later version, and say nothing to this one.
 
         Raises:
-            DirectoryError: a field is missing, unknown or wrong.
+            DirectoryError: a field is missing or wrong.
         """
-        entry = read_object(fields, _MEMBER_FORM, DirectoryError, "member")
+        entry = read_open_object(fields, _MEMBER_FORM, DirectoryError, "member")
         check_id(entry["id"], MEMBER_ID, DirectoryError, "member id")
         signing, audit, retired = (_read_keys(entry, name) for name in ("signing_keys", "audit_keys", "retired_keys"))
         if not signing or not audit:
@@ -113,7 +118,8 @@ class Member:
         ca = entry["tls_ca"].encode() if entry["tls_ca"].isascii() else b""
         if not are_cas(ca):
             raise DirectoryError(f"member {entry['id']}: tls_ca must be one CA certificate, or two while one replaces the other")
-        return cls(entry["id"], entry["name"], entry["endpoint"], signing, audit, ca, entry["contact"], retired)
+        speaks = read_speaks(entry.get("speaks"))
+        return cls(entry["id"], entry["name"], entry["endpoint"], signing, audit, ca, entry["contact"], retired, speaks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +202,7 @@ class MemberRequest:
         Raises:
             DirectoryError: malformed, or a key's possession is not proven.
         """
-        fields = read_document(envelope.payload, _REQUEST_FORM, DirectoryError, "member's file")
+        fields = read_open_document(envelope.payload, _REQUEST_FORM, DirectoryError, "member's file")
         check_federation_id(fields["federation"])
         try:
             entry_key = PublicKey.parse(fields["entry_key"])

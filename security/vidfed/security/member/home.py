@@ -210,7 +210,7 @@ class MemberHome:
         return self.folder / self._trust.anchor_file
 
 
-def create_home(folder: Path, *, config: str, endpoint: str, anchor: Anchor) -> MemberHome:
+def create_home(folder: Path, *, config: str, endpoint: str, anchor: Anchor, speaks: frozenset[str] = frozenset()) -> MemberHome:
     """Make a member's folder: keys, certificates, configuration and the request to the administrators.
 
     Args:
@@ -218,6 +218,7 @@ def create_home(folder: Path, *, config: str, endpoint: str, anchor: Anchor) -> 
         config: text of `vidfed.toml`; its `[member]` section says who this is.
         endpoint: `host:port` under which the others reach the node.
         anchor: the federation's root of trust.
+        speaks: what this program understands; a node states it later, if nothing is said here.
 
     Raises:
         HomeError: the folder is in use, or the configuration is wrong. Nothing is overwritten.
@@ -228,7 +229,7 @@ def create_home(folder: Path, *, config: str, endpoint: str, anchor: Anchor) -> 
     place = folder.absolute()
     made = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
     try:
-        _fill_home(made, config, endpoint, anchor)
+        _fill_home(made, config, endpoint, anchor, speaks)
         made.replace(place)
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
@@ -236,7 +237,7 @@ def create_home(folder: Path, *, config: str, endpoint: str, anchor: Anchor) -> 
     return MemberHome(folder)
 
 
-def _fill_home(folder: Path, config: str, endpoint: str, anchor: Anchor) -> None:
+def _fill_home(folder: Path, config: str, endpoint: str, anchor: Anchor, speaks: frozenset[str]) -> None:
     for part in (folder, *(folder / name for name in ("keys", "trust", "store", "index", "state"))):
         part.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
     write_whole(folder / CONFIG_FILE, config.encode(), mode=PRIVATE_MODE)
@@ -249,7 +250,8 @@ def _fill_home(folder: Path, config: str, endpoint: str, anchor: Anchor) -> None
         home.keys.save_tls(name, tls)
     anchor.save(home.anchor_path)
     identity = home.identity
-    member = Member(identity.id, identity.name, endpoint, (signer.public,), (audit_signer.public,), ca.certificate, identity.contact)
+    keys, audit_keys = (signer.public,), (audit_signer.public,)
+    member = Member(identity.id, identity.name, endpoint, keys, audit_keys, ca.certificate, identity.contact, speaks=speaks)
     entry = Entry.make(home.federation, member, (signer, audit_signer), {}, entry_signer, 1, system_clock())
     write_whole(home.entry_path, entry.to_json())
 

@@ -8,7 +8,7 @@ everybody has seen that, `finish` goes over to the new one. The overlap is the t
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from vidfed.security.clock import Clock, as_text, system_clock
@@ -16,6 +16,7 @@ from vidfed.security.crypto.certificates import check_identity
 from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.errors import HomeError, KeyFileError
 from vidfed.security.files import write_whole
+from vidfed.security.identity.directory import Member
 from vidfed.security.identity.tls import LEAF_LIFE, leaf_expires_ms, make_ca, make_node_leaf
 from vidfed.security.trust.entry import Entry
 from vidfed.security.trust.metadata_rules import TIMESTAMP_LIFE
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vidfed.security.crypto.keys import Signer
-    from vidfed.security.identity.directory import Member
+    from vidfed.security.identity.directory import Directory
     from vidfed.security.member.home import MemberHome
 
 _log = logging.getLogger(__name__)
@@ -46,11 +47,33 @@ class OwnEntry:
         """
         return Entry.load(self._home.entry_path)
 
-    def renew(self, *, endpoint: str | None = None) -> Entry:
-        """Sign it again with a new life, with what the configuration says now, perhaps with another endpoint."""
+    def renew(self, *, endpoint: str | None = None, speaks: frozenset[str] | None = None) -> Entry:
+        """Sign it again with a new life, with what the configuration says now, perhaps another endpoint, or what a new version speaks."""
         present, identity = self.present(), self._home.identity
-        member = replace(present.member, name=identity.name, contact=identity.contact, endpoint=endpoint or present.member.endpoint)
+        member = replace(
+            present.member,
+            name=identity.name,
+            contact=identity.contact,
+            endpoint=endpoint or present.member.endpoint,
+            speaks=present.member.speaks if speaks is None else speaks,
+        )
         return self._write(member, present.revoked)
+
+    def state(self, speaks: frozenset[str]) -> Entry:
+        """Say what the member's programs understand; nothing else changes."""
+        present = self.present()
+        return self._write(replace(present.member, speaks=speaks), present.revoked)
+
+    def unpublished(self, directory: Directory) -> tuple[str, ...]:
+        """Return what of the own file is not in the published directory: names of fields, `entry_key` and `revoked` among them.
+
+        Raises:
+            DirectoryError: the own file is missing or damaged.
+            UnknownMemberError: the directory does not list this member.
+        """
+        present, published = self.present(), directory.member(self._home.member)
+        expected = replace(present.member, entry_key=present.key, quarantined=published.quarantined, revoked=frozenset(present.revoked))
+        return tuple(each.name for each in fields(Member) if getattr(expected, each.name) != getattr(published, each.name))
 
     def revoke(self, *serials: str) -> Entry:
         """Revoke investigators' credentials.

@@ -1,0 +1,11 @@
+"""What this program speaks, in the names by which a member's entry states it; what for is told in `security.identity.capabilities`.
+
+Whoever adds a field to a signed message that an older program would refuse adds the field's name there, and here.
+"""
+
+from __future__ import annotations
+
+from vidfed.index import Algorithm
+from vidfed.security.identity.capabilities import CASEWORK, MANY_CODES, PROTOCOL, hashes
+
+SPOKEN = frozenset({PROTOCOL, MANY_CODES, CASEWORK, *(hashes(algorithm.name.lower()) for algorithm in Algorithm)})
