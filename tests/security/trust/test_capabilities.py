@@ -10,8 +10,8 @@ import pytest
 
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.errors import DirectoryError
-from vidfed.security.identity.capabilities import CASEWORK, FILMS, MAX_NAMES, PROTOCOL, all_speak, hashes
-from vidfed.security.identity.directory import MEMBER_REQUEST_TYPE, Member, MemberRequest
+from vidfed.security.identity.capabilities import CASEWORK, FILMS, PROTOCOL, all_speak, hashes
+from vidfed.security.identity.directory import MAX_SPOKEN, MEMBER_REQUEST_TYPE, Member, MemberRequest
 from vidfed.security.trust.entry import Entry
 
 if TYPE_CHECKING:
@@ -55,6 +55,6 @@ def test_an_audience_speaks_what_each_of_it_speaks(world: World) -> None:
 
 def test_names_without_an_end_are_refused(world: World) -> None:
     listed = world.entry("fr").member
-    assert len(Member.from_fields(replace(listed, speaks=frozenset(f"x{n}" for n in range(MAX_NAMES))).to_fields()).speaks) == MAX_NAMES
+    assert len(Member.from_fields(replace(listed, speaks=frozenset(f"x{n}" for n in range(MAX_SPOKEN))).to_fields()).speaks) == MAX_SPOKEN
     with pytest.raises(DirectoryError, match="at most 256"):
-        Member.from_fields(replace(listed, speaks=frozenset(f"x{n}" for n in range(MAX_NAMES + 1))).to_fields())
+        Member.from_fields(replace(listed, speaks=frozenset(f"x{n}" for n in range(MAX_SPOKEN + 1))).to_fields())

@@ -12,10 +12,7 @@ member's entry by itself. A name keeps its meaning for ever; what means somethin
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
-
-from vidfed.security.errors import DirectoryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,10 +30,6 @@ STANDING = "standing"
 FILMS = "films"
 """Frames of one film, with their places in it."""
 
-MAX_NAMES = 256
-"""In one entry: far more than there will be, and a bound to what one member makes all others keep."""
-_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,30}(/[a-z0-9.-]{1,31})?")
-
 
 def hashes(algorithm: str) -> str:
     """Return the name of the capability to compare hashes of an algorithm, e.g. `hash/pdq`."""
@@ -47,16 +40,3 @@ def all_speak(directory: Directory, audience: Iterable[str], *capabilities: str)
     """Tell whether every member of an audience says that it understands all of these. One that is not in the directory says nothing."""
     members = (directory.members.get(member) for member in audience)
     return all(member is not None and member.speaks.issuperset(capabilities) for member in members)
-
-
-def read_speaks(names: object) -> frozenset[str]:
-    """Read the names of a member's entry; whatever this program cannot make sense of is left out, since it may be of a later version.
-
-    Raises:
-        DirectoryError: there are more than MAX_NAMES.
-    """
-    if not isinstance(names, list):
-        return frozenset()
-    if len(names) > MAX_NAMES:
-        raise DirectoryError(f"speaks names {len(names)} capabilities, at most {MAX_NAMES} are read")
-    return frozenset(name for name in names if isinstance(name, str) and _NAME.fullmatch(name))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -29,13 +30,14 @@ from vidfed.security.documents import (
     read_open_object,
 )
 from vidfed.security.errors import DirectoryError, EnvelopeError, KeyFileError, SignatureError, UnknownMemberError
-from vidfed.security.identity.capabilities import read_speaks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_KEYS = 64
 """Of each kind in a member's entry: a rotation a quarter for sixteen years."""
+MAX_SPOKEN = 256
+"""Capabilities in a member's entry: far more than there will be, and a bound to what one member makes all others keep."""
 MEMBER_REQUEST_TYPE = "application/vnd.vidfed.member-request.v1+json"
 
 _MEMBER_FORM = {
@@ -50,6 +52,7 @@ _MEMBER_FORM = {
 }
 _REQUEST_FORM = {"federation": str, "entry_key": str, "member": dict}
 _REVOKED_FORM = {"revoked": dict}
+_CAPABILITY = re.compile(r"[a-z0-9][a-z0-9.-]{0,30}(/[a-z0-9.-]{1,31})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,7 @@ class Member:
         ca = entry["tls_ca"].encode() if entry["tls_ca"].isascii() else b""
         if not are_cas(ca):
             raise DirectoryError(f"member {entry['id']}: tls_ca must be one CA certificate, or two while one replaces the other")
-        speaks = read_speaks(entry.get("speaks"))
+        speaks = _read_speaks(entry.get("speaks"))
         return cls(entry["id"], entry["name"], entry["endpoint"], signing, audit, ca, entry["contact"], retired, speaks)
 
 
@@ -257,3 +260,12 @@ def _read_keys(entry: Mapping[str, Any], name: str) -> tuple[PublicKey, ...]:
         return tuple(PublicKey.parse(key) for key in keys)
     except KeyFileError as error:
         raise DirectoryError(f"member {entry['id']}: {error}") from None
+
+
+def _read_speaks(names: object) -> frozenset[str]:
+    """Read the names of capabilities; whatever this program cannot make sense of is left out, since it may be of a later version."""
+    if not isinstance(names, list):
+        return frozenset()
+    if len(names) > MAX_SPOKEN:
+        raise DirectoryError(f"member's file: speaks names {len(names)} capabilities, at most {MAX_SPOKEN} are read")
+    return frozenset(name for name in names if isinstance(name, str) and _CAPABILITY.fullmatch(name))
