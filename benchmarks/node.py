@@ -57,7 +57,7 @@ from vidfed.v1 import lookup_pb2_grpc as rpc
 from vidfed.wire.envelope import from_message
 from vidfed.wire.statuses import Status
 from vidfed.wire.stream import ChunkChain
-from vidfed.wire.values import MAX_CODES, MAX_UNANSWERED_CHUNKS, STREAM_METHOD, HashColumn
+from vidfed.wire.values import MAX_ITEMS, MAX_UNANSWERED_CHUNKS, STREAM_METHOD, HashColumn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -126,7 +126,7 @@ class Measured:
         started = time.perf_counter()
         async with self.connections(1) as (stub,):
             while True:
-                request = self.bulk_request(self.codes[:MAX_CODES])
+                request = self.bulk_request(self.codes[:MAX_ITEMS])
                 if self.judged(await stub.Lookup(self.call(request)), request).header.status is Status.ANSWERED:
                     break
                 await asyncio.sleep(0.5)
@@ -216,7 +216,7 @@ async def bulk(measured: Measured, stub: rpc.NodeServiceAsyncStub, batches: Sequ
 def bulk_share(measured: Measured, index: HashIndex, *, chunks: int, rounds: int) -> dict[str, float]:
     """Streams and the bare index in turn."""
     per_stream = [
-        [asked(measured.codes, MAX_CODES, number, known=MAX_CODES // 100) for number in range(one, chunks, STREAMS)]
+        [asked(measured.codes, MAX_ITEMS, number, known=MAX_ITEMS // 100) for number in range(one, chunks, STREAMS)]
         for one in range(STREAMS)
     ]
 
@@ -238,8 +238,8 @@ def bulk_share(measured: Measured, index: HashIndex, *, chunks: int, rounds: int
     node_s, index_s = (median(column) for column in zip(*times[1:], strict=True))
     return {
         "bulk_share_of_index": round(median(index / node for node, index in times[1:]), 3),
-        "bulk_hashes_per_s": round(chunks * MAX_CODES / node_s),
-        "index_hashes_per_s": round(chunks * MAX_CODES / index_s),
+        "bulk_hashes_per_s": round(chunks * MAX_ITEMS / node_s),
+        "index_hashes_per_s": round(chunks * MAX_ITEMS / index_s),
     }
 
 

@@ -15,7 +15,7 @@ from vidfed.security.errors import CredentialError
 from vidfed.wire.envelope import read_call, to_message
 from vidfed.wire.requests import read_request
 from vidfed.wire.statuses import Status
-from vidfed.wire.values import MAX_CODES
+from vidfed.wire.values import MAX_ITEMS
 
 if TYPE_CHECKING:
     import pytest
@@ -110,9 +110,9 @@ async def test_each_stream_goes_by_the_newest_directory(federation: SocketFedera
         return await honest(call)
 
     await federation.start_node("fr", ScriptedNode(answer_and_leave))
-    codes = [(number + 2**200).to_bytes(32, "big").hex() for number in range(MAX_CODES + 5)]
+    codes = [(number + 2**200).to_bytes(32, "big").hex() for number in range(MAX_ITEMS + 5)]
     ran = await look_up(federation, await federation.start_gateway("nl", gateway), *codes)
     assert ran.exit_code == 3
     assert f"nl: {len(codes)} answered" in ran.output
-    assert f"fr: {MAX_CODES} answered, 0 hits; 5 NOT ANSWERED" in ran.output
+    assert f"fr: {MAX_ITEMS} answered, 0 hits; 5 NOT ANSWERED" in ran.output
     assert "it is no member any more" in ran.output

@@ -26,7 +26,7 @@ from vidfed.security.audit import Event
 from vidfed.security.member.audit_log import open_storage
 from vidfed.security.member.enrolment import issue_kit
 from vidfed.v1 import gateway_pb2_grpc as rpc
-from vidfed.wire.values import MAX_CODES, Purpose
+from vidfed.wire.values import MAX_ITEMS, Purpose
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -276,7 +276,7 @@ async def test_a_lookup_that_was_broken_off_is_never_complete(late: Late) -> Non
     """Every node has answered all that was asked, and still nothing is known about the rest."""
     late.may_answer.set()
     kit = await late.federation.start_gateway("nl")
-    items = [Item(str(number), {Algorithm.SHA256: (number.to_bytes(32, "big"),)}) for number in range(1, MAX_CODES + 6)]
+    items = [Item(str(number), {Algorithm.SHA256: (number.to_bytes(32, "big"),)}) for number in range(1, MAX_ITEMS + 6)]
 
     def break_off(_: int) -> None:
         raise ZeroDivisionError
@@ -289,9 +289,9 @@ async def test_a_lookup_that_was_broken_off_is_never_complete(late: Late) -> Non
         (broken,) = {state.lookup.id for state in await client.history()} - {whole.lookup}
     assert (await resume(kit, whole.lookup)).complete
     result = await resume(kit, broken)
-    assert (len(result.items), result.answered_count, result.complete) == (MAX_CODES, 2, False)
+    assert (len(result.items), result.answered_count, result.complete) == (MAX_ITEMS, 2, False)
     ran = await asyncio.to_thread(CliRunner().invoke, lookup_command, ["--resume", broken, "--kit", str(kit.folder)])
-    assert (ran.exit_code, f"broken off after {MAX_CODES} items" in " ".join(ran.output.split())) == (3, True)
+    assert (ran.exit_code, f"broken off after {MAX_ITEMS} items" in " ".join(ran.output.split())) == (3, True)
 
 
 async def test_what_is_damaged_in_the_kit_can_be_forgotten_as_the_error_says(late: Late) -> None:

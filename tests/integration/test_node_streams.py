@@ -22,7 +22,7 @@ from vidfed.rpc.channels import SERVER_OPTIONS
 from vidfed.wire.answers import read_answer
 from vidfed.wire.envelope import from_message
 from vidfed.wire.statuses import Status
-from vidfed.wire.values import ANSWER_TYPE, MAX_CODES
+from vidfed.wire.values import ANSWER_TYPE, MAX_ITEMS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -46,7 +46,7 @@ def read(served: ServedNode, message: EnvelopeMessage) -> tuple[LookupAnswer, En
 async def test_a_stream_of_full_chunks_is_answered_in_order(
     served: ServedNode, memory: MemoryFederation, asker: MemoryInvestigator
 ) -> None:
-    part = [KNOWN, *(Hash(Algorithm.PDQ, hashlib.sha256(bytes([n % 256, n // 256])).digest()) for n in range(MAX_CODES - 1))]
+    part = [KNOWN, *(Hash(Algorithm.PDQ, hashlib.sha256(bytes([n % 256, n // 256])).digest()) for n in range(MAX_ITEMS - 1))]
     chunks = memory.chunks(asker, *[part] * 6)
 
     async def sending() -> AsyncIterator[object]:

@@ -20,9 +20,10 @@ from vidfed.wire.requests import read_request, write_request
 from vidfed.wire.statuses import MalformedError, Status, VersionError, WireError
 from vidfed.wire.values import (
     MAX_AUDIENCE,
-    MAX_CODES,
+    MAX_ITEMS,
     MAX_MESSAGE_BYTES,
     MAX_TEXT,
+    MAX_WORK,
     RECORD_BANDS,
     AnswerHeader,
     HandlingCode,
@@ -291,7 +292,7 @@ def request_with(change: str) -> bytes:  # noqa: C901, PLR0912, PLR0915 - one ca
         case "message id too long":
             message.header.message_id = bytes(17)
         case "too many codes":
-            column.codes, column.items[:] = bytes(32 * (MAX_CODES + 1)), [0] * (MAX_CODES + 1)
+            column.codes, column.items[:] = bytes(32 * (MAX_WORK + 1)), [0] * (MAX_WORK + 1)
         case "too many members asked":
             message.header.audience[:] = ["nl"] * (MAX_AUDIENCE + 1)
         case "text too long":
@@ -353,10 +354,10 @@ def test_a_request_with_one_thing_wrong_is_malformed(change: str) -> None:
 
 
 def test_as_many_codes_as_are_allowed_are_read() -> None:
-    request = replace(good_request(), item_count=MAX_CODES, columns=columns_of([Hash(Algorithm.PHOTODNA, bytes(144))] * MAX_CODES))
+    request = replace(good_request(), item_count=MAX_ITEMS, columns=columns_of([Hash(Algorithm.PHOTODNA, bytes(144))] * MAX_ITEMS))
     payload = write_request(request)
     assert len(payload) < MAX_MESSAGE_BYTES
-    assert len(read_request(payload).columns[0].codes) == MAX_CODES
+    assert len(read_request(payload).columns[0].codes) == MAX_ITEMS
 
 
 def test_a_missing_purpose_is_read_as_none_for_the_pipeline_to_refuse() -> None:

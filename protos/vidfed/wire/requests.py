@@ -11,9 +11,10 @@ from vidfed.wire.strict import check_texts, enum, parse
 from vidfed.wire.values import (
     DIGEST_BYTES,
     MAX_AUDIENCE,
-    MAX_CODES,
+    MAX_ITEMS,
     MAX_MESSAGE_BYTES,
     MAX_TEXT,
+    MAX_WORK,
     MESSAGE_ID_BYTES,
     STREAM_ID_BYTES,
     HashColumn,
@@ -22,6 +23,7 @@ from vidfed.wire.values import (
     RequestHeader,
     StreamPosition,
     Urgency,
+    work_of,
 )
 
 
@@ -94,8 +96,10 @@ def read_request(payload: bytes) -> LookupRequest:
     columns = tuple(_read_column(column, message.item_count) for column in message.columns)
     if len({column.algorithm for column in columns}) != len(columns):
         raise MalformedError("an algorithm has two columns")
-    if (count := sum(len(column.codes) for column in columns)) > MAX_CODES:
-        raise TooLargeError(f"{count} hashes in one lookup, at most {MAX_CODES}")
+    if message.item_count > MAX_ITEMS:
+        raise TooLargeError(f"{message.item_count} items in one lookup, at most {MAX_ITEMS}")
+    if (work := sum(len(column.codes) * work_of(column.algorithm) for column in columns)) > MAX_WORK:
+        raise TooLargeError(f"hashes that take {work} units of work in one lookup, at most {MAX_WORK}")
     return LookupRequest(
         RequestHeader(
             federation=header.federation,

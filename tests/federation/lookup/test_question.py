@@ -15,7 +15,7 @@ from vidfed.federation.lookup.items import items_of_hashes, items_of_pictures, p
 from vidfed.federation.lookup.question import Item, Justification, split
 from vidfed.index import Algorithm
 from vidfed.synthetic.pictures import picture
-from vidfed.wire.values import MAX_CODES, MAX_TEXT, Purpose
+from vidfed.wire.values import MAX_ITEMS, MAX_TEXT, MAX_WORK, Purpose
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,21 +35,25 @@ def test_every_code_of_every_item_is_asked_exactly_once_and_in_order(counts: lis
     assert [each for part in parts for each in part.items] == items
     for part in parts:
         (column,) = part.columns
-        assert len(column.codes) == len(column.items) <= MAX_CODES
+        assert len(column.codes) == len(column.items) <= MAX_WORK
         for number, each in enumerate(part.items):
             own = column.codes[column.items == number]
             assert tuple(code.tobytes() for code in own) == each.codes[Algorithm.PDQ]
 
 
 def test_items_are_packed_as_tightly_as_they_fit() -> None:
-    assert [len(part.items) for part in split([item(MAX_CODES), item(1), item(MAX_CODES - 1), item(1)], {})] == [1, 2, 1]
+    assert [len(part.items) for part in split([item(MAX_WORK), item(1), item(MAX_WORK - 1), item(1)], {})] == [1, 2, 1]
+
+
+def test_many_small_items_are_cut_by_their_number() -> None:
+    assert [len(part.items) for part in split([item(1)] * (MAX_ITEMS + 1), {})] == [MAX_ITEMS, 1]
 
 
 def test_no_items_are_no_question() -> None:
     assert list(split([], {})) == []
 
 
-@pytest.mark.parametrize("codes", [0, MAX_CODES + 1])
+@pytest.mark.parametrize("codes", [0, MAX_WORK + 1])
 def test_an_item_without_a_hash_or_with_too_many_is_refused_by_name(codes: int) -> None:
     with pytest.raises(QuestionError, match=r"photo\.jpg"):
         list(split([item(codes, "photo.jpg")], {}))

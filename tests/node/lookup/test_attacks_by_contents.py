@@ -16,7 +16,7 @@ from vidfed.security.crypto.envelope import Envelope
 from vidfed.v1 import lookup_pb2 as pb
 from vidfed.wire.requests import write_request
 from vidfed.wire.statuses import Status
-from vidfed.wire.values import MAX_CODES, MAX_TEXT, REQUEST_TYPE
+from vidfed.wire.values import MAX_TEXT, MAX_WORK, REQUEST_TYPE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,8 +62,8 @@ def ask_raw(node: MemoryNode, federation: MemoryFederation, asker: MemoryInvesti
 
 def test_too_many_hashes(node: MemoryNode, federation: MemoryFederation, asker: MemoryInvestigator) -> None:
     message = pb.LookupRequest.FromString(write_request(question(federation, asker)))
-    message.columns[0].codes = bytes(32 * (MAX_CODES + 1))
-    message.columns[0].items[:] = [0] * (MAX_CODES + 1)
+    message.columns[0].codes = bytes(32 * (MAX_WORK + 1))
+    message.columns[0].items[:] = [0] * (MAX_WORK + 1)
     assert ask_raw(node, federation, asker, message) is Status.TOO_LARGE
 
 

@@ -16,7 +16,7 @@ from vidfed.federation.lookup.errors import GatewayError
 from vidfed.federation.lookup.outcome import NodeOutcome, Outcome
 from vidfed.federation.lookup.question import Part, split
 from vidfed.federation.output.json import hit_fields
-from vidfed.wire.values import MAX_CODES, Share
+from vidfed.wire.values import MAX_ITEMS, MAX_WORK, Share
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -156,17 +156,17 @@ class BulkLookup:
         until_s = loop.time() + STREAM_S
         items: list[Item] = []
         numbers: list[int] = []
-        room = MAX_CODES
+        room = MAX_WORK
         async for number, item in self._items(ranges, reading):
-            if item.code_count > room:
+            if item.work > room or len(items) == MAX_ITEMS:
                 yield self._part(items, numbers)
-                items, numbers, room = [], [], MAX_CODES
+                items, numbers, room = [], [], MAX_WORK
                 await self._wait_for_rates()
                 if loop.time() > until_s:
                     return
             items.append(item)
             numbers.append(number)
-            room -= item.code_count
+            room -= item.work
         if items:
             yield self._part(items, numbers)
 

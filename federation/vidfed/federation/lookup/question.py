@@ -10,7 +10,7 @@ import numpy as np
 
 from vidfed.federation.lookup.errors import QuestionError
 from vidfed.index import Algorithm, DistanceError
-from vidfed.wire.values import MAX_CODES, MAX_TEXT, HashColumn, Purpose, Urgency
+from vidfed.wire.values import MAX_ITEMS, MAX_TEXT, MAX_WORK, HashColumn, Purpose, Urgency, work_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -70,6 +70,11 @@ class Item:
         return sum(map(len, self.codes.values()))
 
     @property
+    def work(self) -> int:
+        """What it takes of `MAX_WORK` in a lookup."""
+        return sum(len(codes) * work_of(algorithm) for algorithm, codes in self.codes.items())
+
+    @property
     def exact_only(self) -> bool:
         """True if it is asked by digests alone, so that changed copies are not found."""
         return all(algorithm.is_digest for algorithm in self.codes)
@@ -124,7 +129,7 @@ class _Columns:
 
 
 def split(items: Iterable[Item], distances: Mapping[Algorithm, int]) -> Iterator[Part]:
-    """Cut items into lookups of at most MAX_CODES codes.
+    """Cut items into lookups of at most `MAX_ITEMS` items and `MAX_WORK`.
 
     Args:
         items: each with at least one code.
@@ -134,18 +139,18 @@ def split(items: Iterable[Item], distances: Mapping[Algorithm, int]) -> Iterator
         QuestionError: an item has no code, one of the wrong length, or more than fit into one lookup; or a distance is not allowed.
     """
     part: list[Item] = []
-    room = MAX_CODES
+    room = MAX_WORK
     for item in items:
-        if not 0 < item.code_count <= MAX_CODES:
-            raise QuestionError(f"{item.label}: {item.code_count} hashes; 1 to {MAX_CODES} fit into one lookup")
+        if not 0 < item.work <= MAX_WORK:
+            raise QuestionError(f"{item.label}: {item.code_count} hashes; between one and {MAX_WORK} of PDQ fit into one lookup")
         for algorithm, codes in item.codes.items():
             if any(len(code) != algorithm.code_bytes for code in codes):
                 raise QuestionError(f"{item.label}: a code of {algorithm.label} has {algorithm.code_bytes} bytes")
-        if item.code_count > room:
+        if item.work > room or len(part) == MAX_ITEMS:
             yield _part(part, distances)
-            part, room = [], MAX_CODES
+            part, room = [], MAX_WORK
         part.append(item)
-        room -= item.code_count
+        room -= item.work
     if part:
         yield _part(part, distances)
 
