@@ -114,10 +114,12 @@ async def test_an_investigator_who_goes_away_in_the_middle_fetches_the_answers_l
     kept = gateway.core._mailbox
     assert kept
     keep, loop, all_kept = kept.keep, asyncio.get_running_loop(), asyncio.Event()
+    awaited = {"fr", "nl"}
 
     def keep_and_tell(lookup: bytes, member: str, sealed: bytes, *, final: bool) -> None:
         keep(lookup, member, sealed, final=final)
-        if member == "fr":
+        awaited.discard(member)
+        if not awaited:
             loop.call_soon_threadsafe(all_kept.set)
 
     kept.keep = keep_and_tell  # type: ignore[method-assign]

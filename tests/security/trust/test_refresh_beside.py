@@ -146,3 +146,16 @@ def test_a_process_does_not_wait_for_another_one_that_refreshes(world: World, ha
 def test_a_refresh_asks_no_more_after_its_longest_time() -> None:
     with pytest.raises(OSError, match=f"a refresh takes {REFRESH_LONGEST_S:.0f} s at most"):
         next(GrpcMirror("slow", None, until_s=0.0).open("metadata/timestamp.json"))  # type: ignore[arg-type]  # it is not called any more
+
+
+def test_a_process_that_starts_does_not_wait_for_another_one_that_refreshes(world: World, hanging: Hanging) -> None:
+    """A second lookup with one kit, begun while the first is asking mirrors that hang, reads what is held."""
+    one = source_of(world, hanging, "held")
+    known = one.current()
+    refreshing = threading.Thread(target=one.refresh)
+    refreshing.start()
+    assert hanging.asked.acquire(timeout=PATIENCE_S)
+    assert source_of(world, hanging, "held").current() == known
+    assert not hanging.go_on.is_set()
+    hanging.go_on.set()
+    refreshing.join(PATIENCE_S)

@@ -192,9 +192,13 @@ class TufDirectory:
         problems: list[str] = []
         with contextlib.ExitStack() as stack:
             try:
-                stack.enter_context(self._locked(wait=bool(asked) or self._known is None))
+                stack.enter_context(self._locked(wait=bool(asked)))
             except BlockingIOError:  # another process is asking others, and may have to wait for them; what is known here serves meanwhile
-                return False
+                if self._known is None:
+                    self._known = self._valid_held()
+                if self._known is not None:
+                    return False
+                stack.enter_context(self._locked())
             held = self._known or self._from_held(problems)  # first: what came along with a kit must not be rolled back either
             found = self._newest((*self._follow, *asked), held, problems) or self._from_held(problems) or held or self._hint()
         self._stamps = (self.held.stamp(), *stamps[1:])
@@ -255,6 +259,12 @@ class TufDirectory:
         # Expired, it still tells whom to ask for a newer one; `current` closes by the moment it expired at.
         with contextlib.suppress(DirectoryError, OSError):
             return self._read_held(claimed_issue_ms(self.held)).directory
+        return None
+
+    def _valid_held(self) -> Directory | None:
+        """Read what was last complete if it still serves: without the lock, for a half-written set does not verify."""
+        with contextlib.suppress(DirectoryError, OSError):
+            return self._read_held(self._clock()).directory
         return None
 
     def _hint(self) -> Directory | None:
