@@ -14,7 +14,7 @@ from vidfed.casework.carriage.opening import open_casework
 from vidfed.casework.client import CaseworkClient
 from vidfed.casework.core.state import Phase, state_of
 from vidfed.casework.errors import ConversationError, GatewayFailedError
-from vidfed.casework.storage.told import Told
+from vidfed.casework.storage.told import Told, note
 from vidfed.rpc.channels import SERVER_OPTIONS, open_channel, server_credentials
 from vidfed.security.clock import system_clock
 from vidfed.security.identity.credentials import Credential
@@ -85,8 +85,9 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
 
 
 async def test_conversation_over_true_connections(served: Served) -> None:
-    told = Told(HIT[0], HIT[1], HIT[2], "nl", "nl-7", system_clock())
-    served.casework["fr"].note_told([told])
+    told = Told(HIT[0], HIT[1], "nl", "nl-7", system_clock(), (HIT[2],))
+    with served.casework["fr"].context.database.writing() as connection:
+        note(connection, [told])
     holder, deputy, officer = served.kit("nl", "nl-7"), served.kit("nl", "nl-8"), served.kit("fr", "fr-1", "release-officer")
     async with CaseworkClient(holder) as asking, CaseworkClient(deputy), CaseworkClient(officer) as answering:
         identity = await asking.begin("fr", HIT, "nl-8", ASK, Content(text="who is she?"))

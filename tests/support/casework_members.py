@@ -187,7 +187,9 @@ class World:
         readers = [Reader(each.pseudonym, each.sealing.public) for each in (holder or self.holder, deputy or self.deputy)]
         subject = Subject(digests[0], digests[1], f"FR-{number:04}", readers[0], readers[1])
         if told:
-            answer = told_store.Told(digests[0], digests[1], subject.reference, ASKER, readers[0].pseudonym, self.federation.clock())
+            answer = told_store.Told(
+                digests[0], digests[1], ASKER, readers[0].pseudonym, self.federation.clock(), (subject.reference,)
+            )
             with self.owner.database.writing() as connection:
                 told_store.note(connection, [answer])
         return Hit(self.federation.federation, ASKER, OWNER, subject)

@@ -43,6 +43,7 @@ class Context:
         officers: the X25519 public keys of a member's officers, by its id; None where another member's are not known here, and its own node
             will check.
         may_tell: tells whether today's policy tells this member of this record; asked by id and reference.
+        catch_up: takes into the register of whom this member told what its log has meanwhile.
         alarm: called with the header of an entry that a person should see at once, after it is on disk.
     """
 
@@ -56,6 +57,7 @@ class Context:
     officers: Callable[[str], Collection[bytes] | None]
     may_tell: Callable[[str, str], bool]
     alarm: Callable[[EntryHeader], None]
+    catch_up: Callable[[], object] = lambda: None
 
     def log(self, event: Event, entry: Entry, other: str, outcome: str) -> None:
         """Write one line about an entry: digests, types and times, no content.

@@ -18,6 +18,7 @@ from vidfed.casework.carriage.persons import PersonDesk
 from vidfed.casework.carriage.pressing import Stage, pressing_asks, undelivered
 from vidfed.casework.carriage.readers import ReaderBook
 from vidfed.casework.carriage.receiving import Receiver
+from vidfed.casework.carriage.register import ToldRegister
 from vidfed.casework.carriage.sending import Sender
 from vidfed.casework.carriage.service import CaseworkServicer, PersonServicer
 from vidfed.casework.errors import CaseworkStoreError
@@ -30,13 +31,12 @@ from vidfed.security.clock import DAY_MS, HOUR_MS, SECOND_MS, as_text, system_cl
 from vidfed.v1 import casework_pb2_grpc as rpc
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Iterator
 
     import grpc
 
     from vidfed.casework.settings import CaseworkSection
     from vidfed.casework.storage.outbox import Waiting
-    from vidfed.casework.storage.told import Told
     from vidfed.security.audit import AuditLog
     from vidfed.security.identity.directory import DirectorySource
     from vidfed.security.member.home import MemberHome
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 _THREADS = 4  # a lane of its own: signatures and a small transaction for each call
 _ALARM_S = 30.0  # how long the operator's program may take
 _TIDY_MS = HOUR_MS
+_FOLLOW_S = 1.0  # between two looks at the log; more at once costs less
 _WATCH_S = 30.0  # a life at risk counts as overdue after an hour
 _log = logging.getLogger(__name__)
 
@@ -69,23 +70,14 @@ class Casework:
     transport: GrpcTransport
     alarm: Alarm
 
-    def note_told(self, answers: Sequence[Told]) -> None:
-        """Keep whom this member told of which record, before the answer goes out.
-
-        Raises:
-            CaseworkStoreError: it cannot be kept.
-        """
-        if answers:
-            with self.context.database.writing() as connection:
-                told_store.note(connection, answers)
-
     @contextlib.asynccontextmanager
     async def serve_node(self, server: grpc.aio.Server, *, first: bool) -> AsyncIterator[None]:
         """Answer other members on `server`, and deliver to them if this is the first of the node's processes."""
         courier = Courier(Sender(self.context), self.transport)
         servicer = CaseworkServicer(Receiver(self.context), courier, self.readers, self.threads)
         rpc.add_CaseworkServiceServicer_to_server(servicer, server)
-        work = {"casework's courier": courier.run, "deleting contents": self._tidy, "casework's alarms": self._watch} if first else {}
+        work = {"casework's courier": courier.run, "deleting contents": self._tidy, "casework's alarms": self._watch, "whom we told": self._follow}
+        work = work if first else {}
         beside = [asyncio.create_task(supervise(name, each)) for name, each in work.items()]
         try:
             yield
@@ -108,6 +100,7 @@ class Casework:
         """
         now_ms = self.context.clock()
         with self.context.database.writing() as connection:
+            told_store.forget_before(connection, now_ms - self.section.told_days * DAY_MS)
             return store.delete_contents(
                 connection,
                 closed_before_ms=now_ms - self.section.retention_days * DAY_MS,
@@ -148,6 +141,14 @@ class Casework:
             except CaseworkStoreError as error:
                 _log.error("ALARM: it cannot be known what presses: %s", error)
             await asyncio.sleep(_WATCH_S)
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                await asyncio.to_thread(self.context.catch_up)
+            except CaseworkStoreError as error:
+                _log.error("ALARM: whom this member told of what cannot be kept: %s", error)
+            await asyncio.sleep(_FOLLOW_S)
 
     async def _tidy(self) -> None:
         while True:
@@ -234,6 +235,7 @@ def open_casework(
             officers=officers,
             may_tell=may_tell,
             alarm=alarm,
+            catch_up=ToldRegister(database, audit.storage).catch_up,
         )
         yield Casework(section, context, readers, threads, GrpcTransport(home.node_tls, source), alarm)
 

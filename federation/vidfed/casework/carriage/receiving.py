@@ -94,6 +94,8 @@ class Receiver:
             raise LaterError(over)
         verified = self._verified(delivery, peer, now_ms)
         header = verified.entry.header
+        if header.subject is not None:
+            context.catch_up()  # whether the hit was told is asked of the register next
         with context.database.writing() as connection:
             known = store.find(connection, verified.entry.digest)
             if known is not None and known.receipt is not None and known.place is Place.CHAIN:

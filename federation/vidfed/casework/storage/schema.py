@@ -85,16 +85,35 @@ cards = sa.Table(
     sa.Column("card", sa.LargeBinary, nullable=False),
 )
 
-told = sa.Table(
-    "casework_told",
+told_answers = sa.Table(
+    "casework_told_answers",
     metadata,
-    # Whom this member told of which of its records, by which answer.
-    sa.Column("answer_digest", sa.LargeBinary, primary_key=True),
-    sa.Column("reference", sa.String, primary_key=True, index=True),
+    # Each answer by which this member told of records. Derived from its audit log, which has the answer before it leaves.
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("answer_digest", sa.LargeBinary, nullable=False, unique=True),
     sa.Column("lookup_digest", sa.LargeBinary, nullable=False),
     sa.Column("member", sa.String, nullable=False),
     sa.Column("pseudonym", sa.String, nullable=False),
-    sa.Column("told_ms", sa.BigInteger, nullable=False),
+    sa.Column("told_ms", sa.BigInteger, nullable=False, index=True),
+    sa.Column("version", sa.BigInteger, nullable=False),  # of the records that were searched
+)
+
+told = sa.Table(
+    "casework_told",
+    metadata,
+    # Which records. The key is all there is: a bulk lookup with many hits tells thousands a second.
+    sa.Column("reference", sa.String, primary_key=True),
+    sa.Column("answer", sa.BigInteger, primary_key=True, autoincrement=False, index=True),
+    sqlite_with_rowid=False,
+)
+
+places = sa.Table(
+    "casework_places",
+    metadata,
+    # How far something was read that is followed: the audit log, the records.
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("reached", sa.BigInteger, nullable=False),
+    sa.Column("mark", sa.String, nullable=False),
 )
 
 spent = sa.Table(

@@ -25,13 +25,10 @@ database (7, 10, 11, 12) is done once for all of them.
 from __future__ import annotations
 
 import functools
-import hashlib
 import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from vidfed.casework.errors import CaseworkStoreError
-from vidfed.casework.storage.told import Told
 from vidfed.node.errors import IndexBehindError, IndexBrokenError, StoreError
 from vidfed.node.lookup import metrics
 from vidfed.node.lookup.authenticate import Authenticated, Authenticator, UnknownPeerError
@@ -58,7 +55,7 @@ from vidfed.wire.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from vidfed.node.lookup.question import Call
     from vidfed.node.policy.policy import PolicySource, Rule
@@ -96,7 +93,6 @@ class LookupPipeline:
     replay: ReplayMemory
     audit: AuditLog
     clock: Clock
-    note_told: Callable[[Sequence[Told]], None] = lambda _told: None
     _authenticator: Authenticator = field(init=False, repr=False)
     _authoriser: Authoriser = field(init=False, repr=False)
     _refusals: Refusals = field(init=False, repr=False, default_factory=lambda: Refusals(Event.LOOKUPS_REFUSED))
@@ -266,28 +262,10 @@ class LookupPipeline:
             for question in questions:
                 question.status, question.detail, question.found = Status.AUDIT_UNAVAILABLE, "", None
             return [write_answer_header(self._header(question)) for question in questions]
-        self._note_told(questions, cores)
         return [
             with_receipt(core, LogReceipt((at := next(logged)).position, at.commitment, newest.text)) if question.logged else core
             for question, core in zip(questions, cores, strict=True)
         ]
-
-    def _note_told(self, questions: Sequence[Question], cores: Sequence[bytes]) -> None:
-        """Keep who is told of which record: whoever asks for details, and news about it, go by that. The log has it too."""
-        told = [
-            Told(question.digest, digest, record.reference, question.member, pseudonym, question.started_ms)
-            for question, core in zip(questions, cores, strict=True)
-            if question.found is not None and question.found.records and question.rule is not SELF_TEST_RULE
-            if (pseudonym := question.credential.pseudonym if question.credential else "")
-            for digest in (hashlib.sha256(core).digest(),)  # once for an answer: it may have a megabyte
-            for record in question.found.records
-        ]
-        if not told:
-            return
-        try:
-            self.note_told(told)
-        except CaseworkStoreError as error:  # a hit that nobody hears of is worse than one whose details must be asked for by telephone
-            _log.error("ALARM: %d hits are told and cannot be noted, so details of them cannot be asked for: %s", len(told), error)
 
     def _sign(self, payloads: Sequence[bytes]) -> list[Envelope]:
         """Step 13."""

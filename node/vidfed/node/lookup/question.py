@@ -114,6 +114,8 @@ class Question:
             details |= {"stream": request.stream.stream_id.hex(), "chunk": request.stream.number}
         if stated is not None and stated.urgency is not Urgency.ROUTINE:
             details |= {"urgency": stated.urgency.code, "budget": self.budget.value if self.budget else ""}
+        if found and found.hits:  # by it the register of whom we told knows whether a record has changed since
+            details["records_version"] = found.state.version
         return AuditEntry(
             time_ms=header.answered_ms,
             operation=Operation.DISCLOSURE if found and found.hits else Operation.CONSULTATION,

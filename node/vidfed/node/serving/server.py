@@ -275,7 +275,6 @@ def open_pipeline(
             replay=replay,
             audit=audit,
             clock=system_clock,
-            note_told=casework.note_told,
         )
         yield pipeline, casework
 
