@@ -248,7 +248,7 @@ def test_clock_moved_ahead_is_put_off_and_not_void(world: World, ahead_ms: int) 
     delivery = composed(world, world.holder, world.hit(), now_ms=world.federation.clock() + ahead_ms)
     assert deliver(world, countersigned(world, delivery)).status is STATUS.LATER
     with pytest.raises(LaterError, match="compare the clocks"):
-        world.asker.desk.send(delivery, world.holder.pseudonym)
+        world.asker.core.send(delivery, world.holder.pseudonym)
 
 
 def test_clock_moved_back_by_a_person(world: World) -> None:
@@ -256,7 +256,7 @@ def test_clock_moved_back_by_a_person(world: World) -> None:
     world.federation.clock.advance(HOUR_MS)  # credentials are valid from a minute before the start
     delivery = composed(world, world.holder, hit, now_ms=world.federation.clock() - 2 * MINUTE_MS)
     with pytest.raises(RefusedError, match="compare the clocks"):
-        world.asker.desk.send(delivery, world.holder.pseudonym)
+        world.asker.core.send(delivery, world.holder.pseudonym)
 
 
 # --- a hostile owner ---
@@ -312,11 +312,11 @@ async def test_owner_refuses_what_it_had_receipted(world: World) -> None:
 async def test_release_by_somebody_who_is_no_officer(world: World) -> None:
     hit = await world.asked()
     clerk = world.person(OWNER, "fr-9", "duty-officer")
-    kept = world.owner.desk.inbox(clerk.pseudonym, ("duty-officer",), conversation=hit.conversation)
+    kept = world.owner.core.inbox(clerk.pseudonym, ("duty-officer",), conversation=hit.conversation)
     view = read_inbox(kept, world.federation.directory(), OWNER, world.federation.clock())[hit.conversation]
     delivery = write(clerk, hit, view.conversation, RELEASE, Content(), officers=world.officer_keys(OWNER), now_ms=world.federation.clock())
     with pytest.raises(RefusedError, match="for officers"):
-        world.owner.desk.send(delivery, clerk.pseudonym)
+        world.owner.core.send(delivery, clerk.pseudonym)
     receipt = deliver(world, countersigned(world, delivery, OWNER), peer=OWNER, to=ASKER)
     assert (receipt.status, "for officers" in receipt.detail) == (STATUS.REFUSED, True)
 
@@ -334,10 +334,10 @@ async def test_officer_revoked_between_draft_and_release(world: World) -> None:
     world.owner.officers_needed = 2
     world.owner.restart()
     draft = world.compose(world.officer, hit, RELEASE, cosigner=world.second)
-    world.owner.desk.send(draft, world.officer.pseudonym)
+    world.owner.core.send(draft, world.officer.pseudonym)
     world.revoke(world.officer)
     with pytest.raises(RefusedError, match="revoked"):
-        world.owner.desk.send(cosign(draft, world.second), world.second.pseudonym)
+        world.owner.core.send(cosign(draft, world.second), world.second.pseudonym)
 
 
 async def test_officer_revoked_while_the_release_is_on_its_way(world: World) -> None:
@@ -371,7 +371,7 @@ async def test_one_officer_signs_as_two(world: World) -> None:
     twin = replace(twin, credential=made.to_envelope(world.federation.members[OWNER].signer))
     draft = world.compose(world.officer, hit, RELEASE, cosigner=twin)
     with pytest.raises(RefusedError, match="one key signs for two"):
-        world.owner.desk.send(draft, world.officer.pseudonym)
+        world.owner.core.send(draft, world.officer.pseudonym)
 
 
 async def test_one_signature_of_two_is_missing_on_the_wire(world: World) -> None:
@@ -406,7 +406,7 @@ async def test_gateway_drops_an_entry_and_the_next_shows_it(world: World) -> Non
         world.say(world.officer, hit, Note(), text)
         await world.carry()
     first, second = (entry.digest for entry in world.owner.conversation(hit.conversation).owner)
-    kept = [each for each in world.asker.desk.inbox(world.holder.pseudonym, ()) if digest_of(each) != first]
+    kept = [each for each in world.asker.core.inbox(world.holder.pseudonym, ()) if digest_of(each) != first]
     assert second in {digest_of(each) for each in kept}
     view = read_inbox(kept, world.federation.directory(), ASKER, world.federation.clock())[hit.conversation]
     assert view.conversation.owner == ()
@@ -419,7 +419,7 @@ def digest_of(kept: pb.KeptEntry) -> bytes:
 
 async def test_gateway_reorders_what_it_hands_out(world: World) -> None:
     hit = await world.asked(released=True)
-    kept = world.asker.desk.inbox(world.holder.pseudonym, ())
+    kept = world.asker.core.inbox(world.holder.pseudonym, ())
     views = [read_inbox(order, world.federation.directory(), ASKER, world.federation.clock()) for order in (kept, kept[::-1])]
     assert views[0] == views[1]
     assert views[0][hit.conversation].problems == []
@@ -428,7 +428,7 @@ async def test_gateway_reorders_what_it_hands_out(world: World) -> None:
 @pytest.mark.parametrize(("shown", "problem"), [(False, "cannot show it"), (True, "its receipt says taken")])
 async def test_gateway_forges_refused(world: World, problem: str, *, shown: bool) -> None:
     hit = await world.asked()
-    (kept,) = world.asker.desk.inbox(world.holder.pseudonym, ())
+    (kept,) = world.asker.core.inbox(world.holder.pseudonym, ())
     forged = pb.KeptEntry(position=1, delivery=kept.delivery, receipt=kept.receipt if shown else None, void=True)
     view = read_inbox([forged], world.federation.directory(), ASKER, world.federation.clock())[hit.conversation]
     assert (view.refused, len(view.problems)) == ([], 1)
@@ -448,7 +448,7 @@ async def test_entry_behind_a_refused_one_is_believed_to_be_void(world: World) -
 async def test_gateway_forges_a_receipt(world: World) -> None:
     hit = world.hit()
     world.say(world.holder, hit, ASK)
-    (kept,) = world.asker.desk.inbox(world.holder.pseudonym, ())
+    (kept,) = world.asker.core.inbox(world.holder.pseudonym, ())
     entry = world.asker.conversation(hit.conversation).asker[0]
     receipt = Receipt(world.federation.federation, OWNER, ASKER, entry.digest, STATUS.TAKEN, world.federation.clock(), 2)
     forged = Envelope(RECEIPT_TYPE, write_receipt(receipt)).signed_by(world.federation.members[ASKER].signer)
@@ -459,7 +459,7 @@ async def test_gateway_forges_a_receipt(world: World) -> None:
 
 async def test_colleague_looks_into_another_s_case(world: World) -> None:
     await world.asked(released=True)
-    assert world.asker.desk.inbox("nl-99", (OFFICER_ROLE, "duty-officer")) == []
+    assert world.asker.core.inbox("nl-99", (OFFICER_ROLE, "duty-officer")) == []
 
 
 async def test_colleague_gives_somebody_an_entry_to_read(world: World) -> None:
@@ -467,14 +467,14 @@ async def test_colleague_gives_somebody_an_entry_to_read(world: World) -> None:
     entry = world.asker.conversation(hit.conversation).asker[0]
     wrap = pb.Wrap(key_id=b"x" * 8, sealed_key=b"y" * 80)
     with pytest.raises(ConversationError, match="not one of yours"):
-        world.asker.desk.hand_on(entry.digest, [wrap], "nl-99", ())
+        world.asker.core.hand_on(entry.digest, [wrap], "nl-99", ())
     with pytest.raises(ConversationError, match="only holder, deputy"):
-        world.asker.desk.hand_on(entry.digest, [wrap], world.holder.pseudonym, ())
+        world.asker.core.hand_on(entry.digest, [wrap], world.holder.pseudonym, ())
 
 
 async def test_person_sends_what_somebody_else_signed(world: World) -> None:
     with pytest.raises(RefusedError, match="by somebody else"):
-        world.asker.desk.send(composed(world, world.holder, world.hit()), world.deputy.pseudonym)
+        world.asker.core.send(composed(world, world.holder, world.hit()), world.deputy.pseudonym)
 
 
 # --- the network ---

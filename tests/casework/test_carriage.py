@@ -192,16 +192,16 @@ async def test_officer_who_looked_before_the_withdrawal_came_has_to_look_again(w
     world.say(world.holder, hit, Withdraw())
     await world.carry()
     with pytest.raises(MovedOnError, match="read what came"):
-        world.owner.desk.send(draft, world.officer.pseudonym)
+        world.owner.core.send(draft, world.officer.pseudonym)
     assert world.owner.state(hit.conversation).releases == ()
 
 
 async def test_second_of_two_officers_who_write_at_once_has_to_look_again(world: World) -> None:
     hit = await world.asked()
     one, other = (world.compose(person, hit, RELEASE) for person in (world.officer, world.second))
-    world.owner.desk.send(one, world.officer.pseudonym)
+    world.owner.core.send(one, world.officer.pseudonym)
     with pytest.raises(MovedOnError):
-        world.owner.desk.send(other, world.second.pseudonym)
+        world.owner.core.send(other, world.second.pseudonym)
 
 
 async def test_release_by_two_officers_goes_out_when_the_second_has_signed(world: World) -> None:
@@ -209,11 +209,11 @@ async def test_release_by_two_officers_goes_out_when_the_second_has_signed(world
     world.owner.officers_needed = 2
     world.owner.restart()
     draft = world.compose(world.officer, hit, RELEASE, "Anna Example", cosigner=world.second)
-    assert world.owner.desk.send(draft, world.officer.pseudonym).draft
+    assert world.owner.core.send(draft, world.officer.pseudonym).draft
     await world.carry()
     assert world.asker.state(hit.conversation).phase is Phase.ASKED
     (waiting,) = world.owner.view(world.second, hit.conversation).drafts
-    assert not world.owner.desk.send(cosign(waiting, world.second), world.second.pseudonym).draft
+    assert not world.owner.core.send(cosign(waiting, world.second), world.second.pseudonym).draft
     await world.carry()
     (told,) = world.asker.state(hit.conversation).releases
     assert world.asker.conversation(hit.conversation).owner[told.number - 1].header.authors == ("fr-1", "fr-2")
@@ -222,7 +222,7 @@ async def test_release_by_two_officers_goes_out_when_the_second_has_signed(world
 async def test_same_entry_handed_in_twice_is_sent_once(world: World) -> None:
     hit = world.hit()
     ask = world.compose(world.holder, hit, ASK)
-    sent = [world.asker.desk.send(ask, world.holder.pseudonym) for _ in range(2)]
+    sent = [world.asker.core.send(ask, world.holder.pseudonym) for _ in range(2)]
     assert sent[0] == sent[1]
     await world.settle()
     assert len(world.owner.conversation(hit.conversation).asker) == 1
@@ -241,7 +241,7 @@ async def test_case_handed_over_is_read_by_its_new_holder_from_the_beginning(wor
         for entry in view.conversation.side(side):
             wrap = wrap_for(entry.header, view.sealed[entry.digest], world.holder.sealing, colleague.sealing.public)
             made = [pb.Wrap(key_id=wrap.key_id, sealed_key=wrap.sealed_key)]
-            world.asker.desk.hand_on(entry.digest, made, world.holder.pseudonym, ())
+            world.asker.core.hand_on(entry.digest, made, world.holder.pseudonym, ())
     assert world.read(colleague, hit, Side.OWNER) == ["Anna Example"]
     assert world.read(colleague, hit, Side.ASKER) == ["who is she?", "yours"]
     world.say(colleague, hit, Close(Disposition.VICTIM_IDENTIFIED))

@@ -36,7 +36,7 @@ async def live_through(world: World, hit: Hit, member: str, statement: int) -> b
         for _ in range(2):
             try:
                 with failing_at(world.members[member].database, 0 if died else statement) as count:
-                    world.members[person.member].desk.send(signed, person.pseudonym)
+                    world.members[person.member].core.send(signed, person.pseudonym)
                     await world.carry()
             except Killed:
                 died = True

@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from tests.support.casework import ASK
+from tests.support.casework_members import made_up_records
 from tests.support.sockets import SocketFederation
 from vidfed.casework.carriage.opening import open_casework
 from vidfed.casework.client import CaseworkClient
@@ -49,7 +50,7 @@ class Served:
         source = home.directory_source()
         source.current()
         audit = stack.enter_context(contextlib.closing(open_log(home)))
-        casework = stack.enter_context(open_casework(home, source, audit, lambda *_: True))
+        casework = stack.enter_context(open_casework(home, source, audit, made_up_records()))
         self.casework[member] = casework
         node, gateway = (grpc.aio.server(options=SERVER_OPTIONS) for _ in range(2))
         await stack.enter_async_context(casework.serve_node(node, first=True))

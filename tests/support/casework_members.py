@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from tests.support.casework import ASK, RELEASE
@@ -12,10 +12,13 @@ from tests.support.memory import MemoryFederation
 from vidfed.casework.cards import OFFICER_ROLE
 from vidfed.casework.carriage.context import Context
 from vidfed.casework.carriage.courier import Courier
-from vidfed.casework.carriage.persons import PersonDesk
+from vidfed.casework.carriage.persons import PersonCore
 from vidfed.casework.carriage.receiving import Receiver
 from vidfed.casework.carriage.sending import Sender
 from vidfed.casework.core.state import State, state_of
+from vidfed.casework.news.carrying import NewsCourier, NewsReceiver, NewsSender
+from vidfed.casework.news.noticing import Noticing
+from vidfed.casework.news.records import RecordNow
 from vidfed.casework.reading import View, read_inbox
 from vidfed.casework.sealing import SealingKey, unseal
 from vidfed.casework.storage import conversations as store
@@ -27,6 +30,7 @@ from vidfed.security.audit import AuditLog, log_origin
 from vidfed.security.audit.storage.tables import Storage
 from vidfed.security.clock import DAY_MS
 from vidfed.wire.casework_values import Body, Content, EntryHeader, Reader, Side, Subject
+from vidfed.wire.values import RecordView
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -52,6 +56,7 @@ class Network:
     """
 
     receivers: dict[str, Receiver] = field(default_factory=dict)
+    news: dict[str, NewsReceiver] = field(default_factory=dict)
     down: set[str] = field(default_factory=set)
     lose_answers: int = 0
     delivered: list[tuple[str, pb.Delivery]] = field(default_factory=list)
@@ -80,8 +85,54 @@ class _Line:
             raise OSError(f"{member}: the connection broke")
         return receipt
 
+    async def notify(self, member: str, news: Envelope) -> Envelope:
+        self._reached(member)
+        receipt = self.network.news[member].notify(news, self.caller)
+        if self.network.lose_answers:
+            self.network.lose_answers -= 1
+            raise OSError(f"{member}: the connection broke")
+        return receipt
+
     async def fetch(self, member: str, request: pb.FetchRequest) -> Sequence[pb.Delivery]:
         return list(self._reached(member).fetch(request, self.caller).entries)
+
+
+@dataclass(slots=True)
+class MadeUpRecords:
+    """Records that are only stated: what news and conversations need of a node. A change is a new version, as in a store."""
+
+    withheld: set[tuple[str, str]] = field(default_factory=set)
+    kept: dict[str, RecordNow] = field(default_factory=dict)
+    history: str = "first"
+    version: int = 0
+
+    def put(self, reference: str, state: str = "live", **values: Any) -> None:  # noqa: ANN401 - any field of a record
+        """Add a record, or change it."""
+        self.version += 1
+        before = self.kept.get(reference)
+        view = replace(before.view if before else RecordView(reference), **values) if state != "erased" else RecordView(reference)
+
+        def tellable(member: str) -> bool:
+            return state == "live" and (member, reference) not in self.withheld
+
+        self.kept[reference] = RecordNow(self.version, state, view, tellable)
+
+    def may_tell(self, member: str, reference: str) -> bool:
+        return (member, reference) not in self.withheld
+
+    def changes_after(self, version: int, limit: int) -> list[tuple[int, str]]:
+        return sorted((now.version, name) for name, now in self.kept.items() if now.version > version)[:limit]
+
+    def mark(self, version: int) -> str:
+        return self.history if version <= self.version else ""
+
+    def look(self, references: Collection[str]) -> dict[str, RecordNow]:
+        return {name: self.kept[name] for name in references if name in self.kept}
+
+
+def made_up_records() -> MadeUpRecords:
+    """Return records of which everything may be told."""
+    return MadeUpRecords()
 
 
 class CaseworkMember:
@@ -93,6 +144,7 @@ class CaseworkMember:
         self.location = location or folder / "casework.db"
         self.officers_needed = 1
         self.alarms: list[EntryHeader] = []
+        self.records = MadeUpRecords(world.withheld)
         self.open()
 
     def open(self) -> None:
@@ -112,14 +164,18 @@ class CaseworkMember:
             audit=self.audit,
             clock=federation.clock,
             officers=self.world.officer_keys,
-            may_tell=lambda asker, reference: (asker, reference) not in self.world.withheld,
+            may_tell=self.records.may_tell,
             alarm=self.alarms.append,
         )
         self.receiver = Receiver(self.context)
         self.sender = Sender(self.context)
-        self.desk = PersonDesk(self.context, self.officers_needed)
+        self.core = PersonCore(self.context, self.officers_needed)
         self.courier = Courier(self.sender, self.world.network.between(self.member))
         self.world.network.receivers[self.member] = self.receiver
+        self.world.network.news[self.member] = NewsReceiver(self.context)
+        self.noticing = Noticing(self.context, self.records)
+        sender = NewsSender(self.context, self.records)
+        self.news_courier = NewsCourier(self.noticing, sender, self.world.network.between(self.member))
 
     def close(self) -> None:
         """Close what is open."""
@@ -153,7 +209,7 @@ class CaseworkMember:
 
     def view(self, person: Person, identity: bytes, roles: Collection[str] = (OFFICER_ROLE,)) -> View:
         """Return what a person of this member believes of a conversation."""
-        kept = self.desk.inbox(person.pseudonym, roles, conversation=identity)
+        kept = self.core.inbox(person.pseudonym, roles, conversation=identity)
         return read_inbox(kept, self.world.federation.directory(), self.member, self.world.federation.clock()).get(identity, View())
 
 
@@ -187,9 +243,7 @@ class World:
         readers = [Reader(each.pseudonym, each.sealing.public) for each in (holder or self.holder, deputy or self.deputy)]
         subject = Subject(digests[0], digests[1], f"FR-{number:04}", readers[0], readers[1])
         if told:
-            answer = told_store.Told(
-                digests[0], digests[1], ASKER, readers[0].pseudonym, self.federation.clock(), (subject.reference,)
-            )
+            answer = told_store.Told(digests[0], digests[1], ASKER, readers[0].pseudonym, self.federation.clock(), (subject.reference,))
             with self.owner.database.writing() as connection:
                 told_store.note(connection, [answer])
         return Hit(self.federation.federation, ASKER, OWNER, subject)
@@ -211,7 +265,7 @@ class World:
 
     def say(self, person: Person, hit: Hit, body: Body, text: str = "") -> Sent:
         """Let a person write into a conversation."""
-        return self.members[person.member].desk.send(self.compose(person, hit, body, text), person.pseudonym)
+        return self.members[person.member].core.send(self.compose(person, hit, body, text), person.pseudonym)
 
     async def carry(self, rounds: int = 20) -> None:
         """Let both couriers work until nothing is due any more."""
@@ -248,8 +302,6 @@ class World:
 
     def revoke(self, person: Person) -> None:
         """Revoke a person's kit, and publish it."""
-        from dataclasses import replace  # noqa: PLC0415
-
         from vidfed.security.identity.credentials import Credential  # noqa: PLC0415
 
         member = self.federation.members[person.member]

@@ -8,6 +8,7 @@ Everything is verified with the kit's own copy of the trust directory, sealed an
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -17,7 +18,8 @@ import grpc
 from vidfed.casework.cards import KnownReader, make_card, read_card
 from vidfed.casework.core.rules import decides
 from vidfed.casework.errors import ConversationError, GatewayFailedError, MovedOnError, RefusedError, SealError
-from vidfed.casework.reading import View, read_inbox
+from vidfed.casework.news.book import NewsBook
+from vidfed.casework.reading import View, read_inbox, read_news_of
 from vidfed.casework.sealing import SealingKey, opening, unseal, wrap_for
 from vidfed.casework.writing import Hit, Person, cosign, hit_of, write
 from vidfed.rpc.channels import open_channel
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from vidfed.security.identity.directory import Directory
     from vidfed.security.member.kit import Kit
     from vidfed.wire.casework_values import Body
+    from vidfed.wire.news import News
 
 _TIMEOUT_S = 20.0
 _SHORTEST_ID = 6  # hex digits by which a person may name a conversation
@@ -109,6 +112,25 @@ class CaseworkClient:
         with _failures():
             kept = [each async for each in self._gateway.Inbox(request, timeout=_TIMEOUT_S)]
         return read_inbox(kept, self.directory, self.person.member, self._clock())
+
+    async def news(self) -> list[News]:
+        """Take in what became of records that this person was told, and return what of it is new.
+
+        All of it stays in the kit (`NewsBook`), where results are shown with it.
+
+        Raises:
+            GatewayFailedError: the gateway cannot be reached, or refuses.
+            CaseworkStoreError: what the kit keeps is damaged.
+        """
+        book = NewsBook(self._kit.folder)
+        position = await asyncio.to_thread(book.position)
+        request = pb.NewsRequest(after=position, credential=wire_envelope.to_message(self.person.credential))
+        with _failures():
+            kept = [each async for each in self._gateway.News(request, timeout=_TIMEOUT_S)]
+        found = read_news_of(kept, self.directory, self.person.member, self.person.pseudonym)
+        if kept:
+            await asyncio.to_thread(book.take, found, max(each.position for each in kept), self._clock())
+        return found
 
     async def find(self, named: str) -> tuple[bytes, View]:
         """Return the conversation whose id begins with these hex digits, or that is about the record of this reference.

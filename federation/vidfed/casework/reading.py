@@ -5,6 +5,7 @@ A gateway can withhold. It cannot add, alter or reorder, nor invent what the oth
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from vidfed.security.identity.credentials import Credential
 from vidfed.wire import envelope as wire_envelope
 from vidfed.wire.casework import read_receipt, read_wrap
 from vidfed.wire.casework_values import RECEIPT_TYPE, ReceiptStatus
+from vidfed.wire.news import NEWS_TYPE, read_news
 from vidfed.wire.statuses import WireError
 
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from vidfed.security.identity.directory import Directory
     from vidfed.v1 import casework_pb2 as pb
     from vidfed.wire.casework_values import EntryHeader, Receipt, Wrap
+    from vidfed.wire.news import News
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,29 @@ def read_inbox(kept: Iterable[pb.KeptEntry], directory: Directory, member: str, 
         _note_refusal(views[verified.entry.header.conversation], each, verified, directory, refused)
     _join(views, chains, directory)
     return views
+
+
+def read_news_of(kept: Iterable[pb.KeptNews], directory: Directory, member: str, pseudonym: str) -> list[News]:
+    """Return the news that owners signed for this person; what does not hold is no news.
+
+    Args:
+        kept: as a gateway hands it out.
+        directory: the person's own copy, verified.
+        member: the person's.
+        pseudonym: the person's.
+    """
+    found = []
+    for each in kept:
+        try:
+            envelope = wire_envelope.from_message(each.news)
+            issuer = directory.member(read_news(envelope.payload).issuer)
+            news = read_news(envelope.verify(NEWS_TYPE, (*issuer.signing_keys, *issuer.retired_keys)))
+        except (SecurityError, WireError) as error:
+            _log.warning("news that does not hold: %s", error)
+            continue
+        if (news.federation, news.issuer, news.audience, news.pseudonym) == (directory.federation, issuer.id, member, pseudonym):
+            found.append(news)
+    return found
 
 
 def _join(views: dict[bytes, View], chains: list[tuple[pb.KeptEntry, Verified]], directory: Directory) -> None:

@@ -262,6 +262,42 @@ RECEIPT_STATUS_LATER: ReceiptStatus.ValueType  # 6
 """Not now."""
 Global___ReceiptStatus: _TypeAlias = ReceiptStatus  # noqa: Y015
 
+class _Change:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ChangeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Change.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CHANGE_UNSPECIFIED: _Change.ValueType  # 0
+    CHANGE_STATUS: _Change.ValueType  # 1
+    """Whether victim or offender are identified."""
+    CHANGE_SERIES: _Change.ValueType  # 2
+    CHANGE_HANDLING: _Change.ValueType  # 3
+    CHANGE_CORRECTED: _Change.ValueType  # 4
+    """Anything else that was told."""
+    CHANGE_RETRACTED: _Change.ValueType  # 5
+    CHANGE_ERASED: _Change.ValueType  # 6
+    CHANGE_REINSTATED: _Change.ValueType  # 7
+    CHANGE_NARROWED: _Change.ValueType  # 8
+    """It is not told to this member any more."""
+
+class Change(_Change, metaclass=_ChangeEnumTypeWrapper):
+    """What became of a record since it was told."""
+
+CHANGE_UNSPECIFIED: Change.ValueType  # 0
+CHANGE_STATUS: Change.ValueType  # 1
+"""Whether victim or offender are identified."""
+CHANGE_SERIES: Change.ValueType  # 2
+CHANGE_HANDLING: Change.ValueType  # 3
+CHANGE_CORRECTED: Change.ValueType  # 4
+"""Anything else that was told."""
+CHANGE_RETRACTED: Change.ValueType  # 5
+CHANGE_ERASED: Change.ValueType  # 6
+CHANGE_REINSTATED: Change.ValueType  # 7
+CHANGE_NARROWED: Change.ValueType  # 8
+"""It is not told to this member any more."""
+Global___Change: _TypeAlias = Change  # noqa: Y015
+
 @_typing.final
 class Subject(_message.Message):
     """The hit that a conversation is about, and who holds the case."""
@@ -1044,6 +1080,107 @@ class ReaderCards(_message.Message):
 Global___ReaderCards: _TypeAlias = ReaderCards  # noqa: Y015
 
 @_typing.final
+class ToldHit(_message.Message):
+    """A hit that somebody was told: digests as in Subject."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOOKUP_DIGEST_FIELD_NUMBER: _builtins.int
+    ANSWER_DIGEST_FIELD_NUMBER: _builtins.int
+    lookup_digest: _builtins.bytes
+    answer_digest: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        lookup_digest: _builtins.bytes = ...,
+        answer_digest: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_digest", b"answer_digest", "lookup_digest", b"lookup_digest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ToldHit: _TypeAlias = ToldHit  # noqa: Y015
+
+@_typing.final
+class NewsItem(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    RECORD_FIELD_NUMBER: _builtins.int
+    TOLD_FIELD_NUMBER: _builtins.int
+    reference: _builtins.str
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedScalarFieldContainer[Global___Change.ValueType]:
+        """At least one, each once, ascending."""
+
+    @_builtins.property
+    def record(self) -> _lookup_pb2.RecordView:
+        """As it is told today. Absent: it is not any more, or there is nothing left to tell."""
+
+    @_builtins.property
+    def told(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToldHit]:
+        """The hits concerned, the newest first."""
+
+    def __init__(
+        self,
+        *,
+        reference: _builtins.str = ...,
+        changes: _abc.Iterable[Global___Change.ValueType] | None = ...,
+        record: _lookup_pb2.RecordView | None = ...,
+        told: _abc.Iterable[Global___ToldHit] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "record", b"record", "reference", b"reference", "told", b"told"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NewsItem: _TypeAlias = NewsItem  # noqa: Y015
+
+@_typing.final
+class News(_message.Message):
+    """What a person of another member was told, kept true; the payload of an envelope signed by the record's owner."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEDERATION_FIELD_NUMBER: _builtins.int
+    ISSUER_FIELD_NUMBER: _builtins.int
+    AUDIENCE_FIELD_NUMBER: _builtins.int
+    PSEUDONYM_FIELD_NUMBER: _builtins.int
+    ISSUED_MS_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    federation: _builtins.str
+    issuer: _builtins.str
+    audience: _builtins.str
+    pseudonym: _builtins.str
+    """Of the person who was told."""
+    issued_ms: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___NewsItem]:
+        """At least one, of different records."""
+
+    def __init__(
+        self,
+        *,
+        federation: _builtins.str = ...,
+        issuer: _builtins.str = ...,
+        audience: _builtins.str = ...,
+        pseudonym: _builtins.str = ...,
+        issued_ms: _builtins.int = ...,
+        items: _abc.Iterable[Global___NewsItem] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "federation", b"federation", "issued_ms", b"issued_ms", "issuer", b"issuer", "items", b"items", "pseudonym", b"pseudonym"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___News: _TypeAlias = News  # noqa: Y015
+
+@_typing.final
 class GetOfficersRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1203,6 +1340,58 @@ class KeptEntry(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___KeptEntry: _TypeAlias = KeptEntry  # noqa: Y015
+
+@_typing.final
+class NewsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_FIELD_NUMBER: _builtins.int
+    CREDENTIAL_FIELD_NUMBER: _builtins.int
+    after: _builtins.int
+    """Only what came after this position of the gateway's store; 0 for everything."""
+    @_builtins.property
+    def credential(self) -> _envelope_pb2.Envelope:
+        """The caller's."""
+
+    def __init__(
+        self,
+        *,
+        after: _builtins.int = ...,
+        credential: _envelope_pb2.Envelope | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "credential", b"credential"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NewsRequest: _TypeAlias = NewsRequest  # noqa: Y015
+
+@_typing.final
+class KeptNews(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSITION_FIELD_NUMBER: _builtins.int
+    NEWS_FIELD_NUMBER: _builtins.int
+    RECEIVED_MS_FIELD_NUMBER: _builtins.int
+    position: _builtins.int
+    received_ms: _builtins.int
+    @_builtins.property
+    def news(self) -> _envelope_pb2.Envelope: ...
+    def __init__(
+        self,
+        *,
+        position: _builtins.int = ...,
+        news: _envelope_pb2.Envelope | None = ...,
+        received_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["news", b"news"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["news", b"news", "position", b"position", "received_ms", b"received_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeptNews: _TypeAlias = KeptNews  # noqa: Y015
 
 @_typing.final
 class RegisterRequest(_message.Message):

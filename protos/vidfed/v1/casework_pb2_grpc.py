@@ -46,6 +46,11 @@ class CaseworkServiceStub:
                 request_serializer=vidfed_dot_v1_dot_casework__pb2.FetchRequest.SerializeToString,
                 response_deserializer=vidfed_dot_v1_dot_casework__pb2.FetchResponse.FromString,
                 _registered_method=True)
+        self.Notify = channel.unary_unary(
+                '/vidfed.v1.CaseworkService/Notify',
+                request_serializer=vidfed_dot_v1_dot_envelope__pb2.Envelope.SerializeToString,
+                response_deserializer=vidfed_dot_v1_dot_envelope__pb2.Envelope.FromString,
+                _registered_method=True)
         self.GetOfficers = channel.unary_unary(
                 '/vidfed.v1.CaseworkService/GetOfficers',
                 request_serializer=vidfed_dot_v1_dot_casework__pb2.GetOfficersRequest.SerializeToString,
@@ -71,6 +76,13 @@ class CaseworkServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Notify(self, request, context):
+        """Takes News of the caller's records; the reply is a signed Receipt.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetOfficers(self, request, context):
         """The member's officers, to whom an ask is sealed.
         """
@@ -90,6 +102,11 @@ def add_CaseworkServiceServicer_to_server(servicer, server):
                     servicer.Fetch,
                     request_deserializer=vidfed_dot_v1_dot_casework__pb2.FetchRequest.FromString,
                     response_serializer=vidfed_dot_v1_dot_casework__pb2.FetchResponse.SerializeToString,
+            ),
+            'Notify': grpc.unary_unary_rpc_method_handler(
+                    servicer.Notify,
+                    request_deserializer=vidfed_dot_v1_dot_envelope__pb2.Envelope.FromString,
+                    response_serializer=vidfed_dot_v1_dot_envelope__pb2.Envelope.SerializeToString,
             ),
             'GetOfficers': grpc.unary_unary_rpc_method_handler(
                     servicer.GetOfficers,
@@ -163,6 +180,33 @@ class CaseworkService:
             _registered_method=True)
 
     @staticmethod
+    def Notify(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vidfed.v1.CaseworkService/Notify',
+            vidfed_dot_v1_dot_envelope__pb2.Envelope.SerializeToString,
+            vidfed_dot_v1_dot_envelope__pb2.Envelope.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetOfficers(request,
             target,
             options=(),
@@ -210,6 +254,11 @@ class CaseworkGatewayServiceStub:
                 request_serializer=vidfed_dot_v1_dot_casework__pb2.InboxRequest.SerializeToString,
                 response_deserializer=vidfed_dot_v1_dot_casework__pb2.KeptEntry.FromString,
                 _registered_method=True)
+        self.News = channel.unary_stream(
+                '/vidfed.v1.CaseworkGatewayService/News',
+                request_serializer=vidfed_dot_v1_dot_casework__pb2.NewsRequest.SerializeToString,
+                response_deserializer=vidfed_dot_v1_dot_casework__pb2.KeptNews.FromString,
+                _registered_method=True)
         self.Register = channel.unary_unary(
                 '/vidfed.v1.CaseworkGatewayService/Register',
                 request_serializer=vidfed_dot_v1_dot_casework__pb2.RegisterRequest.SerializeToString,
@@ -240,6 +289,13 @@ class CaseworkGatewayServiceServicer:
 
     def Inbox(self, request, context):
         """What there is for the caller.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def News(self, request, context):
+        """What became of records that the caller was told.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -278,6 +334,11 @@ def add_CaseworkGatewayServiceServicer_to_server(servicer, server):
                     servicer.Inbox,
                     request_deserializer=vidfed_dot_v1_dot_casework__pb2.InboxRequest.FromString,
                     response_serializer=vidfed_dot_v1_dot_casework__pb2.KeptEntry.SerializeToString,
+            ),
+            'News': grpc.unary_stream_rpc_method_handler(
+                    servicer.News,
+                    request_deserializer=vidfed_dot_v1_dot_casework__pb2.NewsRequest.FromString,
+                    response_serializer=vidfed_dot_v1_dot_casework__pb2.KeptNews.SerializeToString,
             ),
             'Register': grpc.unary_unary_rpc_method_handler(
                     servicer.Register,
@@ -350,6 +411,33 @@ class CaseworkGatewayService:
             '/vidfed.v1.CaseworkGatewayService/Inbox',
             vidfed_dot_v1_dot_casework__pb2.InboxRequest.SerializeToString,
             vidfed_dot_v1_dot_casework__pb2.KeptEntry.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def News(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/vidfed.v1.CaseworkGatewayService/News',
+            vidfed_dot_v1_dot_casework__pb2.NewsRequest.SerializeToString,
+            vidfed_dot_v1_dot_casework__pb2.KeptNews.FromString,
             options,
             channel_credentials,
             insecure,

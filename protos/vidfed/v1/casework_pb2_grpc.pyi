@@ -40,6 +40,8 @@ class CaseworkServiceStub:
     """Takes an entry of the caller's member; the reply is a signed Receipt."""
     Fetch: _grpc.UnaryUnaryMultiCallable[_casework_pb2.FetchRequest, _casework_pb2.FetchResponse]
     """Entries of a conversation of which the caller's member is one side; nothing in any other case."""
+    Notify: _grpc.UnaryUnaryMultiCallable[_envelope_pb2.Envelope, _envelope_pb2.Envelope]
+    """Takes News of the caller's records; the reply is a signed Receipt."""
     GetOfficers: _grpc.UnaryUnaryMultiCallable[_casework_pb2.GetOfficersRequest, _casework_pb2.ReaderCards]
     """The member's officers, to whom an ask is sealed."""
 
@@ -52,6 +54,8 @@ class CaseworkServiceAsyncStub(CaseworkServiceStub):
     """Takes an entry of the caller's member; the reply is a signed Receipt."""
     Fetch: _aio.UnaryUnaryMultiCallable[_casework_pb2.FetchRequest, _casework_pb2.FetchResponse]  # type: ignore[assignment]
     """Entries of a conversation of which the caller's member is one side; nothing in any other case."""
+    Notify: _aio.UnaryUnaryMultiCallable[_envelope_pb2.Envelope, _envelope_pb2.Envelope]  # type: ignore[assignment]
+    """Takes News of the caller's records; the reply is a signed Receipt."""
     GetOfficers: _aio.UnaryUnaryMultiCallable[_casework_pb2.GetOfficersRequest, _casework_pb2.ReaderCards]  # type: ignore[assignment]
     """The member's officers, to whom an ask is sealed."""
 
@@ -75,6 +79,14 @@ class CaseworkServiceServicer(metaclass=_abc_1.ABCMeta):
         """Entries of a conversation of which the caller's member is one side; nothing in any other case."""
 
     @_abc_1.abstractmethod
+    def Notify(
+        self,
+        request: _envelope_pb2.Envelope,
+        context: _ServicerContext,
+    ) -> _typing.Union[_envelope_pb2.Envelope, _abc.Awaitable[_envelope_pb2.Envelope]]:
+        """Takes News of the caller's records; the reply is a signed Receipt."""
+
+    @_abc_1.abstractmethod
     def GetOfficers(
         self,
         request: _casework_pb2.GetOfficersRequest,
@@ -95,6 +107,8 @@ class CaseworkGatewayServiceStub:
     """Takes an entry that the caller signed; it stands on disk, and goes out, once this returns."""
     Inbox: _grpc.UnaryStreamMultiCallable[_casework_pb2.InboxRequest, _casework_pb2.KeptEntry]
     """What there is for the caller."""
+    News: _grpc.UnaryStreamMultiCallable[_casework_pb2.NewsRequest, _casework_pb2.KeptNews]
+    """What became of records that the caller was told."""
     Register: _grpc.UnaryUnaryMultiCallable[_casework_pb2.RegisterRequest, _casework_pb2.RegisterResponse]
     """Makes known to which key the caller's contents are sealed."""
     GetReaders: _grpc.UnaryUnaryMultiCallable[_casework_pb2.GetReadersRequest, _casework_pb2.ReaderCards]
@@ -111,6 +125,8 @@ class CaseworkGatewayServiceAsyncStub(CaseworkGatewayServiceStub):
     """Takes an entry that the caller signed; it stands on disk, and goes out, once this returns."""
     Inbox: _aio.UnaryStreamMultiCallable[_casework_pb2.InboxRequest, _casework_pb2.KeptEntry]  # type: ignore[assignment]
     """What there is for the caller."""
+    News: _aio.UnaryStreamMultiCallable[_casework_pb2.NewsRequest, _casework_pb2.KeptNews]  # type: ignore[assignment]
+    """What became of records that the caller was told."""
     Register: _aio.UnaryUnaryMultiCallable[_casework_pb2.RegisterRequest, _casework_pb2.RegisterResponse]  # type: ignore[assignment]
     """Makes known to which key the caller's contents are sealed."""
     GetReaders: _aio.UnaryUnaryMultiCallable[_casework_pb2.GetReadersRequest, _casework_pb2.ReaderCards]  # type: ignore[assignment]
@@ -136,6 +152,14 @@ class CaseworkGatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_casework_pb2.KeptEntry], _abc.AsyncIterator[_casework_pb2.KeptEntry]]:
         """What there is for the caller."""
+
+    @_abc_1.abstractmethod
+    def News(
+        self,
+        request: _casework_pb2.NewsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_casework_pb2.KeptNews], _abc.AsyncIterator[_casework_pb2.KeptNews]]:
+        """What became of records that the caller was told."""
 
     @_abc_1.abstractmethod
     def Register(

@@ -86,6 +86,20 @@ class GrpcTransport:
                 raise _unreached(member, error) from None
             return list(response.entries)[:MAX_FETCHED]
 
+    async def notify(self, member: str, news: Envelope) -> Envelope:
+        """Return the receipt for news, unverified.
+
+        Raises:
+            OSError: the member could not be reached; the message says why.
+            WireError, SecurityError: it answered nonsense, or is not known.
+        """
+        async with self._channel(member) as channel:
+            try:
+                answer = await rpc.CaseworkServiceStub(channel).Notify(wire_envelope.to_message(news), timeout=CALL_S)
+            except grpc.aio.AioRpcError as error:
+                raise _unreached(member, error) from None
+            return wire_envelope.from_message(answer)
+
     async def officers(self, member: str) -> Sequence[pb.ReaderCard]:
         """Return the cards that a member's node gives of its officers, unverified.
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from vidfed.casework.carriage.context import Context
 from vidfed.casework.carriage.courier import Courier, GrpcTransport
-from vidfed.casework.carriage.persons import PersonDesk
+from vidfed.casework.carriage.persons import PersonCore
 from vidfed.casework.carriage.pressing import Stage, pressing_asks, undelivered
 from vidfed.casework.carriage.readers import ReaderBook
 from vidfed.casework.carriage.receiving import Receiver
@@ -22,6 +22,9 @@ from vidfed.casework.carriage.register import ToldRegister
 from vidfed.casework.carriage.sending import Sender
 from vidfed.casework.carriage.service import CaseworkServicer, PersonServicer
 from vidfed.casework.errors import CaseworkStoreError
+from vidfed.casework.news import storage as news_store
+from vidfed.casework.news.carrying import NewsCourier, NewsReceiver, NewsSender
+from vidfed.casework.news.noticing import Noticing
 from vidfed.casework.settings import casework_location, read_casework_section
 from vidfed.casework.storage import conversations as store
 from vidfed.casework.storage import told as told_store
@@ -31,10 +34,11 @@ from vidfed.security.clock import DAY_MS, HOUR_MS, SECOND_MS, as_text, system_cl
 from vidfed.v1 import casework_pb2_grpc as rpc
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Iterator
+    from collections.abc import AsyncIterator, Collection, Iterator
 
     import grpc
 
+    from vidfed.casework.news.records import Records
     from vidfed.casework.settings import CaseworkSection
     from vidfed.casework.storage.outbox import Waiting
     from vidfed.security.audit import AuditLog
@@ -45,7 +49,6 @@ if TYPE_CHECKING:
 _THREADS = 4  # a lane of its own: signatures and a small transaction for each call
 _ALARM_S = 30.0  # how long the operator's program may take
 _TIDY_MS = HOUR_MS
-_FOLLOW_S = 1.0  # between two looks at the log; more at once costs less
 _WATCH_S = 30.0  # a life at risk counts as overdue after an hour
 _log = logging.getLogger(__name__)
 
@@ -61,6 +64,7 @@ class Casework:
         threads: this lane's.
         transport: how other members are reached.
         alarm: how somebody is called.
+        records: what there is to be told of; None at a gateway.
     """
 
     section: CaseworkSection
@@ -69,15 +73,18 @@ class Casework:
     threads: ThreadPoolExecutor
     transport: GrpcTransport
     alarm: Alarm
+    records: Records | None
 
     @contextlib.asynccontextmanager
     async def serve_node(self, server: grpc.aio.Server, *, first: bool) -> AsyncIterator[None]:
         """Answer other members on `server`, and deliver to them if this is the first of the node's processes."""
         courier = Courier(Sender(self.context), self.transport)
-        servicer = CaseworkServicer(Receiver(self.context), courier, self.readers, self.threads)
+        servicer = CaseworkServicer(Receiver(self.context), NewsReceiver(self.context), courier, self.readers, self.threads)
         rpc.add_CaseworkServiceServicer_to_server(servicer, server)
-        work = {"casework's courier": courier.run, "deleting contents": self._tidy, "casework's alarms": self._watch, "whom we told": self._follow}
-        work = work if first else {}
+        work = {"casework's courier": courier.run, "deleting contents": self._tidy, "casework's alarms": self._watch} if first else {}
+        if first and self.records is not None:
+            noticing = Noticing(self.context, self.records)
+            work["news"] = NewsCourier(noticing, NewsSender(self.context, self.records), self.transport).run
         beside = [asyncio.create_task(supervise(name, each)) for name, each in work.items()]
         try:
             yield
@@ -89,8 +96,8 @@ class Casework:
 
     def serve_persons(self, server: grpc.aio.Server) -> None:
         """Answer the own persons on `server`."""
-        desk = PersonDesk(self.context, self.section.officers)
-        rpc.add_CaseworkGatewayServiceServicer_to_server(PersonServicer(desk, self.readers, self.transport, self.threads), server)
+        core = PersonCore(self.context, self.section.officers)
+        rpc.add_CaseworkGatewayServiceServicer_to_server(PersonServicer(core, self.readers, self.transport, self.threads), server)
 
     def delete_what_is_over(self) -> int:
         """Delete contents whose time is over; return of how many entries.
@@ -100,7 +107,9 @@ class Casework:
         """
         now_ms = self.context.clock()
         with self.context.database.writing() as connection:
-            told_store.forget_before(connection, now_ms - self.section.told_days * DAY_MS)
+            before_ms = now_ms - self.section.told_days * DAY_MS
+            told_store.forget_before(connection, before_ms)
+            news_store.forget_unneeded(connection, before_ms)
             return store.delete_contents(
                 connection,
                 closed_before_ms=now_ms - self.section.retention_days * DAY_MS,
@@ -141,14 +150,6 @@ class Casework:
             except CaseworkStoreError as error:
                 _log.error("ALARM: it cannot be known what presses: %s", error)
             await asyncio.sleep(_WATCH_S)
-
-    async def _follow(self) -> None:
-        while True:
-            try:
-                await asyncio.to_thread(self.context.catch_up)
-            except CaseworkStoreError as error:
-                _log.error("ALARM: whom this member told of what cannot be kept: %s", error)
-            await asyncio.sleep(_FOLLOW_S)
 
     async def _tidy(self) -> None:
         while True:
@@ -199,7 +200,7 @@ def open_casework(
     home: MemberHome,
     source: DirectorySource,
     audit: AuditLog,
-    may_tell: Callable[[str, str], bool] = lambda _member, _reference: False,
+    records: Records | None = None,
 ) -> Iterator[Casework]:
     """Open a member's casework, and close it in the end.
 
@@ -207,7 +208,7 @@ def open_casework(
         home: the member's folder.
         source: the trust directory.
         audit: the member's log.
-        may_tell: tells whether today's policy tells this member of this record; a gateway, which takes no asks, needs none.
+        records: the member's, for its node; a gateway, which takes no asks and sends no news, needs none.
 
     Raises:
         HomeError: `[casework]` is wrong.
@@ -233,11 +234,11 @@ def open_casework(
             audit=audit,
             clock=system_clock,
             officers=officers,
-            may_tell=may_tell,
+            may_tell=records.may_tell if records else lambda _member, _reference: False,
             alarm=alarm,
             catch_up=ToldRegister(database, audit.storage).catch_up,
         )
-        yield Casework(section, context, readers, threads, GrpcTransport(home.node_tls, source), alarm)
+        yield Casework(section, context, readers, threads, GrpcTransport(home.node_tls, source), alarm, records)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from vidfed.casework.core.conversation import Fit
 from vidfed.casework.core.rules import TOLERANCE_MS, check, decides
 from vidfed.casework.core.state import state_of
 from vidfed.casework.errors import ConversationError, MovedOnError, RefusedError
+from vidfed.casework.news import storage as news_store
 from vidfed.casework.sealing import key_id
 from vidfed.casework.storage import conversations as store
 from vidfed.casework.storage import outbox
@@ -49,7 +50,7 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
-class PersonDesk:
+class PersonCore:
     """Serves the persons of one member.
 
     Attributes:
@@ -162,6 +163,19 @@ class PersonDesk:
                 for each in changed
                 if mine[each.entry.header.conversation]
             ]
+
+    def news(self, pseudonym: str, after: int = 0) -> list[pb.KeptNews]:
+        """Return what other members say became of records that the caller was told, from a position on.
+
+        Raises:
+            CaseworkStoreError: it cannot be read.
+        """
+        with self.context.database.reading() as connection:
+            found = news_store.received(connection, pseudonym, after, _INBOX)
+        return [
+            pb.KeptNews(position=number, news=envelope_pb.Envelope.FromString(envelope), received_ms=received_ms)
+            for number, envelope, received_ms in found
+        ]
 
     def hand_on(self, digest: bytes, made: Sequence[pb.Wrap], pseudonym: str, roles: Collection[str]) -> None:
         """Keep content keys that the caller wrapped for persons who are to read the conversation too.

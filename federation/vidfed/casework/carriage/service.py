@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from vidfed.casework.carriage.courier import Courier, OfficerSource
-    from vidfed.casework.carriage.persons import PersonDesk
+    from vidfed.casework.carriage.persons import PersonCore
     from vidfed.casework.carriage.readers import ReaderBook
     from vidfed.casework.carriage.receiving import Receiver
+    from vidfed.casework.news.carrying import NewsReceiver
     from vidfed.v1.envelope_pb2 import Envelope
 
 OFFICERS_FRESH_MS = 5 * MINUTE_MS  # an officer who left is not sealed to for much longer, and a member's node is not asked all the time
@@ -40,8 +41,9 @@ _Codes = grpc.StatusCode
 class CaseworkServicer(rpc.CaseworkServiceServicer):
     """What other members' nodes call."""
 
-    def __init__(self, receiver: Receiver, courier: Courier, readers: ReaderBook, threads: Executor) -> None:
-        """Take what decides, what fetches lost entries back, who the officers are, and the threads of this lane."""
+    def __init__(self, receiver: Receiver, news: NewsReceiver, courier: Courier, readers: ReaderBook, threads: Executor) -> None:
+        """Take what decides on entries and on news, what fetches lost entries back, who the officers are, and the threads of this lane."""
+        self._news = news
         self._readers = readers
         self._receiver = receiver
         self._courier = courier
@@ -58,6 +60,14 @@ class CaseworkServicer(rpc.CaseworkServiceServicer):
         while self._receiver.lost:
             self._later(self._courier.recover(*self._receiver.lost.pop(), self._receiver.sought))
         self._courier.heard_of(peer)
+        return wire_envelope.to_message(receipt)
+
+    async def Notify(  # noqa: N802 - the name in the .proto
+        self, request: Envelope, context: grpc.aio.ServicerContext[Envelope, Envelope]
+    ) -> Envelope:
+        """Take news; the reply is a signed receipt."""
+        async with self._admitted(context) as peer:
+            receipt = await self._run(self._news.notify, wire_envelope.from_message(request), peer)
         return wire_envelope.to_message(receipt)
 
     async def Fetch(  # noqa: N802 - the name in the .proto
@@ -123,9 +133,9 @@ class CaseworkServicer(rpc.CaseworkServiceServicer):
 class PersonServicer(rpc.CaseworkGatewayServiceServicer):
     """What the own member's persons call."""
 
-    def __init__(self, desk: PersonDesk, readers: ReaderBook, transport: OfficerSource, threads: Executor) -> None:
+    def __init__(self, core: PersonCore, readers: ReaderBook, transport: OfficerSource, threads: Executor) -> None:
         """Take what decides, who can be sealed to, how other members' officers are asked for, and the threads of this lane."""
-        self._desk = desk
+        self._core = core
         self._readers = readers
         self._transport = transport
         self._threads = threads
@@ -137,7 +147,7 @@ class PersonServicer(rpc.CaseworkGatewayServiceServicer):
         """Take an entry that the caller signed."""
         async with _refusals(context):
             pseudonym = self._caller(context)
-            sent = await self._run(self._desk.send, request, pseudonym)
+            sent = await self._run(self._core.send, request, pseudonym)
         return pb.SendResponse(entry=sent.message, draft=sent.draft)
 
     async def Inbox(  # noqa: N802 - the name in the .proto
@@ -147,7 +157,7 @@ class PersonServicer(rpc.CaseworkGatewayServiceServicer):
         async with _refusals(context):
             pseudonym = self._caller(context)
             roles = self._roles(request.credential, pseudonym)
-            kept = await self._run(self._desk.inbox, pseudonym, roles, request.after, request.conversation)
+            kept = await self._run(self._core.inbox, pseudonym, roles, request.after, request.conversation)
         for each in kept:
             yield each
 
@@ -158,8 +168,19 @@ class PersonServicer(rpc.CaseworkGatewayServiceServicer):
         async with _refusals(context):
             pseudonym = self._caller(context)
             roles = self._roles(request.credential, pseudonym)
-            await self._run(self._desk.hand_on, request.digest, request.wraps, pseudonym, roles)
+            await self._run(self._core.hand_on, request.digest, request.wraps, pseudonym, roles)
         return pb.HandOnResponse()
+
+    async def News(  # noqa: N802 - the name in the .proto
+        self, request: pb.NewsRequest, context: grpc.aio.ServicerContext[pb.NewsRequest, pb.KeptNews]
+    ) -> AsyncIterator[pb.KeptNews]:
+        """Stream what became of records that the caller was told."""
+        async with _refusals(context):
+            pseudonym = self._caller(context)
+            self._roles(request.credential, pseudonym)
+            kept = await self._run(self._core.news, pseudonym, request.after)
+        for each in kept:
+            yield each
 
     async def Register(  # noqa: N802 - the name in the .proto
         self, request: pb.RegisterRequest, context: grpc.aio.ServicerContext[pb.RegisterRequest, pb.RegisterResponse]
@@ -175,7 +196,7 @@ class PersonServicer(rpc.CaseworkGatewayServiceServicer):
         """Give the cards of a member's persons; another member is asked for its officers, if it was not just now."""
         async with _refusals(context):
             self._caller(context)
-            own = self._desk.context
+            own = self._core.context
             now_ms = own.clock()
             if request.member != own.member and now_ms - self._fetched_ms.get(request.member, 0) > OFFICERS_FRESH_MS:
                 own.directory_source.current().member(request.member)
@@ -190,7 +211,7 @@ class PersonServicer(rpc.CaseworkGatewayServiceServicer):
         return pb.ReaderCards(cards=[card for _, card in found])
 
     def _caller(self, context: grpc.aio.ServicerContext[Any, Any]) -> str:
-        own = self._desk.context
+        own = self._core.context
         peer = verify_peer(peer_certificate(context), own.directory_source.current(), own.clock())
         if (peer.member, peer.role) != (own.member, INVESTIGATOR_ROLE):
             raise PeerError(f"this gateway serves the persons of {own.member} only")
@@ -198,7 +219,7 @@ class PersonServicer(rpc.CaseworkGatewayServiceServicer):
 
     def _roles(self, message: Envelope, pseudonym: str) -> tuple[str, ...]:
         """Return the caller's roles, by a credential that holds now: a revoked kit reads nothing."""
-        own = self._desk.context
+        own = self._core.context
         directory = own.directory_source.current()
         member = directory.member(own.member)
         credential = verify_credential(

@@ -107,6 +107,57 @@ told = sa.Table(
     sqlite_with_rowid=False,
 )
 
+seen = sa.Table(
+    "casework_seen",
+    metadata,
+    # Of each record that was told: digests of what matters of it, as it was when it was last looked at, at which version of the records.
+    sa.Column("reference", sa.String, primary_key=True),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("fingerprint", sa.LargeBinary, nullable=False),
+)
+
+notices = sa.Table(
+    "casework_notices",
+    metadata,
+    # News that is to go out, one row for a person of another member and a record; what happens again meanwhile joins it.
+    sa.Column("number", _BIG, primary_key=True),
+    sa.Column("member", sa.String, nullable=False),
+    sa.Column("pseudonym", sa.String, nullable=False),
+    sa.Column("reference", sa.String, nullable=False),
+    sa.Column("changes", sa.Integer, nullable=False),  # a bit for each
+    sa.Column("since_ms", sa.BigInteger, nullable=False),
+    sa.Column("held", sa.Boolean, nullable=False),  # a person is to confirm first
+    sa.Column("next_ms", sa.BigInteger, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("trouble", sa.String, nullable=False),
+    sa.Column("received_ms", sa.BigInteger),  # by the signed receipt; None: nobody has confirmed
+    sa.Column("receipt", sa.LargeBinary),
+)
+_waiting = notices.c.received_ms.is_(None)
+sa.Index(
+    "casework_notices_waiting",
+    notices.c.member,
+    notices.c.pseudonym,
+    notices.c.reference,
+    unique=True,
+    sqlite_where=_waiting,
+    postgresql_where=_waiting,
+)
+sa.Index("casework_notices_due", notices.c.next_ms, sqlite_where=_waiting, postgresql_where=_waiting)
+
+news = sa.Table(
+    "casework_news",
+    metadata,
+    # What other members say became of records that persons of this member were told.
+    sa.Column("number", _BIG, primary_key=True),
+    sa.Column("digest", sa.LargeBinary, nullable=False, unique=True),
+    sa.Column("owner", sa.String, nullable=False),
+    sa.Column("pseudonym", sa.String, nullable=False, index=True),
+    sa.Column("envelope", sa.LargeBinary, nullable=False),
+    sa.Column("received_ms", sa.BigInteger, nullable=False, index=True),
+    sa.Column("receipt", sa.LargeBinary, nullable=False),
+)
+
 places = sa.Table(
     "casework_places",
     metadata,

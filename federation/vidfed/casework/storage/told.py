@@ -84,9 +84,7 @@ def told_of(connection: sa.Connection, references: Collection[str], member: str 
         query = query.where(told_answers.c.member == member)
     found: dict[str, list[Told]] = {}
     for row in connection.execute(query):
-        each = Told(
-            row.lookup_digest, row.answer_digest, row.member, row.pseudonym, row.told_ms, (row.reference,), row.version
-        )
+        each = Told(row.lookup_digest, row.answer_digest, row.member, row.pseudonym, row.told_ms, (row.reference,), row.version)
         found.setdefault(row.reference, []).append(each)
     return found
 
@@ -98,9 +96,9 @@ def forget_before(connection: sa.Connection, before_ms: int) -> int:
     return connection.execute(sa.delete(told_answers).where(told_answers.c.told_ms < before_ms)).rowcount
 
 
-def forget_records(connection: sa.Connection, references: Collection[str], member: str) -> None:
-    """Forget that a member was told of records: there is nothing left that could be said of them."""
-    own = sa.select(told_answers.c.number).where(told_answers.c.member == member)
+def forget_records(connection: sa.Connection, references: Collection[str], member: str, pseudonym: str) -> None:
+    """Forget that a person was told of records: there is nothing left that could be said of them."""
+    own = sa.select(told_answers.c.number).where(told_answers.c.member == member, told_answers.c.pseudonym == pseudonym)
     connection.execute(sa.delete(told).where(told.c.reference.in_(references), told.c.answer.in_(own)))
 
 

@@ -23,7 +23,7 @@ from vidfed.node.records.store import RecordStore, Removal, to_record
 from vidfed.node.records.upsert.columns import empty_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from vidfed.index import Code
     from vidfed.node.records.record import Record
@@ -138,6 +138,25 @@ def stored_record(store: RecordStore, reference: str) -> StoredRecord:
     if number is None:
         raise StoreError(f"no record has the reference {reference!r:.60}")
     return next(stored_records(store, RecordQuery(state="all"), after=number - 1))
+
+
+def records_named(store: RecordStore, references: Collection[str]) -> list[tuple[int, StoredRecord]]:
+    """Return records by their public references, each with the version of its last change; without their further codes.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    imports = schema.imports
+    columns = (imports.c.file_name, imports.c.tool, imports.c.file_sha256)
+    source = _table.outerjoin(imports, imports.c.id == _table.c.import_id)
+    query = sa.select(_table, *(column.label(f"import_{column.name}") for column in columns)).select_from(source)
+    found: list[tuple[int, StoredRecord]] = []
+    named = sorted(references)
+    with store.database.reading() as connection:
+        for start in range(0, len(named), _PAGE):
+            rows = connection.execute(query.where(_table.c.reference.in_(named[start : start + _PAGE])))
+            found += [(int(row.version), _stored(row, ())) for row in rows]
+    return found
 
 
 @dataclass(frozen=True, slots=True)

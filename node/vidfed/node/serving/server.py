@@ -32,7 +32,7 @@ from vidfed.node.search.canary import CANARY, open_canary
 from vidfed.node.search.catalogue import Catalogue
 from vidfed.node.serving import metrics
 from vidfed.node.serving.audit_service import AuditCore, AuditServicer
-from vidfed.node.serving.casework import telling
+from vidfed.node.serving.casework import NodeRecords
 from vidfed.node.serving.stating import Stating
 from vidfed.node.serving.witnessing import Witnessing
 from vidfed.node.sources.follow import register_sources
@@ -260,7 +260,7 @@ def open_pipeline(
         contextlib.closing(Catalogue(store, home.folder / "index", system_clock, keeper=keeper)) as catalogue,
         open_canary(home.folder / CANARY, home.federation, home.member, system_clock, keeper=keeper) as canary,
         contextlib.closing(ReplayMemory(home.state_file("replay.db"))) as replay,
-        open_casework(home, directory_source, audit, telling(store, policy, directory_source)) as casework,
+        open_casework(home, directory_source, audit, NodeRecords(store, policy, directory_source)) as casework,
     ):
         catalogue.start()
         pipeline = LookupPipeline(
