@@ -37,7 +37,7 @@ class Units:
 
     def __init__(self, base: Path, federation: LocalFederation, vidfed: Callable[..., Ran]) -> None:
         self.base, self.federation, self.vidfed = base, federation, vidfed
-        self.reference = ""
+        self.reference = self.lookup = ""
 
     def kit(self, member: str, pseudonym: str, *roles: str) -> None:
         place = self.federation.places[member]
@@ -88,8 +88,8 @@ def units(
         ):
             made.kit(member, pseudonym, *roles)
         federation.start("nl", "fr", service="unit")
-        hits = vidfed("lookup", pictures / "known.png", "--kit", base / "nl-7", *WHY, "--json").json()["hits"]
-        made.reference = hits[0]["reference"]
+        document = vidfed("lookup", pictures / "known.png", "--kit", base / "nl-7", *WHY, "--json").json()
+        made.reference, made.lookup = document["hits"][0]["reference"], document["lookup"]
         yield made
 
 
@@ -132,6 +132,19 @@ def test_from_a_hit_to_what_an_officer_releases(units: Units) -> None:
         for path in units.federation.places[member].folder.rglob("*"):
             content = path.read_bytes() if path.is_file() else b""
             assert not [text for text in (b"Secret-Facts", b"Anna-Example-Name", b"school's uniform") if text in content], path
+
+
+@pytest.mark.slow
+def test_who_was_told_hears_that_the_record_was_taken_back(units: Units) -> None:
+    home = ("--home", str(units.federation.places["fr"].folder))
+    units.federation.run(["node", "records", "retract", units.reference, "--reason", "wrong", *home])
+    end = time.monotonic() + PATIENCE_S
+    while "retracted" not in (said := units.run("nl-7", "inbox").out) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert f"fr {units.reference}: retracted; do not rely on what you were told" in said
+    (hit,) = units.vidfed("lookup", "--resume", units.lookup, "--kit", units.base / "nl-7", "--json").json()["hits"]
+    assert (hit["superseded"]["changes"], hit["superseded"]["record"]) == (["retracted"], None)
+    assert "Everybody who was told has confirmed" in units.vidfed("node", "news", *home).err
 
 
 def test_reference_that_no_answer_told(units: Units) -> None:

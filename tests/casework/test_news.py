@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -86,7 +86,7 @@ async def test_who_was_told_hears_that_the_victim_was_identified(world: World) -
         ({"category": "2"}, Change.CORRECTED),
     ],
 )
-async def test_each_thing_that_matters_is_said_by_its_name(world: World, values: dict[str, object], change: Change) -> None:
+async def test_each_thing_that_matters_is_said_by_its_name(world: World, values: dict[str, Any], change: Change) -> None:
     await news_for(world)
     world.owner.records.put(REFERENCE, **values)
     assert [news.items[0].changes for news in await news_for(world)] == [(change,)]

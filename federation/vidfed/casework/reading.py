@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from vidfed.casework.carriage.verification import verify
 from vidfed.casework.core.conversation import Conversation, Fit
 from vidfed.casework.core.rules import check
+from vidfed.casework.core.state import Phase, state_of
 from vidfed.casework.errors import CaseworkError
 from vidfed.security.errors import SecurityError
 from vidfed.security.identity.credentials import Credential
@@ -63,6 +64,18 @@ class View:
     refused: list[Refused] = field(default_factory=list)
     drafts: list[pb.Delivery] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+
+
+def waits_for(view: View, member: str) -> bool:
+    """Tell whether a conversation waits for a person of a member: the other side wrote last, or something went wrong."""
+    conversation = view.conversation
+    if not conversation.asker:
+        return False
+    own = conversation.owner if conversation.asker[0].header.owner == member else conversation.asker
+    other = conversation.asker if own is conversation.owner else conversation.owner
+    unanswered = bool(other) and (not own or own[-1].header.seen_number < len(other))
+    closed = own is conversation.asker and state_of(conversation).phase is Phase.CLOSED
+    return (unanswered and not closed) or bool(view.drafts or view.refused or view.problems)
 
 
 def read_inbox(kept: Iterable[pb.KeptEntry], directory: Directory, member: str, now_ms: int) -> dict[bytes, View]:

@@ -142,6 +142,8 @@ officers = 1
 # How long contents are kept after a conversation was closed, and at the longest.
 retention_days = 90
 maximum_days = 730
+# For so long it is known whom this member told of which record: they can ask about it, and hear what becomes of it.
+told_days = 1095
 # After how long an entry that cannot be delivered is named as such. It is tried all the same.
 give_up_days = 7.0
 # A program that calls somebody when another member asks; it gets no content. Empty: the log alone says so.

@@ -315,6 +315,15 @@ def test_what_a_node_says_again_about_an_item_replaces_what_it_said(tmp_path: Pa
         assert [each.hits for each in store.entries(["nl"])] == [[{"reference": "new", "evidence": "near"}], []]
 
 
+def test_stored_hit_is_read_with_what_its_owner_has_said_since(tmp_path: Path) -> None:
+    with BulkStore(tmp_path, SCOPE) as store:
+        store.add(items(1))
+        store.keep("nl", [1], [(1, {"reference": "old", "evidence": "near"})], whole=True)
+        store.amend = lambda hit: hit | {"superseded": {"changes": ["retracted"], "since_ms": 1, "taken_back": True}}
+        ((found,),) = [each.hits for each in store.entries(["nl"])]
+        assert found["superseded"]["taken_back"]
+
+
 async def test_the_files_say_what_was_answered_and_keep_what_the_source_said(tmp_path: Path) -> None:
     source = tmp_path / "case.json"
     media = [{"MD5": code(number).hex(), "Comments": f"c{number}"} for number in (1, 2)] + [{"MD5": "broken"}]

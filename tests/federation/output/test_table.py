@@ -6,15 +6,18 @@ import io
 import json
 from dataclasses import replace
 
+import jsonschema
 import pytest
 from rich.console import Console
 
+from vidfed.casework.news.book import RecordNews
 from vidfed.federation.lookup.outcome import FoundHit, FoundMatch, NodeOutcome, Outcome
 from vidfed.federation.lookup.question import Item
 from vidfed.federation.lookup.result import LookupResult
 from vidfed.federation.output.json import SCHEMA, schema, to_document
 from vidfed.federation.output.table import show_result
 from vidfed.index import Algorithm
+from vidfed.wire.news import Change
 from vidfed.wire.values import HandlingCode, IndexState, RecordView, Searched, Ternary
 
 NOW = 1_800_000_000_000
@@ -160,6 +163,27 @@ def test_what_others_wrote_is_not_taken_for_markup() -> None:
     assert "[transport=http://x]" in said
 
 
+NEWS = RecordNews("nl", "ref-1", (Change.RETRACTED,), NOW, None)
+
+
+def test_hit_whose_record_was_taken_back_since_is_never_shown_without_saying_so() -> None:
+    assert "SUPERSEDED" in shown(result(MATCHED).with_news({("nl", "ref-1"): NEWS}))
+    assert "Do not rely on it" in shown(result(MATCHED).with_news({("nl", "ref-1"): NEWS}))
+
+
+def test_hit_that_was_told_after_the_news_is_as_it_is() -> None:
+    older = replace(NEWS, since_ms=STATE.current_ms - 1)
+    assert "SUPERSEDED" not in shown(result(MATCHED).with_news({("nl", "ref-1"): older}))
+
+
+def test_document_says_what_a_record_is_now() -> None:
+    changed = replace(NEWS, changes=(Change.STATUS,), record=replace(RECORD, victim_identified=Ternary.YES))
+    document = to_document(result(MATCHED).with_news({("nl", "ref-1"): changed}))
+    jsonschema.validate(document, schema())
+    (found,) = document["hits"]
+    assert (found["victim_identified"], found["superseded"]["record"]["victim_identified"]) == ("unknown", "yes")
+
+
 # --- as JSON ---
 
 NODE_KEYS = {"refused_by_policy", "directory_version", "weak_hits"}
@@ -185,6 +209,7 @@ HIT_KEYS = {
     "category_region",
     "source_grading",
     "information_grading",
+    "superseded",
 }
 
 

@@ -45,7 +45,7 @@ _HIT_COLUMNS: tuple[str, ...] = (
     "case_contact",
 )
 _HIT_COLUMNS += ("handling_code", "handling_note", "category", "category_scale", "category_region", "source_grading", "information_grading")
-_HIT_COLUMNS += ("reference",)
+_HIT_COLUMNS += ("reference", "superseded")
 _FORMULA = ("=", "+", "-", "@", "\t")
 
 
@@ -147,6 +147,11 @@ def _write_csv(file: IO[str], answered: Iterator[EntryResult], result: BulkResul
 
 
 def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, dict):  # what its owner has said since
+        words = ", ".join(value["changes"])
+        return f"{words} {as_text(value['since_ms'])}" + (": do not rely on it" if value["taken_back"] else "")
     return " + ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

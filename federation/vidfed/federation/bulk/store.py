@@ -26,7 +26,7 @@ from vidfed.security.clock import system_clock
 from vidfed.security.sqlite import connect, transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from vidfed.security.clock import Clock
@@ -128,6 +128,8 @@ class BulkStore:
         except BaseException:
             self._database.close()
             raise
+        self.amend: Callable[[dict[str, Any]], dict[str, Any]] = lambda hit: hit
+        """Given each hit as it is read, with what has become known since it was kept."""
         self._answered: dict[str, Ranges] = {}
         for member, first, last in self._database.execute("SELECT member, first, last FROM answered"):
             self._answered.setdefault(member, Ranges()).add(Range(first, last))
@@ -311,7 +313,7 @@ class BulkStore:
             (number, _BATCH),
         ):
             for number, label, item, codes, extra, told in rows:
-                hits = sorted(json.loads(told), key=_strongest_first)
+                hits = sorted(map(self.amend, json.loads(told)), key=_strongest_first)
                 weak = [hit for hit in hits if hit["evidence"] == Evidence.WEAK.value]
                 strong = hits[: len(hits) - len(weak)]
                 lacking_names = next((names for (first, last), names in stretches if first <= item <= last), None)

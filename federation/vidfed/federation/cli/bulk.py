@@ -6,21 +6,23 @@ import asyncio
 import itertools
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from vidfed.casework.news.book import NewsBook
 from vidfed.cli.terminal import file_progress, note, print_json, progress, say
 from vidfed.federation.bulk.lookup import BulkLookup, NumberedPart
 from vidfed.federation.bulk.result import result_of
 from vidfed.federation.bulk.result_files import write_all
 from vidfed.federation.bulk.sources import SourceReader, entry_label, picture_reader, read_file
 from vidfed.federation.bulk.store import BulkStore
+from vidfed.federation.cli.conversations import after_a_lookup
 from vidfed.federation.cli.results import EXIT_STATUS
 from vidfed.federation.client.client import FederationClient
 from vidfed.federation.lookup.closing import Limit
 from vidfed.federation.lookup.outcome import NodeOutcome, Outcome, not_asked
-from vidfed.federation.output.json import closing_fields
+from vidfed.federation.output.json import closing_fields, news_fields
 from vidfed.security.clock import system_clock
 from vidfed.wire.values import Share
 
@@ -104,6 +106,19 @@ class Bulk:
             "distances": {algorithm.value: distance for algorithm, distance in self.distances.items()},
         }
 
+    def _supersede(self, store: BulkStore, members: Sequence[str]) -> None:
+        """Let hits kept from before be read with what their owners have said since."""
+        known = NewsBook(self.kit.folder).all()
+        answered_ms = {member: store.heard(member).first_ms or 0 for member in members}
+
+        def amend(hit: dict[str, Any]) -> dict[str, Any]:
+            news = known.get((hit["member"], hit["reference"]))
+            if news is not None and news.since_ms >= answered_ms.get(hit["member"], 0):
+                hit["superseded"] = news_fields(news)
+            return hit
+
+        store.amend = amend
+
     def _run(self, store: BulkStore, reading: SourceReader, *, skipped: Mapping[str, str] | None, source: Path | None) -> int:
         try:
             heard = asyncio.run(self._ask(store, reading))
@@ -123,10 +138,14 @@ class Bulk:
             noun="entries" if source else "files" if skipped else "items",
             now_ms=now_ms,
         )
+        waiting = after_a_lookup(self.kit)
+        self._supersede(store, heard.members)
         paths = write_all(self.out, store, heard.members, result, self.justification, source=source, now_ms=now_ms)
         if self.as_json:
             print_json({"schema": "vidfed.bulk-summary/1", **closing_fields(result.closing), "files": [str(p) for p in paths]})
         _print(result, paths, to_stderr=self.as_json)
+        if waiting:
+            note(f"{waiting} new message{'s' if waiting > 1 else ''}: vidfed inbox")
         return EXIT_STATUS[result.closing.verdict]
 
     async def _ask(self, store: BulkStore, reading: SourceReader) -> _Heard:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vidfed.cli.terminal import HELP, JSON, note, say
-from vidfed.federation.cli.conversations import COMMAND, FILE, KIT, list_views, read_text, run, show
+from vidfed.federation.cli.conversations import COMMAND, FILE, KIT, list_views, look_for_news, read_text, run, show
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -183,21 +183,15 @@ def hand_over(conversation: str, holder: str, deputy: str, file: Path | None, ki
 @KIT
 @JSON
 def inbox(kit: Path, as_json: bool) -> None:
-    """Show which of your conversations wait for you: where the other side wrote last, or something went wrong.
+    """Show which of your conversations wait for you, and what became of records that you were told.
 
     It also makes known, once, to which key what is written to you is sealed. The private key stays on this machine.
     """
-    from vidfed.casework.core.state import Phase, state_of
+    from vidfed.casework.reading import waits_for
 
-    def waits(client: CaseworkClient, view: object) -> bool:
-        conversation = view.conversation  # type: ignore[attr-defined]
-        own = conversation.owner if conversation.asker[0].header.owner == client.person.member else conversation.asker
-        other = conversation.asker if own is conversation.owner else conversation.owner
-        unanswered = bool(other) and (not own or own[-1].header.seen_number < len(other))
-        closed = state_of(conversation).phase is Phase.CLOSED and own is conversation.asker
-        return (unanswered and not closed) or bool(view.drafts or view.refused or view.problems)  # type: ignore[attr-defined]
-
-    list_views(kit, waits, as_json=as_json, empty="Nothing waits for you.")
+    for news in look_for_news(kit):
+        (note if as_json else say)(news)
+    list_views(kit, lambda client, view: waits_for(view, client.person.member), as_json=as_json, empty="Nothing waits for you.")
 
 
 def _say(kit: Path, conversation: str, body: Body, content: Content) -> None:

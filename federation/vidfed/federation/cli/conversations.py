@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import tomllib
 from dataclasses import replace
@@ -23,10 +24,13 @@ if TYPE_CHECKING:
 
     from vidfed.casework.client import CaseworkClient
     from vidfed.casework.reading import View
+    from vidfed.security.member.kit import Kit
     from vidfed.wire.casework_values import Content
 
     Value = TypeVar("Value")
 
+_BESIDE_S = 5.0  # for looking into the inbox after a lookup
+_log = logging.getLogger(__name__)
 COMMAND = reporting(CaseworkError, FederationError, SecurityError, WireError)
 KIT = kit_option("--kit", what="Your kit.")
 FILE = click.option(
@@ -47,6 +51,36 @@ def run(kit: Path, use: Callable[[CaseworkClient], Awaitable[Value]]) -> Value:
             return await use(client)
 
     return asyncio.run(go())
+
+
+def look_for_news(kit: Path) -> list[str]:
+    """Take in what became of records that the person was told; return lines about what of it is new."""
+    from vidfed.security.clock import as_text
+
+    found = run(kit, lambda client: client.news())
+    return [
+        f"NEWS {as_text(news.issued_ms)}: {news.issuer} {item.reference}: {', '.join(change.code for change in item.changes)}"
+        + ("" if item.record else "; do not rely on what you were told")
+        for news in found
+        for item in news.items
+    ]
+
+
+def after_a_lookup(kit: Kit) -> int:
+    """Take news in, so that results are shown with it; return how many conversations wait. That this fails stops no lookup."""
+    from vidfed.casework.client import CaseworkClient
+    from vidfed.casework.reading import waits_for
+
+    async def look() -> int:
+        async with asyncio.timeout(_BESIDE_S), CaseworkClient(kit) as client:
+            await client.news()
+            return sum(waits_for(view, client.person.member) for view in (await client.conversations()).values())
+
+    try:
+        return asyncio.run(look())
+    except (CaseworkError, SecurityError, WireError, OSError, TimeoutError) as error:
+        _log.info("messages and news could not be looked for: %s", error)
+        return 0
 
 
 def read_text(file: Path | None, what: str) -> str:

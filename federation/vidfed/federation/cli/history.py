@@ -64,7 +64,7 @@ def forget(lookup: str, kit: Path) -> None:
 
 def resume_lookup(kit: Kit, lookup: str, *, as_json: bool) -> int:
     """Fetch what was collected of a lookup, print it, and return the exit status."""
-    return report(lambda: _run(kit, lambda client: client.resume(lookup)), {}, as_json)
+    return report(lambda: _run(kit, lambda client: client.resume(lookup)), {}, as_json, kit=kit)
 
 
 def _run(kit: Kit, use: Callable[[FederationClient], Awaitable[Value]]) -> Value:

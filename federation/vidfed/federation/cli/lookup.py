@@ -166,7 +166,7 @@ def lookup(
             later = "; the gateway collects what was asked: `vidfed lookups list`, then `vidfed lookup --resume ID`" if kept else ""
             raise click.ClickException(f"interrupted: nothing is known{later}") from None
 
-    raise SystemExit(report(answer, failures, as_json))
+    raise SystemExit(report(answer, failures, as_json, kit=opened, online=direct_home is None))
 
 
 async def _ask(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from vidfed.federation.lookup.result import LookupResult
+    from vidfed.security.member.kit import Kit
 
 INCOMPLETE = 3
 """Exit status: some node did not answer; what it holds is not known."""
@@ -28,18 +29,27 @@ EXIT_STATUS = {
 }
 
 
-def report(ask: Callable[[], LookupResult], failures: Mapping[str, str], as_json: bool) -> int:
-    """Print what asking gives, and return the exit status."""
+def report(
+    ask: Callable[[], LookupResult], failures: Mapping[str, str], as_json: bool, *, kit: Kit | None = None, online: bool = True
+) -> int:
+    """Print what asking gives, with what owners have said of the records since, and return the exit status."""
+    from vidfed.casework.news.book import NewsBook
+    from vidfed.federation.cli.conversations import after_a_lookup
     from vidfed.federation.output.json import to_document
     from vidfed.federation.output.table import show_result
     from vidfed.security.clock import system_clock
 
     def show() -> int:
         result = ask().with_failures(failures)
+        waiting = after_a_lookup(kit) if kit and online else 0
+        if kit:
+            result = result.with_news(NewsBook(kit.folder).all())
         if as_json:
             print_json(to_document(result))
         else:
             show_result(result, console(), now_ms=system_clock())
+        if waiting:
+            note(f"{waiting} new message{'s' if waiting > 1 else ''}: vidfed inbox")
         return EXIT_STATUS[result.closing.verdict]
 
     return or_refused(show)

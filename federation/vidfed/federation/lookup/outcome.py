@@ -19,6 +19,7 @@ from vidfed.wire.values import Ternary
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from vidfed.casework.news.book import RecordNews
     from vidfed.federation.lookup.question import Item
     from vidfed.security.identity.directory import Directory
     from vidfed.wire.values import IndexState, LookupAnswer, Match, RecordView
@@ -121,12 +122,16 @@ class FoundMatch:
 
 @dataclass(frozen=True, slots=True)
 class FoundHit:
-    """One record of one member that matches one item (its position in the result's items)."""
+    """One record of one member that matches one item (its position in the result's items).
+
+    `news` is what its owner has said of it since; None: nothing that is known here.
+    """
 
     item: int
     member: str
     record: RecordView
     matches: tuple[FoundMatch, ...]
+    news: RecordNews | None = None
 
     @property
     def evidence(self) -> Evidence:

@@ -17,6 +17,7 @@ from vidfed.federation.lookup.outcome import NodeOutcome, Outcome
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from vidfed.casework.news.book import RecordNews
     from vidfed.federation.lookup.agreement import Conflict, SharedSeries
     from vidfed.federation.lookup.closing import Answered
     from vidfed.federation.lookup.outcome import FoundHit
@@ -52,6 +53,17 @@ class LookupResult:
     def with_failures(self, failures: Mapping[str, str]) -> LookupResult:
         """Return this with the files that could not be asked about and why, as `items_of_pictures` gives them: it is less complete."""
         return replace(self, failures=MappingProxyType({**self.failures, **failures}))
+
+    def with_news(self, known: Mapping[tuple[str, str], RecordNews]) -> LookupResult:
+        """Return this with what owners have said of its records since they answered, by member and reference."""
+
+        def since(node: NodeOutcome, hit: FoundHit) -> RecordNews | None:
+            news = known.get((node.member, hit.record.reference))
+            searched_ms = node.index.current_ms if node.index else 0
+            return news if news is not None and news.since_ms >= searched_ms else None
+
+        nodes = (replace(node, hits=tuple(replace(hit, news=since(node, hit)) for hit in node.hits)) for node in self.nodes)
+        return replace(self, nodes=tuple(nodes))
 
     @property
     def hits(self) -> list[FoundHit]:

@@ -11,10 +11,12 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from vidfed.federation.lookup.evidence import matched_by
+from vidfed.wire.values import RecordView
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from vidfed.casework.news.book import RecordNews
     from vidfed.federation.lookup.agreement import Conflict, SharedSeries
     from vidfed.federation.lookup.closing import Closing
     from vidfed.federation.lookup.outcome import FoundHit, NodeOutcome
@@ -99,22 +101,27 @@ def hit_fields(hit: FoundHit) -> dict[str, Any]:
             }
             for match in hit.matches
         ],
-        "reference": record.reference,
-        "series": record.series,
-        "tags": list(record.tags),
-        "victim_identified": record.victim_identified.code,
-        "offender_identified": record.offender_identified.code,
-        "distributed": record.distributed.code,
-        "case_reference": record.case_reference,
-        "case_contact": record.case_contact,
-        "handling_code": record.handling_code.name,
-        "handling_note": record.handling_note,
-        "category": record.category,
-        "category_scale": record.category_scale,
-        "category_region": record.category_region,
-        "source_grading": record.source_grading,
-        "information_grading": record.information_grading,
+        **record_fields(record),
+        "superseded": news_fields(hit.news) if hit.news else None,
     }
+
+
+def news_fields(news: RecordNews) -> dict[str, Any]:
+    """Return the JSON form of what an owner has said of a record since it was told."""
+    return {
+        "since_ms": news.since_ms,
+        "changes": [change.code for change in news.changes],
+        "taken_back": news.taken_back,
+        "record": record_fields(news.record) if news.record else None,
+    }
+
+
+def record_fields(record: RecordView) -> dict[str, Any]:
+    """Return the JSON form of what is told of a record."""
+    fields = {name: getattr(record, name) for name in RecordView.__dataclass_fields__}
+    fields["tags"] = list(record.tags)
+    fields["handling_code"] = record.handling_code.name
+    return fields | {name: fields[name].code for name in ("victim_identified", "offender_identified", "distributed")}
 
 
 def schema() -> dict[str, Any]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from vidfed.casework.news.book import RecordNews
     from vidfed.federation.client.client import LookupStatus
     from vidfed.federation.gateway.status import GatewayStatus
     from vidfed.federation.lookup.outcome import FoundHit
@@ -48,6 +49,9 @@ def show_result(result: LookupResult, console: Console, *, now_ms: int) -> None:
     if hits := result.hits:
         console.print(_hit_table(result, hits, many=many, now_ms=now_ms, narrow=console.width < _WIDE))
     console.print(_summary(result))
+    for hit in hits:
+        if hit.news is not None:
+            console.print(superseded(hit.news))
     for series in result.shared_series:
         console.print(Text(series.text, style="bold" if series.identified_by else ""))
     for conflict in result.conflicts:
@@ -68,6 +72,21 @@ def show_result(result: LookupResult, console: Console, *, now_ms: int) -> None:
     for line in _next_steps(result, hits, now_ms):
         console.print(line)
     console.print(Text(closing.line, style=STYLES[closing.verdict]))
+
+
+def superseded(news: RecordNews) -> Text:
+    """Say what an owner has said of a record since it was told."""
+    words = ", ".join(change.code for change in news.changes)
+    if news.taken_back:
+        return Text(f"SUPERSEDED {as_text(news.since_ms)}: {news.member} {news.reference}: {words}. Do not rely on it.", style="bold red")
+    if news.record is None:
+        said = "ask the owner what it says now"
+    else:
+        record = news.record
+        said = f"victim identified: {record.victim_identified.code}, series: {record.series or 'none'}"
+        said += f", handling: {record.handling_code.name}"
+        said += f", contact: {record.case_contact}" if record.case_contact else ""
+    return Text(f"SUPERSEDED {as_text(news.since_ms)}: {news.member} {news.reference}: {words}; now {said}", style="bold yellow")
 
 
 def _summary(result: LookupResult) -> Text:
@@ -164,6 +183,8 @@ def _hit_table(result: LookupResult, hits: list[FoundHit], *, many: bool, now_ms
         handling = f"{record.handling_code.name} {record.handling_note or record.handling_code.meaning}" + _grading(record)
         cells = [Text(labels[hit.item])] if many else []
         cells += [Text(hit.member, style="bold"), Text(in_words(hit.matches).replace(" + ", "\n+ "))]
+        if hit.news is not None:
+            cells[-1].append("\nSUPERSEDED", style="bold red")
         identified = [_ternary(record.victim_identified), _ternary(record.offender_identified)]
         rest = [Text(_series_and_category(record)), Text("\n".join(contact)), Text(handling), Text(_age(states[hit.member], now_ms))]
         if narrow:

@@ -9,6 +9,7 @@ import click
 from vidfed.cli.terminal import HELP, HOME, JSON, note, print_json, progress, say
 from vidfed.node.cli.files import adopt_store, backup, export, import_, migrate, restore, scales
 from vidfed.node.cli.membership import check, doctor, passphrase, request, rotate, submit
+from vidfed.node.cli.news import news
 from vidfed.node.cli.options import COMMAND, described, said
 from vidfed.node.cli.policy import policy
 from vidfed.node.cli.records import records
@@ -232,7 +233,7 @@ def health(home: Path) -> None:
 
 
 _COMMANDS = (
-    *(doctor, import_, export, records, source, policy, scales, backup, restore, adopt_store, migrate),
+    *(doctor, import_, export, records, news, source, policy, scales, backup, restore, adopt_store, migrate),
     *(request, rotate, submit, check, passphrase),
 )
 for _command in _COMMANDS:
