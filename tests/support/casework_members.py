@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from tests.support.casework import ASK, RELEASE
 from tests.support.memory import MemoryFederation
 from vidfed.casework.cards import OFFICER_ROLE
-from vidfed.casework.carriage.context import Context
 from vidfed.casework.carriage.courier import Courier
 from vidfed.casework.carriage.persons import PersonCore
 from vidfed.casework.carriage.receiving import Receiver
 from vidfed.casework.carriage.sending import Sender
+from vidfed.casework.context import Context
 from vidfed.casework.core.state import State, state_of
 from vidfed.casework.news.carrying import NewsCourier, NewsReceiver, NewsSender
 from vidfed.casework.news.noticing import Noticing

@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vidfed.casework.carriage.context import Context
 from vidfed.casework.carriage.courier import Courier, GrpcTransport
 from vidfed.casework.carriage.persons import PersonCore
 from vidfed.casework.carriage.pressing import Stage, pressing_asks, undelivered
@@ -21,6 +20,7 @@ from vidfed.casework.carriage.receiving import Receiver
 from vidfed.casework.carriage.register import ToldRegister
 from vidfed.casework.carriage.sending import Sender
 from vidfed.casework.carriage.service import CaseworkServicer, PersonServicer
+from vidfed.casework.context import Context
 from vidfed.casework.errors import CaseworkStoreError
 from vidfed.casework.news import storage as news_store
 from vidfed.casework.news.carrying import NewsCourier, NewsReceiver, NewsSender

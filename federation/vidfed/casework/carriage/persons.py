@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
-    from vidfed.casework.carriage.context import Context
     from vidfed.casework.carriage.verification import Verified
+    from vidfed.casework.context import Context
     from vidfed.casework.core.conversation import Conversation
     from vidfed.casework.storage.conversations import Stored
 

@@ -36,8 +36,8 @@ from vidfed.wire.casework_values import (
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from vidfed.casework.carriage.context import Context
     from vidfed.casework.carriage.verification import Verified
+    from vidfed.casework.context import Context
     from vidfed.casework.core.conversation import Conversation
 
 _log = logging.getLogger(__name__)

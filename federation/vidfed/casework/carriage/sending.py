@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
-    from vidfed.casework.carriage.context import Context
+    from vidfed.casework.context import Context
     from vidfed.casework.core.conversation import Conversation, Entry
     from vidfed.casework.storage.conversations import Stored
     from vidfed.casework.storage.outbox import Waiting

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Protocol
 
-    from vidfed.casework.carriage.context import Context
+    from vidfed.casework.context import Context
     from vidfed.casework.news.noticing import Noticing
     from vidfed.casework.news.records import RecordNow, Records
     from vidfed.casework.news.storage import Notice

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
-    from vidfed.casework.carriage.context import Context
+    from vidfed.casework.context import Context
     from vidfed.casework.news.records import RecordNow, Records
 
 RECORDS, ANSWERS = "records", "answers"  # the places that this has reached
