@@ -21,6 +21,7 @@ class _Registered:
 
 
 _COMMANDS = {
+    "desk": _Registered("vidfed.desk.cli", "desk", "Investigators", "Ask, and follow cases, in your browser."),
     "lookup": _Registered(
         "vidfed.federation.cli.lookup", "lookup", "Investigators", "Ask every member's database about pictures or hashes."
     ),

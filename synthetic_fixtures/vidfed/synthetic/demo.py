@@ -44,7 +44,7 @@ def run_demo(folder: Path | None, *, stay: bool) -> None:
     with place as path:
         base = Path(path)
         base.mkdir(parents=True, exist_ok=True)
-        with LocalFederation(base, _run_quietly) as federation:
+        with LocalFederation(base, run_quietly) as federation:
             _Story(base, federation).tell(stay=stay)
 
 
@@ -146,7 +146,7 @@ def _run(arguments: Sequence[str]) -> int:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
 
 
-def _run_quietly(arguments: Sequence[str]) -> None:
+def run_quietly(arguments: Sequence[str]) -> None:
     """Run a setting-up command; what it says is of use only if it fails."""
     said = io.StringIO()
     with redirect_stdout(said), redirect_stderr(said):

@@ -102,6 +102,15 @@ class FederationClient:
         await self.transport.close()
         self._receipts.close()
 
+    @property
+    def directory(self) -> Directory:
+        """The trust directory in use.
+
+        Raises:
+            DirectoryError: there is no usable one.
+        """
+        return self._source.current()
+
     async def refresh_directory(self) -> Directory:
         """Take what the gateway holds if it is newer and holds; return the directory to use.
 

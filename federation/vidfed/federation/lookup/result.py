@@ -155,13 +155,9 @@ def merge(parts: Sequence[LookupResult]) -> LookupResult:
         absent = (NodeOutcome(member, Outcome.MISSING, "not asked") for member in members if member not in asked)
         for node in (*part.nodes, *absent):
             failed[node.member] = failed.get(node.member, 0) + (not node.outcome.answered)
-            shifted = replace(
-                node,
-                hits=tuple(replace(hit, item=hit.item + offset) for hit in node.hits),
-                truncated_items=tuple(item + offset for item in node.truncated_items),
-            )
+            moved = shifted(node, offset)
             before = nodes.get(node.member)
-            nodes[node.member] = shifted if before is None else _joined(before, shifted)
+            nodes[node.member] = moved if before is None else _joined(before, moved)
     if len(parts) > 1:
         for member, count in failed.items():
             if count:
@@ -169,6 +165,12 @@ def merge(parts: Sequence[LookupResult]) -> LookupResult:
                 nodes[member] = replace(nodes[member], detail=detail)
     directory = min((part.directory for part in parts), default=0)  # whom a part with an older one did not ask was not asked
     return LookupResult(tuple(items), tuple(nodes.values()), not_asked=tuple(not_asked.values()), directory=directory)
+
+
+def shifted(node: NodeOutcome, offset: int) -> NodeOutcome:
+    """Return what a node said of one part as it counts in the whole, where `offset` items stand before that part's."""
+    hits = tuple(replace(hit, item=hit.item + offset) for hit in node.hits)
+    return replace(node, hits=hits, truncated_items=tuple(item + offset for item in node.truncated_items))
 
 
 _FOUND = (Outcome.MATCH, Outcome.WEAK_MATCH, Outcome.NO_MATCH)

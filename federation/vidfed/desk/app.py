@@ -1,0 +1,79 @@
+"""The desk as an application: the rooms that are open, behind the guard."""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from vidfed.casework.errors import CaseworkError
+from vidfed.cli.terminal import note
+from vidfed.desk.rooms import ask, settings
+from vidfed.desk.shell.errors import DeskError, GoneError, TooMuchError
+from vidfed.desk.shell.guard import Guard
+from vidfed.desk.shell.pages import page
+from vidfed.federation.lookup.errors import FederationError
+from vidfed.formats.entries import FormatError
+from vidfed.security.errors import SecurityError
+from vidfed.wire.statuses import WireError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from vidfed.desk.desk import Desk
+
+_SAID = (DeskError, FederationError, SecurityError, CaseworkError, FormatError, WireError, OSError)
+
+
+def application(desk: Desk, authorities: Iterable[str]) -> Guard:
+    """Return the desk.
+
+    Args:
+        desk: this run.
+        authorities: `host:port` as the browser may name it.
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await desk.close()
+
+    routes = [*ask.ROUTES, *settings.ROUTES, Mount("/static", StaticFiles(packages=[("vidfed.desk", "static")]))]
+    app = Starlette(
+        routes=[Mount(desk.path, routes=routes), Route("/{rest:path}", _nothing)],
+        exception_handlers={**dict.fromkeys(_SAID, _said), 404: _nothing, Exception: _failed},
+        lifespan=lifespan,
+    )
+    app.state.desk = desk
+    return Guard(app, desk.sessions, authorities)
+
+
+async def _said(request: Request, error: Exception) -> Response:
+    """Say what was wrong, in the place of the page that says such things."""
+    status = 404 if isinstance(error, GoneError) else 413 if isinstance(error, TooMuchError) else 422
+    return _trouble(request, status, str(error) or type(error).__name__)
+
+
+async def _nothing(request: Request, _error: Exception | None = None) -> Response:
+    return _trouble(request, 404, "There is no such page.")
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    note("".join(traceback.format_exception(error)))
+    return _trouble(request, 500, "The desk itself failed; the terminal says more. Nothing was sent that the page does not show as sent.")
+
+
+def _trouble(request: Request, status: int, text: str) -> Response:
+    """Return an error: into the place for them if the page asked by itself, else as a page."""
+    if request.headers.get("hx-request"):
+        return page(request, "error.html", status=status, headers={"HX-Retarget": "#trouble", "HX-Reswap": "innerHTML"}, text=text)
+    return page(request, "trouble.html", status=status, text=text)

@@ -1,0 +1,85 @@
+"""One run of the desk: for whom, and what it has at hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from vidfed.desk.shell.preferences import Preferences
+from vidfed.desk.shell.sessions import Sessions
+from vidfed.desk.shell.uploads import Uploads
+from vidfed.desk.work.asking import Draft, Lookups
+from vidfed.federation.client.client import FederationClient
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vidfed.security.member.kit import Kit
+
+
+class Room(NamedTuple):
+    """A room: by what templates know it, where it is, and its title in English."""
+
+    key: str
+    path: str
+    title: str
+
+
+FOLDER = "desk"
+"""In the kit's folder: preferences, whole cases, and for moments dropped files."""
+_PRIVATE = 0o700
+
+
+class Desk:
+    """One run, for one kit."""
+
+    def __init__(self, kit: Kit) -> None:
+        """Begin.
+
+        Args:
+            kit: the person's.
+
+        Raises:
+            SecurityError: the kit cannot be used.
+        """
+        self.kit = kit
+        self.sessions = Sessions()
+        self.folder: Path = kit.folder / FOLDER
+        self.folder.mkdir(mode=_PRIVATE, exist_ok=True)
+        self.preferences = Preferences.load(self.folder)
+        self.uploads = Uploads(self.folder / "dropped")
+        self.draft = Draft()
+        self.lookups = Lookups()
+        self._client: FederationClient | None = None
+
+    @property
+    def who(self) -> str:
+        """For whom it is."""
+        return f"{self.kit.pseudonym} · {self.kit.member}"
+
+    @property
+    def rooms(self) -> list[Room]:
+        """The rooms that are open, in their order."""
+        return [Room("ask", "/", "Ask")]
+
+    @property
+    def path(self) -> str:
+        """Below which all pages are."""
+        return self.sessions.path
+
+    @property
+    def client(self) -> FederationClient:
+        """Asks for this person. To be used on the desk's event loop only.
+
+        Raises:
+            SecurityError: the kit or its trust directory cannot be used.
+        """
+        if self._client is None:
+            self._client = FederationClient(self.kit)
+        return self._client
+
+    async def close(self) -> None:
+        """Give up what is under way and leave nothing behind."""
+        await self.lookups.close()
+        self.uploads.close()
+        if self._client is not None:
+            await self._client.__aexit__()

@@ -1,0 +1,120 @@
+"""A federation of three real nodes, a desk for one of its investigators, and one browser, for all tests of this folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import subprocess
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from vidfed.synthetic.demo import run_quietly
+from vidfed.synthetic.federation import LocalFederation
+from vidfed.synthetic.modifications import resized
+from vidfed.synthetic.pictures import picture
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM = os.environ.get("VIDFED_CHROMIUM", "/usr/bin/chromium")
+START_S = 60.0
+
+
+class World(NamedTuple):
+    """What is there."""
+
+    federation: LocalFederation
+    kit: Path
+    pictures: Path
+
+
+class Running(NamedTuple):
+    """A desk that runs: where it is, and how its process is reached."""
+
+    address: str
+    process: subprocess.Popen[str]
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """nl, fr and br; nl and br hold a picture of which the investigator of nl has a smaller copy."""
+    base = tmp_path_factory.mktemp("desk")
+    asked = base / "asked"
+    asked.mkdir()
+    known = picture(1)
+    with LocalFederation(base / "federation", run_quietly) as federation:
+        federation.create({"nl": "Unit NL", "fr": "Unit FR", "br": "Unit BR"})
+        for member, options in {"nl": ["--series", "Tulip", "--victim-identified", "yes"], "br": ["--series", "Ipe"]}.items():
+            own = base / member
+            own.mkdir()
+            known.save(own / "known.png")
+            run_quietly(["node", "ingest", str(own), "--home", str(federation.places[member].folder), "--case", f"{member}-1", *options])
+        federation.issue_kit("nl", base / "kit")
+        federation.start("nl", "fr", "br")
+        federation.start("nl", service="gateway")
+        known.save(asked / "exact.png")
+        resized(70)(known).save(asked / "smaller.jpg", quality=60)
+        picture(999).save(asked / "unknown.png")
+        yield World(federation, base / "kit", asked)
+
+
+@contextlib.contextmanager
+def running_desk(*arguments: str | Path) -> Iterator[Running]:
+    """Run a desk in a process of its own."""
+    command = [sys.executable, "-m", "vidfed.cli", "desk", "--no-open", *map(str, arguments)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("VIDFED_")}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(process.stdout, selectors.EVENT_READ)
+                assert selector.select(START_S), "the desk did not start"
+            yield Running(process.stdout.readline().strip(), process)
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def desk(world: World) -> Iterator[Running]:
+    with running_desk("--kit", world.kit) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium. As root it has no sandbox; what it loads is the desk alone.
+
+    Of a module and not of the session: while Playwright is there an event loop runs, and no asynchronous test can.
+    """
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, desk: Running) -> Iterator[Page]:
+    """The desk's first page, entered with the one-time address; whatever asks anything but the desk fails the test."""
+    origin = desk.address.partition("/enter")[0]
+    context = browser.new_context()
+    foreign: list[str] = []
+    context.on("request", lambda request: foreign.append(request.url) if not request.url.startswith(origin) else None)
+    opened = context.new_page()
+    broken: list[str] = []
+    opened.on("console", lambda message: broken.append(message.text) if message.type == "error" else None)
+    opened.on("pageerror", lambda error: broken.append(str(error)))
+    opened.goto(desk.address)
+    opened.wait_for_url("**/")
+    yield opened
+    context.close()
+    assert foreign == []
+    assert broken == []
