@@ -156,21 +156,17 @@ def large(path: Path, rows: int, figures: dict[str, Any]) -> dict[str, Any]:
 
 
 def only_speedup(folder: Path, rows: int) -> dict[str, Any]:
-    """Against the scan at any size; added in parts, so that memory holds the codes once beside the index."""
+    """Against the scan at any size, and against segments of at most 16.7 million rows; one index after the other, for the memory's sake."""
     warm_up(folder)
-    part = 10_000_000
-    scan, asked = faiss.IndexBinaryFlat(256), np.empty((0, 32), np.uint8)
-    started = time.perf_counter()
-    with HashIndex.open(folder / "index", Algorithm.PDQ) as index:
-        for start in range(0, rows, part):
-            codes = random_codes(min(part, rows - start), seed=start + 1)
-            index.add(np.arange(start, start + len(codes)), codes)
-            scan.add(codes)
-            asked = np.concatenate([asked, queries(codes, 200)])
-            say(f"{start + len(codes):,} rows after {time.perf_counter() - started:.0f} s")
-        del codes
-        index.settle()
-        built = time.perf_counter() - started
+    small, _, asked = filled(folder / "small", rows, Sizes(most_rows=1 << 24, large_rows=1 << 62))
+    with HashIndex.open(folder / "small", Algorithm.PDQ, read_only=True, threads=1) as index:
+        (before,) = in_turn(lambda: index.range_search(asked, DISTANCE), rounds=3)
+        segments = index.stats().segments
+    shutil.rmtree(folder / "small")
+    built, growth, _ = filled(folder / "index", rows, Sizes())
+    scan = faiss.IndexBinaryFlat(256)
+    for start in range(0, rows, _PART):
+        scan.add(random_codes(min(_PART, rows - start), seed=start + 1))
     with HashIndex.open(folder / "index", Algorithm.PDQ, read_only=True, threads=1) as index:
         few = np.ascontiguousarray(asked[:: max(1, len(asked) // 40)])
         ours, scanned = in_turn(lambda: index.range_search(asked, DISTANCE), lambda: scan.range_search(few, DISTANCE + 1), rounds=3)
@@ -182,8 +178,31 @@ def only_speedup(folder: Path, rows: int) -> dict[str, Any]:
             "scan_us_per_query": scanned / len(few) * 1e6,
             "bytes_per_hash": index.stats().size_bytes / rows,
             "segments": index.stats().segments,
+            "segments_of_16m": segments,
+            "time_over_segments_of_16m": ours / before,
             "built_s": built,
+            "built_over_segments_of_16m": built / small,
+            "last_part_over_first": growth,
         }
+
+
+_PART = 10_000_000
+"""Rows added at a time, so that memory holds the codes once beside the index."""
+
+
+def filled(path: Path, rows: int, sizes: Sizes) -> tuple[float, float, NDArray[np.uint8]]:
+    """Fill an index in parts: seconds until it is merged, the time the last whole part took over the first one's, and queries."""
+    asked, times = np.empty((0, 32), np.uint8), []
+    started = time.perf_counter()
+    with HashIndex.open(path, Algorithm.PDQ, sizes=sizes) as index:
+        for start in range(0, rows, _PART):
+            codes = random_codes(min(_PART, rows - start), seed=start + 1)
+            times.append(timed(partial(index.add, np.arange(start, start + len(codes)), codes)) / len(codes))
+            asked = np.concatenate([asked, queries(codes, 200)])
+            say(f"{start + len(codes):,} rows after {time.perf_counter() - started:.0f} s")
+        del codes
+        index.settle()
+        return time.perf_counter() - started, times[-1] / times[0], asked
 
 
 def merge_latency(path: Path, codes: NDArray[np.uint8]) -> float:

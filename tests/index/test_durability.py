@@ -115,7 +115,7 @@ import sys, numpy as np
 from pathlib import Path
 from vidfed.index import Algorithm, HashIndex
 from vidfed.index.search.merger import Sizes
-index = HashIndex.open(sys.argv[1], Algorithm.PDQ, sizes=Sizes(first_seal_rows=24, seal_rows=12, most_rows=150))
+index = HashIndex.open(sys.argv[1], Algorithm.PDQ, sizes=Sizes(first_seal_rows=24, seal_rows=12, most_rows=150, large_rows=60))
 version = index.source_version
 while True:
     version += 1

@@ -27,3 +27,16 @@ def test_labels_with_gaps_are_kept_and_found(rows: int, gap: int, bytes_each: in
 def test_a_record_of_one_code_costs_no_more_than_a_label_without_gaps() -> None:
     dense, spread = (sum(a.nbytes for a in compact(np.arange(1, 100_001, dtype=np.int64) << bits).values()) for bits in (0, 16))
     assert dense == spread
+
+
+def test_labels_beyond_those_of_a_segment_are_not_looked_up_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Filling an index with rising labels looked every new one up in every segment, so that the whole grew with the square."""
+    kept = CompactLabels(compact(np.arange(1_000, 2_000)))
+
+    def looked_up(*_: object) -> None:
+        raise AssertionError("looked up")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(CompactLabels, "_rows_of", looked_up)
+        assert kept.find(np.array([0, 999, 2_000, 1 << 40])).tolist() == [-1] * 4
+    assert kept.find(np.array([999, 1_000, 1_999, 2_000])).tolist() == [-1, 0, 999, -1]

@@ -7,15 +7,15 @@ import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 
 from tests.support.brute_force import TINY, Oracle, make_codes
 from vidfed.index import Algorithm, HashIndex
-from vidfed.index.search.merger import BackgroundMerger
+from vidfed.index.search import plan
+from vidfed.index.search.merger import BackgroundMerger, most_rows_for
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 ROWS = 400
 
@@ -80,3 +80,21 @@ def test_a_merge_that_ends_before_its_start_has_returned_is_over(tmp_path: Path,
     merger.start()
     assert not merger.running
     merger.settle()
+
+
+def test_a_segment_of_more_rows_than_three_bytes_number_is_searched_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "_SHORT_ROWS", ROWS // 4)
+    plan.tables_for.cache_clear()
+    index, oracle = filled(tmp_path / "index")
+    index.settle()
+    with index:
+        assert_whole(index, oracle)
+    plan.tables_for.cache_clear()
+    with HashIndex.open(tmp_path / "index", Algorithm.PDQ, read_only=True) as again:
+        assert_whole(again, oracle)
+
+
+@pytest.mark.parametrize(("gigabytes", "millions"), [(1, 16), (24, 92), (1024, 134)])
+def test_how_many_rows_a_segment_has_follows_from_the_memory_there_is(gigabytes: int, millions: int) -> None:
+    """Merging takes half of it at the most, unless there is too little for the smallest limit."""
+    assert most_rows_for(gigabytes << 30) // 10**6 == millions

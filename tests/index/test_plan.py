@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from vidfed.index.search import plan
 
-SIZES = (1, 100, 16_384, 1_000_000, 10_000_000, plan.MAX_SEGMENT_ROWS)
+SIZES = (1, 100, 16_384, 1_000_000, 10_000_000, 1 << 24, (1 << 24) + 1, plan.MAX_SEGMENT_ROWS)
 
 
 @pytest.mark.parametrize("bits", [64, 256])
@@ -58,7 +58,8 @@ def test_some_substring_always_satisfies_both_conditions(differences: list[int],
     )
 
 
-def test_a_row_of_a_large_index_takes_no_more_than_the_bytes_allowed() -> None:
-    tables = plan.tables_for(256, 10_000_000, 31)
-    directory = sum((1 << table.prefix) + 1 for table in tables) * 4 / 10_000_000
-    assert len(tables) * (2 + plan.ROW_NUMBER_BYTES) + 32 + 4 + directory < 110
+@pytest.mark.parametrize("rows", [10_000_000, 1 << 24, 1 << 25, plan.MAX_SEGMENT_ROWS])
+def test_a_row_of_a_large_index_takes_no_more_than_the_bytes_allowed(rows: int) -> None:
+    tables = plan.tables_for(256, rows, 31)
+    directory = sum((1 << table.prefix) + 1 for table in tables) * 4 / rows
+    assert len(tables) * (2 + plan.row_number_bytes(rows)) + 32 + 4 + directory < 113

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from vidfed.index import SearchResult
 
-TINY = Sizes(first_seal_rows=24, seal_rows=12, most_rows=150)
+TINY = Sizes(first_seal_rows=24, seal_rows=12, most_rows=150, large_rows=60)
 
 
 class Oracle:

@@ -43,7 +43,7 @@ def build(algorithm: Algorithm, labels: NDArray[np.int64], codes: NDArray[np.uin
     starts = list(accumulate([0, *((1 << table.prefix) + 1 for table in tables)]))
     directory = np.empty(starts[-1], np.uint32)
     filters = np.zeros(len(tables) * rows + module.LANES, np.uint16)
-    row_numbers = np.empty(len(tables) * rows * plan.ROW_NUMBER_BYTES, np.uint8)
+    row_numbers = np.empty(len(tables) * rows * plan.row_number_bytes(rows), np.uint8)
     code_words = frozen(arrays["codes"].view(np.uint64))
 
     def fill(numbers: Iterable[int]) -> None:

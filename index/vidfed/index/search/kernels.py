@@ -181,9 +181,9 @@ def build_table(codes, words, table, offset, prefix, scratch, directory, filters
         scratch: uint64[rows].
         directory: uint32[2**prefix + 1]: becomes each bucket's start, counted from the table's first row.
         filters: uint16[tables * rows + LANES]: the 16 bits after the prefix.
-        row_numbers: uint8[tables * rows * 3]: which row it is, little-endian.
+        row_numbers: uint8[tables * rows * 3 or 4]: which row it is, little-endian.
     """
-    rows = codes.size // words
+    rows, width = codes.size // words, row_numbers.size // (filters.size - LANES)
     low_bits = max(0, prefix - 8)
     low_mask, prefix_mask = np.uint64((1 << low_bits) - 1), np.uint64((1 << prefix) - 1)
     part_ends = np.zeros(257, np.int64)
@@ -191,19 +191,19 @@ def build_table(codes, words, table, offset, prefix, scratch, directory, filters
         part_ends[np.int64(_bits(codes, row * words, words, offset + low_bits, prefix - low_bits)) + 1] += 1
     for part in range(256):
         part_ends[part + 1] += part_ends[part]
-    for row in range(rows):
-        value = _bits(codes, row * words, words, offset, prefix + 16)
+    for number in range(rows):
+        value = _bits(codes, number * words, words, offset, prefix + 16)
         part = np.int64((value & prefix_mask) >> np.uint64(low_bits))
         place = part_ends[part]
         part_ends[part] += 1
-        scratch[place] = (value & low_mask) << np.uint64(40) | value >> np.uint64(prefix) << np.uint64(24) | np.uint64(row)
+        scratch[place] = (value & low_mask) << np.uint64(44) | value >> np.uint64(prefix) << np.uint64(28) | np.uint64(number)
     next_free = np.empty(1 << low_bits, np.int64)
     begin = 0
     for part in range(1 << (prefix - low_bits)):
         end = part_ends[part]
         next_free[:] = 0
         for k in range(begin, end):
-            next_free[np.int64(scratch[k] >> np.uint64(40))] += 1
+            next_free[np.int64(scratch[k] >> np.uint64(44))] += 1
         free = begin
         for low in range(1 << low_bits):
             directory[(part << low_bits) + low] = np.uint32(free)
@@ -212,13 +212,13 @@ def build_table(codes, words, table, offset, prefix, scratch, directory, filters
             free += count
         for k in range(begin, end):
             entry = scratch[k]
-            low = np.int64(entry >> np.uint64(40))
+            low = np.int64(entry >> np.uint64(44))
             place = table * rows + next_free[low]
             next_free[low] += 1
-            filters[place] = np.uint16(entry >> np.uint64(24))
-            row_numbers[3 * place] = np.uint8(entry)
-            row_numbers[3 * place + 1] = np.uint8(entry >> np.uint64(8))
-            row_numbers[3 * place + 2] = np.uint8(entry >> np.uint64(16))
+            filters[place] = np.uint16(entry >> np.uint64(28))
+            row = entry & np.uint64((1 << 28) - 1)
+            for byte in range(width):
+                row_numbers[width * place + byte] = np.uint8(row >> np.uint64(8 * byte))
         begin = end
     directory[directory.size - 1] = np.uint32(rows)
 
@@ -227,9 +227,12 @@ def build_table(codes, words, table, offset, prefix, scratch, directory, filters
 def _verify(waiting, waiting_tables, held, row_numbers, codes, words, queries, query, layout, limits, removed, max_distance, out, hits):
     """Compare whole codes; -1 where a hit did not fit. A row that several tables lead to counts where the first of them does."""
     tables = layout.size // 3
+    width = row_numbers.size // (tables * (codes.size // words))
     for k in range(held):
-        place = 3 * waiting[k]
+        place = width * waiting[k]
         row = np.int64(row_numbers[place]) | np.int64(row_numbers[place + 1]) << 8 | np.int64(row_numbers[place + 2]) << 16
+        if width > 3:
+            row |= np.int64(row_numbers[place + 3]) << 24
         waiting[k] = row
         _prefetch(codes, row * words)
     for k in range(held):
@@ -318,7 +321,7 @@ def search(  # noqa: C901, PLR0912, PLR0915 - one pipeline; Numba pays for each 
         layout: int64[3 * m]: each table's offset, prefix, and start in `directory`.
         directory: uint32: all tables' bucket starts.
         filters: uint16[m * rows + LANES].
-        row_numbers: uint8[m * rows * 3].
+        row_numbers: uint8[m * rows * 3 or 4].
         removed: uint8[rows / 8], bits of removed rows; empty if none is.
         probe_tables: uint8[p].
         probe_masks: uint32[p].
@@ -334,6 +337,7 @@ def search(  # noqa: C901, PLR0912, PLR0915 - one pipeline; Numba pays for each 
         the number of queries given up.
     """
     rows, tables, probes = codes.size // words, layout.size // 3, probe_masks.size
+    width = row_numbers.size // (tables * rows)
     values, wanted = np.empty(tables, np.uint32), np.empty(tables, np.uint16)
     slots, starts, lengths = np.empty(_RING + 1, np.int64), np.empty(_RING + 1, np.int64), np.empty(_RING + 1, np.int64)
     waiting, waiting_tables = np.empty(_WAITING + LANES, np.int64), np.empty(_WAITING + LANES, np.int64)
@@ -376,7 +380,7 @@ def search(  # noqa: C901, PLR0912, PLR0915 - one pipeline; Numba pays for each 
                 while near:
                     place = start + lane + np.int64(_lowest_bit(near))
                     near = np.uint32(near & (near - np.uint32(1)))
-                    _prefetch(row_numbers, 3 * place)
+                    _prefetch(row_numbers, width * place)
                     waiting[held], waiting_tables[held] = place, table
                     held += 1
                 if held >= _WAITING:

@@ -6,13 +6,14 @@ import logging
 import os
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vidfed.index.errors import IndexStorageError
 from vidfed.index.search import plan
+from vidfed.index.search.arguments import ascending
 from vidfed.index.search.builder import build
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ _NICENESS = 15
 """Of the merging thread: it gets what processor time the queries leave."""
 
 
+_MERGED_ROW_BYTES = 140
+"""What building a segment of PDQ codes takes in memory for each row: the code, twelve tables, labels and the order of sorting."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sizes:
     """When rows are sealed and segments merged. Tests use tiny ones."""
@@ -37,12 +42,19 @@ class Sizes:
     """An index with fewer rows has no segments: FAISS scans it in less time than it takes to load a compiler."""
     seal_rows: int = 16_384
     """From then on this many open rows become a segment: scanning them costs about as much as the segments of ten million rows."""
-    most_rows: int = plan.MAX_SEGMENT_ROWS
-    """Segments do not grow beyond this: a row number has three bytes, and merging needs the memory of what it merges once more."""
+    most_rows: int = field(default_factory=lambda: most_rows_for(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")))
+    """Segments do not grow beyond this: merging needs the memory of what it merges once more."""
     merged_together: int = 4
     """So many segments of one size class become one of the next: each row is rebuilt once for each fourfold growth of the index."""
+    large_rows: int = 1 << 23
+    """Of segments with so many rows any two of one size become one: they are few, and each costs every query as much as the last."""
     removed_share: float = 0.25
     """A segment with more removed rows than this is rebuilt without them."""
+
+
+def most_rows_for(memory_bytes: int) -> int:
+    """How many rows a segment may have on a machine with so much memory, half of which a merge may need for a time."""
+    return min(max(memory_bytes // 2 // _MERGED_ROW_BYTES, 1 << 24), plan.MAX_SEGMENT_ROWS)
 
 
 def to_merge(parts: Sequence[Sealed], sizes: Sizes) -> list[Sealed]:
@@ -50,12 +62,13 @@ def to_merge(parts: Sequence[Sealed], sizes: Sizes) -> list[Sealed]:
     for part in parts:
         if part.removed_rows > sizes.removed_share * part.segment.rows:
             return [part]
-    classes: dict[int, list[Sealed]] = {}
+    classes: dict[tuple[bool, int], list[Sealed]] = {}
     for part in sorted(parts, key=lambda part: part.live_rows):
-        size_class = (part.live_rows // sizes.seal_rows).bit_length() // (sizes.merged_together.bit_length() - 1)
-        classes.setdefault(size_class, []).append(part)
-    for members in classes.values():
-        if len(members) >= sizes.merged_together:
+        large = part.live_rows >= sizes.large_rows
+        size_class = (part.live_rows // sizes.seal_rows).bit_length()
+        classes.setdefault((large, size_class if large else size_class // (sizes.merged_together.bit_length() - 1)), []).append(part)
+    for (large, _), members in classes.items():
+        if len(members) >= (2 if large else sizes.merged_together):
             chosen, rows = [], 0
             for part in members:
                 rows += part.live_rows
@@ -70,7 +83,7 @@ def to_merge(parts: Sequence[Sealed], sizes: Sizes) -> list[Sealed]:
 def merge(algorithm: Algorithm, parts: Sequence[Sealed], threads: int) -> dict[str, NDArray[Any]] | None:
     """The arrays of one segment of all live rows of `parts`; None where there are none."""
     labels, codes = [], []
-    for part in parts:
+    for part in sorted(parts, key=lambda part: part.segment.lowest_label):  # rising labels need no sorting afterwards
         rows = part.live()
         labels.append(part.segment.labels_of(rows))
         # `take` lets other threads run Python meanwhile; indexing would not.
@@ -78,8 +91,12 @@ def merge(algorithm: Algorithm, parts: Sequence[Sealed], threads: int) -> dict[s
     all_labels = np.concatenate(labels)
     if not all_labels.size:
         return None
-    order = np.argsort(all_labels, kind="stable")
-    return build(algorithm, all_labels.take(order), np.concatenate(codes).take(order, axis=0), threads)
+    all_codes = np.concatenate(codes)
+    del codes
+    if not ascending(all_labels):
+        order = np.argsort(all_labels, kind="stable")
+        all_labels, all_codes = all_labels.take(order), all_codes.take(order, axis=0)
+    return build(algorithm, all_labels, all_codes, threads)
 
 
 def removed_meanwhile(before: Sequence[Sealed], now: Sequence[Sealed]) -> NDArray[np.int64]:

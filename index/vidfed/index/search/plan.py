@@ -33,10 +33,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FILTER_BITS = 16
-ROW_NUMBER_BYTES = 3
-MAX_SEGMENT_ROWS = 1 << 8 * ROW_NUMBER_BYTES
+MAX_SEGMENT_ROWS = 1 << 27
+"""Few large segments are searched faster than many small ones: a query looks into the same number of buckets in each."""
+_SHORT_ROWS = 1 << 24
+"""Up to so many rows a row's number takes three bytes, beyond four."""
 _BYTES_PER_ROW = 104
-"""Codes, tables and row numbers may take this much where rows are many; with labels, buckets and bitmap it stays below 110."""
+"""Codes, tables and row numbers may take this much where rows are many; with labels, buckets and bitmap it stays below 113."""
 _MANY_ROWS = 1 << 22
 _ROWS_PER_BUCKET = 8
 """At least so many on average: 32 of them are compared at once, and a bucket costs two cache misses however few it holds."""
@@ -72,12 +74,17 @@ class Probes:
     """Of one query, in tenths of a nanosecond, on evenly spread codes."""
 
 
+def row_number_bytes(rows: int) -> int:
+    """How many bytes a row's number takes in a segment of so many rows."""
+    return 3 if rows <= _SHORT_ROWS else 4
+
+
 @lru_cache(maxsize=256)
 def tables_for(bits: int, rows: int, distance: int) -> tuple[Table, ...]:
     """Choose the cut that makes a query for `distance` cheapest on `rows` evenly spread codes, within the bytes a row may take."""
     best: tuple[float, tuple[Table, ...]] | None = None
     for count in range(1, bits // FILTER_BITS + 1):
-        if rows >= _MANY_ROWS and count * (2 + ROW_NUMBER_BYTES) + bits // 8 > _BYTES_PER_ROW:
+        if rows >= _MANY_ROWS and count * (2 + row_number_bytes(rows)) + bits // 8 > _BYTES_PER_ROW:
             break
         tables = _cut(bits, count, rows)
         cost = sum(comb(table.prefix, flips) * _bucket_cost(table, rows) for table, flips in _flips(tables, rows, distance))

@@ -56,6 +56,11 @@ class Segment:
         """int64[rows], ascending."""
         return self._labels.all()
 
+    @property
+    def lowest_label(self) -> int:
+        """The label of the first row."""
+        return self._labels.lowest
+
     def labels_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """The labels of some rows."""
         return self._labels.of(rows)

@@ -43,6 +43,9 @@ class CompactLabels:
         self._bases: NDArray[np.int64] = arrays["label_bases"]
         self._offsets: NDArray[Any] = arrays["label_offsets"]
         self._rows = len(self._offsets)
+        self.lowest: int
+        self.highest: int
+        self.lowest, self.highest = self.of(np.array([0, self._rows - 1])).tolist()
 
     def all(self) -> NDArray[np.int64]:
         """int64[rows], ascending."""
@@ -64,6 +67,17 @@ class CompactLabels:
 
     def find(self, labels: NDArray[np.int64]) -> NDArray[np.int64]:
         """The rows of some labels, -1 where there is none."""
+        # Most callers' labels rise, and new ones lie beyond those of every segment: looking each up in all of them would make filling an
+        # index quadratic.
+        inside = (labels >= self.lowest) & (labels <= self.highest)
+        if inside.all():
+            return self._rows_of(labels)
+        rows = np.full(labels.shape, -1)
+        if inside.any():
+            rows[inside] = self._rows_of(labels[inside])
+        return rows
+
+    def _rows_of(self, labels: NDArray[np.int64]) -> NDArray[np.int64]:
         if not self._bases.size:
             rows = np.minimum(np.searchsorted(self._offsets, labels), self._rows - 1)
             return np.where(self._offsets[rows] == labels, rows, -1)
