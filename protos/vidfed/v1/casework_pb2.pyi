@@ -1181,6 +1181,21 @@ class News(_message.Message):
 Global___News: _TypeAlias = News  # noqa: Y015
 
 @_typing.final
+class EndMandatesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndMandatesResponse: _TypeAlias = EndMandatesResponse  # noqa: Y015
+
+@_typing.final
 class GetOfficersRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -51,6 +51,11 @@ class CaseworkServiceStub:
                 request_serializer=vidfed_dot_v1_dot_envelope__pb2.Envelope.SerializeToString,
                 response_deserializer=vidfed_dot_v1_dot_envelope__pb2.Envelope.FromString,
                 _registered_method=True)
+        self.EndMandates = channel.unary_unary(
+                '/vidfed.v1.CaseworkService/EndMandates',
+                request_serializer=vidfed_dot_v1_dot_envelope__pb2.Envelope.SerializeToString,
+                response_deserializer=vidfed_dot_v1_dot_casework__pb2.EndMandatesResponse.FromString,
+                _registered_method=True)
         self.GetOfficers = channel.unary_unary(
                 '/vidfed.v1.CaseworkService/GetOfficers',
                 request_serializer=vidfed_dot_v1_dot_casework__pb2.GetOfficersRequest.SerializeToString,
@@ -83,6 +88,13 @@ class CaseworkServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EndMandates(self, request, context):
+        """Takes a MandateEnd of the caller's member; the reply comes once it is on disk.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetOfficers(self, request, context):
         """The member's officers, to whom an ask is sealed.
         """
@@ -107,6 +119,11 @@ def add_CaseworkServiceServicer_to_server(servicer, server):
                     servicer.Notify,
                     request_deserializer=vidfed_dot_v1_dot_envelope__pb2.Envelope.FromString,
                     response_serializer=vidfed_dot_v1_dot_envelope__pb2.Envelope.SerializeToString,
+            ),
+            'EndMandates': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndMandates,
+                    request_deserializer=vidfed_dot_v1_dot_envelope__pb2.Envelope.FromString,
+                    response_serializer=vidfed_dot_v1_dot_casework__pb2.EndMandatesResponse.SerializeToString,
             ),
             'GetOfficers': grpc.unary_unary_rpc_method_handler(
                     servicer.GetOfficers,
@@ -196,6 +213,33 @@ class CaseworkService:
             '/vidfed.v1.CaseworkService/Notify',
             vidfed_dot_v1_dot_envelope__pb2.Envelope.SerializeToString,
             vidfed_dot_v1_dot_envelope__pb2.Envelope.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndMandates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vidfed.v1.CaseworkService/EndMandates',
+            vidfed_dot_v1_dot_envelope__pb2.Envelope.SerializeToString,
+            vidfed_dot_v1_dot_casework__pb2.EndMandatesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,6 +42,8 @@ class CaseworkServiceStub:
     """Entries of a conversation of which the caller's member is one side; nothing in any other case."""
     Notify: _grpc.UnaryUnaryMultiCallable[_envelope_pb2.Envelope, _envelope_pb2.Envelope]
     """Takes News of the caller's records; the reply is a signed Receipt."""
+    EndMandates: _grpc.UnaryUnaryMultiCallable[_envelope_pb2.Envelope, _casework_pb2.EndMandatesResponse]
+    """Takes a MandateEnd of the caller's member; the reply comes once it is on disk."""
     GetOfficers: _grpc.UnaryUnaryMultiCallable[_casework_pb2.GetOfficersRequest, _casework_pb2.ReaderCards]
     """The member's officers, to whom an ask is sealed."""
 
@@ -56,6 +58,8 @@ class CaseworkServiceAsyncStub(CaseworkServiceStub):
     """Entries of a conversation of which the caller's member is one side; nothing in any other case."""
     Notify: _aio.UnaryUnaryMultiCallable[_envelope_pb2.Envelope, _envelope_pb2.Envelope]  # type: ignore[assignment]
     """Takes News of the caller's records; the reply is a signed Receipt."""
+    EndMandates: _aio.UnaryUnaryMultiCallable[_envelope_pb2.Envelope, _casework_pb2.EndMandatesResponse]  # type: ignore[assignment]
+    """Takes a MandateEnd of the caller's member; the reply comes once it is on disk."""
     GetOfficers: _aio.UnaryUnaryMultiCallable[_casework_pb2.GetOfficersRequest, _casework_pb2.ReaderCards]  # type: ignore[assignment]
     """The member's officers, to whom an ask is sealed."""
 
@@ -85,6 +89,14 @@ class CaseworkServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_envelope_pb2.Envelope, _abc.Awaitable[_envelope_pb2.Envelope]]:
         """Takes News of the caller's records; the reply is a signed Receipt."""
+
+    @_abc_1.abstractmethod
+    def EndMandates(
+        self,
+        request: _envelope_pb2.Envelope,
+        context: _ServicerContext,
+    ) -> _typing.Union[_casework_pb2.EndMandatesResponse, _abc.Awaitable[_casework_pb2.EndMandatesResponse]]:
+        """Takes a MandateEnd of the caller's member; the reply comes once it is on disk."""
 
     @_abc_1.abstractmethod
     def GetOfficers(

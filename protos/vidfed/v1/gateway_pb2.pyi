@@ -10,6 +10,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from vidfed.v1 import audit_pb2 as _audit_pb2
 from vidfed.v1 import envelope_pb2 as _envelope_pb2
+from vidfed.v1 import lookup_pb2 as _lookup_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -275,3 +276,297 @@ class ForgetLookupResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ForgetLookupResponse: _TypeAlias = ForgetLookupResponse  # noqa: Y015
+
+@_typing.final
+class WatchedPart(_message.Message):
+    """One part of what is watched: columns of hashes, asked together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_COUNT_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    item_count: _builtins.int
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedCompositeFieldContainer[_lookup_pb2.HashColumn]: ...
+    def __init__(
+        self,
+        *,
+        item_count: _builtins.int = ...,
+        columns: _abc.Iterable[_lookup_pb2.HashColumn] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "item_count", b"item_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchedPart: _TypeAlias = WatchedPart  # noqa: Y015
+
+@_typing.final
+class WatchRequest(_message.Message):
+    """Sent once for each part; the first one says the rest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREDENTIAL_FIELD_NUMBER: _builtins.int
+    MANDATE_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
+    EVERY_MINUTES_FIELD_NUMBER: _builtins.int
+    every_minutes: _builtins.int
+    """How often it is asked; 15 or more."""
+    @_builtins.property
+    def credential(self) -> _envelope_pb2.Envelope:
+        """Signed by the member."""
+
+    @_builtins.property
+    def mandate(self) -> _envelope_pb2.Envelope:
+        """Signed by the person; names the parts by their digests, in their order."""
+
+    @_builtins.property
+    def part(self) -> Global___WatchedPart: ...
+    def __init__(
+        self,
+        *,
+        credential: _envelope_pb2.Envelope | None = ...,
+        mandate: _envelope_pb2.Envelope | None = ...,
+        part: Global___WatchedPart | None = ...,
+        every_minutes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential", "mandate", b"mandate", "part", b"part"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential", "every_minutes", b"every_minutes", "mandate", b"mandate", "part", b"part"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchRequest: _TypeAlias = WatchRequest  # noqa: Y015
+
+@_typing.final
+class WatchResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchResponse: _TypeAlias = WatchResponse  # noqa: Y015
+
+@_typing.final
+class ListWatchesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListWatchesRequest: _TypeAlias = ListWatchesRequest  # noqa: Y015
+
+@_typing.final
+class WatchMember(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_FIELD_NUMBER: _builtins.int
+    WATCHED_UNTIL_MS_FIELD_NUMBER: _builtins.int
+    TROUBLE_FIELD_NUMBER: _builtins.int
+    member: _builtins.str
+    watched_until_ms: _builtins.int
+    """Until when all parts were answered, whole; absent: not yet."""
+    trouble: _builtins.str
+    """Why not since then; empty if nothing is the matter."""
+    def __init__(
+        self,
+        *,
+        member: _builtins.str = ...,
+        watched_until_ms: _builtins.int | None = ...,
+        trouble: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_watched_until_ms", b"_watched_until_ms", "watched_until_ms", b"watched_until_ms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_watched_until_ms", b"_watched_until_ms", "member", b"member", "trouble", b"trouble", "watched_until_ms", b"watched_until_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__watched_until_ms: _TypeAlias = _typing.Literal["watched_until_ms"]  # noqa: Y015
+    _WhichOneofArgType__watched_until_ms: _TypeAlias = _typing.Literal["_watched_until_ms", b"_watched_until_ms"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__watched_until_ms) -> _WhichOneofReturnType__watched_until_ms | None: ...
+
+Global___WatchMember: _TypeAlias = WatchMember  # noqa: Y015
+
+@_typing.final
+class WatchState(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIAL_FIELD_NUMBER: _builtins.int
+    ENDS_MS_FIELD_NUMBER: _builtins.int
+    ENDED_MS_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    NOT_ASKED_FIELD_NUMBER: _builtins.int
+    serial: _builtins.bytes
+    ends_ms: _builtins.int
+    ended_ms: _builtins.int
+    """Before its time; absent: it goes on."""
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___WatchMember]: ...
+    @_builtins.property
+    def not_asked(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Members that the mandate does not name: they joined later, or were not chosen."""
+
+    def __init__(
+        self,
+        *,
+        serial: _builtins.bytes = ...,
+        ends_ms: _builtins.int = ...,
+        ended_ms: _builtins.int | None = ...,
+        members: _abc.Iterable[Global___WatchMember] | None = ...,
+        not_asked: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ended_ms", b"_ended_ms", "ended_ms", b"ended_ms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ended_ms", b"_ended_ms", "ended_ms", b"ended_ms", "ends_ms", b"ends_ms", "members", b"members", "not_asked", b"not_asked", "serial", b"serial"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__ended_ms: _TypeAlias = _typing.Literal["ended_ms"]  # noqa: Y015
+    _WhichOneofArgType__ended_ms: _TypeAlias = _typing.Literal["_ended_ms", b"_ended_ms"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ended_ms) -> _WhichOneofReturnType__ended_ms | None: ...
+
+Global___WatchState: _TypeAlias = WatchState  # noqa: Y015
+
+@_typing.final
+class ListWatchesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WATCHES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def watches(self) -> _containers.RepeatedCompositeFieldContainer[Global___WatchState]: ...
+    def __init__(
+        self,
+        *,
+        watches: _abc.Iterable[Global___WatchState] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["watches", b"watches"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListWatchesResponse: _TypeAlias = ListWatchesResponse  # noqa: Y015
+
+@_typing.final
+class StopWatchRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIAL_FIELD_NUMBER: _builtins.int
+    serial: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        serial: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["serial", b"serial"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StopWatchRequest: _TypeAlias = StopWatchRequest  # noqa: Y015
+
+@_typing.final
+class StopWatchResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StopWatchResponse: _TypeAlias = StopWatchResponse  # noqa: Y015
+
+@_typing.final
+class WatchHitsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_FIELD_NUMBER: _builtins.int
+    after: _builtins.int
+    """Only what came after this number; 0 for everything."""
+    def __init__(
+        self,
+        *,
+        after: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchHitsRequest: _TypeAlias = WatchHitsRequest  # noqa: Y015
+
+@_typing.final
+class WatchHit(_message.Message):
+    """An answer to a standing question with something new in it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    SERIAL_FIELD_NUMBER: _builtins.int
+    FOUND_MS_FIELD_NUMBER: _builtins.int
+    SEALED_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    serial: _builtins.bytes
+    found_ms: _builtins.int
+    sealed: _builtins.bytes
+    """A WatchAnswer in a libsodium sealed box for the person's certified key."""
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        serial: _builtins.bytes = ...,
+        found_ms: _builtins.int = ...,
+        sealed: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["found_ms", b"found_ms", "number", b"number", "sealed", b"sealed", "serial", b"serial"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchHit: _TypeAlias = WatchHit  # noqa: Y015
+
+@_typing.final
+class WatchAnswer(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    member: _builtins.str
+    @_builtins.property
+    def request(self) -> _envelope_pb2.Envelope:
+        """As the gateway signed it."""
+
+    @_builtins.property
+    def answer(self) -> _envelope_pb2.Envelope: ...
+    def __init__(
+        self,
+        *,
+        member: _builtins.str = ...,
+        request: _envelope_pb2.Envelope | None = ...,
+        answer: _envelope_pb2.Envelope | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "member", b"member", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchAnswer: _TypeAlias = WatchAnswer  # noqa: Y015

@@ -322,3 +322,208 @@ class GatewayService:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class StandingGatewayServiceStub:
+    """Standing lookups of a member's own investigators, over mutual TLS.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Watch = channel.stream_unary(
+                '/vidfed.v1.StandingGatewayService/Watch',
+                request_serializer=vidfed_dot_v1_dot_gateway__pb2.WatchRequest.SerializeToString,
+                response_deserializer=vidfed_dot_v1_dot_gateway__pb2.WatchResponse.FromString,
+                _registered_method=True)
+        self.ListWatches = channel.unary_unary(
+                '/vidfed.v1.StandingGatewayService/ListWatches',
+                request_serializer=vidfed_dot_v1_dot_gateway__pb2.ListWatchesRequest.SerializeToString,
+                response_deserializer=vidfed_dot_v1_dot_gateway__pb2.ListWatchesResponse.FromString,
+                _registered_method=True)
+        self.StopWatch = channel.unary_unary(
+                '/vidfed.v1.StandingGatewayService/StopWatch',
+                request_serializer=vidfed_dot_v1_dot_gateway__pb2.StopWatchRequest.SerializeToString,
+                response_deserializer=vidfed_dot_v1_dot_gateway__pb2.StopWatchResponse.FromString,
+                _registered_method=True)
+        self.WatchHits = channel.unary_stream(
+                '/vidfed.v1.StandingGatewayService/WatchHits',
+                request_serializer=vidfed_dot_v1_dot_gateway__pb2.WatchHitsRequest.SerializeToString,
+                response_deserializer=vidfed_dot_v1_dot_gateway__pb2.WatchHit.FromString,
+                _registered_method=True)
+
+
+class StandingGatewayServiceServicer:
+    """Standing lookups of a member's own investigators, over mutual TLS.
+    """
+
+    def Watch(self, request_iterator, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListWatches(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StopWatch(self, request, context):
+        """Ends a watch here at once, and at every node as soon as it is reached.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchHits(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_StandingGatewayServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Watch': grpc.stream_unary_rpc_method_handler(
+                    servicer.Watch,
+                    request_deserializer=vidfed_dot_v1_dot_gateway__pb2.WatchRequest.FromString,
+                    response_serializer=vidfed_dot_v1_dot_gateway__pb2.WatchResponse.SerializeToString,
+            ),
+            'ListWatches': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWatches,
+                    request_deserializer=vidfed_dot_v1_dot_gateway__pb2.ListWatchesRequest.FromString,
+                    response_serializer=vidfed_dot_v1_dot_gateway__pb2.ListWatchesResponse.SerializeToString,
+            ),
+            'StopWatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopWatch,
+                    request_deserializer=vidfed_dot_v1_dot_gateway__pb2.StopWatchRequest.FromString,
+                    response_serializer=vidfed_dot_v1_dot_gateway__pb2.StopWatchResponse.SerializeToString,
+            ),
+            'WatchHits': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchHits,
+                    request_deserializer=vidfed_dot_v1_dot_gateway__pb2.WatchHitsRequest.FromString,
+                    response_serializer=vidfed_dot_v1_dot_gateway__pb2.WatchHit.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'vidfed.v1.StandingGatewayService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('vidfed.v1.StandingGatewayService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class StandingGatewayService:
+    """Standing lookups of a member's own investigators, over mutual TLS.
+    """
+
+    @staticmethod
+    def Watch(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/vidfed.v1.StandingGatewayService/Watch',
+            vidfed_dot_v1_dot_gateway__pb2.WatchRequest.SerializeToString,
+            vidfed_dot_v1_dot_gateway__pb2.WatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWatches(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vidfed.v1.StandingGatewayService/ListWatches',
+            vidfed_dot_v1_dot_gateway__pb2.ListWatchesRequest.SerializeToString,
+            vidfed_dot_v1_dot_gateway__pb2.ListWatchesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopWatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vidfed.v1.StandingGatewayService/StopWatch',
+            vidfed_dot_v1_dot_gateway__pb2.StopWatchRequest.SerializeToString,
+            vidfed_dot_v1_dot_gateway__pb2.StopWatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchHits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/vidfed.v1.StandingGatewayService/WatchHits',
+            vidfed_dot_v1_dot_gateway__pb2.WatchHitsRequest.SerializeToString,
+            vidfed_dot_v1_dot_gateway__pb2.WatchHit.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

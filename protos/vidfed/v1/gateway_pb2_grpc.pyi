@@ -124,3 +124,61 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         """Asks a member's node for the proof that an answer it gave is in its log; passed on untouched."""
 
 def add_GatewayServiceServicer_to_server(servicer: GatewayServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class StandingGatewayServiceStub:
+    """Standing lookups of a member's own investigators, over mutual TLS."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> StandingGatewayServiceAsyncStub: ...
+    Watch: _grpc.StreamUnaryMultiCallable[_gateway_pb2.WatchRequest, _gateway_pb2.WatchResponse]
+    ListWatches: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListWatchesRequest, _gateway_pb2.ListWatchesResponse]
+    StopWatch: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.StopWatchRequest, _gateway_pb2.StopWatchResponse]
+    """Ends a watch here at once, and at every node as soon as it is reached."""
+    WatchHits: _grpc.UnaryStreamMultiCallable[_gateway_pb2.WatchHitsRequest, _gateway_pb2.WatchHit]
+
+@_typing.type_check_only
+class StandingGatewayServiceAsyncStub(StandingGatewayServiceStub):
+    """Standing lookups of a member's own investigators, over mutual TLS."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    Watch: _aio.StreamUnaryMultiCallable[_gateway_pb2.WatchRequest, _gateway_pb2.WatchResponse]  # type: ignore[assignment]
+    ListWatches: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListWatchesRequest, _gateway_pb2.ListWatchesResponse]  # type: ignore[assignment]
+    StopWatch: _aio.UnaryUnaryMultiCallable[_gateway_pb2.StopWatchRequest, _gateway_pb2.StopWatchResponse]  # type: ignore[assignment]
+    """Ends a watch here at once, and at every node as soon as it is reached."""
+    WatchHits: _aio.UnaryStreamMultiCallable[_gateway_pb2.WatchHitsRequest, _gateway_pb2.WatchHit]  # type: ignore[assignment]
+
+class StandingGatewayServiceServicer(metaclass=_abc_1.ABCMeta):
+    """Standing lookups of a member's own investigators, over mutual TLS."""
+
+    @_abc_1.abstractmethod
+    def Watch(
+        self,
+        request_iterator: _MaybeAsyncIterator[_gateway_pb2.WatchRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.WatchResponse, _abc.Awaitable[_gateway_pb2.WatchResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListWatches(
+        self,
+        request: _gateway_pb2.ListWatchesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.ListWatchesResponse, _abc.Awaitable[_gateway_pb2.ListWatchesResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def StopWatch(
+        self,
+        request: _gateway_pb2.StopWatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.StopWatchResponse, _abc.Awaitable[_gateway_pb2.StopWatchResponse]]:
+        """Ends a watch here at once, and at every node as soon as it is reached."""
+
+    @_abc_1.abstractmethod
+    def WatchHits(
+        self,
+        request: _gateway_pb2.WatchHitsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_gateway_pb2.WatchHit], _abc.AsyncIterator[_gateway_pb2.WatchHit]]: ...
+
+def add_StandingGatewayServiceServicer_to_server(servicer: StandingGatewayServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

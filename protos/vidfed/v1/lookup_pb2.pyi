@@ -408,6 +408,7 @@ class LookupRequest(_message.Message):
     ITEM_COUNT_FIELD_NUMBER: _builtins.int
     COLUMNS_FIELD_NUMBER: _builtins.int
     STREAM_FIELD_NUMBER: _builtins.int
+    STANDING_FIELD_NUMBER: _builtins.int
     item_count: _builtins.int
     """Items are numbered 0 to item_count - 1."""
     @_builtins.property
@@ -418,6 +419,10 @@ class LookupRequest(_message.Message):
     def stream(self) -> Global___StreamPosition:
         """Present in the chunks of a stream and nowhere else."""
 
+    @_builtins.property
+    def standing(self) -> Global___Standing:
+        """Present in a question asked again and again by a mandate, and nowhere else."""
+
     def __init__(
         self,
         *,
@@ -425,14 +430,136 @@ class LookupRequest(_message.Message):
         item_count: _builtins.int = ...,
         columns: _abc.Iterable[Global___HashColumn] | None = ...,
         stream: Global___StreamPosition | None = ...,
+        standing: Global___Standing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "stream", b"stream"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "standing", b"standing", "stream", b"stream"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "header", b"header", "item_count", b"item_count", "stream", b"stream"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "header", b"header", "item_count", b"item_count", "standing", b"standing", "stream", b"stream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LookupRequest: _TypeAlias = LookupRequest  # noqa: Y015
+
+@_typing.final
+class Standing(_message.Message):
+    """By which mandate a question is asked, and since when."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MANDATE_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    mandate: _builtins.bytes
+    """SHA-256 of the mandate's signed bytes."""
+    epoch: _builtins.bytes
+    """As the node gave it last; empty: everything is asked."""
+    def __init__(
+        self,
+        *,
+        mandate: _builtins.bytes = ...,
+        epoch: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "mandate", b"mandate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Standing: _TypeAlias = Standing  # noqa: Y015
+
+@_typing.final
+class Mandate(_message.Message):
+    """A person lets the own member's gateway ask the same question again and again: the payload of an envelope signed by that person."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEDERATION_FIELD_NUMBER: _builtins.int
+    ISSUER_FIELD_NUMBER: _builtins.int
+    PSEUDONYM_FIELD_NUMBER: _builtins.int
+    AUDIENCE_FIELD_NUMBER: _builtins.int
+    SERIAL_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    LEGAL_BASIS_FIELD_NUMBER: _builtins.int
+    OFFENCE_TYPE_FIELD_NUMBER: _builtins.int
+    CASE_REFERENCE_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    BEGINS_MS_FIELD_NUMBER: _builtins.int
+    ENDS_MS_FIELD_NUMBER: _builtins.int
+    federation: _builtins.str
+    issuer: _builtins.str
+    pseudonym: _builtins.str
+    serial: _builtins.bytes
+    """16 random bytes. A node keeps it and the end, and these only to refuse it once it has ended."""
+    purpose: Global___Purpose.ValueType
+    legal_basis: _builtins.str
+    offence_type: _builtins.str
+    case_reference: _builtins.str
+    begins_ms: _builtins.int
+    """Milliseconds since the Unix epoch, UTC."""
+    ends_ms: _builtins.int
+    @_builtins.property
+    def audience(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """SHA-256 of the columns of hashes, one for each part that is asked by itself."""
+
+    def __init__(
+        self,
+        *,
+        federation: _builtins.str = ...,
+        issuer: _builtins.str = ...,
+        pseudonym: _builtins.str = ...,
+        audience: _abc.Iterable[_builtins.str] | None = ...,
+        serial: _builtins.bytes = ...,
+        purpose: Global___Purpose.ValueType = ...,
+        legal_basis: _builtins.str = ...,
+        offence_type: _builtins.str = ...,
+        case_reference: _builtins.str = ...,
+        parts: _abc.Iterable[_builtins.bytes] | None = ...,
+        begins_ms: _builtins.int = ...,
+        ends_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "begins_ms", b"begins_ms", "case_reference", b"case_reference", "ends_ms", b"ends_ms", "federation", b"federation", "issuer", b"issuer", "legal_basis", b"legal_basis", "offence_type", b"offence_type", "parts", b"parts", "pseudonym", b"pseudonym", "purpose", b"purpose", "serial", b"serial"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Mandate: _TypeAlias = Mandate  # noqa: Y015
+
+@_typing.final
+class MandateEnd(_message.Message):
+    """Mandates are at an end before their time: the payload of an envelope signed by the member."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEDERATION_FIELD_NUMBER: _builtins.int
+    ISSUER_FIELD_NUMBER: _builtins.int
+    AUDIENCE_FIELD_NUMBER: _builtins.int
+    SERIALS_FIELD_NUMBER: _builtins.int
+    UNTIL_MS_FIELD_NUMBER: _builtins.int
+    federation: _builtins.str
+    issuer: _builtins.str
+    audience: _builtins.str
+    until_ms: _builtins.int
+    """When the last of them would have ended."""
+    @_builtins.property
+    def serials(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    def __init__(
+        self,
+        *,
+        federation: _builtins.str = ...,
+        issuer: _builtins.str = ...,
+        audience: _builtins.str = ...,
+        serials: _abc.Iterable[_builtins.bytes] | None = ...,
+        until_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "federation", b"federation", "issuer", b"issuer", "serials", b"serials", "until_ms", b"until_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MandateEnd: _TypeAlias = MandateEnd  # noqa: Y015
 
 @_typing.final
 class Searched(_message.Message):
@@ -532,6 +659,7 @@ class AnswerHeader(_message.Message):
     DETAIL_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
     DIRECTORY_VERSION_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     federation: _builtins.str
     issuer: _builtins.str
     """The member that answers."""
@@ -552,6 +680,8 @@ class AnswerHeader(_message.Message):
     """For people. Tells nothing that the status does not allow."""
     directory_version: _builtins.int
     """The trust directory by which the node answers. One higher than the asker's names members the asker does not know of."""
+    epoch: _builtins.bytes
+    """To a standing question: what it is to be asked with next. Opaque, of constant length. Absent: the answer is not whole."""
     @_builtins.property
     def index(self) -> Global___IndexState: ...
     def __init__(
@@ -570,10 +700,11 @@ class AnswerHeader(_message.Message):
         detail: _builtins.str = ...,
         index: Global___IndexState | None = ...,
         directory_version: _builtins.int = ...,
+        epoch: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["index", b"index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_ms", b"answered_ms", "audience", b"audience", "detail", b"detail", "directory_version", b"directory_version", "federation", b"federation", "index", b"index", "issuer", b"issuer", "last", b"last", "method", b"method", "previous_digest", b"previous_digest", "request_digest", b"request_digest", "sequence", b"sequence", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_ms", b"answered_ms", "audience", b"audience", "detail", b"detail", "directory_version", b"directory_version", "epoch", b"epoch", "federation", b"federation", "index", b"index", "issuer", b"issuer", "last", b"last", "method", b"method", "previous_digest", b"previous_digest", "request_digest", b"request_digest", "sequence", b"sequence", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -770,22 +901,28 @@ class LookupCall(_message.Message):
     CREDENTIAL_FIELD_NUMBER: _builtins.int
     REQUEST_FIELD_NUMBER: _builtins.int
     KEEP_FOR_FIELD_NUMBER: _builtins.int
+    MANDATE_FIELD_NUMBER: _builtins.int
     keep_for: _builtins.bytes
     """To the own gateway only: an X25519 public key (32 bytes) to which the gateway seals the replies it keeps for later. Empty: it keeps none."""
     @_builtins.property
     def credential(self) -> _envelope_pb2.Envelope: ...
     @_builtins.property
     def request(self) -> _envelope_pb2.Envelope: ...
+    @_builtins.property
+    def mandate(self) -> _envelope_pb2.Envelope:
+        """With a standing question: the mandate, signed by the investigator. The request is then signed by the member alone."""
+
     def __init__(
         self,
         *,
         credential: _envelope_pb2.Envelope | None = ...,
         request: _envelope_pb2.Envelope | None = ...,
         keep_for: _builtins.bytes = ...,
+        mandate: _envelope_pb2.Envelope | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential", "request", b"request"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential", "mandate", b"mandate", "request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential", "keep_for", b"keep_for", "request", b"request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential", "keep_for", b"keep_for", "mandate", b"mandate", "request", b"request"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

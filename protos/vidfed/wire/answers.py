@@ -60,6 +60,7 @@ def write_answer_header(header: AnswerHeader) -> bytes:
         sequence=header.sequence,
         last=header.last,
         previous_digest=header.previous_digest,
+        epoch=header.epoch,
         status=header.status.value,
         detail=header.detail,
         index=pb.IndexState(
@@ -189,6 +190,7 @@ def _value(message: pb.LookupAnswer) -> LookupAnswer:
             last=header.last,
             previous_digest=header.previous_digest,
             directory_version=header.directory_version,
+            epoch=header.epoch,
         ),
         tuple(read_record(record) for record in message.records),
         tuple(Hit(hit.item, hit.record, tuple(map(_read_match, hit.matches))) for hit in message.hits),

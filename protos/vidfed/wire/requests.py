@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from vidfed.v1 import lookup_pb2 as pb
@@ -10,6 +12,7 @@ from vidfed.wire.statuses import MalformedError, TooLargeError
 from vidfed.wire.strict import check_texts, enum, parse
 from vidfed.wire.values import (
     DIGEST_BYTES,
+    EPOCH_BYTES,
     MAX_AUDIENCE,
     MAX_ITEMS,
     MAX_MESSAGE_BYTES,
@@ -21,10 +24,14 @@ from vidfed.wire.values import (
     LookupRequest,
     Purpose,
     RequestHeader,
+    Standing,
     StreamPosition,
     Urgency,
     work_of,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def write_request(request: LookupRequest) -> bytes:
@@ -48,18 +55,11 @@ def write_request(request: LookupRequest) -> bytes:
             urgency=header.urgency.value,
         ),
         item_count=request.item_count,
-        columns=[
-            pb.HashColumn(
-                algorithm=ALGORITHM_NUMBERS[column.algorithm],
-                codes=column.codes.tobytes(),
-                items=column.items.tolist(),
-                max_distance=column.max_distance,
-            )
-            for column in request.columns
-        ],
+        columns=write_columns(request.columns),
         stream=pb.StreamPosition(stream_id=stream.stream_id, number=stream.number, last=stream.last, previous_digest=stream.previous_digest)
         if stream
         else None,
+        standing=pb.Standing(mandate=request.standing.mandate, epoch=request.standing.epoch) if request.standing else None,
     )
     return message.SerializeToString()
 
@@ -120,7 +120,42 @@ def read_request(payload: bytes) -> LookupRequest:
         message.item_count,
         columns,
         _read_position(message.stream) if message.HasField("stream") else None,
+        _read_standing(message.standing) if message.HasField("standing") else None,
     )
+
+
+def read_columns(columns: Iterable[pb.HashColumn], item_count: int) -> tuple[HashColumn, ...]:
+    """Read columns that come by themselves.
+
+    Raises:
+        TooLargeError: more than one lookup takes.
+        MalformedError: not of the stated form.
+    """
+    read = tuple(_read_column(column, item_count) for column in columns)
+    if not read or len({column.algorithm for column in read}) != len(read):
+        raise MalformedError("no hash is asked for, or an algorithm has two columns")
+    if item_count > MAX_ITEMS or sum(len(column.codes) * work_of(column.algorithm) for column in read) > MAX_WORK:
+        raise TooLargeError("more than one lookup takes")
+    return read
+
+
+def write_columns(columns: Iterable[HashColumn]) -> list[pb.HashColumn]:
+    """Write columns."""
+    return [
+        pb.HashColumn(
+            algorithm=ALGORITHM_NUMBERS[column.algorithm],
+            codes=column.codes.tobytes(),
+            items=column.items.tolist(),
+            max_distance=column.max_distance,
+        )
+        for column in columns
+    ]
+
+
+def _read_standing(standing: pb.Standing) -> Standing:
+    if len(standing.mandate) != DIGEST_BYTES or len(standing.epoch) not in {0, EPOCH_BYTES}:
+        raise MalformedError("a standing question names its mandate by a digest, and an epoch as it was given")
+    return Standing(standing.mandate, standing.epoch)
 
 
 def _read_column(column: pb.HashColumn, item_count: int) -> HashColumn:

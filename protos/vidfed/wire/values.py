@@ -34,6 +34,8 @@ MAX_TEXT = 500  # characters of any one text in a message
 
 LOOKUP_METHOD = "vidfed.v1.NodeService/Lookup"
 STREAM_METHOD = "vidfed.v1.NodeService/LookupStream"
+STANDING_METHOD = "vidfed.v1.NodeService/Standing"  # carried by Lookup, with a mandate
+EPOCH_BYTES = 120  # of an epoch, which is sealed
 REQUEST_TYPE = "application/vnd.vidfed.lookup-request.v1+protobuf"
 ANSWER_TYPE = "application/vnd.vidfed.lookup-answer.v1+protobuf"
 
@@ -160,13 +162,25 @@ class StreamPosition:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """By which mandate (SHA-256 of its signed bytes) a question is asked, and since which epoch; empty: everything."""
+
+    mandate: bytes
+    epoch: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class LookupRequest:
-    """One question: items numbered from 0 to item_count - 1, each with one or more codes. `stream` is set in a chunk of a stream."""
+    """One question: items numbered from 0 to item_count - 1, each with one or more codes.
+
+    `stream` is set in a chunk of a stream, `standing` in a question that is asked by a mandate.
+    """
 
     header: RequestHeader
     item_count: int
     columns: tuple[HashColumn, ...]
     stream: StreamPosition | None = None
+    standing: Standing | None = None
 
     @property
     def hash_count(self) -> int:
@@ -245,6 +259,7 @@ class AnswerHeader:
     last: bool = True
     previous_digest: bytes = b""
     directory_version: int = 0
+    epoch: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

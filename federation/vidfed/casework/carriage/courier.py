@@ -100,6 +100,19 @@ class GrpcTransport:
                 raise _unreached(member, error) from None
             return wire_envelope.from_message(answer)
 
+    async def end_mandates(self, member: str, end: Envelope) -> None:
+        """Tell a member's node that mandates have ended.
+
+        Raises:
+            OSError: the member could not be reached, or does not take it; the message says why.
+            SecurityError: it is not known.
+        """
+        async with self._channel(member) as channel:
+            try:
+                await rpc.CaseworkServiceStub(channel).EndMandates(wire_envelope.to_message(end), timeout=CALL_S)
+            except grpc.aio.AioRpcError as error:
+                raise _unreached(member, error) from None
+
     async def officers(self, member: str) -> Sequence[pb.ReaderCard]:
         """Return the cards that a member's node gives of its officers, unverified.
 

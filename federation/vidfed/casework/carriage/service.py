@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from vidfed.casework.errors import CaseworkError, CaseworkStoreError, LaterError, MovedOnError
+from vidfed.casework.errors import CaseworkError, CaseworkStoreError, LaterError, MovedOnError, RefusedError
+from vidfed.casework.standing.ending import Endings
 from vidfed.rpc.channels import peer_certificate
 from vidfed.security.clock import MINUTE_MS
 from vidfed.security.errors import AuditError, DirectoryError, PeerError, SecurityError
@@ -69,6 +70,20 @@ class CaseworkServicer(rpc.CaseworkServiceServicer):
         async with self._admitted(context) as peer:
             receipt = await self._run(self._news.notify, wire_envelope.from_message(request), peer)
         return wire_envelope.to_message(receipt)
+
+    async def EndMandates(  # noqa: N802 - the name in the .proto
+        self, request: Envelope, context: grpc.aio.ServicerContext[Envelope, pb.EndMandatesResponse]
+    ) -> pb.EndMandatesResponse:
+        """Keep which mandates of the caller's member have ended."""
+        async with self._admitted(context) as peer:
+            try:
+                await self._run(Endings(self._receiver.context).take, wire_envelope.from_message(request), peer)
+            except RefusedError as error:
+                await context.abort(_Codes.INVALID_ARGUMENT, str(error))
+            except (CaseworkStoreError, DirectoryError) as error:
+                _log.error("%s", error)
+                await context.abort(_Codes.UNAVAILABLE, "mandates cannot be ended right now")
+        return pb.EndMandatesResponse()
 
     async def Fetch(  # noqa: N802 - the name in the .proto
         self, request: pb.FetchRequest, context: grpc.aio.ServicerContext[pb.FetchRequest, pb.FetchResponse]

@@ -158,6 +158,79 @@ news = sa.Table(
     sa.Column("receipt", sa.LargeBinary, nullable=False),
 )
 
+ended = sa.Table(
+    "casework_ended_mandates",
+    metadata,
+    # All that is kept of other members' mandates: serial and end of those that ended before their time.
+    sa.Column("member", sa.String, primary_key=True),
+    sa.Column("serial", sa.LargeBinary, primary_key=True),
+    sa.Column("until_ms", sa.BigInteger, nullable=False, index=True),
+)
+
+watches = sa.Table(
+    "casework_watches",
+    metadata,
+    # Own persons' standing lookups. What is watched is closed with a key that is not in this database.
+    sa.Column("serial", sa.LargeBinary, primary_key=True),
+    sa.Column("pseudonym", sa.String, nullable=False, index=True),
+    sa.Column("credential", sa.LargeBinary, nullable=False),
+    sa.Column("mandate", sa.LargeBinary, nullable=False),
+    sa.Column("sealing_key", sa.LargeBinary, nullable=False),  # to which hits are sealed
+    sa.Column("every_ms", sa.BigInteger, nullable=False),
+    sa.Column("ends_ms", sa.BigInteger, nullable=False),
+    sa.Column("ended_ms", sa.BigInteger),  # before its time
+)
+
+watched = sa.Table(
+    "casework_watched",
+    metadata,
+    sa.Column("serial", sa.LargeBinary, primary_key=True),
+    sa.Column("part", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("closed", sa.LargeBinary, nullable=False),
+)
+
+rounds = sa.Table(
+    "casework_watch_rounds",
+    metadata,
+    # How far each member has answered each part.
+    sa.Column("serial", sa.LargeBinary, primary_key=True),
+    sa.Column("part", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("member", sa.String, primary_key=True),
+    sa.Column("epoch", sa.LargeBinary, nullable=False),
+    sa.Column("answered_ms", sa.BigInteger),  # until when it is watched
+    sa.Column("next_ms", sa.BigInteger, nullable=False, index=True),
+    sa.Column("trouble", sa.String, nullable=False),
+)
+
+watch_ends = sa.Table(
+    "casework_watch_ends",
+    metadata,
+    # Members that are still to be told that a mandate has ended.
+    sa.Column("serial", sa.LargeBinary, primary_key=True),
+    sa.Column("member", sa.String, primary_key=True),
+    sa.Column("until_ms", sa.BigInteger, nullable=False),
+    sa.Column("next_ms", sa.BigInteger, nullable=False),
+)
+
+watch_hits = sa.Table(
+    "casework_watch_hits",
+    metadata,
+    # Answers with something new, sealed to the person.
+    sa.Column("number", _BIG, primary_key=True),
+    sa.Column("serial", sa.LargeBinary, nullable=False, index=True),
+    sa.Column("pseudonym", sa.String, nullable=False, index=True),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),
+    sa.Column("found_ms", sa.BigInteger, nullable=False),
+)
+
+watch_known = sa.Table(
+    "casework_watch_known",
+    metadata,
+    # Digests of the hits that were handed on already, so that a record that changes is not found again and again.
+    sa.Column("serial", sa.LargeBinary, primary_key=True),
+    sa.Column("hit", sa.LargeBinary, primary_key=True),
+)
+
 places = sa.Table(
     "casework_places",
     metadata,

@@ -23,12 +23,13 @@ from vidfed.security.identity.tls import NODE_ROLE, verify_peer
 from vidfed.wire.envelope import read_call
 from vidfed.wire.requests import read_request
 from vidfed.wire.statuses import MalformedError, SequenceError, Status, TooLargeError, VersionError
-from vidfed.wire.values import LOOKUP_METHOD, REQUEST_TYPE, LookupRequest
+from vidfed.wire.values import REQUEST_TYPE, STANDING_METHOD, STREAM_METHOD, LookupRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from vidfed.node.lookup.question import Call, Question
+    from vidfed.node.lookup.standing import StandingQuestions
     from vidfed.security.clock import Clock
     from vidfed.security.crypto.envelope import Envelope
     from vidfed.security.identity.directory import Directory, DirectorySource, Member
@@ -60,6 +61,7 @@ class Authenticator:
     directory_source: DirectorySource
     replay: ReplayMemory
     clock: Clock
+    standing: StandingQuestions
 
     def identify(self, directory: Directory, leaf_pem: bytes) -> Member:
         """Step 1: return the member whose node holds this TLS certificate.
@@ -88,9 +90,15 @@ class Authenticator:
         peer = directory.member(question.member)
         credential_envelope, request_envelope = _read_form(call.message)
         directory, peer, payload = self._verify_member(directory, peer, request_envelope)
-        question.credential = credential = self._verify_investigator(peer, credential_envelope, request_envelope, now_ms)
+        standing = call.order is None and call.message.HasField("mandate")
+        signed_by_person = None if standing else request_envelope
+        question.credential = credential = self._verify_investigator(peer, credential_envelope, signed_by_person, now_ms)
         question.request = request = _parse(payload)
+        if standing:
+            question.method = STANDING_METHOD
         self._check_header(request, peer, credential, question.method)
+        if standing:
+            question.mandate = self.standing.verify(call.message, request, credential, now_ms)
         _take_place(question, request, call.order)
         _check_time(request, now_ms)
         return Authenticated(directory, peer, credential, request)
@@ -113,8 +121,8 @@ class Authenticator:
                     raise RefusalError(Status.BUSY, "the signature is by no key known here; a newer list of members is asked for") from None
                 raise RefusalError(Status.BAD_SIGNATURE, "the asking member's signature is missing or does not hold") from None
 
-    def _verify_investigator(self, peer: Member, credential: Envelope, request: Envelope, now_ms: int) -> Credential:
-        """Step 4."""
+    def _verify_investigator(self, peer: Member, credential: Envelope, request: Envelope | None, now_ms: int) -> Credential:
+        """Step 4. A standing question is signed by its mandate's person in that mandate; see `standing`."""
         try:
             verified = verify_credential(
                 credential,
@@ -126,6 +134,8 @@ class Authenticator:
             )
         except CredentialError as error:
             raise RefusalError(Status.BAD_CREDENTIAL, str(error)) from None
+        if request is None:
+            return verified
         try:
             request.verify(REQUEST_TYPE, [verified.key])
         except SignatureError:
@@ -141,8 +151,10 @@ class Authenticator:
             raise RefusalError(Status.BAD_SIGNATURE, "the request names another issuer than the member that signed it")
         if header.pseudonym != credential.pseudonym:
             raise RefusalError(Status.BAD_CREDENTIAL, "the request names another person than the credential")
-        if header.method != method or (request.stream is None) != (method == LOOKUP_METHOD):
+        if header.method != method or (request.stream is not None) != (method == STREAM_METHOD):
             raise RefusalError(Status.WRONG_METHOD, f"signed for {header.method!r}")
+        if (request.standing is not None) != (method == STANDING_METHOD):
+            raise RefusalError(Status.WRONG_METHOD, "a standing question goes with its mandate, and nothing else does")
         if self.member not in header.audience:
             raise RefusalError(Status.WRONG_AUDIENCE, f"the request is not addressed to {self.member}")
 

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ from vidfed.node.lookup import metrics
 from vidfed.node.lookup.authenticate import Authenticated, Authenticator, UnknownPeerError
 from vidfed.node.lookup.authorise import Authoriser
 from vidfed.node.lookup.question import Question, RefusalError, count, deciding
+from vidfed.node.lookup.standing import StandingQuestions, generation_of
 from vidfed.node.policy.policy import SELF_TEST_RULE
 from vidfed.node.search.catalogue import PATIENCE_S
 from vidfed.node.search.query import SearchQuery
@@ -55,7 +57,7 @@ from vidfed.wire.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from vidfed.node.lookup.question import Call
     from vidfed.node.policy.policy import PolicySource, Rule
@@ -68,6 +70,8 @@ if TYPE_CHECKING:
     from vidfed.security.identity.directory import Directory, DirectorySource
     from vidfed.security.identity.replay import ReplayMemory
     from vidfed.v1.lookup_pb2 import LookupCall
+    from vidfed.wire.mandates import Mandate
+    from vidfed.wire.values import LookupRequest
 
 _log = logging.getLogger(__name__)
 _FOUND_BYTES = MAX_MESSAGE_BYTES - 80 * 1024  # room for the header and the log's receipt with its cosigned checkpoint
@@ -93,13 +97,18 @@ class LookupPipeline:
     replay: ReplayMemory
     audit: AuditLog
     clock: Clock
+    epoch_key: bytes = field(default_factory=lambda: os.urandom(32), repr=False)
+    mandate_ended: Callable[[str, bytes], bool] = lambda _member, _serial: False
+    _standing: StandingQuestions = field(init=False, repr=False)
     _authenticator: Authenticator = field(init=False, repr=False)
     _authoriser: Authoriser = field(init=False, repr=False)
     _refusals: Refusals = field(init=False, repr=False, default_factory=lambda: Refusals(Event.LOOKUPS_REFUSED))
 
     def __post_init__(self) -> None:
         """Give each group of steps what it needs."""
-        authenticator = Authenticator(self.federation, self.member, self.directory_source, self.replay, self.clock)
+        standing = StandingQuestions(self.member, self.epoch_key, self.mandate_ended, self.catalogue.mark)
+        object.__setattr__(self, "_standing", standing)
+        authenticator = Authenticator(self.federation, self.member, self.directory_source, self.replay, self.clock, standing)
         object.__setattr__(self, "_authenticator", authenticator)
         object.__setattr__(self, "_authoriser", Authoriser(self.member, self.policy, self.quotas))
 
@@ -158,8 +167,25 @@ class LookupPipeline:
                 if not question.refused:
                     with deciding(question):
                         self._authoriser.authorise(question, each)
+                        self._place(question, each, now_ms)
             self._authoriser.charge([(question, each.request) for question, each in authenticated], now_ms)
         return questions
+
+    def _place(self, question: Question, authenticated: Authenticated, now_ms: int) -> None:
+        """Say of a standing question behind which version of the records it is searched."""
+        if question.mandate is None or question.rule is None:
+            return
+        roles = frozenset(authenticated.credential.roles)
+        question.generation = generation_of(self.policy.current().to_json(), question.rule, roles)
+        if question.rule is not SELF_TEST_RULE:
+            with deciding(question):
+                question.since = self._since(authenticated.request, question.mandate, question.generation, now_ms)
+
+    def _since(self, request: LookupRequest, mandate: Mandate, generation: bytes, now_ms: int) -> int | None:
+        try:
+            return self._standing.since(request, mandate, generation, now_ms)
+        except StoreError as error:
+            raise RefusalError(Status.INDEX_UNAVAILABLE, "", str(error)) from None
 
     def search(self, questions: Sequence[Question]) -> None:
         """Do step 11 for those that are not refused already."""
@@ -183,6 +209,9 @@ class LookupPipeline:
                         hours = f"older than the {rule.max_records_age_hours} hours that this member's policy allows"
                         raise RefusalError(Status.RECORDS_TOO_OLD, f"this member's records are {hours}")
                     question.found, question.written = _fitted(rule, each)
+                    if question.mandate is not None and question.request is not None and not question.found.truncated_items:
+                        version, now_ms = each.state.version, self.clock()
+                        question.epoch = self._standing.next_epoch(question.request, question.mandate, question.generation, version, now_ms)
 
     def conclude(self, questions: Sequence[Question]) -> list[Envelope]:
         """Do steps 12 and 13, and return the signed answers."""
@@ -227,12 +256,12 @@ class LookupPipeline:
         """Step 11: a self-test searches the canary, where the records could be searched, and nothing else."""
         found: dict[int, Found] = {}
         try:
+            for question, rule in admitted:
+                if question.since is not None:
+                    found[id(question)] = self.catalogue.search_recent(_query(question, rule), question.since)
             for catalogue in (self.catalogue, self.canary):
-                own = [each for each in admitted if (each[1] is SELF_TEST_RULE) is (catalogue is self.canary)]
-                wanted = [
-                    SearchQuery(question.columns, rule.max_hits_per_item, functools.partial(rule.tells, question.member), rule.tell)
-                    for question, rule in own
-                ]
+                own = [each for each in admitted if each[0].since is None and (each[1] is SELF_TEST_RULE) is (catalogue is self.canary)]
+                wanted = [_query(question, rule) for question, rule in own]
                 if wanted and catalogue is self.canary:
                     self.catalogue.check(patience_s=PATIENCE_S)
                 if wanted:
@@ -287,12 +316,17 @@ class LookupPipeline:
             detail=question.detail[:MAX_TEXT],  # it may quote the question, and a longer text would make the answer unreadable
             index=question.found.state if question.found else None,
             directory_version=question.directory_version,
+            epoch=question.epoch if question.status is Status.ANSWERED else b"",
         )
 
 
 def _question(call: Call, member: str, now_ms: int, status: Status = Status.ANSWERED) -> Question:
     method, due = (LOOKUP_METHOD, 0) if call.order is None else (STREAM_METHOD, call.order.due)
     return Question(member, _digest_of(call.message), now_ms, method, due, status=status)
+
+
+def _query(question: Question, rule: Rule) -> SearchQuery:
+    return SearchQuery(question.columns, rule.max_hits_per_item, functools.partial(rule.tells, question.member), rule.tell)
 
 
 def _digest_of(call: LookupCall) -> bytes:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vidfed.node.search.query import Found
     from vidfed.security.identity.credentials import Credential
     from vidfed.v1.lookup_pb2 import LookupCall
+    from vidfed.wire.mandates import Mandate
     from vidfed.wire.stream import ChunkOrder
     from vidfed.wire.values import AnswerHeader, HashColumn, LookupRequest
 
@@ -68,6 +69,8 @@ class Question:
         rule, columns, budget: by which rule, about what of it, and from which budget it may be answered.
         directory_version: of the trust directory by which it is judged; 0 without one.
         found, written: what a search gave, and the same as it goes into the answer.
+        mandate, since, generation, epoch: of a standing question: by what it may be asked, behind which version of the records, as of which
+            policy, and what the next one is to name.
         logged: by itself; a refusal beyond its member's budget is only counted.
     """
 
@@ -90,6 +93,10 @@ class Question:
     found: Found | None = None
     written: bytes = b""
     logged: bool = True
+    mandate: Mandate | None = None
+    since: int | None = None
+    generation: bytes = b""
+    epoch: bytes = b""
 
     @property
     def refused(self) -> bool:
@@ -114,6 +121,8 @@ class Question:
             details |= {"stream": request.stream.stream_id.hex(), "chunk": request.stream.number}
         if stated is not None and stated.urgency is not Urgency.ROUTINE:
             details |= {"urgency": stated.urgency.code, "budget": self.budget.value if self.budget else ""}
+        if self.mandate is not None:
+            details["standing"] = 1
         if found and found.hits:  # by it the register of whom we told knows whether a record has changed since
             details["records_version"] = found.state.version
         return AuditEntry(

@@ -261,6 +261,13 @@ class StoreReader:
         """Return what is known of each source that is in charge of records."""
         return [SourceState(*row) for row in self._rows(_SOURCES_SQL)]
 
+    def recent(self, version: int, limit: int) -> list[tuple[Any, ...]]:
+        """Return (number, places, its own code of each algorithm) of at most `limit` live records that changed after a version."""
+        names = ", ".join(map(_found_by, Algorithm))
+        mark = self._database.marks(1)
+        wanted = f"SELECT id, places, {names} FROM records WHERE version > {mark} AND {_LIVE_SQL} ORDER BY version LIMIT {mark}"  # noqa: S608 - our own names
+        return self._rows(wanted, (version, limit))
+
     def mark(self, version: int) -> str:
         """Return the mark of the store's history up to this version; see `RecordStore.mark`."""
         which = "version >=" if version else "version ="

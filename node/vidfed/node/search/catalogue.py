@@ -21,10 +21,11 @@ from vidfed.node.search.distinct import distinct
 from vidfed.node.search.follower import IndexFollower
 from vidfed.node.search.nearest import NOTHING_NEAR, Candidates, Near, Rows, choose, rows_wanted
 from vidfed.node.search.query import Found
+from vidfed.node.search.recent import Recent, TooManyError
 from vidfed.wire.values import IndexState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -108,6 +109,45 @@ class Catalogue:
             self._check_history(store, version)
         self._follower.wait_until(version, patience_s)
 
+    def mark(self, version: int) -> str:
+        """Return the mark of the store's history up to a version.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        return self.store.mark(version)
+
+    def search_recent(self, wanted: SearchQuery, version: int) -> Found:
+        """Find for a question every record that changed after a version, within each column's distance, in one state of the store.
+
+        Raises:
+            IndexBehindError, IndexBrokenError, StoreError: as `search`.
+        """
+        asked = distinct(wanted)
+        with self.store.reading() as store:
+            newest, changed_ms = store.version()
+            self._check_history(store, newest)
+            try:
+                recent = Recent(store, version)
+            except TooManyError:
+                return self.search([wanted])[0]
+
+            def search_codes(algorithm: Algorithm, codes: NDArray[np.uint8], max_distance: int, *_: object) -> SearchResult | None:
+                return recent.search(algorithm, codes, max_distance)
+
+            candidates = [Candidates(asked.query)]
+            limit = rows_wanted([wanted.max_hits_per_item])
+            for together in _same_searches([asked.query]):
+                self._search_columns(together, store, limit, candidates, search_codes)
+            choose(candidates, store.records, functools.partial(self._search_code, search_codes, store), limit)
+            told = candidates[0].told(store)
+            states = store.source_states()
+        current_ms = self._clock()
+        freshness = Freshness.of(states, current_ms)
+        searched = asked.query.searched(self._follower.shares)
+        state = IndexState(newest, changed_ms, current_ms, searched, self._follower.band, freshness.as_of_ms, freshness.behind)
+        return _found(state, asked, *told)
+
     def search(self, wanted: Sequence[SearchQuery], *, patience_s: float = PATIENCE_S) -> list[Found]:
         """Find for each question every record within each of its columns' distances, all in one state of the store.
 
@@ -131,8 +171,8 @@ class Catalogue:
             candidates = [Candidates(question) for question in wanted]
             limit = rows_wanted(question.max_hits_per_item for question in wanted)
             for together in _same_searches(wanted):
-                self._search_columns(together, store, limit, candidates)
-            choose(candidates, store.records, functools.partial(self._search_code, store), limit)
+                self._search_columns(together, store, limit, candidates, self._search_codes)
+            choose(candidates, store.records, functools.partial(self._search_code, self._search_codes, store), limit)
             told = [each.told(store) for each in candidates]
             self._follower.check_not_renewed(renewals, version)
         current_ms = self._clock()
@@ -159,13 +199,18 @@ class Catalogue:
             self._history = History(version, store.mark(version))
 
     def _search_columns(
-        self, together: Sequence[tuple[int, int, HashColumn]], store: StoreReader, limit: int, candidates: Sequence[Candidates]
+        self,
+        together: Sequence[tuple[int, int, HashColumn]],
+        store: StoreReader,
+        limit: int,
+        candidates: Sequence[Candidates],
+        search_codes: Callable[..., SearchResult | None],
     ) -> None:
         """Search columns of one algorithm and distance, each of the question and with the place in it said, and add what is near."""
         columns = [column for _, _, column in together]
         algorithm = columns[0].algorithm
         codes = columns[0].codes if len(columns) == 1 else np.concatenate([column.codes for column in columns])
-        found = self._search_codes(algorithm, codes, columns[0].max_distance, store, limit)
+        found = search_codes(algorithm, codes, columns[0].max_distance, store, limit)
         if found is None:
             return
         first = 0
@@ -179,8 +224,16 @@ class Catalogue:
                 candidates[number].add(place, rows, np.flatnonzero(cut).tolist())
             first = end
 
-    def _search_code(self, store: StoreReader, column: HashColumn, code: int, limit: int, bands: Sequence[int] | None) -> Near:
-        found = self._search_codes(column.algorithm, column.codes[code : code + 1], column.max_distance, store, limit, bands)
+    @staticmethod
+    def _search_code(
+        search_codes: Callable[..., SearchResult | None],
+        store: StoreReader,
+        column: HashColumn,
+        code: int,
+        limit: int,
+        bands: Sequence[int] | None,
+    ) -> Near:
+        found = search_codes(column.algorithm, column.codes[code : code + 1], column.max_distance, store, limit, bands)
         return Near(found.labels >> PLACE_BITS, found.distances, bool(found.truncated[0])) if found else NOTHING_NEAR
 
     def _search_codes(

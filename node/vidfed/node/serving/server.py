@@ -18,6 +18,7 @@ from grpc_health.v1.health import aio as health_aio
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from vidfed.casework.carriage.opening import open_casework
+from vidfed.casework.standing.ending import Endings, epoch_key
 from vidfed.node.config import NodeSection
 from vidfed.node.lookup import metrics as lookup_metrics
 from vidfed.node.lookup.admission import Admission, AdmissionLimits, QueueFullError, TooManyCallsError
@@ -275,6 +276,8 @@ def open_pipeline(
             replay=replay,
             audit=audit,
             clock=system_clock,
+            epoch_key=epoch_key(casework.context.database),
+            mandate_ended=Endings(casework.context).has_ended,
         )
         yield pipeline, casework
 

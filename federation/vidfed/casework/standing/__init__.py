@@ -1,0 +1,1 @@
+"""Standing lookups: "tell me when somebody learns it". Section 5 of docs/casework-protocol.md."""
