@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -132,6 +133,27 @@ def test_from_a_hit_to_what_an_officer_releases(units: Units) -> None:
         for path in units.federation.places[member].folder.rglob("*"):
             content = path.read_bytes() if path.is_file() else b""
             assert not [text for text in (b"Secret-Facts", b"Anna-Example-Name", b"school's uniform") if text in content], path
+
+
+@pytest.mark.slow
+def test_watch_is_answered_by_all_and_what_is_found_can_be_asked_about(units: Units) -> None:
+    known = units.base / "pictures" / "known.png"
+    said = units.run("nl-8", "watch", "add", known, "--hash", "md5:" + "0" * 32, *WHY, "--days", "5").out
+    identity = re.search(r"[0-9a-f]{12}", said)
+    assert identity
+    end = time.monotonic() + PATIENCE_S
+    while not (found := units.run("nl-8", "watch", "hits", "--json").json()["found"]) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert [(each["label"], each["hit"]["reference"]) for each in found] == [(str(known), units.reference)]
+    while "watched until" not in (listed := units.run("nl-8", "watch", "list").out) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert "by 1 of 1" in listed or "by 2 of 2" in listed
+    units.run("nl-8", "cases", "ask", units.reference, "--want", "origin", "--deputy", "nl-7", "--file", units.text("from a watch"))
+    renewed = units.run("nl-8", "watch", "renew", identity.group(), "--days", "6").out
+    assert "1 stopped" in units.run("nl-8", "watch", "stop", "--case", "NL-1").out
+    watches = units.run("nl-8", "watch", "list", "--json").json()["watches"]
+    assert all(each["ended_ms"] for each in watches)
+    assert renewed
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ _COMMANDS = {
     ),
     "lookups": _Registered("vidfed.federation.cli.history", "lookups", "Investigators", "See earlier lookups and fetch late answers."),
     "cases": _Registered("vidfed.federation.cli.cases", "cases", "Investigators", "Ask for details about a hit, and read what comes."),
+    "watch": _Registered("vidfed.federation.cli.watch", "watch", "Investigators", "Be told when somebody learns what nobody knows yet."),
     "inbox": _Registered("vidfed.federation.cli.cases", "inbox", "Investigators", "See which of your conversations wait for you."),
     "enrol": _Registered(
         "vidfed.federation.cli.enrol", "enrol", "Investigators", "Make your keys and have your unit certify them; renew them."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -164,7 +164,7 @@ def test_mandate_used_for_other_hashes(watch: Watch) -> None:
 
 
 @pytest.mark.parametrize("header", [{"case_reference": "another"}, {"legal_basis": "another"}, {"offence_type": "another"}])
-def test_mandate_used_for_another_case_or_reason(watch: Watch, header: dict[str, object]) -> None:
+def test_mandate_used_for_another_case_or_reason(watch: Watch, header: dict[str, Any]) -> None:
     assert watch.ask(**header).header.status is Status.NOT_PERMITTED
 
 

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from vidfed.casework.carriage.opening import open_casework
+from vidfed.casework.standing.watches import Closet
 from vidfed.federation.gateway.audit_trail import AuditTrail
 from vidfed.federation.gateway.core import GatewayCore
 from vidfed.federation.gateway.enrolment import EnrolmentServicer
 from vidfed.federation.gateway.mailbox import Mailbox
 from vidfed.federation.gateway.settings import read_gateway_section
+from vidfed.federation.gateway.standing import StandingLookups, watch_key
+from vidfed.federation.gateway.standing_service import StandingServicer
 from vidfed.federation.gateway.status import SERVING_FILE, keep_status
 from vidfed.federation.lookup.contract import COLLECTING_KEY, NOT_IN_THE_LOG
 from vidfed.federation.lookup.errors import BusyError, MailboxError, UnreachableError
@@ -193,12 +196,27 @@ async def gateway_service(shared: Shared, on_ready: Callable[[str], None]) -> As
 
         casework = stack.enter_context(open_casework(home, source, shared.audit))
         casework.serve_persons(server)
-        status = asyncio.create_task(supervise("status", lambda: keep_status(home, core.nodes, lambda: core.running)))
+        watched = StandingLookups(
+            federation=home.federation,
+            member=home.member,
+            signer=home.signer,
+            source=source,
+            database=casework.context.database,
+            closet=Closet(watch_key(home.state_file("watch.key"))),
+            nodes=core.nodes,
+            trail=AuditTrail(shared.audit, home.member),
+            ends=casework.transport,
+            clock=system_clock,
+        )
+        rpc.add_StandingGatewayServiceServicer_to_server(StandingServicer(watched), server)
+        work = {"standing lookups": watched.run, "status": lambda: keep_status(home, core.nodes, lambda: core.running)}
+        beside = [asyncio.create_task(supervise(name, each)) for name, each in work.items()]
         try:
             yield Service(server, section.listen, server_credentials(home.node_tls, source), announce)
         finally:
-            status.cancel()
-            await asyncio.gather(status, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
             await core.close()
 
 
