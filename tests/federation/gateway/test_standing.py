@@ -27,8 +27,7 @@ from vidfed.security.identity.credentials import Credential
 from vidfed.v1 import gateway_pb2 as pb
 from vidfed.wire import envelope as wire_envelope
 from vidfed.wire.answers import read_answer
-from vidfed.wire.mandates import MANDATE_TYPE, Mandate, columns_digest, write_mandate
-from vidfed.wire.requests import write_columns
+from vidfed.wire.requests import MANDATE_TYPE, Mandate, columns_digest, write_columns, write_mandate
 from vidfed.wire.values import Purpose
 
 if TYPE_CHECKING:

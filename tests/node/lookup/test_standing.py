@@ -19,8 +19,7 @@ from vidfed.security.identity.credentials import Credential
 from vidfed.v1.lookup_pb2 import LookupCall
 from vidfed.wire.answers import read_answer
 from vidfed.wire.envelope import to_message
-from vidfed.wire.mandates import MANDATE_TYPE, Mandate, columns_digest, write_mandate
-from vidfed.wire.requests import write_request
+from vidfed.wire.requests import MANDATE_TYPE, Mandate, columns_digest, write_mandate, write_request
 from vidfed.wire.statuses import Status
 from vidfed.wire.values import EPOCH_BYTES, REQUEST_TYPE, STANDING_METHOD, LookupRequest, Standing
 

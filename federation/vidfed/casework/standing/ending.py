@@ -13,7 +13,7 @@ from vidfed.casework.errors import CaseworkStoreError, RefusedError
 from vidfed.casework.storage.schema import ended, places
 from vidfed.security.clock import DAY_MS
 from vidfed.security.errors import EnvelopeError, SignatureError
-from vidfed.wire.mandates import MANDATE_END_TYPE, read_mandate_end
+from vidfed.wire.requests import MANDATE_END_TYPE, read_mandate_end
 from vidfed.wire.statuses import WireError
 
 if TYPE_CHECKING:

@@ -36,8 +36,16 @@ from vidfed.security.identity.credentials import Credential
 from vidfed.v1 import gateway_pb2 as pb
 from vidfed.v1 import gateway_pb2_grpc as rpc
 from vidfed.wire import envelope as wire_envelope
-from vidfed.wire.mandates import MANDATE_TYPE, SERIAL_BYTES, Mandate, columns_digest, read_mandate, write_mandate
-from vidfed.wire.requests import read_request, write_columns
+from vidfed.wire.requests import (
+    MANDATE_TYPE,
+    SERIAL_BYTES,
+    Mandate,
+    columns_digest,
+    read_mandate,
+    read_request,
+    write_columns,
+    write_mandate,
+)
 from vidfed.wire.statuses import WireError
 from vidfed.wire.values import REQUEST_TYPE, Purpose
 

@@ -26,8 +26,17 @@ from vidfed.v1 import envelope_pb2 as envelope_pb
 from vidfed.v1 import gateway_pb2 as pb
 from vidfed.v1.lookup_pb2 import LookupCall
 from vidfed.wire import envelope as wire_envelope
-from vidfed.wire.mandates import MANDATE_END_TYPE, MANDATE_TYPE, MAX_ENDED, MandateEnd, columns_digest, read_mandate, write_mandate_end
-from vidfed.wire.requests import read_columns, write_request
+from vidfed.wire.requests import (
+    MANDATE_END_TYPE,
+    MANDATE_TYPE,
+    MAX_ENDED,
+    MandateEnd,
+    columns_digest,
+    read_columns,
+    read_mandate,
+    write_mandate_end,
+    write_request,
+)
 from vidfed.wire.statuses import Status, WireError
 from vidfed.wire.values import MESSAGE_ID_BYTES, REQUEST_TYPE, STANDING_METHOD, LookupRequest, RequestHeader, Standing, Urgency
 
@@ -43,7 +52,7 @@ if TYPE_CHECKING:
     from vidfed.security.clock import Clock
     from vidfed.security.crypto.keys import Signer
     from vidfed.security.identity.directory import Directory, DirectorySource
-    from vidfed.wire.mandates import Mandate
+    from vidfed.wire.requests import Mandate
     from vidfed.wire.values import LookupAnswer
 
     class EndTransport(Protocol):

@@ -15,7 +15,7 @@ from vidfed.security.errors import DirectoryError, PeerError, SecurityError
 from vidfed.security.identity.tls import INVESTIGATOR_ROLE, verify_peer
 from vidfed.v1 import gateway_pb2 as pb
 from vidfed.v1 import gateway_pb2_grpc as rpc
-from vidfed.wire.mandates import MAX_PARTS
+from vidfed.wire.requests import MAX_PARTS
 from vidfed.wire.statuses import WireError
 
 if TYPE_CHECKING:

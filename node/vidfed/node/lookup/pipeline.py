@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from vidfed.security.identity.directory import Directory, DirectorySource
     from vidfed.security.identity.replay import ReplayMemory
     from vidfed.v1.lookup_pb2 import LookupCall
-    from vidfed.wire.mandates import Mandate
+    from vidfed.wire.requests import Mandate
     from vidfed.wire.values import LookupRequest
 
 _log = logging.getLogger(__name__)

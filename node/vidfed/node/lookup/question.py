@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vidfed.node.search.query import Found
     from vidfed.security.identity.credentials import Credential
     from vidfed.v1.lookup_pb2 import LookupCall
-    from vidfed.wire.mandates import Mandate
+    from vidfed.wire.requests import Mandate
     from vidfed.wire.stream import ChunkOrder
     from vidfed.wire.values import AnswerHeader, HashColumn, LookupRequest
 

@@ -17,7 +17,7 @@ from vidfed.node.lookup.question import RefusalError
 from vidfed.security.clock import MINUTE_MS, as_text
 from vidfed.security.errors import EnvelopeError, SignatureError
 from vidfed.wire import envelope as wire_envelope
-from vidfed.wire.mandates import MANDATE_TYPE, Mandate, columns_digest, read_mandate
+from vidfed.wire.requests import MANDATE_TYPE, Mandate, columns_digest, read_mandate
 from vidfed.wire.statuses import Status, WireError
 from vidfed.wire.values import EPOCH_BYTES
 
