@@ -13,7 +13,7 @@ import pytest
 from vidfed.node.serving.witnessing import Witnessing
 from vidfed.security.audit.changes import Seen
 from vidfed.security.audit.entries import commit
-from vidfed.security.audit.group_commit import PendingWrite
+from vidfed.security.audit.storage.group_commit import PendingWrite
 from vidfed.security.clock import system_clock
 from vidfed.security.member.audit_log import open_log, open_storage, open_witness
 from vidfed.security.member.home import MemberHome

@@ -54,6 +54,7 @@ def found(home: Path) -> dict[str, tuple[str, str]]:
 def test_a_node_that_is_well_passes_and_a_peer_that_is_not_there_is_a_warning(home: Path) -> None:
     said = found(home)
     assert said.pop("node fr")[0] == said.pop("gateway")[0] == "warning"
+    assert said.pop("witnesses")[0] == "warning"  # fr's node, the only other one, does not run
     assert said.pop("requests")[0] == "warning"  # no officer has a kit yet
     assert [(point, *told) for point, told in said.items() if told[0] != "ok"] == []
     assert said.keys() > {"node nl", "records", "index", "policy", "audit log", "kits", "directory age", "clock", "ca", "state"}

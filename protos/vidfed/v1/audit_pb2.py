@@ -24,35 +24,35 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15vidfed/v1/audit.proto\x12\tvidfed.v1\"F\n\nLogReceipt\x12\x10\n\x08position\x18\x01 \x01(\x04\x12\x12\n\ncommitment\x18\x02 \x01(\x0c\x12\x12\n\ncheckpoint\x18\x03 \x01(\t\"K\n\x14\x41\x64\x64\x43heckpointRequest\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\r\n\x05proof\x18\x02 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x03 \x01(\t\"V\n\x0eWitnessRefusal\x12/\n\x06reason\x18\x01 \x01(\x0e\x32\x1f.vidfed.v1.WitnessRefusalReason\x12\x13\n\x0blatest_size\x18\x02 \x01(\x04\"g\n\x15\x41\x64\x64\x43heckpointResponse\x12\x16\n\x0c\x63osignatures\x18\x01 \x01(\tH\x00\x12,\n\x07refusal\x18\x02 \x01(\x0b\x32\x19.vidfed.v1.WitnessRefusalH\x00\x42\x08\n\x06\x61nswer\"\x15\n\x13GetWitnessedRequest\"+\n\x14GetWitnessedResponse\x12\x13\n\x0b\x63heckpoints\x18\x01 \x03(\t\";\n\x15GetConsistencyRequest\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x10\n\x08new_size\x18\x02 \x01(\x04\"\'\n\x16GetConsistencyResponse\x12\r\n\x05proof\x18\x01 \x03(\x0c\"K\n\x0fGetProofRequest\x12\x10\n\x08position\x18\x01 \x01(\x04\x12\x12\n\nknown_size\x18\x02 \x01(\x04\x12\x12\n\ncommitment\x18\x03 \x01(\x0c\"j\n\x10GetProofResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\x12\x11\n\tinclusion\x18\x02 \x03(\x0c\x12\x13\n\x0b\x63onsistency\x18\x03 \x03(\x0c\x12\x0c\n\x04salt\x18\x04 \x01(\x0c\x12\x0c\n\x04\x62ody\x18\x05 \x01(\x0c*\xfe\x01\n\x14WitnessRefusalReason\x12&\n\"WITNESS_REFUSAL_REASON_UNSPECIFIED\x10\x00\x12&\n\"WITNESS_REFUSAL_REASON_BAD_REQUEST\x10\x01\x12$\n WITNESS_REFUSAL_REASON_FORBIDDEN\x10\x02\x12&\n\"WITNESS_REFUSAL_REASON_UNKNOWN_LOG\x10\x03\x12#\n\x1fWITNESS_REFUSAL_REASON_CONFLICT\x10\x04\x12#\n\x1fWITNESS_REFUSAL_REASON_UNPROVEN\x10\x05\x32\xcf\x02\n\x0c\x41uditService\x12R\n\rAddCheckpoint\x12\x1f.vidfed.v1.AddCheckpointRequest\x1a .vidfed.v1.AddCheckpointResponse\x12O\n\x0cGetWitnessed\x12\x1e.vidfed.v1.GetWitnessedRequest\x1a\x1f.vidfed.v1.GetWitnessedResponse\x12U\n\x0eGetConsistency\x12 .vidfed.v1.GetConsistencyRequest\x1a!.vidfed.v1.GetConsistencyResponse\x12\x43\n\x08GetProof\x12\x1a.vidfed.v1.GetProofRequest\x1a\x1b.vidfed.v1.GetProofResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15vidfed/v1/audit.proto\x12\tvidfed.v1\"F\n\nLogReceipt\x12\x10\n\x08position\x18\x01 \x01(\x04\x12\x12\n\ncommitment\x18\x02 \x01(\x0c\x12\x12\n\ncheckpoint\x18\x03 \x01(\t\"b\n\x14\x41\x64\x64\x43heckpointRequest\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\r\n\x05proof\x18\x02 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x03 \x01(\t\x12\x15\n\rannouncements\x18\x04 \x03(\t\"V\n\x0eWitnessRefusal\x12/\n\x06reason\x18\x01 \x01(\x0e\x32\x1f.vidfed.v1.WitnessRefusalReason\x12\x13\n\x0blatest_size\x18\x02 \x01(\x04\"g\n\x15\x41\x64\x64\x43heckpointResponse\x12\x16\n\x0c\x63osignatures\x18\x01 \x01(\tH\x00\x12,\n\x07refusal\x18\x02 \x01(\x0b\x32\x19.vidfed.v1.WitnessRefusalH\x00\x42\x08\n\x06\x61nswer\"\x15\n\x13GetWitnessedRequest\"+\n\x14GetWitnessedResponse\x12\x13\n\x0b\x63heckpoints\x18\x01 \x03(\t\";\n\x15GetConsistencyRequest\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x10\n\x08new_size\x18\x02 \x01(\x04\"\'\n\x16GetConsistencyResponse\x12\r\n\x05proof\x18\x01 \x03(\x0c\"K\n\x0fGetProofRequest\x12\x10\n\x08position\x18\x01 \x01(\x04\x12\x12\n\nknown_size\x18\x02 \x01(\x04\x12\x12\n\ncommitment\x18\x03 \x01(\x0c\"\x81\x01\n\x10GetProofResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\x12\x11\n\tinclusion\x18\x02 \x03(\x0c\x12\x13\n\x0b\x63onsistency\x18\x03 \x03(\x0c\x12\x0c\n\x04salt\x18\x04 \x01(\x0c\x12\x0c\n\x04\x62ody\x18\x05 \x01(\x0c\x12\x15\n\rannouncements\x18\x06 \x03(\t*\xa0\x02\n\x14WitnessRefusalReason\x12&\n\"WITNESS_REFUSAL_REASON_UNSPECIFIED\x10\x00\x12&\n\"WITNESS_REFUSAL_REASON_BAD_REQUEST\x10\x01\x12$\n WITNESS_REFUSAL_REASON_FORBIDDEN\x10\x02\x12&\n\"WITNESS_REFUSAL_REASON_UNKNOWN_LOG\x10\x03\x12#\n\x1fWITNESS_REFUSAL_REASON_CONFLICT\x10\x04\x12#\n\x1fWITNESS_REFUSAL_REASON_UNPROVEN\x10\x05\x12 \n\x1cWITNESS_REFUSAL_REASON_EPOCH\x10\x06\x32\xcf\x02\n\x0c\x41uditService\x12R\n\rAddCheckpoint\x12\x1f.vidfed.v1.AddCheckpointRequest\x1a .vidfed.v1.AddCheckpointResponse\x12O\n\x0cGetWitnessed\x12\x1e.vidfed.v1.GetWitnessedRequest\x1a\x1f.vidfed.v1.GetWitnessedResponse\x12U\n\x0eGetConsistency\x12 .vidfed.v1.GetConsistencyRequest\x1a!.vidfed.v1.GetConsistencyResponse\x12\x43\n\x08GetProof\x12\x1a.vidfed.v1.GetProofRequest\x1a\x1b.vidfed.v1.GetProofResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'vidfed.v1.audit_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_WITNESSREFUSALREASON']._serialized_start=734
-  _globals['_WITNESSREFUSALREASON']._serialized_end=988
+  _globals['_WITNESSREFUSALREASON']._serialized_start=781
+  _globals['_WITNESSREFUSALREASON']._serialized_end=1069
   _globals['_LOGRECEIPT']._serialized_start=36
   _globals['_LOGRECEIPT']._serialized_end=106
   _globals['_ADDCHECKPOINTREQUEST']._serialized_start=108
-  _globals['_ADDCHECKPOINTREQUEST']._serialized_end=183
-  _globals['_WITNESSREFUSAL']._serialized_start=185
-  _globals['_WITNESSREFUSAL']._serialized_end=271
-  _globals['_ADDCHECKPOINTRESPONSE']._serialized_start=273
-  _globals['_ADDCHECKPOINTRESPONSE']._serialized_end=376
-  _globals['_GETWITNESSEDREQUEST']._serialized_start=378
-  _globals['_GETWITNESSEDREQUEST']._serialized_end=399
-  _globals['_GETWITNESSEDRESPONSE']._serialized_start=401
-  _globals['_GETWITNESSEDRESPONSE']._serialized_end=444
-  _globals['_GETCONSISTENCYREQUEST']._serialized_start=446
-  _globals['_GETCONSISTENCYREQUEST']._serialized_end=505
-  _globals['_GETCONSISTENCYRESPONSE']._serialized_start=507
-  _globals['_GETCONSISTENCYRESPONSE']._serialized_end=546
-  _globals['_GETPROOFREQUEST']._serialized_start=548
-  _globals['_GETPROOFREQUEST']._serialized_end=623
-  _globals['_GETPROOFRESPONSE']._serialized_start=625
-  _globals['_GETPROOFRESPONSE']._serialized_end=731
-  _globals['_AUDITSERVICE']._serialized_start=991
-  _globals['_AUDITSERVICE']._serialized_end=1326
+  _globals['_ADDCHECKPOINTREQUEST']._serialized_end=206
+  _globals['_WITNESSREFUSAL']._serialized_start=208
+  _globals['_WITNESSREFUSAL']._serialized_end=294
+  _globals['_ADDCHECKPOINTRESPONSE']._serialized_start=296
+  _globals['_ADDCHECKPOINTRESPONSE']._serialized_end=399
+  _globals['_GETWITNESSEDREQUEST']._serialized_start=401
+  _globals['_GETWITNESSEDREQUEST']._serialized_end=422
+  _globals['_GETWITNESSEDRESPONSE']._serialized_start=424
+  _globals['_GETWITNESSEDRESPONSE']._serialized_end=467
+  _globals['_GETCONSISTENCYREQUEST']._serialized_start=469
+  _globals['_GETCONSISTENCYREQUEST']._serialized_end=528
+  _globals['_GETCONSISTENCYRESPONSE']._serialized_start=530
+  _globals['_GETCONSISTENCYRESPONSE']._serialized_end=569
+  _globals['_GETPROOFREQUEST']._serialized_start=571
+  _globals['_GETPROOFREQUEST']._serialized_end=646
+  _globals['_GETPROOFRESPONSE']._serialized_start=649
+  _globals['_GETPROOFRESPONSE']._serialized_end=778
+  _globals['_AUDITSERVICE']._serialized_start=1072
+  _globals['_AUDITSERVICE']._serialized_end=1407
 # @@protoc_insertion_point(module_scope)

@@ -37,6 +37,8 @@ class _WitnessRefusalReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_
     """The old size is not the one cosigned last, which latest_size gives; or the size is the same and the root another (409)."""
     WITNESS_REFUSAL_REASON_UNPROVEN: _WitnessRefusalReason.ValueType  # 5
     """The proof does not lead from the state cosigned last to this one (422)."""
+    WITNESS_REFUSAL_REASON_EPOCH: _WitnessRefusalReason.ValueType  # 6
+    """Of another epoch than the checkpoint cosigned last, and no announcement leads from one to the other (409)."""
 
 class WitnessRefusalReason(_WitnessRefusalReason, metaclass=_WitnessRefusalReasonEnumTypeWrapper):
     """Why a witness does not cosign; in brackets the HTTP status that C2SP tlog-witness gives."""
@@ -53,6 +55,8 @@ WITNESS_REFUSAL_REASON_CONFLICT: WitnessRefusalReason.ValueType  # 4
 """The old size is not the one cosigned last, which latest_size gives; or the size is the same and the root another (409)."""
 WITNESS_REFUSAL_REASON_UNPROVEN: WitnessRefusalReason.ValueType  # 5
 """The proof does not lead from the state cosigned last to this one (422)."""
+WITNESS_REFUSAL_REASON_EPOCH: WitnessRefusalReason.ValueType  # 6
+"""Of another epoch than the checkpoint cosigned last, and no announcement leads from one to the other (409)."""
 Global___WitnessRefusalReason: _TypeAlias = WitnessRefusalReason  # noqa: Y015
 
 @_typing.final
@@ -96,6 +100,7 @@ class AddCheckpointRequest(_message.Message):
     OLD_SIZE_FIELD_NUMBER: _builtins.int
     PROOF_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
+    ANNOUNCEMENTS_FIELD_NUMBER: _builtins.int
     old_size: _builtins.int
     """Size of the checkpoint that this witness cosigned last, 0 if none."""
     checkpoint: _builtins.str
@@ -103,16 +108,23 @@ class AddCheckpointRequest(_message.Message):
     def proof(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Hashes of 32 bytes, at most 63; empty if old_size is 0."""
 
+    @_builtins.property
+    def announcements(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where the log has begun a new epoch: its signed announcements (DSSE in JSON), oldest first, at most 8. A checkpoint of a later epoch than
+        the one cosigned last is taken with them only, and old_size is then at most what they say the log kept.
+        """
+
     def __init__(
         self,
         *,
         old_size: _builtins.int = ...,
         proof: _abc.Iterable[_builtins.bytes] | None = ...,
         checkpoint: _builtins.str = ...,
+        announcements: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "old_size", b"old_size", "proof", b"proof"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["announcements", b"announcements", "checkpoint", b"checkpoint", "old_size", b"old_size", "proof", b"proof"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -284,6 +296,7 @@ class GetProofResponse(_message.Message):
     CONSISTENCY_FIELD_NUMBER: _builtins.int
     SALT_FIELD_NUMBER: _builtins.int
     BODY_FIELD_NUMBER: _builtins.int
+    ANNOUNCEMENTS_FIELD_NUMBER: _builtins.int
     checkpoint: _builtins.str
     """Covers the entry."""
     salt: _builtins.bytes
@@ -297,6 +310,10 @@ class GetProofResponse(_message.Message):
     def consistency(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """From known_size to the checkpoint's size."""
 
+    @_builtins.property
+    def announcements(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in AddCheckpointRequest: they say which entries the log has lost and cannot show."""
+
     def __init__(
         self,
         *,
@@ -305,10 +322,11 @@ class GetProofResponse(_message.Message):
         consistency: _abc.Iterable[_builtins.bytes] | None = ...,
         salt: _builtins.bytes = ...,
         body: _builtins.bytes = ...,
+        announcements: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "checkpoint", b"checkpoint", "consistency", b"consistency", "inclusion", b"inclusion", "salt", b"salt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["announcements", b"announcements", "body", b"body", "checkpoint", b"checkpoint", "consistency", b"consistency", "inclusion", b"inclusion", "salt", b"salt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

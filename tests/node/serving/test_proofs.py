@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.memory import FEDERATION, MemoryFederation, MemoryNode, call_of
+from vidfed.federation.lookup.receipts import LostEntryError, Receipt, check_proof
 from vidfed.index import Algorithm, Hash
 from vidfed.node.serving.audit_service import AuditCore
+from vidfed.security.audit import AuditEntry, AuditLog, Event, Operation, log_origin
 from vidfed.security.audit.entries import commit, read_body
 from vidfed.security.audit.witness import Witness
 from vidfed.security.errors import ProofError
+from vidfed.security.member.new_epoch import begin_epoch
 from vidfed.v1 import audit_pb2 as pb
 from vidfed.wire.answers import read_answer
 from vidfed.wire.values import ANSWER_TYPE
@@ -84,3 +88,41 @@ def test_a_number_beyond_the_log_is_refused_whatever_its_size(node: MemoryNode, 
         with pytest.raises(ProofError, match="the log has"):
             core.consistency(pb.GetConsistencyRequest(**sizes), leaf)
     assert core.add_checkpoint(pb.AddCheckpointRequest(old_size=number, checkpoint=node.audit.checkpoint().text), leaf).HasField("refusal")
+
+
+def test_a_receipt_whose_entry_was_lost_accuses_nobody(node: MemoryNode, core: AuditCore, tmp_path: Path) -> None:
+    """The log was put back: what it keeps is still proven across the loss, and what it has announced to have lost is no lie."""
+
+    def receive() -> Receipt:
+        asker = node.federation.investigator("nl")
+        call = call_of(asker.credential, node.federation.sign(node.federation.request(asker, [ASKED]), asker))
+        return Receipt(FEDERATION, "fr", 1, "2026-1", node.ask(call, "nl"))
+
+    def prove(receipt: Receipt, core: AuditCore) -> bool:
+        log, then, _, _ = receipt.read(node.federation.directory())
+        request = pb.GetProofRequest(position=log.position, known_size=then.size, commitment=log.commitment)
+        return check_proof(receipt, shown(core, "nl", request), node.federation.directory()).opened
+
+    kept = receive()
+    with closing(sqlite3.connect(tmp_path / "audit.db")) as database, closing(sqlite3.connect(tmp_path / "backup.db")) as backup:
+        database.backup(backup)
+    lost = receive()
+    late = node.audit.checkpoint()
+    node.audit.close()
+    for name in ("audit.db-wal", "audit.db-shm", "audit.checkpoint"):
+        (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / "backup.db").replace(tmp_path / "audit.db")
+    names = {"federation": FEDERATION, "member": "fr", "reason": "the disk failed", "operator": "root"}
+    signer, clock = node.member.audit_signer, node.federation.clock
+    begin_epoch(tmp_path / "audit.db", signer, [(late, None)], beside=tmp_path / "audit.checkpoint", clock=clock, **names)
+    with closing(AuditLog(tmp_path / "audit.db", log_origin(FEDERATION, "fr"), signer, clock=clock)) as log:
+        restored = AuditCore(log, core.witness, node.federation, clock)
+        assert prove(kept, restored)
+        for _ in range(2):  # while the place is empty, and when something else is in it
+            with pytest.raises(LostEntryError, match="the disk failed"):
+                prove(lost, restored)
+            log.append_many([log_entry(clock())] * 5)
+
+
+def log_entry(time_ms: int) -> AuditEntry:
+    return AuditEntry(time_ms, Operation.ALTERATION, Event.RECORDS_ADDED, "fr")

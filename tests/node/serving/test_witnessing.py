@@ -22,7 +22,7 @@ from vidfed.v1 import audit_pb2 as pb
 from vidfed.v1 import audit_pb2_grpc as rpc
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
     from vidfed.security.audit import AuditLog
@@ -135,11 +135,11 @@ async def test_a_defect_at_one_member_is_that_member_s_affair(world: World, monk
     visited: list[str] = []
     ask = Witnessing._ask
 
-    async def odd(self: Witnessing, stub: rpc.AuditServiceAsyncStub, own: Checkpoint, old_size: int) -> str:
+    async def odd(self: Witnessing, stub: rpc.AuditServiceAsyncStub, own: Checkpoint, old_size: int, epochs: Sequence[str]) -> str:
         visited.append("")
         if len(visited) == 1:
             raise RecursionError
-        return await ask(self, stub, own, old_size)
+        return await ask(self, stub, own, old_size, epochs)
 
     monkeypatch.setattr(Witnessing, "_ask", odd)
     await world.rounds.round()

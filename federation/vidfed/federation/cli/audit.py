@@ -49,22 +49,27 @@ def _verify_log(folder: Path, *, ask: bool, as_json: bool) -> None:
     import asyncio
     from contextlib import closing
 
-    from vidfed.security.audit.verify import verify_log
+    from vidfed.security.audit.verify import verify_log, vouched_for
+    from vidfed.security.clock import SECOND_MS
     from vidfed.security.member.audit_log import open_storage
     from vidfed.security.member.home import MemberHome
 
     home = MemberHome(folder)
+    directory = home.directory_source().current()
     known = _checkpoints_known(home)
     unreachable: list[str] = []
     if ask:
         held, unreachable = asyncio.run(_ask_witnesses(home))
         known += held
-    keys = home.directory_source().current().member(home.member).audit_keys
     with closing(open_storage(home)) as storage:
-        report = verify_log(storage, keys, known)
+        report = verify_log(storage, directory.member(home.member).audit_keys, known)
     report.notes += [f"{member} could not be asked" for member in unreachable]
+    report.vouched = vouched_for(report, known, directory)
     if as_json:
-        fields = {name: getattr(report, name) for name in ("origin", "entries", "opened", "dropped", "checkpoints", "findings", "notes")}
+        report_vouched = {name: {"size": size, "time_ms": time_s * SECOND_MS} for name, (size, time_s) in report.vouched.items()}
+        fields = {"vouched_by": report_vouched} | {
+            name: getattr(report, name) for name in ("origin", "entries", "opened", "dropped", "checkpoints", "findings", "notes")
+        }
         print_json({"schema": "vidfed.audit-verification/1", "holds": report.holds, "root": report.root.hex(), **fields})
     else:
         _print_report(report, sorted({entry.holder for entry in known}))
@@ -72,6 +77,8 @@ def _verify_log(folder: Path, *, ask: bool, as_json: bool) -> None:
 
 
 def _print_report(report: VerifyReport, holders: Sequence[str]) -> None:
+    from vidfed.security.clock import SECOND_MS, as_text
+
     say(f"log         {report.origin}")
     say(f"entries     {report.entries}: {report.opened} as logged, {report.dropped} whose content was dropped and announced")
     say(f"compared    with {report.checkpoints} signed checkpoints, held by the log itself{''.join(f', {name}' for name in holders)}")
@@ -79,6 +86,12 @@ def _print_report(report: VerifyReport, holders: Sequence[str]) -> None:
         say(f"note        {line}")
     for finding in report.findings:
         say(f"WRONG       {finding}")
+    for name, (size, time_s) in sorted(report.vouched.items()):
+        say(f"vouched     by {name} for the first {size} of {report.entries} entries, {as_text(time_s * SECOND_MS)}")
+    if report.holds and not report.vouched:
+        say("The log holds in itself, but NOBODY ELSE VOUCHES for it: whoever has this member's keys could have written all of it anew.")
+        say("Next: run the node, which asks the others each minute; what keeps them: vidfed node doctor")
+        return
     say("The log holds." if report.holds else "The log does NOT hold.")
 
 
@@ -150,11 +163,61 @@ async def _ask_witnesses(home: MemberHome) -> tuple[list[KnownCheckpoint], list[
     return held, [other.id for other, answer in zip(others, answers, strict=True) if answer is None]
 
 
+@audit.command("new-epoch", cls=_COMMAND)
+@click.option("--reason", required=True, help="One line that the other members are told and keep for good; no case data.")
+@click.option("--alone", is_flag=True, help="Go on although no other member can be asked what it holds of this log.")
+@HOME
+def new_epoch(reason: str, alone: bool, home: Path) -> None:
+    """Go on with an audit log that was lost, or put back from a backup, and that others therefore no longer cosign.
+
+    The log is begun anew under the next number. It keeps the entries that are left, and announces, signed, what others held of it: they
+    see for good that entries were lost. The node and the gateway must be stopped.
+    """
+    import asyncio
+    import getpass
+
+    from vidfed.security.audit.verify import cosigned_s
+    from vidfed.security.clock import system_clock
+    from vidfed.security.lockfile import check_not_serving
+    from vidfed.security.member.audit_log import audit_location, checkpoint_copy
+    from vidfed.security.member.home import MemberHome
+    from vidfed.security.member.new_epoch import begin_epoch
+
+    member_home = MemberHome(home)
+    check_not_serving(member_home.state_file("serving"), "node")
+    check_not_serving(member_home.state_file("gateway-serving"), "gateway")
+    held, unreachable = asyncio.run(_ask_witnesses(member_home))
+    directory = member_home.directory_source().current()
+    others = len(directory.members) - 1
+    if others and len(unreachable) == others and not alone:
+        raise click.ClickException(
+            f"none of the {others} other members can be asked what it holds of this log ({', '.join(unreachable)}); an epoch that names "
+            "less than they hold is refused by them. Try again when they answer, or with --alone"
+        )
+    start = begin_epoch(
+        audit_location(member_home),
+        member_home.audit_signer,
+        [(each.checkpoint, cosigned_s(each.checkpoint, directory)) for each in (*_checkpoints_known(member_home), *held)],
+        federation=member_home.federation,
+        member=member_home.member,
+        reason=reason,
+        operator=getpass.getuser(),
+        beside=checkpoint_copy(member_home),
+        clock=system_clock,
+    )
+    say(start.words)
+    for member in unreachable:
+        note(f"{member} could not be asked. If it holds a later state it will not cosign: run this again then, and it is named.")
+    note("The others are told when the node runs. Next: start the node, then vidfed node doctor")
+
+
 @audit.command(cls=_COMMAND)
 @HOME
 @JSON
 def witnesses(home: Path, as_json: bool) -> None:
-    """Show who cosigned which state of this log and when, what this member cosigned of others, and evidence of forks.
+    """Show who cosigned which state of this log and when, or does not; what this member cosigned of others; and evidence of forks.
+
+    Also which members began their logs anew after a loss, and what they said of it.
 
     Exit status 1 if there is evidence.
     """
@@ -165,16 +228,22 @@ def witnesses(home: Path, as_json: bool) -> None:
     from vidfed.security.member.home import MemberHome
 
     member_home = MemberHome(home)
-    members = sorted(member_home.directory_source().current().members.keys() - {member_home.member})
+    directory = member_home.directory_source().current()
+    members = sorted(directory.members.keys() - {member_home.member})
     with closing(open_witness(member_home)) as witness:
         ours, theirs, evidence = witness.cosignatures(), witness.witnessed(), witness.evidence()
+        disagreements, epochs = witness.disagreements(), witness.epochs(directory)
     if as_json:
         sides = {
             name: {member: {"size": found.size, "time_ms": time_ms} for member, (time_ms, found) in side.items()}
             for name, side in (("cosigned_by", ours), ("cosigned_of", theirs))
         }
         kept = [{"member": e.member, "kind": e.kind, "time_ms": e.time_ms, "held": e.held.text, "shown": e.shown.text} for e in evidence]
-        print_json({"schema": "vidfed.audit-witnesses/1", **sides, "evidence": kept})
+        begun = [
+            {"member": seen.member, "time_ms": seen.time_ms, "epoch": seen.start.epoch, "announcement": seen.start.text} for seen in epochs
+        ]
+        refused = {member: {"since_ms": each.since_ms, "said": each.said} for member, each in disagreements.items()}
+        print_json({"schema": "vidfed.audit-witnesses/1", **sides, "evidence": kept, "epochs": begun, "disagreements": refused})
         raise SystemExit(bool(evidence))
     now_ms = system_clock()
     for member in members:
@@ -184,6 +253,10 @@ def witnesses(home: Path, as_json: bool) -> None:
                 say(f"{member:<8} {text} at {found.size} entries, {as_text(time_ms)} ({(now_ms - time_ms) // SECOND_MS} s ago)")
             else:
                 say(f"{member:<8} never {text}")
+    for member, each in disagreements.items():
+        say(f"{member:<8} DOES NOT COSIGN this log since {as_text(each.since_ms)}: {each.said}")
+    for seen in epochs:
+        say(f"{seen.member:<8} began its log anew, told here {as_text(seen.time_ms)}: {seen.start.words}")
     for entry in evidence:
         say(f"EVIDENCE {entry.kind} of the log of {entry.member}, found {as_text(entry.time_ms)}: two states it signed,")
         held, shown = (f"{found.size} entries with root {found.root.hex()[:16]}" for found in (entry.held, entry.shown))
@@ -197,7 +270,8 @@ def witnesses(home: Path, as_json: bool) -> None:
 def check_receipt(files: tuple[Path, ...], kit: Path) -> None:
     """Ask the nodes to prove that the answers of receipts are in their logs: of FILES, from `export-receipts`, or of all in the kit.
 
-    Exit status: 0 all proven, 1 a node does not stand by an answer it signed, 3 some node could not be asked.
+    Exit status: 0 all proven, 1 a node does not stand by an answer it signed, 3 some node could not be asked, or announced that it lost the
+    entry.
     """
     import asyncio
     from itertools import chain
@@ -217,15 +291,18 @@ def check_receipt(files: tuple[Path, ...], kit: Path) -> None:
 async def _check(kit: Kit, receipts: Iterable[Receipt]) -> int:
     from vidfed.federation.client.client import FederationClient
     from vidfed.federation.lookup.errors import GatewayError
-    from vidfed.federation.lookup.receipts import NothingLoggedError
+    from vidfed.federation.lookup.receipts import LostEntryError, NothingLoggedError
 
-    caught = unasked = 0
+    caught = unasked = lost = 0
     async with FederationClient(kit) as client:
         for receipt in receipts:
             try:
                 checked = await client.fetch_proof(receipt)
             except NothingLoggedError as error:
                 say(f"nothing    {receipt.name}: {error}")
+            except LostEntryError as error:
+                lost += 1
+                say(f"lost       {receipt.name}: {error}")
             except ReceiptError as error:
                 caught += 1
                 say(f"CAUGHT     {receipt.name}: {error}")
@@ -238,7 +315,9 @@ async def _check(kit: Kit, receipts: Iterable[Receipt]) -> int:
     if caught:
         note("Keep these receipts: each is the node's own signature over an entry that it cannot show.")
         note("As files, for others to check: vidfed audit export-receipts NAME... --to FOLDER")
-    return 1 if caught else 3 if unasked else 0
+    if lost:
+        note("What was lost is proven by nobody any more. What the node told the others of it: vidfed audit witnesses, at your unit.")
+    return 1 if caught else 3 if unasked or lost else 0
 
 
 @audit.command("export-receipts", cls=_COMMAND)

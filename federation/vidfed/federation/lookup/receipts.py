@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vidfed.security.audit.entries import commit, read_body
+from vidfed.security.audit.epochs import MAX_EPOCHS_SENT, EpochStart
 from vidfed.security.audit.merkle import leaf_hash, verify_consistency, verify_inclusion
-from vidfed.security.audit.notes import Checkpoint, log_origin
+from vidfed.security.audit.notes import Checkpoint, epoch_of
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.documents import read_document
 from vidfed.security.errors import AuditDamagedError, CheckpointError, EnvelopeError, ProofError, ReceiptError, SignatureError
@@ -24,9 +25,10 @@ from vidfed.wire.statuses import Status, WireError
 from vidfed.wire.values import ANSWER_TYPE, LogReceipt
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from vidfed.security.identity.directory import Directory
+    from vidfed.security.identity.directory import Directory, Member
     from vidfed.v1.audit_pb2 import GetProofResponse
 
 UNLOGGED = frozenset({Status.AUDIT_UNAVAILABLE, Status.BUSY})
@@ -37,6 +39,10 @@ _FORM = {"kind": str, "federation": str, "member": str, "asked_ms": int, "case":
 
 class NothingLoggedError(ReceiptError):
     """The answer is an honest refusal that leaves no entry in the node's log; there is nothing to prove, and nobody to accuse."""
+
+
+class LostEntryError(ReceiptError):
+    """The node announced, signed, that it lost the entry with a part of its log: nothing it says about it is proven or refuted any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +120,7 @@ class Receipt:
             if answer.log is None:
                 raise ReceiptError(f"{self.member} answered {answer.header.status.name} without logging it")
             checkpoint = Checkpoint.parse(answer.log.checkpoint)
-            checkpoint.verify(log_origin(directory.federation, self.member), member.audit_keys)
+            checkpoint.verify_log(directory.federation, self.member, member.audit_keys)
         except (EnvelopeError, SignatureError, WireError, CheckpointError) as error:
             raise ReceiptError(f"the receipt is not {self.member}'s: {error}") from None
         return answer.log, checkpoint, answer.header.request_digest, digest
@@ -133,14 +139,19 @@ def check_proof(receipt: Receipt, response: GetProofResponse, directory: Directo
     """Return if the node's proof bears out the receipt.
 
     Raises:
+        LostEntryError: the entry is among those that the node announced to have lost.
         ReceiptError: it does not; the message says what the node cannot show.
     """
     log, then, request_digest, digest = receipt.read(directory)
     member = directory.member(receipt.member)
     try:
         now = Checkpoint.parse(read_note(response.checkpoint))
-        now.verify(log_origin(directory.federation, receipt.member), member.audit_keys)
-        verify_consistency(then.size, now.size, then.root, now.root, read_proof(response.consistency))
+        now.verify_log(directory.federation, receipt.member, member.audit_keys)
+        lost = _lost_since(then, response.announcements, directory, member)
+        if lost is not None and log.position >= lost.kept:
+            raise LostEntryError(f"{receipt.member} lost entry {log.position} with a part of its log, as it announced: {lost.words}")
+        if lost is None or then.size <= lost.kept:
+            verify_consistency(then.size, now.size, then.root, now.root, read_proof(response.consistency))
         verify_inclusion(leaf_hash(log.commitment), log.position, now.size, now.root, read_proof(response.inclusion))
     except (CheckpointError, ProofError, WireError) as error:
         raise ReceiptError(f"{receipt.member} cannot show that entry {log.position} is in its log: {error}") from None
@@ -155,3 +166,12 @@ def check_proof(receipt: Receipt, response: GetProofResponse, directory: Directo
     if (fields["request"], fields["answer"]) != (request_digest.hex(), digest.hex()):
         raise ReceiptError(f"entry {log.position} of {receipt.member} speaks of another question or another answer")
     return Checked(log.position, now, opened=True)
+
+
+def _lost_since(then: Checkpoint, announcements: Sequence[str], directory: Directory, member: Member) -> EpochStart | None:
+    """Return the epoch, of those begun since a state was signed, that kept the least of the log; None if none was begun."""
+    since = epoch_of(then.origin, directory.federation, member.id) or 1
+    starts = [EpochStart.parse(text) for text in announcements[-MAX_EPOCHS_SENT:]]
+    for start in starts:
+        start.verify(directory.federation, member.id, member.audit_keys)
+    return min((start for start in starts if start.epoch > since), key=lambda start: start.kept, default=None)

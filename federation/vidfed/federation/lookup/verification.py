@@ -16,7 +16,7 @@ from vidfed.federation.lookup.errors import AnswerError
 from vidfed.federation.lookup.outcome import NodeOutcome, Outcome, first_codes, outcome_of_answer
 from vidfed.federation.lookup.question import Part
 from vidfed.federation.lookup.receipts import UNLOGGED, Receipt
-from vidfed.security.audit.notes import Checkpoint, log_origin
+from vidfed.security.audit.notes import Checkpoint
 from vidfed.security.clock import as_text
 from vidfed.security.errors import CheckpointError, EnvelopeError, SignatureError, UnknownMemberError
 from vidfed.security.identity.replay import WINDOW_MS
@@ -186,7 +186,7 @@ def _check_receipt(answer: LookupAnswer, member: Member, request: LookupRequest)
             raise AnswerError("was not logged")
         return
     try:
-        Checkpoint.parse(answer.log.checkpoint).verify(log_origin(request.header.federation, member.id), member.audit_keys)
+        Checkpoint.parse(answer.log.checkpoint).verify_log(request.header.federation, member.id, member.audit_keys)
     except CheckpointError as error:
         raise AnswerError(f"names no state of the node's log: {error}") from None
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from vidfed.rpc.channels import open_channel
-from vidfed.security.audit.notes import Checkpoint, log_origin
+from vidfed.security.audit.notes import Checkpoint, epoch_of
 from vidfed.security.audit.verify import KnownCheckpoint
 from vidfed.security.errors import CheckpointError
 from vidfed.v1 import audit_pb2 as pb
@@ -32,5 +32,9 @@ async def held_by(other: Member, home: MemberHome, directory: Directory) -> list
         return None
     finally:
         await channel.close()
-    origin = log_origin(directory.federation, home.member)
-    return [KnownCheckpoint(f"{other.id}, asked now", checkpoint) for checkpoint in found if checkpoint.origin == origin]
+    federation = directory.federation
+    return [
+        KnownCheckpoint(f"{other.id}, asked now", checkpoint)
+        for checkpoint in found
+        if epoch_of(checkpoint.origin, federation, home.member)
+    ]

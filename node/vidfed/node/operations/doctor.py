@@ -25,7 +25,7 @@ from vidfed.security.errors import SecurityError
 from vidfed.security.identity.replay import refusal_text, refuses_until_ms
 from vidfed.security.identity.tls import leaf_expires_ms
 from vidfed.security.lockfile import serving_address
-from vidfed.security.member.audit_log import audit_location, open_storage, read_audit_section
+from vidfed.security.member.audit_log import audit_location, open_storage, open_witness, read_audit_section
 from vidfed.security.member.issued import issued_kits
 from vidfed.security.member.logs import LogSection
 from vidfed.security.sqlite import connect_read_only
@@ -39,6 +39,7 @@ _BUSY_S = 5.0
 _KITS_LEFT_MS = 7 * DAY_MS
 _CA_LEFT_MS = 60 * DAY_MS  # a new CA needs the administrators' overlap
 _CHECKPOINT_MS = 60 * MINUTE_MS
+_UNWITNESSED_MS = 60 * MINUTE_MS  # a node asks each minute
 _DIRECTORY_LEFT_MS = 6 * 60 * MINUTE_MS  # a quarter of a timestamp's life
 
 
@@ -70,6 +71,7 @@ class _Doctor(Checks):
         yield "policy", self._policy
         yield "requests", self._requests
         yield "audit log", self._audit
+        yield "witnesses", self._witnesses
         yield "state", self._state
         yield "replay", self._replay
         yield "node", lambda: self._service("serving", "vidfed node serve")
@@ -196,6 +198,30 @@ class _Doctor(Checks):
         if checkpoint.size < size and system_clock() - signed_ms > _CHECKPOINT_MS:
             raise WarnedError(f"{size - checkpoint.size} entries since the last checkpoint at {as_text(signed_ms)}: see the node's log")
         return f"{size} entries, of which {checkpoint.size} are those of the checkpoint of {as_text(signed_ms)}"
+
+    def _witnesses(self) -> str:
+        """Whether others vouch for the log, and none contradicts it."""
+        location = audit_location(self._home)
+        if isinstance(location, Path) and not location.exists():
+            return "no log yet"
+        others = sorted({*(self._members() or ())} - {self._home.member})
+        if not others:
+            raise WarnedError("there is no other member: nobody else vouches for the log")
+        with contextlib.closing(open_storage(self._home)) as storage:
+            begun_ms = min((time_ms for time_ms, _ in storage.checkpoints()), default=None)
+        with contextlib.closing(open_witness(self._home)) as witness:
+            said, cosigned = witness.disagreements(), witness.cosignatures()
+        if refused := [f"{member} since {as_text(each.since_ms)}: {each.said}" for member, each in said.items() if member in others]:
+            raise FailedError(f"do not cosign the log: {'; '.join(refused)}")
+        newest_ms = max((time_ms for member, (time_ms, _) in cosigned.items() if member in others), default=None)
+        late_ms = system_clock() - (newest_ms if newest_ms is not None else begun_ms if begun_ms is not None else system_clock())
+        since = f"since {as_text(newest_ms)}" if newest_ms is not None else "ever"
+        if late_ms > _UNWITNESSED_MS:
+            raise FailedError(f"nobody has cosigned the log {since}: nobody else vouches for it; see the node's log, it asks each minute")
+        if newest_ms is None:
+            raise WarnedError("nobody has cosigned the log yet; a running node asks each minute")
+        count = sum(member in others for member in cosigned)
+        return f"{count} of {len(others)} members cosigned the log, last {as_text(newest_ms)}"
 
     def _state(self) -> str:
         folder = self._home.state_file("replay.db").parent

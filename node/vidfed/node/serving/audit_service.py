@@ -12,6 +12,7 @@ import grpc
 from vidfed.rpc.channels import peer_certificate
 from vidfed.rpc.turns import CrowdedError
 from vidfed.security.audit import Event
+from vidfed.security.audit.epochs import MAX_EPOCHS_SENT
 from vidfed.security.audit.witness import Refusal, WitnessRefusalError
 from vidfed.security.clock import Clock, system_clock
 from vidfed.security.errors import AuditError, DirectoryError, PeerError, ProofError
@@ -62,7 +63,8 @@ class AuditCore:
         """Cosign, or say why not."""
         directory, peer = self.admit(leaf_pem)
         try:
-            line = self.witness.add_checkpoint(request.old_size, read_proof(request.proof), request.checkpoint, directory, peer.member)
+            proof, announcements = read_proof(request.proof), list(request.announcements[:MAX_EPOCHS_SENT])
+            line = self.witness.add_checkpoint(request.old_size, proof, request.checkpoint, directory, peer.member, announcements)
         except MalformedError:
             return write_refusal(WitnessRefusalError(Refusal.BAD_REQUEST))
         except WitnessRefusalError as error:
@@ -84,6 +86,10 @@ class AuditCore:
     def proof(self, request: pb.GetProofRequest, leaf_pem: bytes) -> pb.GetProofResponse:
         """Prove that an entry is in the own log, and open it to who holds the receipt for it."""
         _, peer = self.admit(leaf_pem)
+        announcements = self.log.announcements()
+        if announcements and max(request.position + 1, request.known_size) > len(self.log):
+            # Lost, as announced: which of the entries asked for are, whoever asks finds in the announcements.
+            return pb.GetProofResponse(checkpoint=self.log.checkpoint().text, announcements=announcements)
         self._check_within(request.position + 1, request.known_size)
         entry = self.log.storage.entry(request.position)
         checkpoint = self._covering(max(request.position + 1, request.known_size))
@@ -91,6 +97,7 @@ class AuditCore:
             checkpoint=checkpoint.text,
             inclusion=self.log.prove_inclusion(request.position, checkpoint.size),
             consistency=self.log.prove_consistency(request.known_size, checkpoint.size),
+            announcements=announcements,
         )
         # The commitment came with the answer, to the person who asked, and is told nowhere else: positions can be counted through, and
         # colleagues of that person are not to read what was asked. Of another member's entry nobody is told anything.

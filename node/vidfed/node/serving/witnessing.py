@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import grpc
 
 from vidfed.rpc.channels import open_channel
-from vidfed.security.audit.notes import Checkpoint, NoteSignature, log_origin, witness_name
-from vidfed.security.audit.witness import WitnessRefusalError
+from vidfed.security.audit.epochs import EpochStart
+from vidfed.security.audit.notes import Checkpoint, NoteSignature, epoch_of, witness_name
+from vidfed.security.audit.witness import Refusal, WitnessRefusalError
 from vidfed.security.errors import AuditError, SecurityError
 from vidfed.v1 import audit_pb2 as pb
 from vidfed.v1 import audit_pb2_grpc as rpc
@@ -22,7 +23,7 @@ from vidfed.wire.audit import read_cosignatures, read_note, read_proof
 from vidfed.wire.statuses import WireError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
     from vidfed.security.audit import AuditLog
     from vidfed.security.audit.changes import Seen
@@ -72,7 +73,7 @@ class Witnessing:
         channel = open_channel(other.endpoint, self.own_tls(), directory, other)
         try:
             stub = rpc.AuditServiceStub(channel)
-            if await self._of(other, "its cosignature", self._be_cosigned(stub, other, directory)):
+            if await self._of(other, "its cosignature", self._agree(stub, other, directory)):
                 await self._of(other, "what it was shown", self._compare_shown(stub, other, directory))
         finally:
             await channel.close()
@@ -95,35 +96,52 @@ class Witnessing:
         for note in witnessed.checkpoints[: 2 * len(directory.members)]:  # it may still show those of former members
             await self._of(other, "a checkpoint that it shows", self._compare(note, directory))
 
+    async def _agree(self, stub: rpc.AuditServiceAsyncStub, other: Member, directory: Directory) -> None:
+        """Have it cosign; that it does not is remembered until it does, for whoever asks how the log stands."""
+        try:
+            await self._be_cosigned(stub, other, directory)
+        except AuditError as error:
+            await asyncio.to_thread(self.witness.note_disagreement, other.id, str(error))
+            raise
+
     async def _be_cosigned(self, stub: rpc.AuditServiceAsyncStub, other: Member, directory: Directory) -> None:
         own = self.log.latest_checkpoint
         if own is None:
             return
         known = self.witness.cosignatures().get(other.id)
+        announcements = await asyncio.to_thread(self.log.announcements)
         old_size = min(known[1].size, own.size) if known else 0
+        if known and known[1].origin != own.origin and announcements:
+            old_size = min(old_size, EpochStart.parse(announcements[-1]).kept)
         try:
-            lines = await self._ask(stub, own, old_size)
+            lines = await self._ask(stub, own, old_size, announcements)
         except WitnessRefusalError as refusal:
+            if refusal.refusal is Refusal.EPOCH:
+                raise AuditError(
+                    "it cosigned a state of another epoch of this log, or a later one than the announcement of this epoch names: "
+                    "vidfed audit new-epoch asks it, and names that one"
+                ) from None
             if refusal.latest_size == old_size:
                 raise
             if refusal.latest_size > own.size:
                 raise AuditError(
-                    f"it cosigned {refusal.latest_size} entries of this log, which has {own.size}: was an older copy put back?"
+                    f"it cosigned {refusal.latest_size} entries of this log, which has {own.size}: was an older copy put back? "
+                    "Then: vidfed audit new-epoch"
                 ) from None
-            lines = await self._ask(stub, own, refusal.latest_size)
+            lines = await self._ask(stub, own, refusal.latest_size, announcements)
         both = own.with_signatures(NoteSignature.parse(line) for line in lines.splitlines()[:4])
         if not both.cosignatures(witness_name(directory.federation, other.id), other.audit_keys):
             raise AuditError("its cosignature does not hold")
         await asyncio.to_thread(self.witness.remember_cosignature, other.id, both)
 
-    async def _ask(self, stub: rpc.AuditServiceAsyncStub, own: Checkpoint, old_size: int) -> str:
+    async def _ask(self, stub: rpc.AuditServiceAsyncStub, own: Checkpoint, old_size: int, announcements: Sequence[str]) -> str:
         proof = await asyncio.to_thread(self.log.prove_consistency, old_size, own.size)
-        request = pb.AddCheckpointRequest(old_size=old_size, proof=proof, checkpoint=own.text)
+        request = pb.AddCheckpointRequest(old_size=old_size, proof=proof, checkpoint=own.text, announcements=announcements)
         return read_cosignatures(await stub.AddCheckpoint(request, timeout=_CALL_S))
 
     async def _compare(self, note: str, directory: Directory) -> None:
         checkpoint = Checkpoint.parse(read_note(note))
-        if checkpoint.origin == log_origin(directory.federation, self.member):
+        if epoch_of(checkpoint.origin, directory.federation, self.member) is not None:
             await asyncio.to_thread(self._compare_own, checkpoint, directory)
             return
         differing = await asyncio.to_thread(self.witness.compare, note, directory)
@@ -138,10 +156,12 @@ class Witnessing:
 
     def _compare_own(self, checkpoint: Checkpoint, directory: Directory) -> None:
         checkpoint.verify(checkpoint.origin, directory.member(self.member).audit_keys)
+        if not self.log.is_bound_by(checkpoint):
+            return
         if checkpoint.size > len(self.log) or self.log.root(checkpoint.size) != checkpoint.root:
             raise AuditError(
                 f"it holds a checkpoint of this log that this log does not continue ({checkpoint.size} entries): "
-                "an older copy was put back, or the audit key is in other hands"
+                "an older copy was put back (then: vidfed audit new-epoch), or the audit key is in other hands"
             )
 
     async def _prove(self, member: Member, older: Checkpoint, newer: Checkpoint, directory: Directory) -> list[bytes] | None:

@@ -87,6 +87,7 @@ class Event(Enum):
     LOG_READ = "log-read"
     LOG_EXPORTED = "log-exported"
     LOG_ERASED = "log-erased"  # single entries' bodies
+    LOG_EPOCH_BEGUN = "log-epoch-begun"  # the log was lost or put back, and goes on under a new name
     LOG_PRUNED = "log-pruned"  # all bodies older than the retention time
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from vidfed.security.audit.entries import SealedEntry
 from vidfed.security.audit.merkle import HASH_BYTES, Frontier, complete_after, heights_after, read_frontier
-from vidfed.security.audit.notes import Checkpoint, log_origin, witness_name
+from vidfed.security.audit.notes import Checkpoint, witness_name
 from vidfed.security.audit.verify import DropsAnnounced
 from vidfed.security.documents import read_document
 from vidfed.security.errors import AuditError, DirectoryError
@@ -182,7 +182,7 @@ def _open(head: dict[str, Any], path: Path) -> tuple[ExportReport, Directory]:
 
 def _judge_signatures(report: ExportReport, directory: Directory) -> None:
     try:
-        report.checkpoint.verify(log_origin(report.federation, report.member), directory.member(report.member).audit_keys)
+        report.checkpoint.verify_log(report.federation, report.member, directory.member(report.member).audit_keys)
     except AuditError as error:
         report.findings.append(f"the checkpoint: {error}")
     for member in directory.members.values():

@@ -15,9 +15,10 @@ import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from vidfed.security.audit.entries import seal
-from vidfed.security.audit.group_commit import GroupCommit, PendingWrite
+from vidfed.security.audit.epochs import MAX_EPOCHS_SENT, EpochStart, is_binding
 from vidfed.security.audit.merkle import Frontier, consistency_proof, inclusion_proof, read_frontier, tree_root
-from vidfed.security.audit.notes import Checkpoint
+from vidfed.security.audit.notes import Checkpoint, epoch_after
+from vidfed.security.audit.storage.group_commit import GroupCommit, PendingWrite
 from vidfed.security.audit.storage.tables import Storage, thin_checkpoints
 from vidfed.security.clock import HOUR_MS, Clock, system_clock
 from vidfed.security.errors import AuditDamagedError, AuditError
@@ -51,7 +52,7 @@ class AuditLog:
 
         Args:
             location: a SQLite file or a `postgresql://` URL.
-            origin: the log's name, see `notes.log_origin`.
+            origin: the log's name in its first epoch, see `notes.log_origin`; the attribute `origin` is that of the present one.
             signer: the member's audit key.
             beside: a file for a copy of the last checkpoint, outside the database; by default that of a SQLite file with suffix
                 `.checkpoint`, and for a server none.
@@ -61,8 +62,9 @@ class AuditLog:
             AuditDamagedError: the log is not what its last checkpoint says; it must not be continued.
             AuditError: it cannot be opened.
         """
-        self.origin = origin
         self.storage = Storage(location, origin)
+        self.origin = self.storage.about[1]
+        self._first = origin
         self._signer = signer
         self._clock = clock
         self._beside = beside or (None if isinstance(location, str) else location.with_suffix(".checkpoint"))
@@ -114,7 +116,7 @@ class AuditLog:
             stored = self.storage.latest_checkpoint()
             if stored is not None:
                 found = self._latest = Checkpoint.parse(stored[1])
-                if found.size == size or 0 <= now_ms - stored[0] < max_age_ms:
+                if found.origin == self.origin and (found.size == size or 0 <= now_ms - stored[0] < max_age_ms):
                     return found
             signed = Checkpoint(self.origin, size, self._frontier.root()).signed_by(self._signer)
             transaction.insert("checkpoints", [(size, now_ms, signed.text)])
@@ -134,6 +136,15 @@ class AuditLog:
     def latest_checkpoint(self) -> Checkpoint | None:
         """The newest checkpoint this process signed or found, None before the first."""
         return self._latest
+
+    def announcements(self) -> list[str]:
+        """Return the signed announcements of the epochs after the first, oldest first, as many as travel with a checkpoint."""
+        return self.storage.epochs()[-MAX_EPOCHS_SENT:]
+
+    def is_bound_by(self, checkpoint: Checkpoint) -> bool:
+        """Tell whether the log must continue this state of its own: not where an epoch begun since announced the loss of its entries."""
+        epoch = epoch_after(self._first, checkpoint.origin)
+        return epoch is None or is_binding(checkpoint, epoch, [EpochStart.parse(text) for text in self.storage.epochs()])
 
     def prove_inclusion(self, position: int, size: int) -> list[bytes]:
         """Return the proof that the entry is in the log's first `size` entries.
@@ -247,12 +258,19 @@ class AuditLog:
         found = [checkpoint for checkpoint in known if checkpoint is not None]
         size = self.storage.size()
         for checkpoint in found:
-            if checkpoint.origin != self.origin or checkpoint.size > size or self.root(checkpoint.size) != checkpoint.root:
+            if not self.is_bound_by(checkpoint):
+                continue
+            if (
+                epoch_after(self._first, checkpoint.origin) is None
+                or checkpoint.size > size
+                or self.root(checkpoint.size) != checkpoint.root
+            ):
                 raise AuditDamagedError(
                     f"{self.storage.name}: the log has {size} entries and is not what its checkpoint of {checkpoint.size} entries says. "
-                    "It was edited, cut, or replaced by an older copy, and must not be continued: `vidfed audit verify` says more"
+                    "It was edited, cut, or replaced by an older copy, and must not be continued: `vidfed audit verify` says more; "
+                    "after a loss the way on is `vidfed audit new-epoch`"
                 )
-        return max(found, key=lambda checkpoint: checkpoint.size, default=None)
+        return max((each for each in found if each.origin == self.origin), key=lambda checkpoint: checkpoint.size, default=None)
 
     def _stored_checkpoint(self) -> Checkpoint | None:
         stored = self.storage.latest_checkpoint()

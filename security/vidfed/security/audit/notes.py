@@ -30,6 +30,8 @@ _TIME_BYTES = 8
 _MIN_LINES = 3
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}")  # below 10**19; matched first, because int() itself refuses text of thousands of digits
 _MAX_SIZE = 1 << 63
+MAX_EPOCH = 9_999  # a log is begun anew after a loss, by hand
+_EPOCH = re.compile(r"[1-9][0-9]{0,3}")
 _CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f]")  # all below the space but the end of a line
 _MARK = "\u2014 "  # em dash, space: starts a signature line
 
@@ -172,6 +174,16 @@ class Checkpoint:
             raise CheckpointError(f"not signed with a key of {origin}")
         return replace(self, signatures=tuple(holding))
 
+    def verify_log(self, federation: str, member: str, keys: Iterable[PublicKey]) -> Checkpoint:
+        """Verify that this is a state of a member's log, in whatever epoch; see `verify`.
+
+        Raises:
+            CheckpointError: it is not.
+        """
+        if epoch_of(self.origin, federation, member) is None:
+            raise CheckpointError(f"checkpoint of {self.origin!r:.100}, expected {log_origin(federation, member)}")
+        return self.verify(self.origin, keys)
+
     def cosignatures(self, name: str, keys: Iterable[PublicKey]) -> list[Cosignature]:
         """Return a witness's cosignatures that hold, the first line of each key; those of other names and keys are left out."""
         known = {_key_id(name, _COSIGNATURE, key): key for key in keys}
@@ -188,9 +200,22 @@ class Checkpoint:
         return found
 
 
-def log_origin(federation: str, member: str) -> str:
-    """Return the name of a member's log, which is also the name of its key."""
-    return f"vidfed/{federation}/{member}/audit"
+def log_origin(federation: str, member: str, epoch: int = 1) -> str:
+    """Return the name of a member's log, which is also the name of its key. From the second epoch on it has its number."""
+    return f"vidfed/{federation}/{member}/audit{f'/{epoch}' if epoch > 1 else ''}"
+
+
+def epoch_of(origin: str, federation: str, member: str) -> int | None:
+    """Return which epoch of this member's log has the name `origin`, from 1; None if it is no log of this member."""
+    return epoch_after(log_origin(federation, member), origin)
+
+
+def epoch_after(first: str, origin: str) -> int | None:
+    """Return which epoch of the log, whose first has the name `first`, is called `origin`; None if none is."""
+    number = origin.removeprefix(f"{first}/")
+    if origin == first:
+        return 1
+    return int(number) if number != origin and _EPOCH.fullmatch(number) and number != "1" else None
 
 
 def witness_name(federation: str, member: str) -> str:

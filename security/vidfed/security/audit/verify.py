@@ -10,8 +10,9 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from vidfed.security.audit.entries import Event, read_body
+from vidfed.security.audit.epochs import EpochStart, is_binding
 from vidfed.security.audit.merkle import Frontier
-from vidfed.security.audit.notes import Checkpoint
+from vidfed.security.audit.notes import Checkpoint, epoch_after, witness_name
 from vidfed.security.errors import AuditError, CheckpointError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from vidfed.security.audit.entries import SealedEntry
     from vidfed.security.audit.storage.tables import Storage
     from vidfed.security.crypto.keys import PublicKey
+    from vidfed.security.identity.directory import Directory
 
 _MAX_FINDINGS = 50  # a log that is wrong everywhere says so soon enough
 
@@ -45,6 +47,7 @@ class VerifyReport:
         root: over all entries.
         findings: what is wrong, one sentence each; empty if nothing is.
         notes: what is not wrong but should be known.
+        vouched: who else cosigned a state that the log has: by member, of how many entries, and when in s; see `vouched_for`.
     """
 
     origin: str
@@ -55,6 +58,7 @@ class VerifyReport:
     root: bytes = b""
     findings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    vouched: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def holds(self) -> bool:
@@ -134,6 +138,31 @@ def verify_log(storage: Storage, keys: Sequence[PublicKey], known: Iterable[Know
     return report
 
 
+def vouched_for(report: VerifyReport, known: Iterable[KnownCheckpoint], directory: Directory) -> dict[str, tuple[int, int]]:
+    """Return by other member the largest state of this log that it cosigned: number of entries, and when in s.
+
+    Only what holds under that member's key counts, whoever kept it, and only what the log continues; that was compared before.
+    """
+    found: dict[str, tuple[int, int]] = {}
+    for member in directory.members.values():
+        for entry in known:
+            checkpoint = entry.checkpoint
+            if report.holds and checkpoint.size <= report.entries and checkpoint.origin == report.origin:
+                for cosigned in checkpoint.cosignatures(witness_name(directory.federation, member.id), member.audit_keys):
+                    found[member.id] = max(found.get(member.id, (0, 0)), (checkpoint.size, cosigned.time_s))
+    return found
+
+
+def cosigned_s(checkpoint: Checkpoint, directory: Directory) -> int | None:
+    """Return when another member first cosigned a state, in s; None if nobody did whose key the directory lists."""
+    times = (
+        cosigned.time_s
+        for member in directory.members.values()
+        for cosigned in checkpoint.cosignatures(witness_name(directory.federation, member.id), member.audit_keys)
+    )
+    return min(times, default=None)
+
+
 def _check_content(position: int, entry: SealedEntry, drops: DropsAnnounced, missing: list[range], report: VerifyReport) -> None:
     if entry.body is None and entry.salt is None:
         # As ranges: retention drops millions in a row.
@@ -159,15 +188,34 @@ def _signed_checkpoints(
         except CheckpointError as error:
             report.find(f"a checkpoint in the log is damaged: {error}")
     by_size: dict[int, list[tuple[str, bytes]]] = {}
+    starts = _epochs(storage, keys, report)
     for entry in found:
         try:
-            entry.checkpoint.verify(report.origin, keys)
+            epoch = epoch_after(storage.first_origin, entry.checkpoint.origin)
+            entry.checkpoint.verify(entry.checkpoint.origin if epoch else report.origin, keys)
         except CheckpointError as error:
             report.find(f"a checkpoint of {entry.checkpoint.size} entries held by {entry.holder}: {error}")
             continue
+        if epoch is not None and not is_binding(entry.checkpoint, epoch, starts):
+            continue  # of entries whose loss was announced
         report.checkpoints += 1
         by_size.setdefault(entry.checkpoint.size, []).append((entry.holder, entry.checkpoint.root))
     return by_size
+
+
+def _epochs(storage: Storage, keys: Sequence[PublicKey], report: VerifyReport) -> list[EpochStart]:
+    """Return the epochs that the log says it began; each is told, and one that it did not sign is a finding."""
+    starts = []
+    for text in storage.epochs():
+        try:
+            start = EpochStart.parse(text)
+            start.verify(start.federation, start.member, keys)
+        except CheckpointError as error:
+            report.find(f"the log names an epoch that it did not announce: {error}")
+            continue
+        starts.append(start)
+        report.notes.append(start.words)
+    return starts
 
 
 def _compare(checkpoints: dict[int, list[tuple[str, bytes]]], edge: Frontier, report: VerifyReport) -> None:

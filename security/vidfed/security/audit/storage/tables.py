@@ -32,6 +32,7 @@ CREATE TABLE IF NOT EXISTS checkpoints (size {key}, time_ms {int} NOT NULL, note
 CREATE TABLE IF NOT EXISTS appointments (
     serial TEXT PRIMARY KEY, name TEXT NOT NULL, not_before_ms {int} NOT NULL, not_after_ms {int} NOT NULL, revoked_ms {int}
 );
+CREATE TABLE IF NOT EXISTS epochs (epoch {key}, began_ms {int} NOT NULL, announcement TEXT NOT NULL);
 """
 
 
@@ -58,7 +59,7 @@ class Storage:
 
         Args:
             location: a SQLite file or a `postgresql://` URL.
-            origin: whose log it is.
+            origin: whose log it is, by the name of its first epoch.
             read_only: they must exist.
 
         Raises:
@@ -69,6 +70,7 @@ class Storage:
             raise NoLogError(str(location))
         self.database = open_database(location, read_only=read_only)
         self.name = self.database.name
+        self.first_origin = origin
         try:
             if not self.database.has_table("about"):
                 if read_only:
@@ -85,15 +87,16 @@ class Storage:
 
     def _about(self, origin: str) -> tuple[int, str]:
         query = "SELECT schema, origin FROM about"
-        found = self.database.fetch(query)
+        found: list[Any] = self.database.fetch(query)
         if not found:
             with self.writing() as transaction:
                 if not transaction.fetch(query):  # another process may be making it too
                     transaction.insert("about", [(SCHEMA_VERSION, origin)])
             found = self.database.fetch(query)
-        if found != [(SCHEMA_VERSION, origin)]:
-            raise AuditError(f"{self.name}: a log of {found[0][1]}, expected {origin} in schema {SCHEMA_VERSION}")
-        return SCHEMA_VERSION, origin
+        schema, present = found[0]
+        if schema != SCHEMA_VERSION or (present != origin and not str(present).startswith(f"{origin}/")):
+            raise AuditError(f"{self.name}: a log of {present}, expected {origin} in schema {SCHEMA_VERSION}")
+        return SCHEMA_VERSION, str(present)
 
     def writing(self) -> AbstractContextManager[Transaction]:
         """Give a transaction that no other process shares; durable once left. See `Database.writing`."""
@@ -147,6 +150,11 @@ class Storage:
         ((first, last),) = self._fetch(query, (from_ms, to_ms))
         return (0, 0) if first is None else (first, last + 1)
 
+    def first_after(self, time_ms: int) -> int:
+        """Return the position of the first entry dated after a time, the number of entries if there is none."""
+        ((first,),) = self._fetch("SELECT min(position) FROM entries WHERE time_ms > ?", (time_ms,))
+        return self.size() if first is None else int(first)
+
     def has_content_before(self, position: int) -> bool:
         """Tell whether an entry before this position still has its content."""
         return bool(self._fetch("SELECT 1 FROM entries WHERE position < ? AND body IS NOT NULL LIMIT 1", (position,)))
@@ -163,6 +171,10 @@ class Storage:
     def checkpoints(self) -> list[tuple[int, str]]:
         """Return (time in ms, note) of all checkpoints, by size."""
         return [(time_ms, note) for time_ms, note in self._fetch("SELECT time_ms, CAST(note AS TEXT) FROM checkpoints ORDER BY size")]
+
+    def epochs(self) -> list[str]:
+        """Return the announcements of this log's epochs after the first, in order."""
+        return [text for (text,) in self._fetch("SELECT CAST(announcement AS TEXT) FROM epochs ORDER BY epoch")]
 
     def forget_deleted(self) -> None:
         """Make what was dropped unrecoverable as far as the database can; see `Database.forget_deleted`."""
