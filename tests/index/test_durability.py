@@ -290,3 +290,12 @@ def test_nothing_but_named_files_is_left_behind(tmp_path: Path) -> None:
         assert names.count("removed") <= segments
         assert names.count("open") <= 1
         assert len(names) == names.count("segment") + names.count("removed") + names.count("open") + 2
+
+
+def test_a_mark_alone_is_flushed(tmp_path: Path) -> None:
+    """Nothing was added and the version is the same: the store's history is another all the same."""
+    with HashIndex.open(tmp_path / "index", Algorithm.PDQ) as index:
+        index.flush(source_version=7, source_mark="one")
+        index.flush(source_version=7, source_mark="other")
+        with HashIndex.open(tmp_path / "index", Algorithm.PDQ, read_only=True) as reader:
+            assert (reader.source_version, reader.source_mark) == (7, "other")

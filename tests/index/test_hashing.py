@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFile, ImageOps
 
 from tests.support.hashing import failure_of, hashes_of
 from vidfed.index import Algorithm
-from vidfed.index.hashing import digests
+from vidfed.index.hashing import decode, digests
 from vidfed.index.hashing.decode import MAX_PIXELS
 from vidfed.index.hashing.find import find_files
 from vidfed.index.hashing.results import ORIENTATIONS, FileHashes, Reason
@@ -512,3 +512,11 @@ def test_a_large_jpeg_is_hashed_at_reduced_size_within_two_bits_and_says_so(tmp_
     assert (fast.width, fast.height) == (full.width, full.height) == (2600, 2100)
     assert distance(fast.code(Algorithm.PDQ), full.code(Algorithm.PDQ)) <= 2
     assert full.code(Algorithm.PDQ) == pdq_of(shown(path))
+
+
+@pytest.mark.parametrize(("more", "hashed"), [(0, True), (-1, False)])
+def test_exactly_MAX_PIXELS_is_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: int, hashed: bool) -> None:  # noqa: N802
+    shown = picture(1)
+    path = saved(tmp_path / "a.png", shown)
+    monkeypatch.setattr(decode, "MAX_PIXELS", shown.width * shown.height + more)
+    assert bool(hashes_of(path).codes) is hashed

@@ -11,11 +11,14 @@ import pytest
 
 from tests.support.brute_force import TINY, Oracle, make_codes
 from vidfed.index import Algorithm, HashIndex
-from vidfed.index.search import plan
-from vidfed.index.search.merger import BackgroundMerger, most_rows_for
+from vidfed.index.search import hash_index, plan
+from vidfed.index.search.merger import BackgroundMerger, Sizes, merge, most_rows_for
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from vidfed.index.search.snapshot import Sealed
 
 ROWS = 400
 
@@ -98,3 +101,28 @@ def test_a_segment_of_more_rows_than_three_bytes_number_is_searched_exactly(tmp_
 def test_how_many_rows_a_segment_has_follows_from_the_memory_there_is(gigabytes: int, millions: int) -> None:
     """Merging takes half of it at the most, unless there is too little for the smallest limit."""
     assert most_rows_for(gigabytes << 30) // 10**6 == millions
+
+
+def test_a_row_moved_before_a_merge_survives_a_removal_during_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its old place is among the removed rows of its old segment; only what was removed during the merge may go."""
+    codes = make_codes("clustered", 40, 32, seed=3)
+    merges: list[int] = []
+
+    def merge_and_remove(algorithm: Algorithm, parts: Sequence[Sealed], threads: int) -> object:
+        merged = merge(algorithm, parts, threads)
+        if not merges:
+            index.remove([5])
+        merges.append(1)
+        return merged
+
+    monkeypatch.setattr(hash_index, "merge", merge_and_remove)
+    with HashIndex.open(tmp_path / "index", Algorithm.PDQ, sizes=Sizes(first_seal_rows=1, seal_rows=10, most_rows=1_000)) as index:
+        index.add(np.arange(10), codes[:10])
+        index.put([0, *range(10, 19)], codes[10:20])  # row 0 moves into the second segment
+        for start in (20, 30):
+            index.add(np.arange(start, start + 10), codes[start : start + 10])
+        index.settle()
+        assert merges
+        found = index.range_search(codes[10:11], 0).labels.tolist()
+        assert 0 in found
+        assert len(index) == 38

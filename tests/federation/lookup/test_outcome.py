@@ -216,3 +216,20 @@ def test_real_parts_of_a_question_join_to_the_whole() -> None:
     parts = list(split(items, {}))
     said = merge([LookupResult(part.items, (NodeOutcome("fr", Outcome.NO_MATCH),)) for part in parts])
     assert (said.items, said.complete) == (tuple(items), True)
+
+
+SAID = {
+    Status.RATE_LIMITED: Outcome.RATE_LIMITED,
+    Status.BUSY: Outcome.RATE_LIMITED,
+    Status.STALE_INDEX: Outcome.STALE_INDEX,
+    Status.INDEX_UNAVAILABLE: Outcome.INDEX_UNAVAILABLE,
+    Status.NOT_YET: Outcome.INDEX_UNAVAILABLE,
+    Status.VERSION_UNSUPPORTED: Outcome.VERSION_UNSUPPORTED,
+    Status.OUTSIDE_TIME_WINDOW: Outcome.EXPIRED,
+}
+
+
+@pytest.mark.parametrize("status", [status for status in Status if status is not Status.ANSWERED])
+def test_busy_is_rate_limited_and_every_other_status_is_what_it_says(status: Status) -> None:
+    said = outcome_of_answer("fr", LookupAnswer(header(status, searched=None, detail="why")), [ITEM], ASKED)
+    assert (said.outcome, said.code, said.outcome.answered) == (SAID.get(status, Outcome.REFUSED), status.name, False)

@@ -295,3 +295,14 @@ def test_a_removed_key_is_not_believed(scene: Scene) -> None:
     scene.federation.members["fr"] = replace(fr, entry=replace(fr.entry, signing_keys=(SigningKey.generate().public,)))
     with pytest.raises(AnswerError):
         scene.judge(signed)
+
+
+UNLOGGED = {Status.AUDIT_UNAVAILABLE, Status.BUSY}
+
+
+@pytest.mark.parametrize("status", [status for status in Status if status not in UNLOGGED | {Status.ANSWERED}])
+def test_not_permitted_without_receipt_is_not_believed(scene: Scene, status: Status) -> None:
+    """Nor any other refusal that a node must log: unlogged it could be told to one and denied to all."""
+    refusal = replace(scene.answer(status=status, index=None), log=None)
+    with pytest.raises(AnswerError):
+        scene.judge(scene.signed(refusal))

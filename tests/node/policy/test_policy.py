@@ -207,3 +207,10 @@ def test_equal_policies_have_equal_texts_and_every_setting_is_in_them() -> None:
         replace(base, limits=replace(base.limits, urgent_hashes_per_day=1)),
     ]
     assert len({Policy((each,)).to_json() for each in (base, *changed)}) == len(changed) + 1
+
+
+@pytest.mark.parametrize("algorithm", [each for each in PERCEPTUAL if each is not Algorithm.PDQ])
+def test_unlisted_algorithms_reach_their_maximum(algorithm: Algorithm) -> None:
+    strict = rule(max_distance={Algorithm.PDQ: 3})
+    assert strict.reach(Algorithm.PDQ, Algorithm.PDQ.maximum_distance) == 3
+    assert strict.reach(algorithm, algorithm.maximum_distance) == algorithm.maximum_distance

@@ -145,3 +145,18 @@ def test_what_cannot_be_counted_is_not_answered(quotas: Quotas, tmp_path: Path) 
     (tmp_path / "broken.db").write_bytes(b"no database" * 500)
     with pytest.raises(QuotasError):
         Quotas(tmp_path / "broken.db")
+
+
+def test_a_day_s_refusal_leaves_the_minute_untouched(quotas: Quotas) -> None:
+    spend(quotas, 10)
+    spend(quotas, 10, at=NOW + MINUTE_MS)
+    with pytest.raises(RateLimitedError, match="more than 25 hashes in a day"):
+        spend(quotas, 8, at=NOW + 2 * MINUTE_MS)
+    spend(quotas, 5, at=NOW + 2 * MINUTE_MS)  # with the eight counted it would be more than ten in a minute
+
+
+def test_urgent_hashes_have_their_own_bound(quotas: Quotas) -> None:
+    spend(quotas, 10)
+    assert spend(quotas, 4, urgent=True) is Budget.URGENT
+    with pytest.raises(RateLimitedError, match="more than 4 urgent hashes in a day"):
+        spend(quotas, 1, urgent=True)

@@ -478,3 +478,23 @@ def test_the_page_holds_nothing_from_outside_and_escapes_what_it_shows(bench: Be
     assert "src=" not in page
     assert "http://" not in page
     assert "https://" not in page
+
+
+def test_a_share_with_fewer_than_five_opposite_is_left_out(bench: Bench) -> None:
+    told = a_report(bench, "nl", [*entries(bench, 10), *entries(bench, 4, details={"hits": 0})])
+    assert told["totals"]["with_hits"] == [10, 14]
+    assert told["shares"]["hit_rate_percent"] is None
+
+
+@pytest.mark.parametrize(("count", "told"), [(9, None), (10, {"median": 105, "p90": 109})])
+def test_nine_times_give_no_quantiles(bench: Bench, count: int, told: dict[str, int] | None) -> None:
+    received = [
+        seal(bench.entry(100 + number, event=Event.LOOKUP_RECEIVED, details={"took_ms": 100 + number})).fields() for number in range(count)
+    ]
+    assert a_report(bench, "nl", received)["times_ms"]["being_answered"] == told
+
+
+@pytest.mark.parametrize(("drafts", "draft"), [((False, False), False), ((True, False), True), ((False, True), True)])
+def test_a_sum_with_one_draft_is_a_draft(bench: Bench, drafts: tuple[bool, bool], draft: bool) -> None:
+    reports = [a_report(bench, name, entries(bench, 12)) | {"draft": each} for name, each in zip(("nl", "fr"), drafts, strict=True)]
+    assert combine(reports, made_ms=bench.now_ms)["draft"] is draft
