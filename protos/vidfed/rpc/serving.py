@@ -20,6 +20,7 @@ from vidfed.security.errors import SecurityError
 from vidfed.security.member.audit_log import Checkpointer, open_log, read_audit_section
 from vidfed.security.member.rotation import renew_leaf
 from vidfed.security.trust.client import REFRESH_S
+from vidfed.security.trust.publisher import Publisher
 from vidfed.wire.statuses import ServeError
 from vidfed.wire.values import DRAIN_S
 
@@ -90,10 +91,12 @@ def open_shared(home: MemberHome, publisher: FederationFolder | None = None, *, 
     peers = PeerMirrors(home.member, home.node_tls, home.federation, home.ask)
     source = home.directory_source(ask=peers)
 
+    publishing = Publisher(publisher, [source.held], ask=source.hear) if publisher is not None else None
+
     def renew() -> None:
         renew_leaf(home, system_clock())
-        if publisher is not None:
-            publisher.renew_timestamp()
+        if publishing is not None:
+            publishing.look()
 
     def renew_again() -> None:
         try:

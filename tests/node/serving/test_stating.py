@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.sockets import SocketFederation
+from vidfed.node.operations.check import WarnedError
+from vidfed.node.operations.doctor import _Doctor
 from vidfed.node.serving.stating import Stating
 from vidfed.security.identity.capabilities import FILMS, all_speak
 from vidfed.security.member.audit_log import open_log
@@ -61,6 +63,11 @@ def test_what_a_person_has_begun_is_not_published_by_the_node(federation: Socket
     assert not stating(speaks=SPOKEN | {FILMS}).look()
     assert own.present().to_json() == begun.to_json()
     assert own.unpublished(known(federation.homes["fr"])) == ("signing_keys",)
+    points = dict(_Doctor(federation.homes["fr"]).points())
+    with pytest.raises(WarnedError, match="version 2 is not published: the others do not know its signing_keys: vidfed node submit"):
+        points["entry"]()
+    with pytest.raises(WarnedError, match=r"half done: signing-key: from .* on, vidfed node rotate signing-key --finish"):
+        points["rotations"]()
 
 
 def test_every_field_of_an_entry_counts_as_unpublished_until_it_is(federation: SocketFederation) -> None:

@@ -52,6 +52,21 @@ def test_a_signing_key_is_rotated_with_an_overlap(world: World, home: MemberHome
     assert after.retired_keys == (old,)
 
 
+def test_a_half_finished_rotation_is_remembered_until_it_is_finished(world: World, home: MemberHome) -> None:
+    own = OwnEntry(home, clock=world.clock)
+    assert own.begun() == {}
+    for begin in (own.begin_signing_key, own.begin_audit_key, own.begin_ca):
+        begin()
+    assert own.begun().keys() == {"signing-key", "audit-key", "ca"}
+    world.clock.now_ms = own.begun()["ca"]
+    own.finish_ca()
+    world.clock.now_ms = own.begun()["signing-key"]
+    own.finish_signing_key()
+    assert own.begun().keys() == {"audit-key"}
+    home.keys.path("audit-next").replace(home.keys.path("audit"))  # a finish that was interrupted half-way
+    assert OwnEntry(MemberHome(home.folder), clock=world.clock).begun().keys() == {"audit-key"}
+
+
 def test_an_audit_key_is_rotated_with_an_overlap_and_the_old_one_stays_for_what_it_signed(world: World, home: MemberHome) -> None:
     own, old = OwnEntry(home, clock=world.clock), home.audit_signer.public
     own.begin_audit_key()

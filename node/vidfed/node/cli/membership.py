@@ -104,17 +104,20 @@ def passphrase(opening: bool, passphrase_file: Path | None, passphrase_fd: int |
 
 
 @click.command(cls=COMMAND)
-@click.option("--to", "publisher", required=True, metavar="MEMBER", help="The member whose node publishes.")
+@click.option("--to", "publisher", metavar="MEMBER", help="The member whose node publishes, if not the one that published last.")
 @HOME
-def submit(publisher: str, home: Path) -> None:
+def submit(publisher: str | None, home: Path) -> None:
     """Hand this member's newest entry (member.json) to the node that publishes, so that everybody learns of it."""
     from vidfed.rpc.trust import submit_entry
     from vidfed.security.member.home import MemberHome
 
     member_home = MemberHome(home)
     directory = member_home.directory_source().last_known_or_fail()
-    submit_entry(member_home.entry_path.read_bytes(), member_home.node_tls(), directory, directory.member(publisher))
-    note(f"The node of {publisher} has published it.")
+    to = publisher or directory.publisher
+    if to not in directory.members:
+        raise click.ClickException(f"no member's node publishes, but {to or 'nobody known'}: hand {member_home.entry_path} in there")
+    submit_entry(member_home.entry_path.read_bytes(), member_home.node_tls(), directory, directory.member(to))
+    note(f"The node of {to} has published it.")
 
 
 @click.command(cls=COMMAND)

@@ -20,7 +20,7 @@ from vidfed.node.records.known import open_store
 from vidfed.node.sources.overview import overview
 from vidfed.security.audit import Checkpoint
 from vidfed.security.audit.merkle import tree_root
-from vidfed.security.clock import DAY_MS, MINUTE_MS, as_text, system_clock
+from vidfed.security.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, as_text, system_clock
 from vidfed.security.errors import SecurityError
 from vidfed.security.identity.replay import refusal_text, refuses_until_ms
 from vidfed.security.identity.tls import leaf_expires_ms
@@ -28,7 +28,9 @@ from vidfed.security.lockfile import serving_address
 from vidfed.security.member.audit_log import audit_location, open_storage, open_witness, read_audit_section
 from vidfed.security.member.issued import issued_kits
 from vidfed.security.member.logs import LogSection
+from vidfed.security.member.rotation import OwnEntry
 from vidfed.security.sqlite import connect_read_only
+from vidfed.security.trust.metadata_rules import TIMESTAMP_LIFE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -40,7 +42,7 @@ _KITS_LEFT_MS = 7 * DAY_MS
 _CA_LEFT_MS = 60 * DAY_MS  # a new CA needs the administrators' overlap
 _CHECKPOINT_MS = 60 * MINUTE_MS
 _UNWITNESSED_MS = 60 * MINUTE_MS  # a node asks each minute
-_DIRECTORY_LEFT_MS = 6 * 60 * MINUTE_MS  # a quarter of a timestamp's life
+_DIRECTORY_LATE_MS = int(TIMESTAMP_LIFE.total_seconds() * SECOND_MS / 2)  # a publisher that runs confirms it twice as often
 
 
 def examine(home: MemberHome) -> Report:
@@ -62,6 +64,8 @@ class _Doctor(Checks):
         yield "keys", self._keys
         yield "tls", self._tls
         yield "ca", self._ca
+        yield "entry", self._entry
+        yield "rotations", self._rotations
         yield "kits", self._kits
         yield "disk", self._disk
         yield "records", self._records
@@ -88,9 +92,14 @@ class _Doctor(Checks):
 
     def _directory_age(self) -> str:
         directory = self._source.current()
-        left_ms = directory.expires_ms - system_clock()
-        if left_ms < _DIRECTORY_LEFT_MS:
-            raise WarnedError(f"ends {as_text(directory.expires_ms)}, then nothing is answered: ask the administrators who confirms it")
+        left_ms, age_ms = directory.expires_ms - system_clock(), system_clock() - directory.issued_ms
+        if age_ms >= _DIRECTORY_LATE_MS:
+            raise WarnedError(
+                f"{directory.publisher} has not confirmed it for {age_ms // HOUR_MS} hours; it ends {as_text(directory.expires_ms)}, then "
+                "nothing is answered: call them. Where there is another publisher it goes on by itself, or with vidfed trust take-over"
+            )
+        if left_ms < _DIRECTORY_LATE_MS:
+            raise WarnedError(f"ends {as_text(directory.expires_ms)}, then nothing is answered: the administrators renew what they signed")
         return f"version {directory.version} is confirmed for {left_ms // (60 * MINUTE_MS)} hours more"
 
     def _ca(self) -> str:
@@ -98,6 +107,30 @@ class _Doctor(Checks):
         if expires_ms < system_clock() + _CA_LEFT_MS:
             raise WarnedError(f"the member's CA ends {as_text(expires_ms)}: vidfed node rotate ca")
         return f"the member's CA ends {as_text(expires_ms)}"
+
+    def _entry(self) -> str:
+        """Whether the others know what this member last said of itself."""
+        own = OwnEntry(self._home)
+        directory = self._source.current()
+        version = own.present().version
+        if self._home.member not in directory.members:
+            raise WarnedError(f"{self._home.member} is not listed: hand {self._home.entry_path} to the administrators")
+        waiting = own.unpublished(directory)
+        if "entry_key" in waiting:
+            raise WarnedError(f"version {version} has another entry key, which only the administrators can publish: hand it to them")
+        if waiting:
+            raise WarnedError(
+                f"version {version} is not published: the others do not know its {', '.join(waiting)}: vidfed node submit, or hand "
+                f"{self._home.entry_path} to whoever publishes ({directory.publisher})"
+            )
+        return f"version {version} of {self._home.entry_path} is what the others know"
+
+    def _rotations(self) -> str:
+        begun = OwnEntry(self._home).begun()
+        if begun:
+            said = [f"{what}: from {as_text(from_ms)} on, vidfed node rotate {what} --finish" for what, from_ms in begun.items()]
+            raise WarnedError(f"half done: {'; '.join(said)}")
+        return "none is half done"
 
     def _kits(self) -> str:
         now_ms = system_clock()

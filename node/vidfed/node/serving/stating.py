@@ -6,16 +6,18 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from vidfed.rpc.trust import submit_entry
 from vidfed.security.audit import AuditEntry, Event, Operation
 from vidfed.security.clock import system_clock
-from vidfed.security.errors import SecurityError
+from vidfed.security.errors import DirectoryError, SecurityError
 from vidfed.security.member.rotation import OwnEntry
 from vidfed.wire.capabilities import SPOKEN
 
 if TYPE_CHECKING:
     from vidfed.security.audit import AuditLog
-    from vidfed.security.identity.directory import DirectorySource
+    from vidfed.security.identity.directory import Directory, DirectorySource
     from vidfed.security.member.home import MemberHome
+    from vidfed.security.trust.entry import Entry
     from vidfed.security.trust.federation import FederationFolder
 
 _LOOK_S = 60.0  # a file and a value in memory are compared; what was refused for its number an hour ago is taken then
@@ -85,11 +87,24 @@ class Stating:
             _log.info("version %d of %s says what this program speaks", entry.version, self._home.entry_path)
         elif not waiting:
             return False
-        if self._publisher is None:
-            self._say(f"{self._home.entry_path} waits to be published: speaks")
-            return False
-        self._publisher.accept(entry)
-        return True
+        return self._publish(entry, directory)
+
+    def _publish(self, entry: Entry, directory: Directory) -> bool:
+        """Publish here if that is this process's turn, else hand it to the node that published last."""
+        refused = "it is not known who publishes: vidfed trust accept, by whoever does"
+        if self._publisher is not None:
+            try:
+                self._publisher.accept(entry)
+            except DirectoryError as error:  # another publisher's turn
+                refused = str(error)
+            else:
+                return True
+        publisher = directory.members.get(directory.publisher)
+        if publisher is not None and publisher.id != self._home.member:
+            submit_entry(entry.to_json(), self._home.node_tls(), directory, publisher)
+            return True
+        self._say(f"{self._home.entry_path} waits to be published: {refused}")
+        return False
 
     def _say(self, what: str) -> None:
         """Log a state once, not at each look."""

@@ -11,6 +11,7 @@ import click
 from vidfed.cli.terminal import note, print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
     from vidfed.security.crypto.keys import PublicKey, Signer
@@ -24,7 +25,7 @@ def sign_and_publish(
     folder: FederationFolder,
     draft: Draft,
     signing: tuple[Path, ...],
-    passphrase: Passphrase,
+    passphrases: Sequence[Passphrase],
     *,
     at_once: bool,
     ask: bool = False,
@@ -37,15 +38,17 @@ def sign_and_publish(
         for line in draft_lines(draft):
             note(line)
         click.confirm("Are these the words that were compared by telephone, and shall this be signed?", abort=True, err=True)
-    for path in signing:
+    names = []
+    for path, passphrase in zip(signing, passphrases, strict=True):
         with signer(path, passphrase) as held:
             draft = folder.sign(held)
+            names.append(draft.holder(held.public))
     if at_once:
         print_published(folder, folder.publish(), as_json=as_json)
         return
     for line in draft_lines(draft):
         note(line)
-    say_next(draft, folder.draft_path, as_json=as_json)
+    say_next(draft, folder.draft_path, as_json=as_json, signed_by=names)
 
 
 def signer(path: Path, passphrase: Passphrase) -> AbstractContextManager[Signer]:
@@ -70,16 +73,20 @@ def make_in_token(name: str, pin: Passphrase) -> dict[str, str]:
         return {"key": name, "public": f"{label}.pub", "words": fingerprint(key.public.raw)}
 
 
-def say_next(draft: Draft, path: Path, *, as_json: bool) -> None:
-    """Say what a draft still needs."""
-    from vidfed.security.trust.describe import draft_document
+def say_next(draft: Draft, path: Path, *, as_json: bool, signed_by: Sequence[str] = ()) -> None:
+    """Say who has just signed a draft, and what it still needs."""
+    from vidfed.security.trust.describe import draft_document, still_to_sign
 
     if as_json:
         print_json({"schema": "vidfed.draft/1", **draft_document(draft)})
+    said = f"Signed as {' and '.join(signed_by)}. " if signed_by else ""
     if draft.complete:
-        note(f"Signed by enough. Next: vidfed trust publish {path.parent}")
-    else:
-        note(f"Next: each administrator: vidfed trust sign {path} --key KEYFILE")
+        note(f"{said}Enough have signed. Carry {path} back to whoever publishes: vidfed trust publish FOLDER {path.name}")
+        return
+    for each in still_to_sign(draft):
+        note(f"{said}{each}")
+        said = ""
+    note(f"Carry {path} on; each of them: vidfed trust sign {path.name} --key KEYFILE")
 
 
 def public_key(path: Path) -> tuple[str, PublicKey]:

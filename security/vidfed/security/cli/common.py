@@ -25,6 +25,29 @@ def passphrase_options(function: Callable[..., None]) -> Callable[..., None]:
     return click.option("--passphrase-file", type=FILE, help="File (mode 0600) whose first line is the passphrase.")(function)
 
 
+def signers_passphrase_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the same options where several people may sign: a file for each key, in the keys' order, or one for all."""
+    function = click.option("--passphrase-fd", type=int, help="Open file descriptor whose first line is the passphrase of all keys.")(
+        function
+    )
+    return click.option(
+        "--passphrase-file",
+        "passphrase_files",
+        multiple=True,
+        type=FILE,
+        help="File (mode 0600) whose first line is the passphrase; repeat for each key, in their order, if they differ.",
+    )(function)
+
+
+def passphrases_from(files: tuple[Path, ...], descriptor: int | None, keys: int) -> list[Passphrase]:
+    """Return where the passphrase of each key comes from."""
+    if len(files) not in {0, 1, keys}:
+        raise click.UsageError(f"{len(files)} passphrase files for {keys} keys: name one for all, or one for each in the keys' order")
+    if len(files) > 1:
+        return [passphrase_from(file, None) for file in files]
+    return [passphrase_from(files[0] if files else None, descriptor)] * keys
+
+
 def passphrase_from(file: Path | None, descriptor: int | None) -> Passphrase:
     """Return where passphrases come from: a file, a descriptor, or the person at the terminal."""
     from vidfed.security.crypto.passphrase import from_descriptor, from_file

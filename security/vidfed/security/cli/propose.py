@@ -9,7 +9,7 @@ import click
 
 from vidfed.cli.terminal import HELP, JSON, note
 from vidfed.security.cli.ceremony import public_key, sign_and_publish
-from vidfed.security.cli.common import COMMAND, FILE, passphrase_from, passphrase_options
+from vidfed.security.cli.common import COMMAND, FILE, passphrases_from, signers_passphrase_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ def _proposal(function: Callable[..., Draft]) -> click.Command:
         signing: tuple[Path, ...],
         at_once: bool,
         yes: bool,
-        passphrase_file: Path | None,
+        passphrase_files: tuple[Path, ...],
         passphrase_fd: int | None,
         as_json: bool,
         **own: object,
@@ -43,8 +43,8 @@ def _proposal(function: Callable[..., Draft]) -> click.Command:
         opened = FederationFolder(folder)
         draft = function(opened, **own)
         try:
-            passphrase = passphrase_from(passphrase_file, passphrase_fd)
-            sign_and_publish(opened, draft, signing, passphrase, at_once=at_once, ask=not yes, as_json=as_json)
+            passphrases = passphrases_from(passphrase_files, passphrase_fd, len(signing))
+            sign_and_publish(opened, draft, signing, passphrases, at_once=at_once, ask=not yes, as_json=as_json)
         except click.Abort:
             opened.withdraw()
             raise
@@ -55,7 +55,7 @@ def _proposal(function: Callable[..., Draft]) -> click.Command:
         click.option("--sign", "signing", multiple=True, type=FILE, help="A key file to sign with at once; may be repeated."),
         click.option("--publish", "at_once", is_flag=True, help="Publish at once, if enough have signed."),
         click.option("--yes", is_flag=True, help="Do not ask before signing."),
-        passphrase_options,
+        signers_passphrase_options,
         JSON,
     )
     command: Callable[..., None] = run
@@ -116,6 +116,24 @@ def rotate_key(folder: FederationFolder, holder: str, public: Path) -> Draft:
 def rotate_online_key(folder: FederationFolder) -> Draft:
     """Propose a new online key, made here; the present one goes on until the change is published."""
     return folder.propose_online_key()
+
+
+@_proposal
+@click.argument("public", type=FILE)
+def add_publisher(folder: FederationFolder, public: Path) -> Draft:
+    """Propose the online key in PUBLIC (`vidfed trust stand-by` made it) as one more publisher, which goes on when the others are lost.
+
+    The file's name in it is the publisher's. Compare the words of the key by telephone.
+    """
+    name, key = public_key(public)
+    return folder.propose_publisher(name, key)
+
+
+@_proposal
+@click.argument("name")
+def remove_publisher(folder: FederationFolder, name: str) -> Draft:
+    """Propose that the publisher NAME is none any more: its machine or its online key is lost for good."""
+    return folder.propose_publisher_removal(name)
 
 
 @_proposal

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import click
 
 from vidfed.cli.terminal import HELP, JSON, note, print_json, say
 from vidfed.security.cli.ceremony import make_in_token, print_published, public_key, say_next, sign_and_publish, signer
-from vidfed.security.cli.common import COMMAND, FILE, passphrase_from, passphrase_options
+from vidfed.security.cli.common import COMMAND, FILE, passphrase_from, passphrase_options, passphrases_from, signers_passphrase_options
 from vidfed.security.cli.kits import certify, investigators, issue_investigator, revoke_investigator
 from vidfed.security.cli.propose import propose
+from vidfed.security.errors import SecurityError
 
 _FOLDER = click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+_FOLLOW = click.option(
+    "--follow",
+    multiple=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where another publisher's directory can be seen; may be repeated.",
+)
 
 
 @click.group(context_settings=HELP)
@@ -71,18 +79,20 @@ def keygen(keys: tuple[Path, ...], no_passphrase: bool, passphrase_file: Path | 
 @click.option("--federation", required=True, help="Id of the federation, e.g. europe.")
 @click.option("--threshold", required=True, type=click.IntRange(1), help="How many administrators must sign a change.")
 @click.option("--key", "keys", multiple=True, required=True, type=FILE, help="An administrator's public key file; repeat for each.")
+@click.option("--publisher", default="online", help="What to call this publisher: the member's id if a member's node publishes.")
 @click.option("--sign", "signing", multiple=True, type=FILE, help="A key file to sign with at once; may be repeated.")
 @click.option("--publish", "at_once", is_flag=True, help="Publish at once, if enough have signed.")
-@passphrase_options
+@signers_passphrase_options
 @JSON
 def create(
     folder: Path,
     federation: str,
     threshold: int,
     keys: tuple[Path, ...],
+    publisher: str,
     signing: tuple[Path, ...],
     at_once: bool,
-    passphrase_file: Path | None,
+    passphrase_files: tuple[Path, ...],
     passphrase_fd: int | None,
     as_json: bool,
 ) -> None:
@@ -92,9 +102,9 @@ def create(
     holders = dict(public_key(path) for path in keys)
     if len(holders) != len(keys):
         raise click.ClickException("two administrators of the same name")
-    made = FederationFolder.create(folder, federation, holders, threshold)
-    passphrase = passphrase_from(passphrase_file, passphrase_fd)
-    sign_and_publish(made, made.draft(), signing, passphrase, at_once=at_once, as_json=as_json)
+    made = FederationFolder.create(folder, federation, holders, threshold, publisher=publisher)
+    passphrases = passphrases_from(passphrase_files, passphrase_fd, len(signing))
+    sign_and_publish(made, made.draft(), signing, passphrases, at_once=at_once, as_json=as_json)
 
 
 @trust.command(cls=COMMAND)
@@ -102,14 +112,14 @@ def create(
 @click.option("--key", "keys", multiple=True, required=True, type=FILE, help="Your key file.")
 @click.option("--anchor", type=FILE, help="A root you already trust: what changes is then judged from it, not from the draft's own words.")
 @click.option("--yes", is_flag=True, help="Do not ask; the words were compared by telephone.")
-@passphrase_options
+@signers_passphrase_options
 @JSON
 def sign(
     draft: Path,
     keys: tuple[Path, ...],
     anchor: Path | None,
     yes: bool,
-    passphrase_file: Path | None,
+    passphrase_files: tuple[Path, ...],
     passphrase_fd: int | None,
     as_json: bool,
 ) -> None:
@@ -118,6 +128,7 @@ def sign(
     from vidfed.security.trust.describe import draft_lines
     from vidfed.security.trust.draft import Draft
 
+    passphrases = passphrases_from(passphrase_files, passphrase_fd, len(keys))
     read = Draft.load(draft)
     beside = draft.with_name("anchor.json")
     known = anchor or (beside if beside.exists() else None)
@@ -128,12 +139,13 @@ def sign(
         note("NOT COMPARED with a root you trust (--anchor): what it says it changes is its own claim.")
     if not yes:
         click.confirm("Are these the words the others read, and shall this be signed?", abort=True, err=True)
-    source = passphrase_from(passphrase_file, passphrase_fd)
-    for key in keys:
+    names = []
+    for key, source in zip(keys, passphrases, strict=True):
         with signer(key, source) as held:
             read = read.sign(held)
+            names.append(read.holder(held.public))
     read.save(draft)
-    say_next(read, draft, as_json=as_json)
+    say_next(read, draft, as_json=as_json, signed_by=names)
 
 
 @trust.command(cls=COMMAND)
@@ -175,26 +187,86 @@ def accept(folder: Path, entry: Path, as_json: bool) -> None:
 @_FOLDER
 @JSON
 def status(folder: Path, as_json: bool) -> None:
-    """Show what is published and when it expires, what is being signed, who has signed and who is missing."""
-    from vidfed.security.clock import DAY_MS, as_text, system_clock
-    from vidfed.security.trust.describe import draft_lines, expiries, status_document
+    """Show what is published and when it expires, what is being signed, who has signed and who is missing.
+
+    Exit status 1 if something has expired; the command that mends it is said.
+    """
+    from vidfed.security.clock import DAY_MS, HOUR_MS, as_text, system_clock
+    from vidfed.security.trust.describe import draft_lines, expiries, is_late, remedies, status_document
     from vidfed.security.trust.federation import FederationFolder
 
     opened = FederationFolder(folder)
     now_ms = system_clock()
+    found = expiries(opened)
+    expired = any(expires_ms <= now_ms for expires_ms in found.values())
     if as_json:
         print_json(status_document(opened, now_ms))
+    else:
+        for name, expires_ms in found.items():
+            left = (expires_ms - now_ms) // DAY_MS
+            said = "EXPIRED" if expires_ms <= now_ms else f"in {left} days"
+            renew_it = "; RENEW IT NOW" if name in {"root", "members"} and left < 30 else ""  # noqa: PLR2004 - days
+            say(f"{name:<10} valid until {as_text(expires_ms)} ({said}){renew_it}")
+        if found:
+            late = f"; LATE: not once in {(now_ms - opened.repository.issued_ms()) // HOUR_MS} hours" if is_late(opened, now_ms) else ""
+            holder = status_document(opened, now_ms)["publisher"] or "a key that is no publisher's any more"
+            say(f"confirmed  {as_text(opened.repository.issued_ms())} by {holder}, of {', '.join(opened.publishers().values())}{late}")
+        for name, remedy in remedies(opened, now_ms).items():
+            say(f"MEND {name}: {remedy}")
+        for line in draft_lines(opened.draft()) if opened.draft_path.exists() else ["nothing is being signed"]:
+            say(line)
+    if expired:
+        raise SystemExit(1)
+
+
+@trust.command(cls=COMMAND)
+@_FOLDER
+@click.option("--anchor", type=FILE, required=True, help="The federation's anchor.json.")
+@click.option("--name", required=True, help="What to call this publisher; the member's id if a member's node publishes.")
+@JSON
+def stand_by(folder: Path, anchor: Path, name: str, as_json: bool) -> None:
+    """Make FOLDER for a further publisher, which goes on if the others are lost; its online key is made here and stays here.
+
+    Its public half, FOLDER/online.key.pub, goes to the administrators, who sign it in: vidfed trust propose add-publisher.
+    """
+    from vidfed.security.documents import MAX_NAME_CHARS, check_line
+    from vidfed.security.errors import DirectoryError
+    from vidfed.security.files import write_whole
+    from vidfed.security.trust.anchor import Anchor
+    from vidfed.security.trust.federation import FederationFolder
+    from vidfed.security.trust.fingerprint import fingerprint
+
+    check_line(name, MAX_NAME_CHARS, DirectoryError, "--name")
+    _, public = FederationFolder.stand_by(folder, Anchor.load(anchor))
+    path = folder / "online.key.pub"
+    write_whole(path, f"{public.text} {name}\n".encode())
+    if as_json:
+        print_json({"schema": "vidfed.publisher/1", "name": name, "public": str(path), "words": fingerprint(public.raw)})
         return
-    for name, expires_ms in expiries(opened).items():
-        left = (expires_ms - now_ms) // DAY_MS
-        said = "EXPIRED" if expires_ms <= now_ms else f"in {left} days"
-        renew_it = "; RENEW IT NOW" if name in {"root", "members"} and left < 30 else ""  # noqa: PLR2004 - days
-        say(f"{name:<10} valid until {as_text(expires_ms)} ({said}){renew_it}")
-    if not opened.draft_path.exists():
-        say("nothing is being signed")
-        return
-    for line in draft_lines(opened.draft()):
-        say(line)
+    note(f"Made {folder}; words of its online key: {fingerprint(public.raw)}. Hand out {path}.")
+    note(f"Next: the administrators: vidfed trust propose add-publisher FOLDER {path.name}")
+
+
+@trust.command(cls=COMMAND)
+@_FOLDER
+@_FOLLOW
+@click.option("--yes", is_flag=True, help="Do not ask; it is sure that no other publisher runs.")
+@JSON
+def take_over(folder: Path, follow: tuple[Path, ...], yes: bool, as_json: bool) -> None:
+    """Publish from FOLDER at once, without waiting until the other publisher's lease is over: its machine is lost, or was stopped.
+
+    What can be seen of the other's directory (--follow) is taken first.
+    """
+    from vidfed.security.clock import system_clock
+    from vidfed.security.trust.federation import FederationFolder
+    from vidfed.security.trust.mirrors import FolderMirror
+
+    opened = FederationFolder(folder)
+    for path in follow:
+        opened.repository.adopt(FolderMirror(path), opened.anchor, system_clock())
+    if not yes:
+        click.confirm("Is it sure that no other publisher runs?", abort=True, err=True)
+    print_published(opened, opened.take_over(), as_json=as_json)
 
 
 @trust.command(cls=COMMAND)
@@ -273,26 +345,35 @@ def verify(directory: Path, anchor: Path, as_json: bool) -> None:
 
 @trust.command(cls=COMMAND)
 @_FOLDER
-def serve(folder: Path) -> None:
+@_FOLLOW
+def serve(folder: Path, follow: tuple[Path, ...]) -> None:
     """Keep the timestamp in FOLDER renewed until SIGTERM or Ctrl-C. Needs the online key, which confirms what is newest and nothing else.
 
     Members take FOLDER/directory from a share, or from a member's node that follows it.
+
+    Of several publishers one writes: the others stand by, and one of them goes on once nothing was confirmed for 12 hours.
     """
     import signal
     import threading
 
     from vidfed.security.member.logs import log_to_stderr
     from vidfed.security.trust.federation import FederationFolder
+    from vidfed.security.trust.mirrors import FolderMirror
+    from vidfed.security.trust.publisher import Publisher
 
     log_to_stderr()
     opened = FederationFolder(folder)
-    opened.renew_timestamp()
+    publisher = Publisher(opened, [FolderMirror(path) for path in follow])
+    publisher.look()
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     say(f"keeping {opened.repository.folder} confirmed")
     while not ended.wait(_LOOK_S):
-        opened.renew_timestamp()
+        try:
+            publisher.look()
+        except SecurityError as error:  # tomorrow's repair must not find a process that gave up today
+            logging.getLogger(__name__).error("ALARM: cannot confirm: %s", error)  # noqa: TRY400 - the reason, not our stack
 
 
 _LOOK_S = 60.0  # how often the timestamp's life is looked at; it is renewed when half of its 24 hours are over

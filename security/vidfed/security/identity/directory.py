@@ -136,6 +136,7 @@ class Directory:
         expires_ms: until when it may be used without being confirmed again.
         members: by id.
         left_out: members that are delegated to but whose own entry cannot be used, with the reason.
+        publisher: name of who confirmed it last, as the administrators signed it; a member's id where a member's node publishes.
     """
 
     federation: str
@@ -144,6 +145,7 @@ class Directory:
     expires_ms: int
     members: Mapping[str, Member]
     left_out: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    publisher: str = ""
 
     def member(self, member_id: str) -> Member:
         """Return one member.

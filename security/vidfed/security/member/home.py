@@ -202,6 +202,8 @@ class MemberHome:
         if anchor.federation != self.federation:
             raise HomeError(f"{self.config_path}: federation {self.federation!r}, but the anchor is of {anchor.federation!r}")
         followed = [FolderMirror(self.folder / self._trust.directory_folder)] if self._trust.directory_folder else []
+        if self._trust.publish_folder:
+            followed.append(FolderMirror(self.folder / self._trust.publish_folder / "directory"))
         return TufDirectory(self.state_file("trust"), anchor, followed, ask=ask, clock=clock)
 
     @property

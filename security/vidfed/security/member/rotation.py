@@ -84,6 +84,22 @@ class OwnEntry:
         present = self.present()
         return self._write(present.member, {**dict.fromkeys(serials, self._clock()), **present.revoked})
 
+    def begun(self) -> dict[str, int]:
+        """Return the rotations that are not finished: from when each can be, in ms since the epoch, by its name for `vidfed node rotate`.
+
+        Raises:
+            DirectoryError: the own file is missing or damaged.
+            KeyFileError: the audit key cannot be used.
+        """
+        listed = self.present().member
+        half = {
+            "signing-key": len(listed.signing_keys) > 1,
+            "audit-key": listed.audit_keys[0] != self._home.audit_signer.public,
+            "ca": listed.tls_ca != self._home.ca.certificate,
+        }
+        begun = [name for name, is_half in half.items() if is_half or self._home.keys.path(_next(name.removesuffix("-key"))).exists()]
+        return dict.fromkeys(begun, int(self._home.entry_path.stat().st_mtime * 1000) + OVERLAP_MS)
+
     def begin_signing_key(self) -> Entry:
         """Make a new signing key and list it beside the present one, which signs on."""
         present, new = self.present(), self._begin("signing")

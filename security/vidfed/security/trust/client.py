@@ -69,6 +69,7 @@ class TufDirectory:
         self._stamps: tuple[object, ...] | None = None
         self._problem = ""
         self._refreshed_ms = 0
+        self._heard = False
 
     def current(self) -> Directory:
         """Return the newest directory known; see `DirectorySource.current`."""
@@ -133,7 +134,16 @@ class TufDirectory:
         """Ask all mirrors for something newer; tell whether there was. What fails is logged and leaves everything as it is."""
         with self._turn:
             self._refreshed_ms = self._clock()
-            return self._look(asked=tuple(self._ask(self._known)))
+            asked = tuple(self._ask(self._known))
+            self._heard = not asked
+            return self._look(asked=asked)
+
+    def hear(self) -> bool:
+        """Ask all mirrors now; tell whether one of them answered, be it with something newer or not, or whether there is none to ask."""
+        with contextlib.suppress(DirectoryError):
+            self.current()  # what is held tells whom to ask
+        self.refresh()
+        return self._heard
 
     def refresh_for(self, member: str) -> bool:
         """Begin to refresh because of a member or key that is not known here; see `DirectorySource.refresh_for`.
@@ -200,7 +210,7 @@ class TufDirectory:
                     return False
                 stack.enter_context(self._locked())
             held = self._known or self._from_held(problems)  # first: what came along with a kit must not be rolled back either
-            found = self._newest((*self._follow, *asked), held, problems) or self._from_held(problems) or held or self._hint()
+            found = self._newest(self._follow, asked, held, problems) or self._from_held(problems) or held or self._hint()
         self._stamps = (self.held.stamp(), *stamps[1:])
         if found is not None:
             self._known = found
@@ -228,13 +238,15 @@ class TufDirectory:
                 fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             yield
 
-    def _newest(self, mirrors: Sequence[Mirror], held: Directory | None, problems: list[str]) -> Directory | None:
+    def _newest(self, followed: Sequence[Mirror], asked: Sequence[Mirror], held: Directory | None, problems: list[str]) -> Directory | None:
         claims = []
-        for mirror in mirrors:
+        for mirror in (*followed, *asked):
             try:
                 claims.append((claimed_version(mirror), mirror))
             except OSError as error:
                 problems.append(f"{mirror.name}: {error.strerror or error}")
+        if asked:
+            self._heard = any(mirror in asked for _, mirror in claims)
         for _, mirror in sorted(claims, key=lambda claim: -claim[0]):
             try:
                 reading = self._read(mirror, self._folder / "verified", self._clock())

@@ -11,7 +11,7 @@ from vidfed.cli.printable import printable
 from vidfed.security.clock import DAY_MS, as_text
 from vidfed.security.trust.draft import signers_of
 from vidfed.security.trust.fingerprint import fingerprint
-from vidfed.security.trust.metadata_rules import check_targets, holder_of, moment_ms, public_key, standing_of
+from vidfed.security.trust.metadata_rules import TIMESTAMP_LIFE, check_targets, holder_of, moment_ms, public_key, standing_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,6 +55,19 @@ def draft_lines(draft: Draft) -> Iterator[str]:
         yield f"{quorum.part}: {len(quorum.signed)} of {quorum.threshold} signatures ({signed}{waiting})"
 
 
+def still_to_sign(draft: Draft) -> list[str]:
+    """Return what is missing, one sentence for all parts of the draft that miss the same signatures."""
+    found: dict[str, list[str]] = {}
+    for quorum in draft.quorums():
+        if not quorum.reached:
+            few = quorum.threshold - len(quorum.signed)
+            names, all_of_them = list(quorum.missing), few == len(quorum.missing)
+            listed = (" and " if all_of_them else " or ").join(filter(None, (", ".join(names[:-1]), names[-1])))
+            must = f"{'' if few == 1 or all_of_them else f'{few} of '}{listed} must still sign"
+            found.setdefault(f"{len(quorum.signed)} of {quorum.threshold}; {must}", []).append(quorum.part)
+    return [f"{said}." if len(found) == 1 else f"{', '.join(parts)}: {said}." for said, parts in found.items()]
+
+
 def draft_document(draft: Draft) -> dict[str, object]:
     """Return the same as JSON."""
     return {
@@ -91,15 +104,37 @@ def expiries(folder: FederationFolder) -> dict[str, int]:
     return {name: moment_ms(part.signed.expires) for name, part in parts.items() if part is not None}
 
 
-def status_document(folder: FederationFolder, now_ms: int) -> dict[str, object]:
-    """Return what is published, what expires within 30 days, and what is being signed."""
+def is_late(folder: FederationFolder, now_ms: int) -> bool:
+    """Tell whether the directory was not confirmed for half of the timestamp's life: whoever should do it does not run."""
+    issued_ms = folder.repository.issued_ms()
+    return 0 < issued_ms <= now_ms - int(TIMESTAMP_LIFE.total_seconds() * 500)
+
+
+def remedies(folder: FederationFolder, now_ms: int) -> dict[str, str]:
+    """Return what has expired, or is late, each with the command that mends it."""
     found = expiries(folder)
+    renew = f"vidfed trust propose renew {folder.folder}, then enough of you: vidfed trust sign; vidfed trust publish {folder.folder}"
+    confirm = f"vidfed trust serve {folder.folder} where the online key is; if that is lost: vidfed trust take-over, at a stand-by"
+    expired = [name for name, expires_ms in found.items() if expires_ms <= now_ms]
+    late = ["timestamp"] if is_late(folder, now_ms) else []
+    return {name: renew if name in {"root", "members"} else confirm for name in dict.fromkeys((*expired, *late))}
+
+
+def status_document(folder: FederationFolder, now_ms: int) -> dict[str, object]:
+    """Return what is published, by whom, what expires within 30 days, and what is being signed."""
+    found = expiries(folder)
+    holder = folder.repository.publisher()
     offline = {name: found[name] for name in ("root", "members") if name in found}
     return {
         "schema": "vidfed.trust-status/1",
         "published": bool(found),
         "words": folder.anchor.words if folder.anchor_path.exists() else "",
         "expires_ms": found,
+        "publisher": holder_of(holder) if holder else "",
+        "publishers": list(folder.publishers().values()) if found else [],
+        "confirmed_ms": folder.repository.issued_ms(),
+        "late": is_late(folder, now_ms),
+        "remedies": remedies(folder, now_ms),
         "renew_soon": [name for name, expires_ms in offline.items() if expires_ms < now_ms + SOON_MS],
         "expired": [name for name, expires_ms in found.items() if expires_ms <= now_ms],
         "draft": draft_document(folder.draft()) if folder.draft_path.exists() else None,
@@ -151,11 +186,21 @@ def _root_changes(before: Root | None, after: Root) -> Iterator[str]:
         yield f"{holder_of(known[keyid])} is no longer administrator with key {keyid[:16]}"
     for keyid in sorted(keys.keys() - known.keys(), key=lambda one: holder_of(keys[one])):
         yield f"{holder_of(keys[keyid])} becomes administrator with the key of the words {key_words(keys[keyid])}"
-    online = after.roles["timestamp"].keyids
-    if before is not None and before.roles["timestamp"].keyids != online:
-        yield f"the online key becomes {online[0][:16]}"
+    yield from _publisher_changes(before, after)
     if (after.roles[Targets.type].threshold, set(after.roles[Targets.type].keyids)) != (threshold, set(keys)):
         yield "UNUSUAL: members are not decided by the same administrators as the root"
+
+
+def _publisher_changes(before: Root | None, after: Root) -> Iterator[str]:
+    new = {key.keyid: key for key in signers_of(after, "timestamp")}
+    old = {key.keyid: key for key in signers_of(before, "timestamp")} if before else {}
+    for keyid in old.keys() - new.keys():
+        yield f"{holder_of(old[keyid])} no longer publishes with the online key {keyid[:16]}"
+    for keyid in new.keys() - old.keys() if before else ():
+        yield f"{holder_of(new[keyid])} publishes with the online key of the words {key_words(new[keyid])}"
+    for role in ("timestamp", "snapshot"):
+        if (after.roles[role].threshold, after.roles[role].keyids) != (1, list(new)):
+            yield f"UNUSUAL: the {role} is not confirmed by each publisher alone"
 
 
 def _member_changes(before: Targets | None, after: Targets, draft: Draft) -> Iterator[str]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from tuf.api.metadata import Key
 
-    from vidfed.security.crypto.keys import Signer
+    from vidfed.security.crypto.keys import PublicKey, Signer
     from vidfed.security.trust.anchor import Anchor
 
 _FORM = {"kind": str, "federation": str, "root": dict, "targets": dict, "entries": dict, "roots_before": list, "targets_before": dict}
@@ -140,6 +140,18 @@ class Draft:
             if metadata is not None:
                 metadata.sign(TufSigning(signer), append=True)
         return signed
+
+    def holder(self, public: PublicKey) -> str:
+        """Return the name under which the administrators, or those they change, list a key.
+
+        Raises:
+            DirectoryError: it is none of theirs.
+        """
+        for root in (self.effective_root, self.root_before):
+            for key in signers_of(root, Root.type) if root else ():
+                if key.keyid == tuf_key(public).keyid:
+                    return holder_of(key)
+        raise DirectoryError(f"key {public.key_id} is not one of those that can sign this draft")
 
     def merged(self, other: Draft) -> Draft:
         """Return this draft with the signatures of another copy of it.

@@ -3,7 +3,7 @@
 anchor.json     the first root: what every member and investigator starts from
 draft.json      the change that is being signed, if any
 directory/      what is published; members take it from here, or from one another
-online.key      confirms what is newest; only on the machine that publishes
+online.key      confirms what is newest; only on the machine that publishes, and each publisher has its own
 
 The holders' own keys are never in it.
 """
@@ -19,6 +19,7 @@ from tuf.api.metadata import TOP_LEVEL_ROLE_NAMES, Delegations, Metadata, Role, 
 
 from vidfed.security.clock import DAY_MS, HOUR_MS, Clock, as_text, system_clock
 from vidfed.security.crypto.keys import SigningKey
+from vidfed.security.documents import MAX_NAME_CHARS, check_line
 from vidfed.security.errors import DirectoryError, UnknownMemberError
 from vidfed.security.files import write_whole
 from vidfed.security.identity.directory import check_federation_id
@@ -34,6 +35,7 @@ from vidfed.security.trust.metadata_rules import (
     delegation,
     holder_of,
     moment,
+    publishers_of,
     role_of,
     standing_of,
     tuf_key,
@@ -76,7 +78,14 @@ class FederationFolder:
 
     @classmethod
     def create(
-        cls, folder: Path, federation: str, holders: Mapping[str, PublicKey], threshold: int, *, clock: Clock = system_clock
+        cls,
+        folder: Path,
+        federation: str,
+        holders: Mapping[str, PublicKey],
+        threshold: int,
+        *,
+        clock: Clock = system_clock,
+        publisher: str = "online",
     ) -> FederationFolder:
         """Make the online key and the draft of a federation's first root and its list of members, still empty.
 
@@ -86,6 +95,7 @@ class FederationFolder:
             holders: the administrators' public keys by name.
             threshold: how many of them must sign.
             clock: the time.
+            publisher: name of who publishes: the id of the member whose node does, if one does.
 
         Raises:
             DirectoryError: the folder is in use, or the threshold cannot be.
@@ -98,7 +108,7 @@ class FederationFolder:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         online = SigningKey.generate()
         online.save(folder / "online.key")
-        online_key = tuf_key(online.public, "online")
+        online_key = tuf_key(online.public, check_line(publisher, MAX_NAME_CHARS, DirectoryError, "name of the publisher"))
         roles = {
             name: Role([key.keyid for key in keys], threshold) if name in _OFFLINE else Role([online_key.keyid], 1)
             for name in sorted(TOP_LEVEL_ROLE_NAMES)
@@ -109,6 +119,28 @@ class FederationFolder:
         targets = Targets(1, None, now + TARGETS_LIFE, {}, Delegations({}, {}))
         Draft(federation, Metadata(root), Metadata(targets), {}, (), None).save(folder / "draft.json")
         return cls(folder, clock=clock)
+
+    @classmethod
+    def stand_by(cls, folder: Path, anchor: Anchor, *, clock: Clock = system_clock) -> tuple[FederationFolder, PublicKey]:
+        """Make a further publisher's folder, with an online key of its own; return that key's public half too.
+
+        Args:
+            folder: must not exist yet, or be empty.
+            anchor: the federation's first root.
+            clock: the time.
+
+        Raises:
+            DirectoryError: the folder is in use, or the anchor is not the first root.
+        """
+        if folder.exists() and any(folder.iterdir()):
+            raise DirectoryError(f"{folder}: exists and is not empty; a federation is never overwritten")
+        if anchor.version != 1:
+            raise DirectoryError("a publisher starts from the federation's first root: the administrators' anchor.json")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        online = SigningKey.generate()
+        online.save(folder / "online.key")
+        anchor.save(folder / "anchor.json")
+        return cls(folder, clock=clock), online.public
 
     @property
     def anchor(self) -> Anchor:
@@ -215,16 +247,59 @@ class FederationFolder:
         return self._propose(root=_with_holders(root, self._offline_keys(root), threshold), targets=self._targets_copy())
 
     def propose_online_key(self) -> Draft:
-        """Make a new online key and propose it; the present one goes on until the change is published."""
+        """Make a new online key of this publisher and propose it; the present one goes on until the change is published."""
         root = self._root_copy()
+        present = tuf_key(self.online_signer(root).public).keyid
+        name = holder_of(root.keys[present])
         new = SigningKey.generate()
         new.save(self._next_online_key_path)
-        key = tuf_key(new.public, "online")
-        for role in set(TOP_LEVEL_ROLE_NAMES) - set(_OFFLINE):
-            for former in list(root.roles[role].keyids):
-                root.revoke_key(former, role)
-            root.add_key(key, role)
+        key = tuf_key(new.public, name)
+        self._set_publishers(root, [key if each.keyid == present else each for each in self._online_keys(root)])
         return self._propose(root=root)
+
+    def propose_publisher(self, name: str, public: PublicKey) -> Draft:
+        """Propose one more publisher: who holds this online key may confirm what is newest, whenever no other does.
+
+        Raises:
+            DirectoryError: there is one of this name or key already.
+        """
+        root = self._root_copy()
+        present, key = self._online_keys(root), tuf_key(public, name)
+        if any(key.keyid == each.keyid or name == holder_of(each) for each in present):
+            raise DirectoryError(f"{name!r:.50}: there is a publisher of this name or with this key already")
+        if key.keyid in root.keys:
+            raise DirectoryError("an administrator's key cannot be an online key: it must stay offline")
+        self._set_publishers(root, [*present, key])
+        return self._propose(root=root)
+
+    def propose_publisher_removal(self, name: str) -> Draft:
+        """Propose that a publisher of this name no longer is one.
+
+        Raises:
+            DirectoryError: there is none of this name, or no other.
+        """
+        root = self._root_copy()
+        present = self._online_keys(root)
+        kept = [each for each in present if holder_of(each) != name]
+        if len(kept) != len(present) - 1 or not kept:
+            raise DirectoryError(f"{name!r:.50} is not one of several publishers; there are: {', '.join(map(holder_of, present))}")
+        self._set_publishers(root, kept)
+        return self._propose(root=root)
+
+    def publishers(self) -> dict[str, str]:
+        """Return the names of who may publish, in the order of their versions, by the id of the online key."""
+        return {key.keyid: holder_of(key) for key in self._online_keys(self.root())}
+
+    @staticmethod
+    def _online_keys(root: Root) -> list[Key]:
+        return [root.keys[key] for key in publishers_of(root)]
+
+    @staticmethod
+    def _set_publishers(root: Root, keys: Sequence[Key]) -> None:
+        for role in set(TOP_LEVEL_ROLE_NAMES) - set(_OFFLINE):
+            root.roles[role] = Role([key.keyid for key in keys], 1)
+        used = {key for role in root.roles.values() for key in role.keyids}
+        root.keys = {key.keyid: key for key in (*root.keys.values(), *keys) if key.keyid in used}
 
     def propose_renewal(self) -> Draft:
         """Propose the same root and members again, with a new life."""
@@ -276,7 +351,7 @@ class FederationFolder:
 
     def accept(self, entry: Entry) -> Directory:
         """Publish a member's own newer entry; see `Repository.accept`."""
-        return self.repository.accept(entry, self.online_signer(self._root()), self._clock())
+        return self.repository.accept(entry, self.online_signer(self.root()), self._clock())
 
     def accept_submitted(self, entry: Entry) -> Directory:
         """Publish a member's own newer entry that its node handed in: as `accept`, but only so often.
@@ -315,9 +390,18 @@ class FederationFolder:
     def _submissions_path(self) -> Path:
         return self.folder / "submissions.json"
 
-    def renew_timestamp(self) -> bool:
+    def renew_timestamp(self, *, seen: bool = False) -> bool:
         """Renew the timestamp if it is time; see `Repository.renew`."""
-        return self.repository.renew(self.online_signer(self._root()), self._clock())
+        return self.repository.renew(self.online_signer(self.root()), self._clock(), seen=seen)
+
+    def take_over(self) -> Directory:
+        """Confirm what is here as the newest, whoever's lease runs: for a person who has made sure that no other publisher does.
+
+        Raises:
+            DirectoryError: nothing is here yet, or this folder's online key is not in the root.
+        """
+        with self.repository.writing():
+            return self.repository.publish(self.online_signer(self.root()), self._clock(), force=True)
 
     def online_signer(self, root: Root) -> SigningKey:
         """Return the online key that this root names.
@@ -366,14 +450,19 @@ class FederationFolder:
             if proposed.signed.version != published.signed.version + 1 and not again:
                 raise DirectoryError("the draft was made before the last change was published; withdraw it and propose it again")
 
-    def _root(self) -> Root:
+    def root(self) -> Root:
+        """Return the newest root.
+
+        Raises:
+            DirectoryError: nothing is published here yet.
+        """
         root = self.repository.root()
         if root is None:
             raise DirectoryError(f"{self.folder}: the federation's first root is not published yet")
         return root.signed
 
     def _root_copy(self) -> Root:
-        return copy.deepcopy(self._root())
+        return copy.deepcopy(self.root())
 
     def _targets_copy(self) -> Targets:
         targets = self.repository.targets()

@@ -38,6 +38,12 @@ TARGETS_LIFE = timedelta(days=200)  # longer than the half year between two meet
 ENTRY_LIFE = timedelta(days=365)
 SNAPSHOT_LIFE = timedelta(days=7)
 TIMESTAMP_LIFE = timedelta(hours=24)  # how long a stolen key may go on where nothing new arrives
+LEASE = TIMESTAMP_LIFE / 2
+"""How long after it last confirmed the directory a publisher alone may write. Then another has half a life left to take over."""
+RENEW_AFTER = TIMESTAMP_LIFE / 4
+"""So a publisher that runs never comes near the end of its lease, and half of a life without being confirmed is an alarm."""
+LEASE_MARGIN = timedelta(minutes=5)
+"""Between the end of a lease and a take-over, for clocks that differ."""
 
 FEDERATION_FIELD = "x-vidfed-federation"
 HOLDER_FIELD = "x-vidfed-holder"
@@ -230,6 +236,27 @@ def check_targets(targets: Targets) -> Mapping[str, DelegatedRole]:
         standing_of(role)
         found[member] = role
     return found
+
+
+def publishers_of(root: Root) -> list[str]:
+    """Return the ids of the online keys, in the order in which the administrators signed them: who may confirm what is newest."""
+    return list(root.roles["timestamp"].keyids)
+
+
+def publisher_of(root: Root, timestamp: Metadata[Any]) -> Key | None:
+    """Return the online key that confirmed a timestamp; None if the administrators no longer list it."""
+    keys = (root.keys[key] for key in publishers_of(root))
+    return next((key for key in keys if signed_by(timestamp, key)), None)
+
+
+def next_version(last: int, publishers: list[str], own: str) -> int:
+    """Return the version after `last` that this publisher may use.
+
+    Each has the versions of one residue of its own, so that no version is ever used twice for two contents, not even where two publishers
+    that cannot see each other write at the same time.
+    """
+    following = last + 1
+    return following + (publishers.index(own) - following) % len(publishers)
 
 
 def standing_of(role: DelegatedRole) -> Standing:

@@ -34,10 +34,12 @@ from vidfed.security.trust.metadata_rules import (
     Standing,
     check_root,
     check_targets,
+    holder_of,
     moment,
     moment_ms,
     parse,
     path_of,
+    publisher_of,
     role_of,
     standing_of,
     tuf_key,
@@ -131,7 +133,8 @@ class _Reader:
 
     def read(self) -> Reading:
         root: Root = parse(self._take("root"), Root, "trust root").signed
-        timestamp: Timestamp = parse(self._take("timestamp"), Timestamp, "timestamp").signed
+        confirmed = parse(self._take("timestamp"), Timestamp, "timestamp")
+        timestamp: Timestamp = confirmed.signed
         snapshot: Snapshot = parse(self._take("snapshot"), Snapshot, "snapshot").signed
         targets: Targets = parse(self._take("targets"), Targets, "targets").signed
         check_root(root, self._anchor.federation)
@@ -150,8 +153,15 @@ class _Reader:
         if type(issued_ms) is not int:
             raise DirectoryError("timestamp: does not say when it was issued")
         expires_ms = min(moment_ms(part.expires) for part in (root, targets, snapshot, timestamp))
+        publisher = publisher_of(root, confirmed)
         directory = Directory(
-            self._anchor.federation, snapshot.version, issued_ms, expires_ms, MappingProxyType(members), MappingProxyType(left_out)
+            self._anchor.federation,
+            snapshot.version,
+            issued_ms,
+            expires_ms,
+            MappingProxyType(members),
+            MappingProxyType(left_out),
+            holder_of(publisher) if publisher else "",
         )
         return Reading(directory, self._files)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
 
-from vidfed.security.clock import DAY_MS, SECOND_MS
+from vidfed.security.clock import DAY_MS, SECOND_MS, as_text
 from vidfed.security.errors import DirectoryError
 from vidfed.security.files import write_whole
 from vidfed.security.lockfile import locked
@@ -17,25 +17,36 @@ from vidfed.security.trust.anchor import Anchor
 from vidfed.security.trust.metadata_rules import (
     ENTRY_LIFE,
     ISSUED_FIELD,
+    LEASE,
+    LEASE_MARGIN,
+    RENEW_AFTER,
     SNAPSHOT_LIFE,
     TIMESTAMP_LIFE,
     TufSigning,
     check_targets,
+    holder_of,
     moment,
     moment_ms,
+    next_version,
     parse,
+    publisher_of,
+    publishers_of,
     role_of,
     tuf_key,
 )
 from vidfed.security.trust.mirrors import TIMESTAMP_NAME, FolderMirror, OverlayMirror
-from vidfed.security.trust.reader import read_directory
+from vidfed.security.trust.reader import claimed_issue_ms, claimed_version, read_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from datetime import timedelta
+
+    from tuf.api.metadata import Key
 
     from vidfed.security.crypto.keys import Signer
     from vidfed.security.identity.directory import Directory
     from vidfed.security.trust.entry import Entry
+    from vidfed.security.trust.mirrors import Mirror
 
 
 class Repository:
@@ -71,6 +82,64 @@ class Repository:
         snapshot = self.snapshot()
         return self._read(f"{snapshot.signed.meta['targets.json'].version}.targets.json", Targets) if snapshot else None
 
+    def issued_ms(self) -> int:
+        """Return when the directory was last confirmed, in ms since the epoch; 0 if never."""
+        timestamp = self.timestamp()
+        return int(timestamp.signed.unrecognized_fields.get(ISSUED_FIELD, 0)) if timestamp else 0
+
+    def publisher(self) -> Key | None:
+        """Return the online key that last confirmed the directory; None if there is none, or it is no publisher's any more."""
+        root, timestamp = self.root(), self.timestamp()
+        return publisher_of(root.signed, timestamp) if root and timestamp else None
+
+    def _check_turn(self, name: str, now_ms: int, *, seen: bool) -> None:
+        """Return if the publisher of this name may write now: the only one, or with the lease, or after it and having `seen` the newest.
+
+        Raises:
+            DirectoryError: another writes, or may have taken over meanwhile.
+        """
+        root, holder = self.root(), self.publisher()
+        if root is None or holder is None or len(publishers_of(root.signed)) == 1:
+            return
+        own, ends_ms = holder_of(holder) == name, self.issued_ms() + _ms(LEASE)  # by name: a key is replaced within a lease
+        if own and (seen or now_ms < ends_ms):
+            return
+        if own:
+            raise DirectoryError(
+                f"nothing was confirmed here since {as_text(ends_ms - _ms(LEASE))}, so another publisher may have taken over: "
+                "vidfed trust serve, or vidfed trust take-over, looks first"
+            )
+        if now_ms < ends_ms + _ms(LEASE_MARGIN):
+            raise DirectoryError(
+                f"{holder_of(holder)} publishes, at least until {as_text(ends_ms)}: hand it in there; "
+                "if that machine is lost, and surely does not run: vidfed trust take-over"
+            )
+        if not seen:
+            raise DirectoryError(
+                f"{holder_of(holder)} published last, until {as_text(ends_ms)}; to go on from here: vidfed trust take-over"
+            )
+
+    def adopt(self, mirror: Mirror, anchor: Anchor, now_ms: int) -> bool:
+        """Take what another publisher has published since, if it holds and takes nothing back; tell whether there was anything.
+
+        What has expired is taken too: whoever goes on where another was lost must know all that it had signed.
+
+        Raises:
+            DirectoryError: it does not hold, or is older than what is here in some part.
+            OSError: the mirror cannot be read.
+        """
+        with self.writing(), tempfile.TemporaryDirectory() as cache:
+            own = FolderMirror(self.folder)
+            before = self.timestamp()
+            if before is not None:
+                if claimed_version(mirror) <= before.signed.version:
+                    return False
+                read_directory(own, Path(cache), anchor, claimed_issue_ms(own))
+            reading = read_directory(mirror, Path(cache), anchor, min(now_ms, claimed_issue_ms(mirror)))
+            for path, content in sorted(reading.files.items(), key=lambda entry: entry[0] == TIMESTAMP_NAME):
+                write_whole(self.folder / path, content)
+            return True
+
     def entry_version(self, member: str) -> int:
         """Return the newest version of a member's role; 0 if it never had one."""
         snapshot = self.snapshot()
@@ -101,36 +170,51 @@ class Repository:
         root: Metadata[Root] | None = None,
         targets: Metadata[Targets] | None = None,
         entries: Mapping[str, Entry] | None = None,
+        seen: bool = False,
+        force: bool = False,
     ) -> Directory:
         """Publish new signed parts: snapshot and timestamp are made for them, the whole is read as a newcomer would, then it is written.
 
         The same again changes nothing but the timestamp, so that an interrupted publication can be repeated. Caller holds `writing`.
 
+        Args:
+            online: this publisher's online key.
+            now_ms: the time.
+            root: a new root.
+            targets: a new list of members.
+            entries: new entries, by member.
+            seen: that others were just asked, and what is here is the newest they have.
+            force: that another publisher, whose lease may still run, does not run: a person has made sure of that.
+
         Raises:
-            DirectoryError: the whole would not hold; nothing was written.
+            DirectoryError: the whole would not hold, or it is not this publisher's turn; nothing was written.
         """
         newest_root = root or self.root()
         newest_targets = targets or self.targets()
         if newest_root is None or newest_targets is None:
             raise DirectoryError(f"{self.folder}: no root and list of members yet")
-        role = newest_root.signed.roles["timestamp"]
-        if tuf_key(online.public).keyid not in role.keyids:
-            raise DirectoryError(f"the key {online.public.key_id} is not the online key that the root names")
+        publishers, own = publishers_of(newest_root.signed), tuf_key(online.public).keyid
+        if own not in publishers:
+            raise DirectoryError(f"the key {online.public.key_id} is no online key that the root names")
+        if not force:
+            self._check_turn(holder_of(newest_root.signed.keys[own]), now_ms, seen=seen)
         files: dict[str, bytes] = {}
         for entry in (entries or {}).values():
             files.update(entry.published())
         targets_name = f"{newest_targets.signed.version}.targets.json"
         files[f"metadata/{targets_name}"] = self._unless_published(targets_name, newest_targets)
-        snapshot = self._next_snapshot(newest_targets, entries or {}, files, now_ms)
+        meta = self._next_meta(newest_targets, entries or {}, files)
+        last = self.snapshot()
+        version = next_version(last.signed.version if last else 0, publishers, own)
+        snapshot = Metadata(Snapshot(version, None, moment(now_ms) + SNAPSHOT_LIFE, meta))
         snapshot.sign(TufSigning(online))
         files[f"metadata/{snapshot.signed.version}.snapshot.json"] = content = snapshot.to_bytes()
         if root is not None:
             files[f"metadata/{root.signed.version}.root.json"] = root.to_bytes()
         before = self.timestamp()
-        version = before.signed.version + 1 if before else 1
         timestamp = Metadata(
             Timestamp(
-                version,
+                next_version(before.signed.version if before else 0, publishers, own),
                 None,
                 moment(now_ms) + TIMESTAMP_LIFE,
                 MetaFile.from_data(snapshot.signed.version, content, ["sha256"]),
@@ -148,19 +232,18 @@ class Repository:
         self._prune(snapshot.signed, now_ms)
         return directory
 
-    def renew(self, online: Signer, now_ms: int) -> bool:
-        """Renew the timestamp if half of its life is over, and the snapshot with it; tell whether it was necessary.
+    def renew(self, online: Signer, now_ms: int, *, seen: bool = False) -> bool:
+        """Renew the timestamp if RENEW_AFTER is over, and the snapshot with it; tell whether it was necessary.
 
         Raises:
-            DirectoryError: nothing is published, or the key is not the online key.
+            DirectoryError: nothing is published, the key is no online key, or it is another publisher's turn.
         """
         with self.writing():
-            timestamp = self.timestamp()
-            if timestamp is None:
+            if self.timestamp() is None:
                 raise DirectoryError(f"{self.folder}: nothing is published here")
-            if moment_ms(timestamp.signed.expires) - now_ms > TIMESTAMP_LIFE.total_seconds() * 500:
+            if now_ms - self.issued_ms() < _ms(RENEW_AFTER):
                 return False
-            self.publish(online, now_ms)
+            self.publish(online, now_ms, seen=seen)
             return True
 
     def accept(self, entry: Entry, online: Signer, now_ms: int) -> Directory:
@@ -207,9 +290,7 @@ class Repository:
             if str(path.relative_to(targets)) not in listed and path.stat().st_mtime < before_s:
                 path.unlink()
 
-    def _next_snapshot(
-        self, targets: Metadata[Targets], entries: Mapping[str, Entry], files: Mapping[str, bytes], now_ms: int
-    ) -> Metadata[Snapshot]:
+    def _next_meta(self, targets: Metadata[Targets], entries: Mapping[str, Entry], files: Mapping[str, bytes]) -> dict[str, MetaFile]:
         before = self.snapshot()
         # A member that left keeps its line: a reader refuses a snapshot from which one is missing.
         meta = dict(before.signed.meta) if before else {}
@@ -221,7 +302,7 @@ class Repository:
             if name in meta and entry.version < meta[name].version:
                 raise DirectoryError(f"the entry of {member} has version {entry.version}, but version {meta[name].version} is published")
             meta[name] = MetaFile.from_data(entry.version, files[f"metadata/{entry.version}.{name}"], ["sha256"])
-        return Metadata(Snapshot(before.signed.version + 1 if before else 1, None, moment(now_ms) + SNAPSHOT_LIFE, meta))
+        return meta
 
     def _check(self, files: Mapping[str, bytes], root: Metadata[Root] | None, now_ms: int) -> Directory:
         roots = self.roots()
@@ -241,3 +322,7 @@ class Repository:
             return parse((self._metadata / name).read_bytes(), kind, name)
         except FileNotFoundError:
             return None
+
+
+def _ms(span: timedelta) -> int:
+    return int(span.total_seconds() * SECOND_MS)
