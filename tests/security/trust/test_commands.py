@@ -51,6 +51,7 @@ def said(*arguments: object, status: int = 0) -> str:
 def test_sign_says_who_signed_and_who_must_still_and_takes_a_passphrase_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name, cheap in {"ops": 1, "memory_bytes": 8192}.items():  # the price of a guess is not what is tested here
+        assert close.__kwdefaults__
         monkeypatch.setitem(close.__kwdefaults__, name, cheap)
     holders = ("anna", "ben", "cleo")
     for name in holders:
