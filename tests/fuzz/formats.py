@@ -1,7 +1,8 @@
 """A bounded run of atheris (libFuzzer) over every reader of files: `python -m tests.fuzz.formats [--seconds 300] [--corpus FOLDER]`.
 
 Not part of the test suite: `pip install -e .[fuzz]` first. Whatever the bytes, a reader yields entries of the right form or raises
-FormatError, and VICS parsed many objects at a time gives what it gives one by one. What breaks that is left in ./crash-*.
+FormatError, and VICS parsed many objects at a time gives what it gives one by one. What breaks that is left in a folder of the
+system's for temporary files, whose name is told; nothing is left in the checkout.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ def seeds() -> Iterator[bytes]:
     yield b"\2md5,pdq,series,victim_identified,review_date\n" + b"ab" * 16 + b',,"a, b",yes,2027-01-01\n'
     yield b"\3# list\nmd5:" + b"ab" * 16 + b"\n" + b"cd" * 20 + b"  name\n"
     member = b'<image><member id="1"/><id>2</id><classification>A1</classification><fingerprints><md5>' + b"ab" * 16
+    yield b"\5%%%% HASHDEEP-1.0\n%%%% size,md5,filename\n1," + b"ab" * 16 + b",a,b\n"
     yield (
         b'\4<queryResult xmlns="https://hashsharing.ncmec.org/hashsharing/v2"><images>'
         + member
@@ -94,7 +96,9 @@ def main() -> None:
         for number, seed in enumerate(seeds()):
             (corpus / f"seed-{number}").write_bytes(seed)
         file = Path(name, "file")
-        limits = [f"-max_total_time={options.seconds}", "-max_len=4096", "-timeout=10", "-rss_limit_mb=1024"]
+        found = tempfile.mkdtemp(prefix="vidfed-fuzz-found-")
+        sys.stderr.write(f"what breaks is left in {found}\n")
+        limits = [f"-artifact_prefix={found}/", f"-max_total_time={options.seconds}", "-max_len=4096", "-timeout=10", "-rss_limit_mb=1024"]
         atheris.Setup([sys.argv[0], *limits, str(corpus)], lambda content: check(file, content))
         atheris.Fuzz()
 

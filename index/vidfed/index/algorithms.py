@@ -8,11 +8,11 @@ squared Euclidean distance, as exchanged in VICS files; computed only by license
 from __future__ import annotations
 
 import base64
-import binascii
 from dataclasses import dataclass, field
 from enum import Enum, unique
 
 from vidfed.index.errors import DistanceError, HashTextError
+from vidfed.index.texts import read_code_text
 
 
 @unique
@@ -111,33 +111,27 @@ class Algorithm(Enum):
         return distance
 
     def parse(self, text: str) -> bytes:
-        """Read one code from its text form: hex in either case, or base64 for PhotoDNA.
+        """Read one code from its text form, in any of the forms of `texts`.
 
         Raises:
             HashTextError: the text has the wrong length or alphabet.
         """
         form = _FORMS[self]
-        stripped = text.strip()
-        if self is Algorithm.PHOTODNA and len(stripped) != 2 * form.code_bytes:
-            try:
-                code = base64.b64decode(stripped, validate=True)
-            except (binascii.Error, ValueError):
-                raise HashTextError(f"{form.label}: not base64") from None
-            if len(code) != form.code_bytes:
-                raise HashTextError(f"{form.label}: {len(code)} bytes, expected {form.code_bytes} (192 base64 characters)")
+        code = read_code_text(text, form.code_bytes)
+        if code is not None:
             return code
-        if len(stripped) != 2 * form.code_bytes:
-            raise HashTextError(f"{form.label}: {len(stripped)} characters, expected {2 * form.code_bytes} hex digits")
-        if not set(stripped) <= _HEX_DIGITS:
+        stripped = text.strip()
+        if len(stripped) == 2 * form.code_bytes:
             raise HashTextError(f"{form.label}: not hex: only 0-9 and a-f may occur")
-        return bytes.fromhex(stripped)
+        if self is Algorithm.PHOTODNA:
+            raise HashTextError(f"{form.label}: {len(stripped)} characters, expected 192 of base64, 288 hex digits or 144 numbers")
+        raise HashTextError(f"{form.label}: {len(stripped)} characters, expected {2 * form.code_bytes} hex digits")
 
     def format(self, code: bytes) -> str:
         """Write one code in its text form: lower-case hex, or base64 for PhotoDNA. The inverse of `parse`."""
         return base64.b64encode(code).decode() if self is Algorithm.PHOTODNA else code.hex()
 
 
-_HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 _FORMS = {
     Algorithm.MD5: _Form(16, DistanceKind.EQUALITY, 0, 0, "MD5", "a digest is equal or it is not"),
     Algorithm.SHA1: _Form(20, DistanceKind.EQUALITY, 0, 0, "SHA-1", "a digest is equal or it is not"),

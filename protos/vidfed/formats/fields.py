@@ -151,6 +151,8 @@ FIELDS: dict[str, RecordField] = {
             is_told=False,
             option=Option("sharing", "Who may see it, within the policy: nobody, only:fr,nl or not:de."),
         ),
+        RecordField("votes", Kind.TEXTS, read.texts, is_told=False),
+        RecordField("method", Kind.TEXT, read.text, is_told=False),
         RecordField("source_id", Kind.TEXT, read.text, is_told=False),
         RecordField(
             "review_ms",
@@ -164,8 +166,19 @@ FIELDS: dict[str, RecordField] = {
 }
 """By name, in the order of columns in CSV."""
 
+LISTS = frozenset(field.name for field in FIELDS.values() if field.kind is Kind.TEXTS)
+"""Fields of several texts."""
+
 ALIASES = {alias: field.name for field in FIELDS.values() for alias in field.aliases}
 _READERS = {name: field.read for name, field in FIELDS.items()}
+
+
+RESTRICTING = frozenset(("sharing", "handling_code", "handling_note"))
+"""An item of which one of these cannot be read is left out: without it more would be told than its owner said."""
+
+
+class UnreadableLimitError(ValueError):
+    """A field of RESTRICTING cannot be read."""
 
 
 def field_value(name: str, value: object) -> object:
@@ -187,7 +200,7 @@ def field_text(name: str, value: object) -> str:
     if isinstance(value, HandlingCode):
         return value.name
     if isinstance(value, tuple):
-        return ",".join(value)
+        return (";" if name == "votes" else ",").join(value)
     if FIELDS[name].kind is Kind.MOMENT and isinstance(value, int):
         return datetime.fromtimestamp(value / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
     return "" if value is None else str(value)

@@ -2,7 +2,8 @@
 
 That is several times faster than a parser that hands out every bracket, and memory is bounded by the largest inner value allowed. Lists
 whose elements begin alike are parsed many elements at a time by jiter; whatever it does not take, the standard library's parser reads
-again, one value at a time, and says what is wrong and where. The two agree on what is JSON.
+again, one value at a time, and says what is wrong and where. The two agree on what is JSON, and both
+read NaN, which some tools write where a number is not known.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 MAX_VALUE = 16 << 20  # characters of one inner value: an item with all its files and properties takes a few KB
 _SURE = 256  # an error so far before the end of what was read is no cut
+_MAX_DIGITS = 40  # of a whole number; 2**64 has twenty
 _SPACE = " \t\n\r"
 _NEXT_OBJECT = re.compile(r'[ \t\n\r]*,[ \t\n\r]*\{[ \t\n\r]*"[^"\\]{1,60}"')
 
@@ -39,7 +41,7 @@ class JsonStream:
         self._ended = False
         self._between = ""  # what stood between the last two objects of a list, up to the first key of the second
         self._may_guess = True
-        self._scan = json.JSONDecoder(object_pairs_hook=_without_twins, parse_constant=_no_constant).raw_decode
+        self._scan = json.JSONDecoder(object_pairs_hook=_without_twins, parse_int=_number).raw_decode
 
     def peek(self) -> str:
         """Return the next character that is no space, or an empty text at the end."""
@@ -83,7 +85,7 @@ class JsonStream:
                 continue
             except RecursionError:
                 self.fail("a value is nested too deeply")
-            except ValueError as error:  # a number of thousands of digits, a key given twice, NaN
+            except ValueError as error:  # a key given twice
                 self.fail(str(error))
             if end == len(self._text) and first not in '{["' and self._more():
                 continue  # a number or word may go on
@@ -103,7 +105,7 @@ class JsonStream:
         if self._between and self._may_guess and (end := self._text.rfind(self._between, self._at)) > 0:
             piece = f"[{self._text[self._at : end]}]"
             try:
-                values: list[Any] = jiter.from_json(piece.encode(), allow_inf_nan=False, cache_mode="keys", catch_duplicate_keys=True)
+                values: list[Any] = jiter.from_json(piece.encode(), allow_inf_nan=True, cache_mode="keys", catch_duplicate_keys=True)
             except ValueError:
                 self._may_guess = False  # until more text has been read
             else:
@@ -220,5 +222,6 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
+def _number(digits: str) -> int | str:
+    """Read a whole number. One that no field holds stays a text, so that where it stands is named and the rest of the item is read."""
+    return int(digits) if len(digits) <= _MAX_DIGITS else digits[:_MAX_DIGITS]

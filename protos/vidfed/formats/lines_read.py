@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import csv
-import re
 from typing import TYPE_CHECKING
 
 from vidfed.formats import values as read
 from vidfed.formats.entries import FileEntry, FormatError, Skip
-from vidfed.formats.fields import ALIASES, FIELDS, field_value
+from vidfed.formats.fields import ALIASES, FIELDS, RESTRICTING, field_value
+from vidfed.formats.list_read import algorithm_of
 from vidfed.index import Algorithm
 from vidfed.wire.values import Ternary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from vidfed.formats.source import Source
 
@@ -30,10 +30,10 @@ ICSE_COLUMNS = (
     "baseline",
 )
 BASELINE_SCALE = "interpol-baseline"
-_BSD = re.compile(r"\\?([A-Za-z0-9-]+) ?\(.*\) ?= ?([0-9A-Fa-f]+)")
-_HEX = re.compile(r"[0-9A-Fa-f]+")
-_SEPARATORS = re.compile(r"[,;\t]")
-_UNAMBIGUOUS = {32: "md5", 40: "sha1", 192: "photodna", 288: "photodna"}  # characters
+_HASH_COLUMNS = {"hash", "hash_value", "hashvalue", "digest", "checksum", "file_hash", "filehash"}
+_NAME_COLUMNS = {"hash_type", "hashtype", "hash_name", "hashname", "algorithm", "hash_algorithm"}
+_HASH, _NAME, _FURTHER = "a hash whose length tells its algorithm", "the algorithm of that hash", "further"
+_ALGORITHMS = frozenset(algorithm.value for algorithm in Algorithm)
 
 
 def _rows(source: Source, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -74,16 +74,19 @@ def column_name(header: str) -> str | None:
     for name in (plain, plain.removesuffix("_hash"), plain.removesuffix("_value").removesuffix("_hash")):
         if (algorithm := read.algorithm_name(name)) is not None:
             return algorithm
-    if plain in FIELDS:
+    if plain in FIELDS or plain == _FURTHER:
         return plain
-    return ALIASES.get(plain)
+    if plain in _HASH_COLUMNS:
+        return _HASH
+    return _NAME if plain in _NAME_COLUMNS else ALIASES.get(plain)
 
 
-def read_csv(source: Source, notes: list[str]) -> Iterator[FileEntry | Skip]:
+def read_csv(source: Source, algorithm: str | None, notes: list[str]) -> Iterator[FileEntry | Skip]:
     """Yield the entries of a CSV file whose header names the columns: algorithms, and fields of a record. Others are passed over.
 
     Args:
         source: the file.
+        algorithm: what a column `Hash` holds, where the length does not tell.
         notes: gets the columns that are passed over.
 
     Raises:
@@ -100,33 +103,71 @@ def read_csv(source: Source, notes: list[str]) -> Iterator[FileEntry | Skip]:
         if name is not None and name in columns:
             raise FormatError(f"{source.path}: line {at}: the column {name} is named twice")
         columns.append(name)
-    algorithms = {algorithm.value for algorithm in Algorithm}
-    if not algorithms & set(columns):
-        raise FormatError(f"{source.path}: line {at}: no column names a hash algorithm: {', '.join(algorithms)}")
+    if not (_ALGORITHMS | {_HASH}) & set(columns):
+        raise FormatError(f"{source.path}: line {at}: no column names a hash algorithm: {', '.join(sorted(_ALGORITHMS))}, or hash")
     if passed_over:
         notes.append(f"columns passed over: {', '.join(passed_over)}")
-    for line, row in rows:
+    numbers = columns.index("photodna") if "photodna" in columns else -1
+    for line, cells in rows:
+        row = cells
+        if numbers >= 0 and len(row) > len(columns):
+            row = _with_numbers_joined(row, numbers, len(columns))
         if len(row) < len(columns) or any(value.strip() for value in row[len(columns) :]):
             yield Skip(line, f"{len(row)} values for {len(columns)} columns")
             continue
-        yield _entry(line, {name: value for name, value in zip(columns, row, strict=False) if name is not None}, algorithms)
+        try:
+            yield _entry(line, {name: value for name, value in zip(columns, row, strict=False) if name is not None}, algorithm)
+        except _AmbiguousError as error:
+            raise FormatError(f"{source.path}: line {line}: {error}") from None
 
 
-def _entry(line: int, row: dict[str, str], algorithms: set[str]) -> FileEntry | Skip:
-    """Read a row strictly: such a file was made for us, so what cannot be read is a mistake."""
+class _AmbiguousError(Exception):
+    """A hash whose length does not tell its algorithm."""
+
+
+def _with_numbers_joined(row: list[str], at: int, columns: int) -> list[str]:
+    """Return a row whose PhotoDNA was written as 144 numbers without quotes, so that each stands in a cell of its own."""
+    cells = row[at : at + Algorithm.PHOTODNA.code_bytes]
+    if len(row) < columns - 1 + len(cells) or not all(cell.strip().isdecimal() for cell in cells):
+        return row
+    return [*row[:at], ",".join(cells), *row[at + len(cells) :]]
+
+
+def _entry(line: int, row: dict[str, str], algorithm: str | None) -> FileEntry | Skip:
+    """Read a row. A value that cannot be read is named and left out, unless the record would be told to more than it should be."""
     entry = FileEntry(line, {}, {})
-    try:
-        for name, text in row.items():
-            value = text.strip()
-            if not value:
-                continue
-            if name in algorithms:
+    for name, text in row.items():
+        value = text.strip()
+        if not value or name == _NAME:
+            continue
+        try:
+            if name in _ALGORITHMS:
                 entry.codes[name] = read.read_code(name, value)
-            elif (said := field_value(name, value)) is not Ternary.UNKNOWN:
+            elif name == _HASH:
+                _read_hash(entry, value, row.get(_NAME, ""), algorithm)
+            elif name == _FURTHER:
+                entry.further = read.read_further(value)
+            elif (said := field_value(name, read.unguarded(value))) is not Ternary.UNKNOWN:
                 entry.values[name] = said
+        except read.EmptyFileError as error:
+            return Skip(line, str(error))
+        except ValueError as error:
+            if name in RESTRICTING:
+                return Skip(line, str(error))
+            entry.notes.append(f"{error}; left out")
+    return entry if entry.codes else Skip(line, "; ".join(["no usable hash", *entry.notes]))
+
+
+def _read_hash(entry: FileEntry, value: str, said: str, algorithm: str | None) -> None:
+    """Read the value of a column that says no more than `Hash`."""
+    name = read.algorithm_name(said) if said.strip() else None
+    try:
+        name = name or algorithm_of(value, algorithm)
     except ValueError as error:
-        return Skip(line, str(error))
-    return entry if entry.codes else Skip(line, "no hash")
+        raise _AmbiguousError(str(error)) from None
+    if name is None:
+        raise ValueError(f"hash: {len(value)} characters: the length of no hash")
+    entry.codes.setdefault(name, read.read_code(name, value))
 
 
 def read_icse(source: Source, notes: list[str]) -> Iterator[FileEntry | Skip]:
@@ -179,53 +220,3 @@ def _icse_row(entry: FileEntry, row: dict[str, str]) -> None:
             raise
         except ValueError as error:
             entry.notes.append(f"{name}: {error}; left out")
-
-
-def read_list(source: Source, algorithm: str | None) -> Iterator[FileEntry | Skip]:
-    """Yield the entries of a list: one hash a line, or `algorithm:hash`; what follows a hash after a space is passed over.
-
-    Args:
-        source: the file.
-        algorithm: name of the algorithm; None: told by the length, where that tells it.
-
-    Raises:
-        FormatError: the length does not tell the algorithm.
-    """
-    for line, text in enumerate(source.lines(), 1):
-        stripped = text.strip()
-        if not stripped or stripped.startswith(("#", "//", ";")):
-            continue
-        if several := digests_of_line(stripped):
-            yield _entry(line, several, set(several))
-            continue
-        prefix, colon, rest = stripped.partition(":")
-        named = read.algorithm_name(prefix) if colon else None
-        value = _first(rest if named else stripped)
-        name = named or algorithm or _UNAMBIGUOUS.get(len(value))
-        if name is None and len(value) in {16, 64} and not set(value.casefold()) - set("0123456789abcdef"):
-            choice = "sha256 or pdq" if len(value) == 64 else "phash, dhash, ahash or whash"  # noqa: PLR2004 - 32 bytes in hex
-            raise FormatError(f"{source.path}: line {line}: {len(value)} hex digits may be {choice}: say which with --algorithm")
-        if name is None:
-            yield Skip(line, f"{len(value)} characters: the length of no hash")
-            continue
-        try:
-            yield FileEntry(line, {name: read.read_code(name, value)}, {})
-        except ValueError as error:
-            yield Skip(line, str(error))
-
-
-def digests_of_line(text: str) -> dict[str, str]:
-    """Return the digests of a line of BSD's `MD5 (file) = digest` or of `md5,sha1` without a header; empty if it is neither."""
-    if (said := _BSD.fullmatch(text)) is not None:
-        name = read.algorithm_name(said[1])
-        return {name: said[2]} if name else {}
-    cells = [cell.strip(' "') for cell in _SEPARATORS.split(text)]
-    lengths = [len(cell) for cell in cells if _HEX.fullmatch(cell)]
-    if len(cells) < 2 or lengths not in ([32, 40], [40, 32]) or len(lengths) != len(cells):  # noqa: PLR2004 - MD5 and SHA-1 in hex
-        return {}
-    return {_UNAMBIGUOUS[len(cell)]: cell for cell in cells}
-
-
-def _first(text: str) -> str:
-    words: Sequence[str] = text.strip().split(None, 1)
-    return words[0].strip('\\",;*') if words else ""

@@ -23,6 +23,9 @@ _MAX_DEPTH = 12
 _MAX_TEXT = 10_000  # characters of one element
 _PIECE = 64 * 1024
 _ITEMS = {"image": False, "video": False, "deletedimage": True, "deletedvideo": True}
+FURTHER_PAGE = "there is a further page: import it too"
+MAX_VOTES = 100  # kept of one item
+_VOTES = {"affirmativefeedback": "affirmed", "negativefeedback": "disputed"}
 _PLURALS = {"deletedimages", "deletedvideos", "deleted"}
 
 
@@ -32,6 +35,10 @@ class _Item:
     member: str = ""
     texts: dict[str, str] = field(default_factory=dict)
     fingerprints: list[tuple[str, str]] = field(default_factory=list)
+    votes: list[str] = field(default_factory=list)
+    voters: list[str] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    voted_on: str = ""
 
 
 class _Page:
@@ -56,8 +63,17 @@ class _Page:
             self._item = _Item(_ITEMS[name] or bool(_PLURALS & set(self._path)))
         elif self._item is not None and name == "member" and self._path[-1] in _ITEMS:  # who voted is a member too, further down
             self._item.member = attributes.get("id", "")
+        elif self._item is not None and name in _VOTES:
+            self._item.voted_on, self._item.voters, self._item.reasons = attributes.get("type", ""), [], []
+        elif self._item is not None and name == "member" and self._in_vote():
+            self._item.voters.append(attributes.get("id", ""))
+        elif self._item is not None and name == "reason" and self._in_vote():
+            self._item.reasons.append(attributes.get("name") or attributes.get("type") or attributes.get("guid", ""))
         self._path.append(name)
         self._text, self._size = [], 0
+
+    def _in_vote(self) -> bool:
+        return not _VOTES.keys().isdisjoint(self._path)
 
     def data(self, text: str) -> None:
         self._size += len(text)
@@ -76,6 +92,10 @@ class _Page:
         elif name in _ITEMS and not (set(self._path) & set(_ITEMS)):
             self.ready.append(item)
             self._item = None
+        elif name in _VOTES:
+            about = f" {item.voted_on}" if item.voted_on else ""
+            why = f" ({', '.join(filter(None, item.reasons))})" if any(item.reasons) else ""
+            item.votes += [f"{_VOTES[name]}{about} by {voter or 'unknown'}{why}" for voter in item.voters or [""]]
         elif self._path[-1:] == ["fingerprints"]:
             item.fingerprints.append((name, text))
         elif text and self._path[-1] in _ITEMS:
@@ -117,7 +137,7 @@ def read_ncmec(source: Source, notes: list[str]) -> Iterator[FileEntry | Skip]:
             if not piece:
                 break
     if page.next_page:
-        notes.append("there is a further page: import it too")
+        notes.append(FURTHER_PAGE)
 
 
 def _entry(number: int, item: _Item) -> FileEntry | Skip:
@@ -127,6 +147,10 @@ def _entry(number: int, item: _Item) -> FileEntry | Skip:
         entry.values["source_id"] = read.text(f"ncmec/{item.member}/{identity}")
     if classification := item.texts.get("classification"):
         entry.values |= {"category": read.text(classification), "category_scale": SCALE}
+    if item.votes:
+        entry.values["votes"] = read.texts(item.votes[:MAX_VOTES])
+        if len(item.votes) > MAX_VOTES:
+            entry.notes.append(f"{len(item.votes)} votes: the first {MAX_VOTES} were kept")
     for tag, text in item.fingerprints:
         name = read.algorithm_name(tag)
         if name is None or not text:

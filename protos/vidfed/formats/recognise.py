@@ -7,18 +7,27 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vidfed.formats.entries import FileEntry, FormatError, Skip
-from vidfed.formats.lines_read import column_name, delimiter_of, digests_of_line, header_line, read_csv, read_icse, read_list
+from vidfed.formats.lines_read import column_name, delimiter_of, header_line, read_csv, read_icse
+from vidfed.formats.list_read import HASHDEEP_MARK, is_comment, is_hash_line, read_hashdeep, read_list
 from vidfed.formats.ncmec_read import read_ncmec
+from vidfed.formats.nsrl_read import read_nsrl
 from vidfed.formats.source import Source
-from vidfed.formats.values import algorithm_name
 from vidfed.formats.vics_read import VicsAbout, VicsCopy, read_vics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-FORMATS = ("vics", "icse", "csv", "list", "ncmec")
-_LABELS = {"vics": "VICS JSON", "icse": "ICSE hash CSV", "csv": "CSV", "list": "list of hashes", "ncmec": "NCMEC Hash Sharing XML"}
+_LABELS = {
+    "vics": "VICS JSON",
+    "icse": "ICSE hash CSV",
+    "csv": "CSV",
+    "list": "list of hashes",
+    "ncmec": "NCMEC Hash Sharing XML",
+    "hashdeep": "list by hashdeep",
+    "nsrl": "NSRL RDSv3 database",
+}
+FORMATS = tuple(_LABELS)
 _ICSE_MARKS = {"image id", "number of submissions", "file available", "is distributed"}
 
 
@@ -60,14 +69,23 @@ class HashFile:
         Raises:
             FormatError: the file cannot be used as a whole.
         """
+        entries = self._entries(region, copy)
+        yield from entries
+        if self.source.lines_not_utf8:
+            self.notes.append(f"{self.source.lines_not_utf8} lines are not UTF-8 and were read as Windows-1252; no hash is concerned")
+
+    def _entries(self, region: str | None, copy: VicsCopy | None) -> Iterator[FileEntry | Skip]:
         if self.format == "vics":
             self._vics = VicsAbout("", region or "", "", self.notes)
             return read_vics(self.source, self._vics, copy=copy)
-        if self.format == "ncmec":
-            return read_ncmec(self.source, self.notes)
-        if self.format == "icse":
-            return read_icse(self.source, self.notes)
-        return read_csv(self.source, self.notes) if self.format == "csv" else read_list(self.source, self.algorithm)
+        if self.format == "csv":
+            return read_csv(self.source, self.algorithm, self.notes)
+        if self.format == "list":
+            return read_list(self.source, self.algorithm)
+        return _READERS[self.format](self.source, self.notes)
+
+
+_READERS = {"ncmec": read_ncmec, "icse": read_icse, "hashdeep": read_hashdeep, "nsrl": read_nsrl}
 
 
 def open_hash_file(path: Path, *, format_name: str | None = None, algorithm: str | None = None) -> HashFile:
@@ -86,14 +104,19 @@ def open_hash_file(path: Path, *, format_name: str | None = None, algorithm: str
 
 
 def _recognise(source: Source) -> str:
+    if source.is_database:
+        return "nsrl"
     head = source.head.lstrip()
-    if head.startswith(("{", "[")):
+    if head.startswith("{") and head[1:].lstrip()[:1] in {'"', "}", ""}:
+        return "vics"
+    if head.startswith("[") and head[1:].lstrip()[:1] in {"{", "]", ""}:
         return "vics"
     if head[:1_000].casefold().lstrip().startswith(("<!doctype html", "<html")):
         raise FormatError(f"{source.path}: a page of HTML, not a file of hashes: was it saved from a browser, or an error of a server?")
     if head.startswith("<"):
         return "ncmec"
-    lines = [line for line in source.head.splitlines() if line.strip()]
+    if head.startswith(HASHDEEP_MARK):
+        return "hashdeep"
     header = header_line(source.head)
     cells = [cell.strip() for cell in next(csv.reader([header], delimiter=delimiter_of(header)), [])]
     names = {cell.casefold() for cell in cells}
@@ -101,16 +124,7 @@ def _recognise(source: Source) -> str:
         return "icse"
     if any(column_name(cell) for cell in cells):
         return "csv"
-    first = next((line.strip() for line in lines if not line.lstrip().startswith(("#", "//"))), "")
-    if digests_of_line(first):
-        return "list"
-    prefix, colon, rest = first.partition(":")
-    words = (rest if colon and algorithm_name(prefix) else first).split(None, 1)
-    value = words[0].strip('\\",;*') if words else ""
-    if len(value) in {16, 32, 40, 64, 192, 288} and value.isascii() and not set(value) - _HASH_CHARACTERS:
+    if is_hash_line(next((line.strip() for line in source.head.splitlines() if not is_comment(line)), "")):
         return "list"
     known = ", ".join(_LABELS.values())
     raise FormatError(f"{source.path}: not recognised; known are {known}. A CSV file's first line must name its columns")
-
-
-_HASH_CHARACTERS = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ+/=")

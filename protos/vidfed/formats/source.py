@@ -6,6 +6,7 @@ import codecs
 import contextlib
 import hashlib
 import io
+import re
 from typing import TYPE_CHECKING
 
 from vidfed.formats.entries import FormatError
@@ -20,10 +21,9 @@ CHUNK = 1 << 20  # characters or bytes read at a time
 MAX_LINE = 1 << 20  # characters: the longest line any format has is a few KB
 _HEAD_BYTES = 64 * 1024
 _BINARY = {b"PK\x03\x04": "a ZIP archive: unpack it first", b"\x1f\x8b": "gzip-compressed: unpack it first"}
-_BINARY |= {
-    b"SQLite format 3\0": "a SQLite database; sets of known-good digests are given with --known-good",
-    b"7z\xbc\xaf": "a 7-Zip archive",
-}
+_BINARY |= {b"7z\xbc\xaf": "a 7-Zip archive: unpack it first"}
+_SQLITE = b"SQLite format 3\0"
+_NO_UTF8 = re.compile("[\udc80-\udcff]+")
 
 
 class Source:
@@ -48,20 +48,25 @@ class Source:
         for magic, words in _BINARY.items():
             if head.startswith(magic):
                 raise FormatError(f"{path}: this is {words}")
+        self.is_database = head.startswith(_SQLITE)
+        self.lines_not_utf8 = 0
         self.encoding = _encoding(head)
         self.head = head[: len(head) & ~1].decode(self.encoding, "replace")
         if not self.head.strip():
             raise FormatError(f"{path}: the file is empty")
 
     @contextlib.contextmanager
-    def text(self) -> Iterator[io.TextIOWrapper]:
+    def text(self, errors: str = "strict") -> Iterator[io.TextIOWrapper]:
         """Open the file as text.
+
+        Args:
+            errors: what becomes of bytes that are no text, as for `open`.
 
         Raises:
             FormatError: it cannot be read, or is not text of its encoding; the message says near which byte.
         """
         try:
-            with self.bytes() as file, io.TextIOWrapper(file, encoding=self.encoding, newline="") as text:
+            with self.bytes() as file, io.TextIOWrapper(file, encoding=self.encoding, errors=errors, newline="") as text:
                 yield text
         except UnicodeDecodeError as error:
             what = "UTF-16" if "16" in self.encoding else "UTF-8"
@@ -84,13 +89,19 @@ class Source:
     def lines(self) -> Iterator[str]:
         """Yield the lines of the text, each with its end.
 
+        Bytes that are not UTF-8 are read as Windows-1252, as in lists that old Windows programs wrote, and counted by line.
+
         Raises:
             FormatError: a line is longer than MAX_LINE.
         """
         number = 0
-        with self.text() as text:
+        errors = "surrogateescape" if self.encoding == "utf-8-sig" else "strict"
+        with self.text(errors) as text:
             while line := text.readline(MAX_LINE):
                 number += 1
+                if not line.isascii() and _NO_UTF8.search(line):
+                    self.lines_not_utf8 += 1
+                    line = _NO_UTF8.sub(_of_windows, line)
                 if len(line) == MAX_LINE:
                     raise FormatError(f"{self.path}: line {number} is longer than {MAX_LINE} characters: not a list of hashes")
                 yield line
@@ -111,6 +122,10 @@ class _Counting(io.RawIOBase):
         self._source.digest.update(memoryview(buffer)[:count])
         self._source.read_bytes += count
         return count
+
+
+def _of_windows(found: re.Match[str]) -> str:
+    return found[0].encode("utf-8", "surrogateescape").decode("cp1252", "replace")
 
 
 def _encoding(head: bytes) -> str:

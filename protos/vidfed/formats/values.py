@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import base64
-import binascii
+import contextlib
 import json
+import math
 import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from vidfed.index import Algorithm, HashTextError
+from vidfed.index import Algorithm, Code, HashTextError
+from vidfed.index.texts import says_none
+from vidfed.index.worth import EMPTY_FILE_DIGESTS, is_plain, why_plain, why_worthless
 from vidfed.wire.values import MAX_TEXT, HandlingCode, Ternary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-_TERNARY: dict[object, Ternary] = dict.fromkeys(("yes", "y", "true", "t", "1"), Ternary.YES)
-_TERNARY |= dict.fromkeys(("no", "n", "false", "f", "0"), Ternary.NO)
+# In the languages seen; -1 is Access's.
+_YES = ("yes", "y", "true", "t", "1", "-1", "ja", "j", "oui", "si", "s\u00ed", "s\u00ec", "sim", "tak", "ano", "da")
+_NO = ("no", "n", "false", "f", "0", "nein", "nee", "nej", "nei", "non", "nie", "ne", "n\u00e3o", "nao")
+_TERNARY: dict[object, Ternary] = {**dict.fromkeys(_YES, Ternary.YES), **dict.fromkeys(_NO, Ternary.NO)}
 _TERNARY |= dict.fromkeys(("unknown", "", "null", "none", "n/a", "-"), Ternary.UNKNOWN)
 _NAMES = {algorithm.value: algorithm.value for algorithm in Algorithm}
 _NAMES |= {
@@ -30,17 +35,16 @@ _NAMES |= {
     "sha256hash": "sha256",
     "pdqhash": "pdq",
 }
+_ALGORITHMS = {algorithm.value: algorithm for algorithm in Algorithm}
 _LENGTHS = {algorithm.value: algorithm.code_bytes for algorithm in Algorithm}
-_WORTHLESS = frozenset(bytes(length) for length in _LENGTHS.values()) | frozenset(
-    bytes.fromhex(digest)  # of the empty file
-    for digest in (
-        "d41d8cd98f00b204e9800998ecf8427e",
-        "da39a3ee5e6b4b0d3255bfef95601890afd80709",
-        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
-    )
-)
+_DIGEST_NAMES = frozenset(algorithm.value for algorithm in Algorithm if algorithm.is_digest)
+_WORTHLESS = frozenset(bytes(length) for length in _LENGTHS.values()) | EMPTY_FILE_DIGESTS
 _DATE_MS = re.compile(r"/Date\((-?\d{1,15})(?:[+-]\d{4})?\)/")
 _BAD_OFFSET = re.compile(r"[+-]\d{1,2}:\d{2}Z$")
+_FORMULA = "=+@\\-\uff1d\uff0b\uff0d\uff20"  # what a spreadsheet takes for the beginning of a formula; the last four are their wide forms
+_CELL_BEGINS = r"((?:^|[;,|\t\r\n\uff1b\uff0c]) *)"  # of the text, or behind what another program may take for a separator
+_TO_GUARD = re.compile(f"{_CELL_BEGINS}(?=['{_FORMULA}])")
+_GUARDED = re.compile(f"{_CELL_BEGINS}'(?=['{_FORMULA}])")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]+")
 MAX_INT64 = 2**63 - 1
 _LAST_MS = 253_402_300_799_999  # of the year 9999
@@ -51,30 +55,35 @@ def algorithm_name(text: str) -> str | None:
     return _NAMES.get(text) or _NAMES.get("".join(c for c in text.casefold() if c.isalnum()))
 
 
-def read_code(name: str, text: str) -> bytes:
-    """Read a code of the algorithm of this name: hex in either case; PhotoDNA also in base64 or as 144 numbers with commas.
+def is_digest(name: str) -> bool:
+    """Return whether the algorithm of this name gives a digest of a file's bytes."""
+    return name in _DIGEST_NAMES
+
+
+def read_code(name: str, text: object) -> bytes:
+    """Read a code of the algorithm of this name, in any of the forms of `vidfed.index.texts`; also a list of its bytes.
 
     Raises:
-        ValueError: of another form, of an empty file, or all zeros.
+        EmptyFileError: it is the digest of an empty file.
+        NoCodeError: it says that there is none: `0`, zeros, `N/A`.
+        ValueError: of another form, or too plain to find anything by.
     """
-    length = _LENGTHS[name]
     if type(text) is not str:
-        raise ValueError(f"{name}: is no text")
-    if len(text) == 2 * length:
-        try:
+        if type(text) is not list or not all(type(each) is int for each in text):
+            raise ValueError(f"{name}: is no text")
+        text = ",".join(map(str, text))
+    code = None
+    if len(text) == 2 * _LENGTHS[name]:
+        with contextlib.suppress(ValueError):
             code = bytes.fromhex(text)
-        except ValueError:
-            raise ValueError(f"{name}: not hex: only 0-9 and a-f may occur") from None
-    elif name == "photodna":
-        code = _photodna(text)
-    else:
+    if code is None or len(code) != _LENGTHS[name]:
         code = _other_form(name, text)
-    if len(code) != length:
-        raise ValueError(f"{name}: {len(code)} bytes, expected {length}")
     if code in _WORTHLESS:
         if any(code):
-            raise EmptyFileError("the digest of an empty file says nothing about a picture")
-        raise ValueError(f"{name}: all zeros: a tool's placeholder")
+            raise EmptyFileError(why_worthless(_ALGORITHMS[name], code))
+        raise NoCodeError(why_worthless(_ALGORITHMS[name], code))
+    if name not in _DIGEST_NAMES and is_plain(_ALGORITHMS[name], code):
+        raise ValueError(why_plain(_ALGORITHMS[name]))
     return code
 
 
@@ -82,23 +91,16 @@ class EmptyFileError(ValueError):
     """The digest of the empty file, which some sets list; an entry with it is worth nothing."""
 
 
-def _photodna(text: str) -> bytes:
-    if "," in text:
-        numbers = text.split(",")
-        if len(numbers) != _LENGTHS["photodna"] or not all(number.strip().isdecimal() and int(number) <= 255 for number in numbers):  # noqa: PLR2004 - a byte
-            raise ValueError("photodna: not 144 numbers from 0 to 255")
-        return bytes(map(int, numbers))
-    try:
-        return binascii.a2b_base64(text, strict_mode=True)
-    except ValueError:  # with line breaks, or of the alphabet for URLs
-        plain = "".join(text.split()).replace("-", "+").replace("_", "/")
-        return _other_form("photodna", plain)
+class NoCodeError(ValueError):
+    """What stands in a code's place says that there is none."""
 
 
 def _other_form(name: str, text: str) -> bytes:
-    """Read what is not at once right: spaces around it; or say what is wrong with it."""
+    """Read what is not plain hex; or say what is wrong with it."""
+    if says_none(text):
+        raise NoCodeError(f"{name}: {text.strip()[:10]!r} stands for none")
     try:
-        return Algorithm(name).parse(text)
+        return _ALGORITHMS[name].parse(text)
     except HashTextError as error:
         raise ValueError(str(error)) from None
 
@@ -144,7 +146,7 @@ def text(value: object) -> str:
         ValueError: it is a structure, no text.
     """
     if not isinstance(value, str):
-        if isinstance(value, int | float):
+        if isinstance(value, int | float) and math.isfinite(value):
             return str(value)
         raise ValueError("is no text")
     if len(value) <= MAX_TEXT and value.isprintable():
@@ -161,6 +163,16 @@ def tags(value: object) -> tuple[str, ...]:
     """
     parts = value if isinstance(value, list) else text(value).split(",")
     return tuple(dict.fromkeys(part for each in parts if (part := text(each))))[:100]
+
+
+def texts(value: object) -> tuple[str, ...]:
+    """Read several texts: a list, or one text with `;` between them.
+
+    Raises:
+        ValueError: neither.
+    """
+    parts = value if isinstance(value, list | tuple) else text(value).split(";")
+    return tuple(part for each in parts if (part := text(each)))
 
 
 def moment_ms(value: object) -> int:
@@ -229,6 +241,55 @@ def code_text(name: str, code: bytes, *, upper: bool = False) -> str:
     if name == "photodna":
         return base64.b64encode(code).decode()
     return code.hex().upper() if upper else code.hex()
+
+
+def further_text(codes: Iterable[Code]) -> str:
+    """Write further codes as one cell: `pdq:HEX@rendering:black@80`, with spaces between them; `read_further` reads it."""
+    texts = []
+    for each in codes:
+        quality = "" if each.quality is None else f"@{each.quality}"
+        texts.append(f"{each.algorithm.value}:{each.code.hex()}@{each.kind}{quality}")
+    return " ".join(texts)
+
+
+def read_further(said: str) -> tuple[Code, ...]:
+    """Read what `further_text` wrote.
+
+    Raises:
+        ValueError: not of that form.
+    """
+    return tuple(_further_code(part) for part in said.split())
+
+
+def _further_code(said: str) -> Code:
+    named, _, rest = said.partition("@")
+    kind, _, quality = rest.partition("@")
+    name, _, code = named.partition(":")
+    if name not in _ALGORITHMS or name in _DIGEST_NAMES or not kind:
+        raise ValueError("further: write ALGORITHM:HEX@KIND or ALGORITHM:HEX@KIND@QUALITY, with a perceptual algorithm")
+    return further_code(name, read_code(name, code), kind, int(quality) if quality.isdecimal() and quality.isascii() else None)
+
+
+def further_code(name: str, code: bytes, kind: str, quality: int | None) -> Code:
+    """Return a further code.
+
+    Raises:
+        ValueError: kind or quality is not of its form.
+    """
+    try:
+        return Code(_ALGORITHMS[name], code, kind, quality)
+    except HashTextError as error:
+        raise ValueError(f"further: {error}") from None
+
+
+def guarded(said: str) -> str:
+    """Return a cell that no spreadsheet takes for a formula, whatever separator it splits by; `unguarded` undoes it exactly."""
+    return _TO_GUARD.sub(r"\1'", said)
+
+
+def unguarded(said: str) -> str:
+    """Return what `guarded` was given."""
+    return _GUARDED.sub(r"\1", said) if "'" in said else said
 
 
 def dumps(value: object) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from vidfed.formats import values as read
 from vidfed.formats.entries import FileEntry, Skip
-from vidfed.formats.fields import FIELDS, Kind, field_value
+from vidfed.formats.fields import FIELDS, RESTRICTING, Kind, UnreadableLimitError, field_value
 from vidfed.wire.values import Ternary
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 SCALE = "VICS"
 EXTENSION = "vidfedRecord"
 """Key under which our export adds what VICS has no place for; other tools pass over it."""
+
+KIND, QUALITY = "vidfedKind", "vidfedQuality"
+"""Keys of an alternative hash that say what of the picture it is the hash of; others take it for one more hash of it, which it is."""
 
 _MAX_KEYS = 1_000  # spellings of keys remembered; a hostile file may have millions
 _FLAG_VALUES: dict[object, Ternary] = {True: Ternary.YES, False: Ternary.NO, "true": Ternary.YES, "false": Ternary.NO}
@@ -54,7 +57,7 @@ class MediaReader:
                 continue
             try:
                 reader(entry, value)
-            except read.EmptyFileError as error:
+            except (read.EmptyFileError, UnreadableLimitError) as error:
                 return Skip(number, str(error))
             except ValueError as error:
                 entry.notes.append(f"{key!r:.40}: {error}; left out")
@@ -75,6 +78,11 @@ class MediaReader:
         entry.values["category_scale"] = SCALE
         if self.region:
             entry.values["category_region"] = self.region
+
+
+def is_media(fields: dict[str, Any]) -> bool:
+    """Return whether an object has a hash as a media object has it."""
+    return any(value and key.casefold() in _HASH_KEYS for key, value in fields.items())
 
 
 def _digest(name: str) -> _ReadKey:
@@ -112,15 +120,30 @@ def _alternative_hashes(entry: FileEntry, hashes: object) -> None:
             hash_name, value = fields.get("hashname"), fields.get("hashvalue")
         if not isinstance(hash_name, str) or not isinstance(value, str) or not value:
             continue
-        name = read.algorithm_name(hash_name)
-        if name is None or name in entry.codes:
+        if (name := read.algorithm_name(hash_name)) is None:
+            entry.notes.append(f"alternative hash {hash_name!r:.40}: not known; left out")
             continue
         try:
-            entry.codes[name] = read.read_code(name, value)
+            _alternative_hash(entry, name, read.read_code(name, value), each)
         except read.EmptyFileError:
             raise
         except ValueError as error:
             entry.notes.append(f"alternative hash {error}; left out")
+
+
+def _alternative_hash(entry: FileEntry, name: str, code: bytes, each: dict[str, Any]) -> None:
+    """Take one: the first of an algorithm is the picture's, others are of further views of it; of a digest there is one."""
+    kind, quality = each.get(KIND), each.get(QUALITY)
+    if kind is None and name not in entry.codes:
+        entry.codes[name] = code
+        return
+    if entry.codes.get(name) == code:
+        return
+    if read.is_digest(name):
+        raise ValueError(f"{name}: another one than that of the media object")
+    kind = f"alternative:{len(entry.further) + 2}" if kind is None else read.text(kind)
+    further = read.further_code(name, code, kind, read.whole_number(quality, 100) if quality is not None else None)
+    entry.further = (*entry.further, further)
 
 
 def _digest_of_files(entry: FileEntry, files: object) -> None:
@@ -141,9 +164,12 @@ def _extension(entry: FileEntry, fields: object) -> None:
         try:
             entry.values[name] = field_value(name, value)
         except ValueError as error:
+            if name in RESTRICTING:
+                raise UnreadableLimitError(str(error)) from None
             entry.notes.append(f"{error}; left out")
 
 
+_HASH_KEYS = frozenset(("md5", "sha1", "sha256", "photodna", "alternativehashes", "hashes"))
 _READERS: dict[str, _ReadKey] = {name: _digest(name) for name in ("md5", "sha1", "sha256", "photodna")}
 _READERS |= {
     field.vics.casefold(): _flag(field.name) if field.kind is Kind.TERNARY else _plain(field.name)
@@ -152,6 +178,7 @@ _READERS |= {
 }
 _READERS |= {
     "alternativehashes": _alternative_hashes,
+    "hashes": _alternative_hashes,
     "mediafiles": _digest_of_files,
     EXTENSION.casefold(): _extension,
 }

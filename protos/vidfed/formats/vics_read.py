@@ -15,7 +15,7 @@ from vidfed.formats import values as read
 from vidfed.formats.entries import FileEntry, Skip
 from vidfed.formats.json_stream import JsonStream
 from vidfed.formats.source import Source
-from vidfed.formats.vics_media import MediaReader
+from vidfed.formats.vics_media import MediaReader, is_media
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _CONTEXT = re.compile(r"/(?P<version>\d+\.\d+)\.xml(?:/(?P<region>[^/$#]{1,40})/\$metadata)?#(?P<shape>\w+)", re.IGNORECASE)
 _CONTEXT_KEYS = {"odata.context", "odata.metadata"}
 _CONTACT = ("contactorganization", "contactname", "contactemail", "contactphone")
+_HOLDING = {"media", "cases", "value"}
 _MAX_DEPTH = 8  # cases within cases; two were seen
 
 
@@ -85,6 +86,8 @@ class _Walker:
         self._write: Callable[[str], object] = copy.file.write if copy else lambda _text: None
         self._media_reader = MediaReader(about.region)
         self._number = self._cases = 0
+        self._document = 0
+        self._is_ndjson = False
         self._is_ahead = is_ahead
         self._ahead: VicsAbout | None = None
 
@@ -96,16 +99,35 @@ class _Walker:
             yield from self._list({}, 1)
         elif stream.peek() != "{":
             stream.fail("no JSON object: not a VICS file")
-        elif not (yield from self._object({}, 0)):
-            stream.fail("no list `value` with media: not a VICS file")
+        else:
+            yield from self._documents()
         stream.end()
 
-    def _object(self, case: dict[str, object], depth: int) -> Generator[FileEntry | Skip, None, bool]:
+    def _documents(self) -> Iterator[FileEntry | Skip]:
+        """Yield the entries of one document after the other, or of media objects, one a line: some tools join files, some write NDJSON."""
+        stream = self._stream
+        region = self._media_reader.region
+        while stream.peek() == "{":
+            self._document += 1
+            if self._document > 1:
+                self._write("\n")
+                self._media_reader.region = region
+            if self._is_ndjson:
+                yield from self._media(stream.value(), {}, 1)
+            else:
+                yield from self._object({}, 0)
+        if self._is_ndjson:
+            self._about.notes.append("no VICS context: read as media objects one after the other (NDJSON)")
+        elif self._document > 1:
+            self._about.notes.append(f"{self._document} VICS documents in one file: all were read")
+
+    def _object(self, case: dict[str, object], depth: int, *, may_wrap: bool = False) -> Generator[FileEntry | Skip, None, bool]:
         """Yield the entries of the object that comes and return True if it holds others: the document, a case. Others are media.
 
         Args:
             case: what the case around it says.
             depth: 0 for the document.
+            may_wrap: it stands where a list is usual, and may hold that list as its `value`.
         """
         stream = self._stream
         if depth > _MAX_DEPTH:
@@ -114,7 +136,7 @@ class _Walker:
         holds, place = False, -1
         for key in stream.members():
             name = key.casefold().lstrip("@")
-            if (name in {"media", "cases"} or (name == "value" and not depth)) and (follows := stream.peek()) in {"[", "{"}:
+            if (name in {"media", "cases"} or (name == "value" and (may_wrap or not depth))) and (follows := stream.peek()) in {"[", "{"}:
                 self._copy_fields(fields if not holds else {}, opens=not holds)
                 if not holds and name == "media":
                     place = self._cases
@@ -125,7 +147,7 @@ class _Walker:
                     case = case | self._case(fields, place, is_document=not depth)
                 holds = True
                 self._copy_key(key, first=not fields)
-                yield from self._list(case, depth + 1) if follows == "[" else self._object(case, depth + 1)
+                yield from self._list(case, depth + 1) if follows == "[" else self._object(case, depth + 1, may_wrap=True)
                 fields[key] = None
                 continue
             fields[key] = value = stream.value()
@@ -134,13 +156,23 @@ class _Walker:
             if holds:
                 self._copy_key(key)
                 self._write(read.dumps(value) if self._copy else "")
+        yield from self._close(fields, case, depth, place, holds=holds)
+        return holds
+
+    def _close(self, fields: dict[str, Any], case: dict[str, object], depth: int, place: int, *, holds: bool) -> Iterator[FileEntry | Skip]:
+        """Yield what an object that was read is itself: a medium, unless it holds others."""
         if holds:
             self._write("}")
             if place >= 0 and self._is_ahead:
                 self._about.cases[place] = _case_of(fields)
+            yield from self._lost(fields)
         elif depth:
             yield from self._media(fields, case, depth)
-        return holds
+        elif is_media(fields):
+            self._is_ndjson = True
+            yield from self._media(fields, case, 1)
+        else:
+            self._stream.fail("no list `value` with media: not a VICS file")
 
     def _list(self, case: dict[str, object], depth: int) -> Iterator[FileEntry | Skip]:
         """Yield the entries of the list that comes. Its first element shows whether it holds media, which are then read whole."""
@@ -161,17 +193,26 @@ class _Walker:
                 yield from self._media(stream.value(), case, depth)
         self._write("]")
 
+    def _lost(self, fields: dict[str, Any]) -> Iterator[Skip]:
+        """Name an object that holds media and has hashes of its own: it is read as a case."""
+        if is_media(fields) and not self._is_ahead:
+            self._number += 1
+            yield Skip(self._number, "an object that holds media: its own hashes were not read")
+
     def _media(self, media: Any, case: dict[str, object], depth: int) -> Iterator[FileEntry | Skip]:  # noqa: ANN401 - JSON
-        if isinstance(media, dict) and isinstance(media.get("Media"), list):  # a case among media, read whole
+        if isinstance(media, dict) and (held := _held(media)) is not None:  # a case among media, read whole
             if depth > _MAX_DEPTH:
                 self._stream.fail("cases are nested too deeply")
+            key, wrapper, inner = held
             case = case | _case_of(media)
-            self._copy_fields({key: value for key, value in media.items() if key != "Media"}, opens=True)
-            self._copy_key("Media", first=len(media) == 1)
-            for position, each in enumerate(media["Media"]):
+            self._copy_fields({name: value for name, value in media.items() if name != key}, opens=True)
+            self._copy_key(key, first=len(media) == 1)
+            self._write(f"{{{read.dumps(wrapper)}:" if wrapper else "")
+            for position, each in enumerate(inner):
                 self._write(",\n" if position else "[")
                 yield from self._media(each, case, depth + 1)
-            self._write("]}" if media["Media"] else "[]}")
+            self._write(("]" if inner else "[]") + ("}" if wrapper else "") + "}")
+            yield from self._lost(media)
             return
         self._number += 1
         if self._copy is not None:
@@ -181,6 +222,8 @@ class _Walker:
         yield self._media_reader.entry(self._number, media, case) if isinstance(media, dict) else Skip(self._number, "no object")
 
     def _context(self, context: object) -> None:
+        if self._is_ahead and self._document > 1:
+            return  # each further document's own stands before its media
         found = _CONTEXT.search(context) if isinstance(context, str) else None
         if found is None:
             self._about.notes.append("the context names no version of VICS")
@@ -192,6 +235,8 @@ class _Walker:
         """Return what the object that holds what comes says as a case; where it says so only later, from further on in the file."""
         about, said = self._about, _case_of(fields)
         has_context = not is_document or any(key.casefold().lstrip("@") in _CONTEXT_KEYS for key in fields)
+        if not has_context and self._document > 1:
+            self._stream.fail("a further document whose context does not stand before its media: split the file")
         if not self._is_ahead and self._ahead is None and not (has_context and (said or place < 0)):
             self._ahead = VicsAbout("", about.region, "", [])
             again = Source(self._source.path)
@@ -216,6 +261,20 @@ class _Walker:
     def _copy_key(self, key: str, *, first: bool = False) -> None:
         if self._copy is not None:
             self._write(("" if first else ",") + read.dumps(key) + ":")
+
+
+def _held(media: dict[str, Any]) -> tuple[str, str, list[Any]] | None:
+    """Return the key under which an object holds a list of others, the key of the wrapper around that list or "", and the list."""
+    for key, value in media.items():
+        if key.casefold() not in _HOLDING:
+            continue
+        if isinstance(value, list):
+            return key, "", value
+        if isinstance(value, dict) and len(value) == 1:
+            wrapper, inner = next(iter(value.items()))
+            if wrapper.casefold() == "value" and isinstance(inner, list):
+                return key, wrapper, inner
+    return None
 
 
 def _tool_of(fields: dict[str, Any]) -> str:

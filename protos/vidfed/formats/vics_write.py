@@ -9,12 +9,14 @@ from typing import IO, TYPE_CHECKING, Any
 
 from vidfed.formats.fields import FIELDS, Kind, field_text
 from vidfed.formats.values import code_text, dumps
-from vidfed.formats.vics_media import EXTENSION
+from vidfed.formats.vics_media import EXTENSION, KIND, QUALITY
 from vidfed.index import Algorithm
 from vidfed.wire.values import Ternary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from vidfed.index import Code
 
 CONTEXT = "http://github.com/VICSDATAMODEL/ProjectVic/DataModels/2.0.xml/Default/$metadata#Media"
 _OWN_KEYS = {"md5": "MD5", "sha1": "SHA1", "photodna": "PhotoDNA"}
@@ -33,29 +35,50 @@ def write_hash_set(file: IO[str], media: Iterable[Mapping[str, Any]]) -> int:
     return count
 
 
-def media_hashes(codes: Mapping[Algorithm, bytes]) -> dict[str, Any]:
-    """Return the keys of a media object that hold its hashes; MD5 is always there, because tools want it."""
+def media_hashes(codes: Mapping[Algorithm, bytes], further: Iterable[Code] = ()) -> dict[str, Any]:
+    """Return the keys of a media object that hold its hashes; MD5 is always there, because tools want it.
+
+    Args:
+        codes: of the item as a whole.
+        further: of other views of it: alternative hashes that say of which.
+    """
     texts = {algorithm: code_text(algorithm.value, code, upper=algorithm.value in _OWN_KEYS) for algorithm, code in codes.items()}
     md5 = texts.get(Algorithm.MD5, "")
     media: dict[str, Any] = {"MD5": md5, "SHA1": texts.get(Algorithm.SHA1), "PhotoDNA": texts.get(Algorithm.PHOTODNA)}
-    if alternatives := {algorithm: text for algorithm, text in texts.items() if algorithm.value not in _OWN_KEYS}:
-        media["AlternativeHashes"] = [
-            {"MD5": md5, "HashName": algorithm.label.replace("-", ""), "HashValue": text} for algorithm, text in alternatives.items()
-        ]
+    alternatives: list[dict[str, Any]] = [
+        {"MD5": md5, "HashName": _hash_name(algorithm), "HashValue": text}
+        for algorithm, text in texts.items()
+        if algorithm.value not in _OWN_KEYS
+    ]
+    for each in further:
+        said = {
+            "MD5": md5,
+            "HashName": _hash_name(each.algorithm),
+            "HashValue": code_text(each.algorithm.value, each.code),
+            KIND: each.kind,
+        }
+        alternatives.append(said if each.quality is None else said | {QUALITY: each.quality})
+    if alternatives:
+        media["AlternativeHashes"] = alternatives
     return media
 
 
-def media_object(number: int, codes: Mapping[Algorithm, bytes], values: Mapping[str, Any]) -> dict[str, Any]:
+def _hash_name(algorithm: Algorithm) -> str:
+    return algorithm.label.replace("-", "")
+
+
+def media_object(number: int, codes: Mapping[Algorithm, bytes], values: Mapping[str, Any], further: Iterable[Code] = ()) -> dict[str, Any]:
     """Return one record as a media object.
 
     Args:
         number: from 1, its number in the hash set.
         codes: of the record.
         values: all of `FIELDS`, by name.
+        further: its further codes.
     """
     category, tags = values["category"], values["tags"]
     media: dict[str, Any] = {"MediaID": number, "Category": int(category) if _is_number(category) else None}
-    media |= media_hashes(codes)
+    media |= media_hashes(codes, further)
     for name, field in _NATIVE.items():
         value = values[name]
         if field.kind is Kind.TERNARY:

@@ -41,8 +41,6 @@ def entries(folder: Path, content: str | bytes) -> list[FileEntry | Skip]:
         (HEAD + '{"MD5": "x"}]} trailing', r"line 2, column 27: more text after the end"),
         (HEAD + '{"MD5": "x", "MD5": "y"}]}', r"line 2, column 30: the key 'MD5' is given twice"),
         ('{"value": [], "value": []}', r"the key 'value' is given twice"),
-        (HEAD + '{"MediaSize": NaN}]}', r"NaN is no number"),
-        (HEAD + '{"MediaSize": 1' + "0" * 5000 + "}]}", r"line 2, column 26: .*integer string"),
         (HEAD + "[" * 100_000, r"nested too deeply"),
         ('{"value":' * 100_000, r"nested too deeply|expected"),
         ('{"value": 17}', r"no list `value` with media"),

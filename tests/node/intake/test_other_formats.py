@@ -18,7 +18,8 @@ from vidfed.formats.entries import FormatError
 from vidfed.formats.fields import field_text, field_value
 from vidfed.formats.recognise import open_hash_file
 from vidfed.formats.values import moment_ms
-from vidfed.index import Algorithm
+from vidfed.index import Algorithm, Code
+from vidfed.node.errors import ImportFileError
 from vidfed.node.intake.exports import write_csv, write_vics
 from vidfed.node.intake.importer import import_files
 from vidfed.node.intake.options import ImportOptions
@@ -78,11 +79,31 @@ def test_ragged_icse_rows_lose_nothing_that_is_sure(store: RecordStore, tmp_path
     assert (store.records([2])[2].victim_identified, store.records([2])[2].series) == (Ternary.YES, "")
 
 
-def test_a_csv_with_a_header_is_read_strictly_and_bad_lines_are_named(store: RecordStore, tmp_path: Path) -> None:
+def test_in_a_csv_what_cannot_be_read_is_named_and_the_rest_of_the_row_kept(store: RecordStore, tmp_path: Path) -> None:
     content = f"MD5,Victim identified,size\n{MD5[0]},yes,5\n{MD5[1]},maybe,5\n{MD5[2]}\n"
     (report,) = take_in(store, tmp_path, content)
-    assert report.counts.new == 1
-    assert report.skipped_first == ["entry 3: victim_identified: 'maybe' is not yes, no or unknown", "entry 4: 1 values for 3 columns"]
+    assert (report.counts.new, report.skipped_first) == (2, ["entry 4: 1 values for 3 columns"])
+    assert report.noted_first == ["entry 3: victim_identified: 'maybe' is not yes, no or unknown; left out"]
+    with pytest.raises(ImportFileError, match=r"entry 3: victim_identified: .* Nothing was changed"):
+        take_in(store, tmp_path, content, options=ImportOptions(strict=True))
+
+
+def test_a_row_whose_limits_cannot_be_read_is_left_out(store: RecordStore, tmp_path: Path) -> None:
+    (report,) = take_in(store, tmp_path, f"md5,sharing\n{MD5[0]},only fr\n")
+    assert (report.counts.new, report.skipped_first) == (0, ["entry 2: sharing: must be nobody, only:MEMBER,... or not:MEMBER,..."])
+
+
+def test_votes_are_kept_and_a_voter_is_not_the_owner(store: RecordStore, tmp_path: Path) -> None:
+    feedback = (
+        '<feedback><affirmativeFeedback type="Md5"><members><member id="77">V</member><member id="78">W</member></members>'
+        '</affirmativeFeedback><negativeFeedback type="Pdq"><members><member id="79">X</member></members>'
+        '<reasons><reason guid="1" name="Not as described"/></reasons></negativeFeedback></feedback></image>'
+    )
+    voted = PAGE.format(image(1, MD5[1]).replace("</image>", feedback, 1))
+    reports = take_in(store, tmp_path, voted, PAGE.format(image(1, "", deleted=True) + image(9, "", deleted=True)))
+    (gone,) = stored_records(store, RecordQuery(state="retracted"))
+    assert gone.record.votes == ("affirmed Md5 by 77", "affirmed Md5 by 78", "disputed Pdq by 79 (Not as described)")
+    assert (reports[1].counts.retracted, reports[1].counts.unknown_retracted) == (1, 1)
 
 
 @pytest.mark.parametrize("line", ["{}", "{}  picture.jpg", "md5:{}", "MD5: {}", '"{}",'])
@@ -137,13 +158,19 @@ def test_a_round_trip_loses_nothing_we_hold(store: RecordStore, tmp_path: Path, 
         record(4, category="3", category_region="UK"),
     ]
     given.append(record(5, tags=("x",), victim_identified=Ternary.NO, series='with "quotes", commas; and\u00a0more'))
+    further = (
+        Code(Algorithm.PDQ, code(Algorithm.PDQ, 77), "rendering:black", 80),
+        Code(Algorithm.PHASH, code(Algorithm.PHASH, 77), "frame:3"),
+    )
+    given[1] = replace(given[1], further=further, votes=("affirmed Md5 by 7", "disputed Md5 by 8"), method="luma-1/2", series="=1;@x")
     store.upsert(given, now_ms=NOW)
     out = io.StringIO()
     assert writer((kept.record for kept in stored_records(store, RecordQuery())), out, lambda _count: None) == 5  # type: ignore[operator]
     with closing(RecordStore(tmp_path / "other.db")) as other:
         (report,) = take_in(other, tmp_path, out.getvalue())
         assert (report.counts.new, report.skipped, report.noted) == (5, 0, 0)
-        back = {each.hashes[Algorithm.PDQ]: replace(each, reference="") for each in other.records(range(1, 6)).values()}
+        stored = (kept.record for kept in stored_records(other, RecordQuery()))
+        back = {each.hashes[Algorithm.PDQ]: replace(each, reference="") for each in stored}
         printable = [replace(each, series=each.series.replace("\u00a0", " "), reference="") for each in given]  # does not print
         assert back == {each.hashes[Algorithm.PDQ]: each for each in printable}
 

@@ -15,11 +15,12 @@ from tests.support.records import NOW, code
 from vidfed.formats.entries import FileEntry, FormatError
 from vidfed.formats.recognise import open_hash_file
 from vidfed.formats.vics_read import VicsCopy
-from vidfed.index import Algorithm
+from vidfed.index import Algorithm, Code
 from vidfed.node.errors import ImportFileError
 from vidfed.node.intake.importer import import_files
 from vidfed.node.intake.known_good import KnownGood
 from vidfed.node.intake.options import ImportOptions
+from vidfed.node.records.lifecycle import RecordQuery, stored_records
 from vidfed.node.records.store import RecordStore
 from vidfed.wire.values import Ternary
 
@@ -347,3 +348,39 @@ def test_the_report_names_no_hash(store: RecordStore, tmp_path: Path) -> None:
     assert "entry 2: skipped: no usable hash" in text
     assert "AABBCC" not in text
     assert "123456789abcdef0" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "new", "note"),
+    [
+        (json.dumps({"odata.metadata": MEDIA_2_0, "value": [{"CaseNumber": "1", "Media": {"value": [media(1), media(2)]}}]}), 2, ""),
+        (json.dumps({"@odata.context": MEDIA_2_0, "Media": {"value": [media(1), media(2)]}}), 2, ""),
+        (json.dumps({"value": [media(1), {"CaseNumber": "1", "Media": {"value": [media(2)]}}]}), 2, ""),
+        ("\n".join(json.dumps(media(seed)) for seed in (1, 2, 3)), 3, "NDJSON"),
+        (json.dumps(media(1)), 1, "NDJSON"),
+        (document(media(1)) + document(media(2)), 2, "2 VICS documents in one file"),
+        (f'{{"value": [{{"MD5": "{code(Algorithm.MD5, 1).hex()}", "MediaSize": NaN}}]}}', 1, ""),
+        (f'{{"value": [{{"MD5": "{code(Algorithm.MD5, 1).hex()}", "MediaSize": 1{"0" * 5000}}}]}}', 1, ""),
+        (json.dumps({"value": [{"MediaID": 3, "Hashes": [{"HashName": "MD5", "HashValue": code(Algorithm.MD5, 1).hex()}]}]}), 1, ""),
+    ],
+    ids=["case wrapper", "document wrapper", "wrapper among media", "lines", "one line", "joined", "NaN", "long number", "hashes"],
+)
+def test_a_wrapper_or_line_is_never_taken_for_one_medium(store: RecordStore, tmp_path: Path, text: str, new: int, note: str) -> None:
+    report = take_in(store, tmp_path, text)
+    assert (report.counts.new, report.skipped) == (new, 0)
+    assert note in " ".join(report.notes)
+
+
+def test_an_object_that_holds_media_and_has_a_hash_of_its_own_is_named(store: RecordStore, tmp_path: Path) -> None:
+    report = take_in(store, tmp_path, document(media(1, Media=[media(2)]), media(3, Media=[media(4)])))
+    assert report.counts.new == 2
+    assert [text.partition(": ")[2] for text in report.skipped_first] == ["an object that holds media: its own hashes were not read"] * 2
+
+
+def test_a_second_alternative_hash_is_one_of_a_further_view(store: RecordStore, tmp_path: Path) -> None:
+    first, second = code(Algorithm.PDQ, 1), code(Algorithm.PDQ, 2)
+    alternatives = [{"HashName": "PDQ", "HashValue": each.hex()} for each in (first, second)]
+    take_in(store, tmp_path, document(media(1, AlternativeHashes=alternatives)))
+    (kept,) = stored_records(store, RecordQuery())
+    assert kept.record.hashes[Algorithm.PDQ] == first
+    assert kept.record.further == (Code(Algorithm.PDQ, second, "alternative:2"),)

@@ -12,7 +12,7 @@ from vidfed.federation.lookup.question import Shortfall
 from vidfed.federation.output.json import closing_fields
 from vidfed.federation.output.report import ReportCounts, ReportEntry, ReportNode, write_report
 from vidfed.formats.recognise import open_hash_file
-from vidfed.formats.values import code_text, dumps
+from vidfed.formats.values import code_text, dumps, guarded
 from vidfed.formats.vics_read import VicsCopy
 from vidfed.formats.vics_write import media_hashes, write_hash_set
 from vidfed.index import Algorithm
@@ -46,7 +46,6 @@ _HIT_COLUMNS: tuple[str, ...] = (
 )
 _HIT_COLUMNS += ("handling_code", "handling_note", "category", "category_scale", "category_region", "source_grading", "information_grading")
 _HIT_COLUMNS += ("reference", "superseded")
-_FORMULA = ("=", "+", "-", "@", "\t")
 
 
 def write_all(
@@ -135,7 +134,7 @@ def _less(each: EntryResult) -> bool:
 
 def _write_csv(file: IO[str], answered: Iterator[EntryResult], result: BulkResult) -> None:
     """Write a row for each hit, weak ones after the others, and one for each entry without; last what could not be asked about."""
-    rows = csv.writer(file)
+    rows = csv.writer(file, quoting=csv.QUOTE_ALL)
     rows.writerow(("number", "label", "status", "not_answered_by", "asked_by", "notes", *_HIT_COLUMNS))
     for each in answered:
         lead = [each.number, _safe(each.item.label), each.status, " ".join(each.open)]
@@ -157,7 +156,7 @@ def _cell(value: object) -> str:
 
 def _write_list(file: IO[str], entries: Iterable[EntryResult]) -> None:
     """Write entries in a form that `vidfed lookup --csv` reads: what every node says it does not know is what to work on next."""
-    rows = csv.writer(file)
+    rows = csv.writer(file, quoting=csv.QUOTE_ALL)
     rows.writerow(_CODE_COLUMNS)
     for each in entries:
         rows.writerow([code_text(a.value, each.item.codes[a][0]) if a in each.item.codes else "" for a in Algorithm])
@@ -202,5 +201,4 @@ def _asked_by(item: Item) -> str:
 
 def _safe(value: object) -> str:
     """Return a cell that a spreadsheet does not take for a formula; what another member wrote must not run here."""
-    text = str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return guarded(str(value))

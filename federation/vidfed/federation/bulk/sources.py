@@ -7,10 +7,11 @@ import threading
 from typing import TYPE_CHECKING
 
 from vidfed.federation.lookup.items import item_of_file
-from vidfed.federation.lookup.question import Item
+from vidfed.federation.lookup.question import Item, Shortfall
 from vidfed.formats.entries import FileEntry
 from vidfed.formats.recognise import open_hash_file
 from vidfed.index import Algorithm
+from vidfed.index.hashing.results import RELIABLE_PDQ_QUALITY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -66,7 +67,7 @@ def entry_label(number: int) -> str:
 
 def read_file(
     store: BulkStore, path: Path, *, algorithm: str | None, on_skip: Callable[[int, str], None], on_read: Callable[[int, int], None]
-) -> None:
+) -> list[str]:
     """Take every entry of a file of hashes, in any format that a node imports, into the store.
 
     Args:
@@ -76,22 +77,39 @@ def read_file(
         on_skip: called with the number of an entry that cannot be asked about, and why.
         on_read: called with the number of bytes and of entries read so far.
 
+    Returns:
+        what there is to know about the file as a whole: columns that were passed over.
+
     Raises:
         FormatError: the file cannot be used as a whole.
     """
     file = open_hash_file(path, algorithm=algorithm)
     batch: list[tuple[int, Item]] = []
     for count, entry in enumerate(file.entries(), 1):
-        if isinstance(entry, FileEntry) and not entry.retracts:
-            codes = {Algorithm(name): (code,) for name, code in entry.codes.items()}
-            batch.append((entry.number, Item(entry_label(entry.number), codes)))
-        elif not isinstance(entry, FileEntry):
+        if not isinstance(entry, FileEntry):
             on_skip(entry.number, entry.reason)
+        elif not entry.retracts:
+            if (item := _item_of_entry(entry)).codes:
+                batch.append((entry.number, item))
+            else:
+                on_skip(entry.number, "; ".join(item.notes))
         if len(batch) >= _BATCH:
             store.add(batch)
             batch.clear()
             on_read(file.source.read_bytes, count)
     store.add(batch)
+    return file.notes
+
+
+def _item_of_entry(entry: FileEntry) -> Item:
+    """Return what is asked about an entry. As of pictures, the perceptual hashes of what is too plain for them are not."""
+    codes = {Algorithm(name): (code,) for name, code in entry.codes.items()}
+    quality = entry.values.get("pdq_quality")
+    if not isinstance(quality, int) or quality >= RELIABLE_PDQ_QUALITY or all(algorithm.is_digest for algorithm in codes):
+        return Item(entry_label(entry.number), codes, notes=tuple(entry.notes))
+    note = f"too plain for perceptual hashes (PDQ quality {quality}, at least {RELIABLE_PDQ_QUALITY} is needed): not asked"
+    digests = {algorithm: each for algorithm, each in codes.items() if algorithm.is_digest}
+    return Item(entry_label(entry.number), digests, notes=(note, *entry.notes), shortfalls=(Shortfall.EXACT_ONLY,))
 
 
 def read_pictures(

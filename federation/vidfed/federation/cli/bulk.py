@@ -68,13 +68,15 @@ class Bulk:
         with BulkStore(self.out, self._scope(source=[path.name, status.st_size, status.st_mtime_ns], algorithm=algorithm)) as store:
             # Read whole before anybody is asked: a broken file is refused, and the progress has an end.
             with file_progress("reading") as bar:
-                read_file(
+                notes = read_file(
                     store,
                     path,
                     algorithm=algorithm,
                     on_skip=lambda number, why: skipped.update({entry_label(number): why}),
                     on_read=lambda done, entries: bar(done, status.st_size, entries),
                 )
+            for text in notes:
+                note(f"{path.name}: {text}")
             _tell_skipped(skipped)
             return self._run(store, SourceReader(None), skipped=skipped, source=path)
 

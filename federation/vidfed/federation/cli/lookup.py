@@ -54,7 +54,7 @@ _PURPOSES = ("identification", "investigation", "prosecution", "self-test")
 @click.option("--urgent", is_flag=True, help="A child may be in danger now.")
 @click.option("--ask", "ask", multiple=True, metavar="MEMBER", help="Ask only this member; may be repeated. Default: all.")
 @click.option("--distance", "distances", multiple=True, metavar="ALGORITHM=N", help="Largest distance to count as near, e.g. pdq=20.")
-@click.option("--any-quality", is_flag=True, help="Ask perceptual hashes even of pictures too plain for them. Expect false hits.")
+@click.option("--any-quality", is_flag=True, help="Ask perceptual hashes even of what is too plain for them. Expect false hits.")
 @click.option(
     "--deadline-s",
     default=20.0,
@@ -134,7 +134,7 @@ def lookup(
     justification = Justification(chosen, legal_basis, case_reference, offence, urgency)
     opened = Kit(kit)
     limits = parse_distances(distances)
-    items = items_of_hashes(hashes)
+    items = items_of_hashes(hashes, any_quality=any_quality)
     if out:
         from vidfed.federation.cli.bulk import Bulk
 

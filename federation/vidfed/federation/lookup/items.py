@@ -8,6 +8,7 @@ from vidfed.federation.lookup.errors import QuestionError
 from vidfed.federation.lookup.question import Item, Shortfall
 from vidfed.index import Algorithm, DistanceError, Hash, HashTextError
 from vidfed.index.codes import WHOLE
+from vidfed.index.worth import is_plain, why_plain, why_worthless
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -18,11 +19,15 @@ if TYPE_CHECKING:
 _EXACT_ONLY = "only exact copies were asked for"
 
 
-def items_of_hashes(texts: Iterable[str]) -> list[Item]:
-    """Return one item for each `algorithm:text`.
+def items_of_hashes(texts: Iterable[str], *, any_quality: bool = False) -> list[Item]:
+    """Return one item for each `algorithm:text`, the text in any of the forms of `vidfed.index.texts`.
+
+    Args:
+        texts: the hashes.
+        any_quality: also ask those too plain to find anything by, as of pictures.
 
     Raises:
-        QuestionError: a text is not of that form; the message quotes it.
+        QuestionError: a text is not of that form, or stands for a hash that is worth nothing; the message quotes it.
     """
     items = []
     for text in texts:
@@ -30,7 +35,14 @@ def items_of_hashes(texts: Iterable[str]) -> list[Item]:
             parsed = Hash.parse(text)
         except HashTextError as error:
             raise QuestionError(f"hash {text[:60]!r}: {error}") from None
-        items.append(Item(str(parsed), {parsed.algorithm: (parsed.code,)}))
+        if why := why_worthless(parsed.algorithm, parsed.code):
+            raise QuestionError(f"hash {text[:60]!r}: {why}; nothing was asked")
+        plain = is_plain(parsed.algorithm, parsed.code)
+        if plain and not any_quality:
+            words = f"{why_plain(parsed.algorithm)}; nothing was asked. --any-quality asks it all the same; what matches it is weak"
+            raise QuestionError(f"hash {text[:60]!r}: {words}")
+        notes = (why_plain(parsed.algorithm),) if plain else ()
+        items.append(Item(str(parsed), {parsed.algorithm: (parsed.code,)}, notes=notes))
     return items
 
 

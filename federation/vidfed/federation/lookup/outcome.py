@@ -13,6 +13,7 @@ from vidfed.federation.lookup.evidence import Evidence, evidence_of
 from vidfed.index import Algorithm
 from vidfed.index.codes import kind_title
 from vidfed.index.hashing.results import ORIENTATIONS, RELIABLE_PDQ_QUALITY
+from vidfed.index.worth import is_plain
 from vidfed.wire.statuses import Status
 from vidfed.wire.values import Ternary
 
@@ -279,6 +280,7 @@ def first_codes(items: Sequence[Item]) -> dict[Algorithm, list[int]]:
 def _match(item: Item, match: Match, code: int) -> FoundMatch:
     """Return a match as people read it; `code` is the position in the item's own codes of its algorithm."""
     asked_plain = match.algorithm is Algorithm.PDQ and code in item.plain
+    asked_plain = asked_plain or is_plain(match.algorithm, item.codes[match.algorithm][code])
     plain = asked_plain or (match.quality is not None and match.quality < RELIABLE_PDQ_QUALITY)
     turned = _orientation(item, match.algorithm, code)
     return FoundMatch(match.algorithm, match.distance, turned, match.slack, kind_title(match.kind), match.quality, plain)

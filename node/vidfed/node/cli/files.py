@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vidfed.node.records.record import Record
     from vidfed.security.member.home import MemberHome
 
-_FORMATS = ("vics", "icse", "csv", "list", "ncmec")
+_FORMATS = ("vics", "icse", "csv", "list", "hashdeep", "nsrl", "ncmec")
 _LIST_ALGORITHMS = ("md5", "sha1", "sha256", "pdq", "phash", "dhash", "ahash", "whash", "photodna")
 
 
@@ -37,6 +37,7 @@ _LIST_ALGORITHMS = ("md5", "sha1", "sha256", "pdq", "phash", "dhash", "ahash", "
 )
 @click.option("--overwrite", is_flag=True, help="Let the files overrule what was edited by hand.")
 @click.option("--accept-exclusions", is_flag=True, help="Go on although most entries are in the known-good set.")
+@click.option("--strict", is_flag=True, help="Refuse a file of which anything would be passed over: an entry, a value, a column.")
 @click.option(
     "--max-repeats", default=100, show_default=True, type=click.IntRange(2, 255), help="Unrelated items that may share one perceptual hash."
 )
@@ -62,11 +63,12 @@ def import_(
     known_good: tuple[Path, ...],
     overwrite: bool,
     accept_exclusions: bool,
+    strict: bool,
     max_repeats: int,
     report_path: Path | None,
     **options: Any,  # noqa: ANN401 - texts of the options in `described`
 ) -> None:
-    """Take the hashes in FILES into records: VICS 1.x and 2.0, ICSE CSV, CSV with a header, plain lists, NCMEC Hash Sharing pages.
+    """Take the hashes in FILES into records: VICS 1.x and 2.0, ICSE CSV, CSV with a header, plain lists, hashdeep, NCMEC Hash Sharing.
 
     Format and encoding are recognised. All files are taken in by one transaction: broken, interrupted or killed, nothing has changed.
     Run again, nothing is doubled: what differs is updated. Options that describe (--series, ...) hold for every record, over what the
@@ -97,6 +99,7 @@ def import_(
         max_repeats=max_repeats,
         overwrite=overwrite,
         accept_exclusions=accept_exclusions,
+        strict=strict,
         dry_run=dry_run,
     )
     now_ms = system_clock()
@@ -138,6 +141,7 @@ def _print_report(report: ImportReport, *, dry_run: bool) -> None:
         "of those say otherwise; the first was kept": counts.disagreeing,
         "say otherwise than what was edited by hand; the edit was kept (--overwrite takes the file's word)": counts.kept_edits,
         "taken back by the source": counts.retracted,
+        "taken back by the source and not known here": counts.unknown_retracted,
         "retracted here and left so": counts.kept_retracted,
         "perceptual hashes refused as a tool's placeholder": counts.refused_codes,
     }
@@ -146,6 +150,10 @@ def _print_report(report: ImportReport, *, dry_run: bool) -> None:
             say(f"  {count} {words}")
     for text in report.notes:
         note(f"  note: {text}")
+    for text in report.noted_first:
+        note(f"  {text}")
+    if report.noted > len(report.noted_first):
+        note(f"  ... and {report.noted - len(report.noted_first)} more to know, in the report")
     for text in report.skipped_first:
         note(f"  skipped {text}")
     if report.skipped > len(report.skipped_first):

@@ -6,7 +6,7 @@ import csv
 from typing import IO, TYPE_CHECKING
 
 from vidfed.formats.fields import FIELDS, field_text
-from vidfed.formats.values import code_text
+from vidfed.formats.values import code_text, further_text, guarded
 from vidfed.formats.vics_write import media_object, write_hash_set
 from vidfed.index import Algorithm
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vidfed.node.records.record import Record
 
 _REPORT_EVERY = 1_000  # records between two reports of progress
-CSV_COLUMNS = (*(algorithm.value for algorithm in Algorithm), *FIELDS)
+CSV_COLUMNS = (*(algorithm.value for algorithm in Algorithm), "further", *FIELDS)
 
 
 def write_vics(records: Iterable[Record], file: IO[str], on_record: Callable[[int], None]) -> int:
@@ -30,19 +30,26 @@ def write_vics(records: Iterable[Record], file: IO[str], on_record: Callable[[in
 
     return write_hash_set(
         file,
-        (media_object(number, record.hashes, {name: getattr(record, name) for name in FIELDS}) for number, record in numbered()),
+        (
+            media_object(number, record.hashes, {name: getattr(record, name) for name in FIELDS}, record.further)
+            for number, record in numbered()
+        ),
     )
 
 
 def write_csv(records: Iterable[Record], file: IO[str], on_record: Callable[[int], None]) -> int:
-    """Write records as CSV with a header that `vidfed node import` reads, and return how many."""
-    rows = csv.writer(file, lineterminator="\n")
+    """Write records as CSV with a header that `vidfed node import` reads, and return how many.
+
+    Every cell is quoted, and none is a formula to a spreadsheet, whatever it splits by; an import takes the guard off again.
+    """
+    rows = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
     rows.writerow(CSV_COLUMNS)
     count = 0
     for count, record in enumerate(records, 1):
         codes = {algorithm.value: code for algorithm, code in record.hashes.items()}
         hashes = [code_text(name, codes[name]) if name in codes else "" for name in CSV_COLUMNS[: len(Algorithm)]]
-        rows.writerow(hashes + [field_text(name, getattr(record, name)) for name in FIELDS])
+        texts = [guarded(field_text(name, getattr(record, name))) for name in FIELDS]
+        rows.writerow([*hashes, further_text(record.further), *texts])
         if not count % _REPORT_EVERY:
             on_record(count)
     return count

@@ -97,7 +97,7 @@ class _ImportRun:
         log.begin(report, as_text(self._now_ms), dry_run=options.dry_run)
 
         def note(number: int, text: str) -> None:
-            report.noted += 1
+            report.note(number, text)
             log.line(number, text)
 
         defaults = dict(options.defaults)
@@ -121,6 +121,7 @@ class _ImportRun:
             report.entries += len(batch)
             transaction.take(selection.usable(batch))
             self._on_progress(self._done_bytes + progress.read_bytes, self._total_bytes, self._done_entries + report.entries)
+        selection.check_notes(progress.notes)
         selection.check_exclusions()
         self._done_bytes += source.size_bytes
         self._done_entries += report.entries

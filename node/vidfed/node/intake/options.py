@@ -25,6 +25,7 @@ class ImportOptions:
         max_repeats: see `vidfed.node.records.upsert.transaction`.
         overwrite: the file's word overrules what was edited by hand.
         accept_exclusions: take the file in even if most of it is in the known-good set.
+        strict: refuse a file of which anything would be passed over.
         dry_run: do everything, then undo it.
         source: name of the source that is in charge of the records, see `UpsertTransaction`.
     """
@@ -40,5 +41,6 @@ class ImportOptions:
     max_repeats: int = MAX_REPEATS
     overwrite: bool = False
     accept_exclusions: bool = False
+    strict: bool = False
     dry_run: bool = False
     source: str = ""

@@ -27,5 +27,6 @@ def record_of_file(file: FileHashes, template: Record) -> Record:
         pdq_quality=file.pdq_quality if own else None,
         size_bytes=file.size_bytes,
         mime_type=file.media_type,
+        method=file.method if own else "",
         reference=Record(hashes={}).reference,
     )

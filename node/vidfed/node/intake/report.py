@@ -23,7 +23,8 @@ class ImportReport:
 
     Attributes:
         skipped: number of entries not taken in; their reasons: `skipped_first` here, all of them in the report file.
-        notes: about the file as a whole; what was left out of single entries is in the report file.
+        noted: number of things to know about single entries that were taken in, such as values left out; the first are in `noted_first`.
+        notes: about the file as a whole.
     """
 
     file_name: str
@@ -34,6 +35,7 @@ class ImportReport:
     noted: int = 0
     counts: UpsertReport = field(default_factory=UpsertReport)
     skipped_first: list[str] = field(default_factory=list)
+    noted_first: list[str] = field(default_factory=list)
     reasons: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -52,14 +54,22 @@ class ImportReport:
             "disagreeing": counts.disagreeing,
             "kept_edits": counts.kept_edits,
             "retracted": counts.retracted,
+            "unknown_retracted": counts.unknown_retracted,
             "kept_retracted": counts.kept_retracted,
             "refused_perceptual_hashes": counts.refused_codes,
             "skipped_count": self.skipped,
             "skipped": self.skipped_first,
             "reasons": self.reasons,
-            "noted": self.noted,
+            "noted_count": self.noted,
+            "noted": self.noted_first,
             "notes": self.notes,
         }
+
+    def note(self, number: int, text: str) -> None:
+        """Count something to know about an entry; number 0 speaks of the file as a whole."""
+        self.noted += 1
+        if len(self.noted_first) < _SHOWN:
+            self.noted_first.append(f"entry {number}: {text}" if number else text)
 
     def skip(self, number: int, reason: str) -> None:
         """Count an entry that is not taken in; the reasons are counted without the numbers and values in them."""
@@ -93,7 +103,7 @@ class ReportFile:
     def end(self, report: ImportReport) -> None:
         """Write the counts."""
         for name, value in report.to_fields().items():
-            if name not in {"skipped", "file", "notes", "reasons"}:
+            if name not in {"skipped", "noted", "file", "notes", "reasons"}:
                 self._write(f"  {name}: {value}\n")
         for text in report.notes:
             self._write(f"  note: {text}\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vidfed.formats.entries import FileEntry
+from vidfed.formats.ncmec_read import FURTHER_PAGE
 from vidfed.node.errors import ImportFileError
 
 if TYPE_CHECKING:
@@ -37,10 +38,12 @@ class Selection:
         taken = []
         for entry in batch:
             if not isinstance(entry, FileEntry):
+                self._refuse_if_strict(f"entry {entry.number}: {entry.reason}")
                 self._skip(entry.number, entry.reason)
                 continue
             for text in entry.notes:
-                self._report.noted += 1
+                self._refuse_if_strict(f"entry {entry.number}: {text}")
+                self._report.note(entry.number, text)
                 self._log.line(entry.number, text)
             if good and not entry.retracts and any(code in good for code in entry.codes.values()):
                 self._excluded += 1
@@ -58,6 +61,20 @@ class Selection:
                 values.update(options.values)
             taken.append(entry)
         return taken
+
+    def check_notes(self, notes: Iterable[str]) -> None:
+        """Refuse a file of which columns or the like were passed over, where that was asked for.
+
+        Raises:
+            ImportFileError: nothing was changed.
+        """
+        for text in notes:
+            if text != FURTHER_PAGE:
+                self._refuse_if_strict(text)
+
+    def _refuse_if_strict(self, what: str) -> None:
+        if self._options.strict:
+            raise ImportFileError(f"{self._report.file_name}: {what}. Nothing was changed; without --strict it is passed over and named")
 
     def check_exclusions(self) -> None:
         """Refuse to go on where the known-good set swallows the file: one of the two is likely not what it is taken for."""

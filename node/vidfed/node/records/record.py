@@ -24,6 +24,8 @@ class Record:
         further: codes of other views of it, of renderings, variants, frames: none of `hashes`, none twice.
         pdq_quality: 0 to 100, or None where it is not known.
         size_bytes, mime_type: of the file, where known.
+        votes: what others said of it to the organisation it came from, "affirmed Md5 by 77": never told to anybody.
+        method: how its perceptual hashes were made, see `FileHashes.method`; empty where it is not known, as of hashes from elsewhere.
         sharing: who may see it, within what the node's policy allows: see `Sharing`.
         source_id: the number another system knows it by, as `system/id`; never told to anybody.
         review_ms: when somebody must look whether it may be kept, ms since the epoch; None: no date set.
@@ -50,6 +52,8 @@ class Record:
     source_grading: str = ""
     information_grading: str = ""
     sharing: str = ""
+    votes: tuple[str, ...] = ()
+    method: str = ""
     source_id: str = ""
     review_ms: int | None = None
     reference: str = field(default_factory=lambda: secrets.token_hex(8))

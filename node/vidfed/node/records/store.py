@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
-from vidfed.formats.fields import FIELDS, Kind
+from vidfed.formats.fields import FIELDS, LISTS, Kind
 from vidfed.index import Algorithm
 from vidfed.index.hashing.results import RELIABLE_PDQ_QUALITY
 from vidfed.node.errors import StoreError
@@ -318,12 +318,12 @@ class StoreReader:
             cursor.close()
 
 
-_FIELDS = tuple(each.name for each in fields(Record) if each.name not in {"hashes", "further", "tags"})
+_FIELDS = tuple(each.name for each in fields(Record) if each.name not in {"hashes", "further"})
 _ENUMS = {Kind.TERNARY: Ternary, Kind.HANDLING: HandlingCode}
 _NUMBERED = {field.name: _ENUMS[field.kind] for field in FIELDS.values() if field.kind in _ENUMS}
 
 
-_RECORD_SQL = ", ".join(("id", "tags", *_FIELDS, *(algorithm.value for algorithm in Algorithm)))
+_RECORD_SQL = ", ".join(("id", *_FIELDS, *(algorithm.value for algorithm in Algorithm)))
 _LIVE_SQL = "retracted_ms IS NULL AND erased_ms IS NULL"
 _ALGORITHMS = tuple(Algorithm)
 _SOURCES_SQL = f"SELECT {', '.join(SourceState.__slots__)} FROM sources"  # noqa: S608 - our own names
@@ -331,11 +331,18 @@ _SOURCES_SQL = f"SELECT {', '.join(SourceState.__slots__)} FROM sources"  # noqa
 
 def _record_of(row: tuple[Any, ...]) -> Record:
     """Return the record in a row of _RECORD_SQL."""
-    values = dict(zip(_FIELDS, row[2:], strict=False))
+    values = _read_fields(dict(zip(_FIELDS, row[1:], strict=False)))
+    codes = {algorithm: code for algorithm, code in zip(_ALGORITHMS, row[1 + len(_FIELDS) :], strict=True) if code is not None}
+    return Record(hashes=codes, **values)
+
+
+def _read_fields(columns: dict[str, Any]) -> dict[str, Any]:
+    """Return a record's fields from their columns."""
     for name, kind in _NUMBERED.items():
-        values[name] = kind(values[name])
-    codes = {algorithm: code for algorithm, code in zip(_ALGORITHMS, row[2 + len(_FIELDS) :], strict=True) if code is not None}
-    return Record(hashes=codes, tags=tuple(json.loads(row[1])), **values)
+        columns[name] = kind(columns[name])
+    for name in LISTS:
+        columns[name] = tuple(json.loads(columns[name])) if columns[name] != "[]" else ()
+    return columns
 
 
 def _at_once(rows: Sequence[Any]) -> Sequence[Any]:
@@ -361,11 +368,9 @@ def _further_of(connection: sa.Connection, numbers: Sequence[int]) -> dict[Algor
 def to_record(row: sa.Row[Any], further: Sequence[Code] = ()) -> Record:
     """Return the record that a row of the table `records` holds, with the further codes it has."""
     mapping = row._mapping  # noqa: SLF001 - SQLAlchemy's public name for it
-    values = {name: mapping[name] for name in _FIELDS}
-    for name, kind in _NUMBERED.items():
-        values[name] = kind(values[name])
+    values = _read_fields({name: mapping[name] for name in _FIELDS})
     codes = {algorithm: code for algorithm in Algorithm if (code := mapping[algorithm.value]) is not None}
-    return Record(hashes=codes, further=tuple(further), tags=tuple(json.loads(row.tags)), **values)
+    return Record(hashes=codes, further=tuple(further), **values)
 
 
 def _mark(connection: sa.Connection, version: int) -> str:

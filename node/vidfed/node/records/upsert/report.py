@@ -15,6 +15,7 @@ class UpsertReport:
         disagreeing: those of them that said something else; the first entry's word was kept.
         kept_edits: entries that say otherwise than what was edited by hand; the edit was kept.
         retracted: records taken back by the source.
+        unknown_retracted: items that the source takes back and that are not known here.
         kept_retracted: entries about records that the owner has retracted; not brought back.
         refused_codes: perceptual hashes refused as placeholders.
     """
@@ -26,5 +27,6 @@ class UpsertReport:
     disagreeing: int = 0
     kept_edits: int = 0
     retracted: int = 0
+    unknown_retracted: int = 0
     kept_retracted: int = 0
     refused_codes: int = 0

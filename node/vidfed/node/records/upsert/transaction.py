@@ -297,6 +297,7 @@ class UpsertTransaction:
 
     def _retract(self, entry: FileEntry, row: Row | None, touched: list[Row]) -> None:
         if row is None:
+            self.report.unknown_retracted += 1
             self._on_note(entry.number, "the source takes back an item that is not known here")
         elif row.columns[_RETRACTED] is None:
             row.columns[_RETRACTED] = self._now_ms

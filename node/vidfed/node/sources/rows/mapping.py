@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from vidfed.formats import values as read
-from vidfed.formats.fields import FIELDS, field_value
+from vidfed.formats.fields import FIELDS, LISTS, field_value
 from vidfed.index import Algorithm
 from vidfed.node.records.record import Sharing, to_column
 from vidfed.node.sources.errors import SourceSettingsError
@@ -26,7 +26,7 @@ MAX_CACHED = 10_000
 _ALGORITHMS = {algorithm.value: algorithm.code_bytes for algorithm in Algorithm}
 COLUMNS = (*_ALGORITHMS, *(name for name in FIELDS if name != "source_id"))
 """What a column can be mapped to; `source_id` is the key's."""
-_SEVERAL = frozenset({*_ALGORITHMS, "tags"})  # fields that several columns may make up
+_SEVERAL = frozenset({*_ALGORITHMS, *LISTS})  # fields that several columns may make up
 _MOST_DIGITS = 40  # of a number: Oracle's largest has 38
 _NOBODY = "nobody"
 
@@ -163,7 +163,7 @@ class Reader:
     def _read_field(
         row: Sequence[Any], name: str, sources: Sequence[tuple[int, str]], reader: _FieldReader, values: dict[str, Any], notes: list[str]
     ) -> None:
-        tags: list[str] = []
+        texts: list[str] = []
         for position, column in sources:
             raw = row[position]
             if raw is None:
@@ -178,12 +178,12 @@ class Reader:
                 continue
             if value is None:
                 continue
-            if name == "tags":
-                tags.extend(value)
+            if name in LISTS:
+                texts.extend(value)
             elif not (name == "sharing" and values.get("sharing") == _NOBODY):
                 values[name] = value
-        if tags:
-            values["tags"] = to_column(tuple(dict.fromkeys(tags))[:100])
+        if texts:
+            values[name] = to_column(tuple(dict.fromkeys(texts))[:100])
 
 
 class _FieldReader:
@@ -195,7 +195,7 @@ class _FieldReader:
         self._cache: dict[object, Any] = {}
 
     def read(self, raw: object) -> Any:  # noqa: ANN401 - of the column's type
-        """Return the value in its column's form (tags: a tuple), or None.
+        """Return the value in its column's form (several texts: a tuple), or None.
 
         Raises:
             ValueError: it cannot be read, or is not in the value table.
@@ -217,7 +217,7 @@ class _FieldReader:
             Sharing.parse(str(value))
         if value is Ternary.UNKNOWN or value in ("", ()):
             value = None
-        elif value is not None and self._name != "tags":
+        elif value is not None and self._name not in LISTS:
             value = to_column(value)
         if kind is not None and len(self._cache) < MAX_CACHED:
             self._cache[kind] = value

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
-from vidfed.formats.fields import FIELDS
+from vidfed.formats.fields import FIELDS, LISTS
 from vidfed.index import Algorithm
 from vidfed.node.sources.errors import SourceReadError
 from vidfed.wire.values import MAX_TEXT, HandlingCode, Ternary
@@ -31,7 +31,7 @@ _RANGES = {
     "distributed": frozenset(each.value for each in Ternary),
     "handling_code": frozenset(each.value for each in HandlingCode),
 }
-_TEXTS = frozenset(FIELDS) - frozenset(_RANGES) - {"tags", "source_id"}
+_TEXTS = frozenset(FIELDS) - frozenset(_RANGES) - LISTS - {"source_id"}
 
 
 class Kind(IntEnum):
@@ -118,7 +118,7 @@ def _are_values(values: dict[str, Any]) -> bool:
         if name in _TEXTS:
             if type(value) is not str or len(value) > MAX_TEXT or not value.isprintable():
                 return False
-        elif name == "tags":
+        elif name in LISTS:
             if type(value) is not str or len(value) > _MAX_TAGS_TEXT or not _is_tags(json.loads(value)):
                 return False
         elif type(value) is not int or value not in _RANGES[name]:
