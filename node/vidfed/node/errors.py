@@ -26,6 +26,10 @@ class ImportFileError(NodeError):
     """A file to import is not what it should be."""
 
 
+class MostlyKnownGoodError(ImportFileError):
+    """More than half of a file is known good: one of the two is likely the wrong file."""
+
+
 class PolicyError(NodeError):
     """The policy file is not what it should be; it changes nothing."""
 

@@ -320,7 +320,7 @@ def test_illegal_hashes_given_as_known_good_are_noticed(store: RecordStore, tmp_
     good.write_text("\n".join(code(Algorithm.MD5, seed).hex() for seed in range(30)))
     content = document(*(media(seed) for seed in range(40)))
     with KnownGood([good]) as known_good:
-        with pytest.raises(ImportFileError, match="30 of 40 entries are in the known-good set"):
+        with pytest.raises(ImportFileError, match="30 of 40 entries are known good"):
             take_in(store, tmp_path, content, known_good=known_good)
         assert store.state().records == 0
         assert take_in(store, tmp_path, content, ImportOptions(accept_exclusions=True), known_good=known_good).counts.new == 10

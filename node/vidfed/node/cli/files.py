@@ -33,7 +33,7 @@ _LIST_ALGORITHMS = ("md5", "sha1", "sha256", "pdq", "phash", "dhash", "ahash", "
     "--known-good",
     multiple=True,
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Digests that must not become records: a list, a CSV, or an NSRL RDSv3 database; may be repeated.",
+    help="Digests that must not become records, in any format read here, beside the lists of `vidfed node known-good`; may be repeated.",
 )
 @click.option("--overwrite", is_flag=True, help="Let the files overrule what was edited by hand.")
 @click.option("--accept-exclusions", is_flag=True, help="Go on although most entries are in the known-good set.")
@@ -74,11 +74,15 @@ def import_(
     Run again, nothing is doubled: what differs is updated. Options that describe (--series, ...) hold for every record, over what the
     files say. Entries that cannot be used are left out and listed with their number in the report file; the exit status is then 1.
     """
+    import sys
     from contextlib import ExitStack
+    from dataclasses import replace
+    from functools import partial
 
     from vidfed.node.config import StoreSection
+    from vidfed.node.errors import MostlyKnownGoodError
     from vidfed.node.intake.importer import import_files
-    from vidfed.node.intake.known_good import KnownGood
+    from vidfed.node.intake.known_good import FOLDER, KnownGood
     from vidfed.node.intake.options import ImportOptions
     from vidfed.node.records.known import open_store
     from vidfed.security.audit import Event, Operation
@@ -108,12 +112,18 @@ def import_(
         report_path = member_home.folder / f"reports/import-{now_ms}{'-dry-run' if dry_run else ''}.txt"
     with ExitStack() as stack:
         store = stack.enter_context(open_store(member_home))
-        good = stack.enter_context(KnownGood(known_good)) if known_good else None
+        good = stack.enter_context(KnownGood(known_good, lists=member_home.folder / FOLDER))
         update = stack.enter_context(file_progress("trying" if dry_run else "importing"))
         if not dry_run:
             done = stack.enter_context(logged(member_home, Operation.COLLECTION, Event.RECORDS_ADDED, source="import"))
+        take = partial(import_files, store, files, now_ms=now_ms, known_good=good, report_file=report_path, on_progress=update)
         try:
-            reports = import_files(store, files, chosen, now_ms=now_ms, known_good=good, report_file=report_path, on_progress=update)
+            try:
+                reports = take(chosen)
+            except MostlyKnownGoodError as error:  # the transaction is over: nobody waits for the operator's answer
+                if not sys.stdin.isatty() or not click.confirm(f"{error}\nTake the rest in?", err=True):
+                    raise
+                reports = take(replace(chosen, accept_exclusions=True))
         except KeyboardInterrupt:
             raise click.ClickException("interrupted; nothing was changed") from None
         if not dry_run:

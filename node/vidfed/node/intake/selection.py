@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from vidfed.formats.entries import FileEntry
 from vidfed.formats.ncmec_read import FURTHER_PAGE
-from vidfed.node.errors import ImportFileError
+from vidfed.node.errors import ImportFileError, MostlyKnownGoodError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from vidfed.node.intake.report import ImportReport, ReportFile
 
 _PLAUSIBLE_SHARE = 0.5  # of a set of illegal material that a known-good set may contain before one of the two is taken for the wrong file
-_PLAUSIBLE_MINIMUM = 20
 
 
 class Selection:
@@ -28,13 +27,13 @@ class Selection:
         self._known_good = known_good
         self._report = report
         self._log = log
-        self._excluded = 0
+        self._excluded = self._usable = 0
 
     def usable(self, batch: Iterable[FileEntry | Skip]) -> list[FileEntry]:
         """Return what of a batch is taken in, with what the options say about it."""
         options = self._options
         batch = list(batch)
-        good = self._known_good.among(batch) if self._known_good else frozenset[bytes]()
+        good = self._known_good.among(batch) if self._known_good else {}
         taken = []
         for entry in batch:
             if not isinstance(entry, FileEntry):
@@ -45,9 +44,10 @@ class Selection:
                 self._refuse_if_strict(f"entry {entry.number}: {text}")
                 self._report.note(entry.number, text)
                 self._log.line(entry.number, text)
-            if good and not entry.retracts and any(code in good for code in entry.codes.values()):
+            self._usable += not entry.retracts
+            if not entry.retracts and (known_on := good.get(entry.number)):
                 self._excluded += 1
-                self._skip(entry.number, "known good: on the exclusion list")
+                self._skip(entry.number, f"known good: on {known_on}")
                 continue
             values = entry.values
             if options.leave_out and values.get("category") in options.leave_out:
@@ -78,10 +78,9 @@ class Selection:
 
     def check_exclusions(self) -> None:
         """Refuse to go on where the known-good set swallows the file: one of the two is likely not what it is taken for."""
-        entries = self._report.entries
-        if self._excluded >= max(_PLAUSIBLE_MINIMUM, _PLAUSIBLE_SHARE * entries) and not self._options.accept_exclusions:
-            raise ImportFileError(
-                f"{self._report.file_name}: {self._excluded} of {entries} entries are in the known-good set: is that set the right file?"
+        if self._excluded > _PLAUSIBLE_SHARE * self._usable and not self._options.accept_exclusions:
+            raise MostlyKnownGoodError(
+                f"{self._report.file_name}: {self._excluded} of {self._usable} entries are known good: is that set the right file?"
                 " A set of illegal hashes given as known good would hide them. Nothing was changed; --accept-exclusions takes the rest in"
             )
 
