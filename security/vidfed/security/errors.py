@@ -38,6 +38,10 @@ class EnvelopeError(SecurityError):
     """An envelope is not well formed."""
 
 
+class SealedFileError(SecurityError):
+    """A sealed file is damaged, cut off, or for another key."""
+
+
 class SignatureError(SecurityError):
     """No signature of the keys asked for holds."""
 

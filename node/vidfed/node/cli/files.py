@@ -1,4 +1,4 @@
-"""`vidfed node import|export|backup|restore|migrate`. Thin: parse, call, print."""
+"""`vidfed node import|export|migrate`. Thin: parse, call, print."""
 
 from __future__ import annotations
 
@@ -208,90 +208,6 @@ def export(file: Path, home: Path, format_name: str | None, tag: str, in_scale: 
             count = write(records, out, lambda done: bar.update(task, completed=done))
         bar.update(task, completed=count)
     say(f"{count} records written to {file}")
-
-
-@click.command(cls=COMMAND)
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@HOME
-def backup(file: Path, home: Path) -> None:
-    """Write a consistent copy of the records to FILE, while the node serves. It is verified before it gets its name.
-
-    The copy holds every hash: keep it as safe as the store. Keys, configuration and the audit log are not in it.
-    """
-    from vidfed.node.config import store_location
-    from vidfed.node.records.backup import back_up
-    from vidfed.security.audit import Event, Operation
-    from vidfed.security.member.audit_log import logged
-    from vidfed.security.member.home import MemberHome
-
-    member_home = MemberHome(home)
-    with logged(member_home, Operation.CONSULTATION, Event.RECORDS_BACKED_UP), progress() as bar:
-        task = bar.add_task("copying", total=None)
-        back_up(store_location(member_home), file, lambda done, total: bar.update(task, completed=done, total=total))
-    say(f"{file}: {file.stat().st_size} bytes, verified")
-
-
-@click.command(cls=COMMAND)
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
-@HOME
-def restore(file: Path, home: Path) -> None:
-    """Put the backup FILE in the place of the records. The node must not run; it rebuilds its index when it starts.
-
-    The present SQLite store stays beside the restored one, as records.db.before-restore. What was erased or retracted since the backup was
-    made is taken out of it again, by the register in state/store.db.
-    """
-    from vidfed.node.config import store_location
-    from vidfed.node.records.backup import restore as put_back
-    from vidfed.node.records.known import store_memory
-    from vidfed.security.audit import Event, Operation
-    from vidfed.security.clock import system_clock
-    from vidfed.security.lockfile import serving_address
-    from vidfed.security.member.audit_log import logged
-    from vidfed.security.member.home import MemberHome
-
-    member_home = MemberHome(home)
-    if address := serving_address(member_home.state_file("serving")):
-        raise click.ClickException(f"the node serves on {address}: stop it first")
-    location, memory = store_location(member_home), store_memory(member_home)
-    with logged(member_home, Operation.ALTERATION, Event.RECORDS_RESTORED) as done:
-        removed = put_back(location, file, member_home.folder / "index", memory, now_ms=system_clock())
-        done["removed_again"] = removed
-    say(f"restored from {file}; the index is rebuilt when the node starts")
-    if removed:
-        say(f"{removed} records that were erased or retracted since that backup was made were taken out of it again")
-
-
-@click.command("adopt-store", cls=COMMAND)
-@click.option("--make", is_flag=True, help="Make an empty store where [store] says, if there is none.")
-@click.option("--reason", required=True, help="Why this node has another record store from now on: for the audit log.")
-@HOME
-def adopt_store(make: bool, reason: str, home: Path) -> None:
-    """Take the store that [store] names as this node's, after it was moved to another database on purpose.
-
-    A node answers only from the store that it had before; another one, an empty one or an older copy in its place is refused, because it
-    would say "no match" about records that are elsewhere. To go back to a backup use `restore`: it takes out again what was erased since.
-    """
-    from contextlib import closing
-
-    from vidfed.node.config import store_location
-    from vidfed.node.records.known import store_memory
-    from vidfed.node.records.store import RecordStore
-    from vidfed.security.audit import Event, Operation
-    from vidfed.security.lockfile import serving_address
-    from vidfed.security.member.audit_log import logged
-    from vidfed.security.member.home import MemberHome
-
-    member_home = MemberHome(home)
-    if address := serving_address(member_home.state_file("serving")):
-        raise click.ClickException(f"the node serves on {address}: stop it first")
-    with (
-        logged(member_home, Operation.ALTERATION, Event.RECORDS_RESTORED, what="another store", reason=reason) as done,
-        closing(RecordStore(store_location(member_home), make=make)) as store,
-    ):
-        store_memory(member_home).adopt(store)
-        state = store.state()
-        done["records"] = state.records
-    say(f"this node has {store.database.name} from now on: {state.records} records, change {state.version}")
 
 
 @click.command(cls=COMMAND)

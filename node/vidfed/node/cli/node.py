@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from vidfed.cli.terminal import HELP, HOME, JSON, note, print_json, progress, say
-from vidfed.node.cli.files import adopt_store, backup, export, import_, migrate, restore, scales
+from vidfed.node.cli.backups import adopt_store, backup, backup_key, restore
+from vidfed.node.cli.files import export, import_, migrate, scales
 from vidfed.node.cli.known_good import known_good
 from vidfed.node.cli.membership import check, doctor, passphrase, request, rotate, submit
 from vidfed.node.cli.news import news
@@ -234,7 +235,7 @@ def health(home: Path) -> None:
 
 
 _COMMANDS = (
-    *(doctor, import_, export, known_good, records, news, source, policy, scales, backup, restore, adopt_store, migrate),
+    *(doctor, import_, export, known_good, records, news, source, policy, scales, backup, backup_key, restore, adopt_store, migrate),
     *(request, rotate, submit, check, passphrase),
 )
 for _command in _COMMANDS:

@@ -105,6 +105,38 @@ def _take_out(location: Path | str, removals: Sequence[Removal], *, now_ms: int)
         return take_out_again(store, removals, now_ms=now_ms)
 
 
+def copy_sqlite(source: Path, target: Path) -> None:
+    """Write a consistent copy of any SQLite file that others may be writing to.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    try:
+        with contextlib.closing(connect_read_only(source, busy_s=30)) as here, contextlib.closing(connect(target)) as there:
+            here.backup(there, pages=-1)
+            there.execute("PRAGMA journal_mode=DELETE")
+    except sqlite3.Error as error:
+        raise StoreError(f"{source}: could not be copied: {error}") from None
+
+
+def dump_postgresql(location: str, target: Path) -> None:
+    """Dump a whole database: here the records, the audit log and what else of the member lies there, all of one moment.
+
+    Raises:
+        StoreError: it cannot be dumped.
+    """
+    _run("pg_dump", "--format=custom", f"--file={target}", location=location)
+
+
+def load_postgresql(location: str, dump: Path) -> None:
+    """Put a dump of a whole database into an empty one.
+
+    Raises:
+        StoreError: it is not empty, or cannot be written; it is as it was.
+    """
+    _run("pg_restore", "--single-transaction", "--no-owner", str(dump), location=location)
+
+
 def _copy_sqlite(source: Path, target: Path, on_progress: Callable[[int, int], None]) -> None:
     if not source.exists():
         raise StoreError(f"{source}: there is no store yet")

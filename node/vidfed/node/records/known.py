@@ -32,6 +32,7 @@ CREATE TABLE IF NOT EXISTS histories (version INTEGER NOT NULL, mark TEXT NOT NU
 CREATE TABLE IF NOT EXISTS removals (
     reference TEXT PRIMARY KEY, retracted_ms INTEGER, retraction_reason TEXT NOT NULL, erased_ms INTEGER
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS withheld (reason TEXT NOT NULL);
 """
 _CURE = (
     "put the right one back (mount its volume), or a backup (vidfed node restore); "
@@ -56,6 +57,11 @@ class StoreMemory:
         Raises:
             StoreError: it is another one, an older copy of it, or nothing is remembered; the message says what to do.
         """
+        if withheld := self._withheld():
+            raise StoreError(
+                f"{store.database.name}: withheld: {withheld}. Nothing is answered. Put it back again with the register "
+                "(vidfed node restore --register), or erase and retract it anew by hand, then: vidfed node adopt-store --reason"
+            )
         known = self.histories()
         if not any(store.mark(history.version) == history.mark for history in known):
             most = max(known, default=History(0, ""))
@@ -101,7 +107,7 @@ class StoreMemory:
         Raises:
             StoreError: as `note`.
         """
-        self._write([store.history()], store.removed_after(0), ())
+        self._write([store.history()], store.removed_after(0), (), withheld="")
 
     def expect(self, store: RecordStore) -> None:
         """Accept this store too, which is about to take the place of the present one.
@@ -110,6 +116,19 @@ class StoreMemory:
             StoreError: as `note`.
         """
         self._write([*self.histories(), store.history()], (), ())
+
+    def withhold(self, reason: str) -> None:
+        """Answer nothing from the store, though it is the node's own, until it is adopted.
+
+        Raises:
+            StoreError: as `note`.
+        """
+        self._write(self.histories(), (), (), withheld=reason)
+
+    def _withheld(self) -> str:
+        if not self._rows("SELECT 1 FROM sqlite_master WHERE name = 'withheld'"):
+            return ""
+        return next((str(reason) for (reason,) in self._rows("SELECT reason FROM withheld")), "")
 
     def _rows(self, query: str) -> list[tuple[Any, ...]]:
         if not self.path.exists():
@@ -120,12 +139,18 @@ class StoreMemory:
         except sqlite3.Error as error:
             raise StoreError(f"{self.path}: {error}; restore the folder `state` from its backup") from None
 
-    def _write(self, histories: Sequence[History], removed: Iterable[Removal], reinstated: Sequence[str]) -> None:
+    def _write(
+        self, histories: Sequence[History], removed: Iterable[Removal], reinstated: Sequence[str], *, withheld: str | None = None
+    ) -> None:
         try:
             with contextlib.closing(connect(self.path, {"synchronous": "FULL"})) as database:
                 database.executescript(_SCHEMA)
                 with transaction(database):
                     database.execute("DELETE FROM histories")
+                    if withheld is not None:
+                        database.execute("DELETE FROM withheld")
+                    if withheld:
+                        database.execute("INSERT INTO withheld VALUES (?)", (withheld,))
                     database.executemany("INSERT OR IGNORE INTO histories VALUES (?, ?)", histories)
                     database.executemany("DELETE FROM removals WHERE reference = ? AND erased_ms IS NULL", ((each,) for each in reinstated))
                     database.executemany(

@@ -257,7 +257,7 @@ def take_out_again(store: RecordStore, removals: Iterable[Removal], *, now_ms: i
         for removal in removals:
             erases = removal.erased_ms is not None
             condition = _table.c.erased_ms.is_(None) if erases else _STATE["live"]
-            wanted = sa.select(_table.c.source, _table.c.source_id).where(_table.c.reference == removal.reference, condition)
+            wanted = sa.select(_table.c.id, _table.c.source, _table.c.source_id).where(_table.c.reference == removal.reference, condition)
             found = connection.execute(wanted).first()
             if found is None:
                 continue
@@ -265,6 +265,7 @@ def take_out_again(store: RecordStore, removals: Iterable[Removal], *, now_ms: i
             if removal.erased_ms is not None:
                 key = erased_key(found.source, found.source_id) if found.source else None
                 values = _emptied(removal.erased_ms) | {"fingerprint": key}
+                connection.execute(sa.delete(schema.codes).where(of_record(found.id)))
             count, version = count + 1, version + 1
             values |= {"version": version, "changed_ms": now_ms}
             connection.execute(sa.update(_table).where(_table.c.reference == removal.reference).values(values))
