@@ -7,8 +7,12 @@ import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 
 from tests.support.sockets import FEDERATION, SocketFederation
+from vidfed.federation.cli.enrol import enrol as enrol_command
+from vidfed.federation.cli.history import lookups
+from vidfed.federation.cli.kits import open_kit
 from vidfed.federation.client.client import FederationClient
 from vidfed.federation.gateway.enrolment import EnrolmentServicer
 from vidfed.federation.lookup.errors import FederationError, GatewayRefusedError
@@ -16,10 +20,12 @@ from vidfed.federation.lookup.question import Item, Justification
 from vidfed.index import Algorithm
 from vidfed.rpc.enrolment import enrol
 from vidfed.rpc.trust import ATTEMPT_MS
-from vidfed.security.clock import system_clock
+from vidfed.security.cli.trust import trust
+from vidfed.security.clock import DAY_MS, system_clock
 from vidfed.security.errors import EnrolmentError
 from vidfed.security.member.audit_log import open_log
-from vidfed.security.member.enrolment import install, request
+from vidfed.security.member.enrolment import OFFICER_ROLE as OFFICER
+from vidfed.security.member.enrolment import install, issue_kit, request
 from vidfed.security.member.invitation import invite
 from vidfed.security.member.issued import issued_kits
 from vidfed.security.member.kit import Kit
@@ -31,6 +37,8 @@ from vidfed.wire.values import Purpose
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    import click
 
     from vidfed.security.member.invitation import Invitation
 
@@ -176,3 +184,54 @@ async def test_a_gateway_that_cannot_be_reached_points_to_the_way_by_files(gatew
     gateway.address = "127.0.0.1:1"
     with pytest.raises(EnrolmentError, match="--request FILE"):
         await gateway.enrol(tmp_path / "kit", gateway.invite())
+
+
+def ran(command: click.Command, *arguments: object) -> str:
+    result = CliRunner().invoke(command, [*map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+async def test_the_command_renews_over_the_gateway_and_a_kit_that_ends_within_a_week_says_so(
+    gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kit = await gateway.enrol(tmp_path / "kit", gateway.invite())
+    lookup = await ask(kit)
+    ends_ms = kit.holder.not_after_ms
+    with monkeypatch.context() as later:
+        later.setattr("vidfed.security.clock.system_clock", lambda: ends_ms - 8 * DAY_MS)
+        assert "ends" not in await asyncio.to_thread(ran, lookups, "list", "--kit", kit.folder)
+        later.setattr("vidfed.security.clock.system_clock", lambda: ends_ms - 5 * DAY_MS)
+        said = await asyncio.to_thread(ran, lookups, "list", "--kit", kit.folder)
+        assert f"in 5 days: vidfed enrol --renew --to {kit.folder}" in said
+        later.setattr("vidfed.security.clock.system_clock", lambda: ends_ms)
+        open_kit(kit.folder)
+    said = await asyncio.to_thread(ran, enrol_command, "--renew", "--to", kit.folder)
+    assert f"Enrolled inv-7 of nl in {kit.folder}, until " in said
+    renewed = Kit(kit.folder)
+    assert renewed.holder.serial != kit.holder.serial
+    assert renewed.holder.key == kit.holder.key
+    async with FederationClient(renewed) as client:
+        assert [each.lookup for each in await client.history()] == [lookup]
+
+
+async def test_a_further_officer_is_cosigned_and_certified_by_the_commands(gateway: Gateway, tmp_path: Path) -> None:
+    officers = [
+        issue_kit(gateway.home, tmp_path / name, gateway=gateway.address, pseudonym=name, roles=(OFFICER,)) for name in ("one-1", "two-2")
+    ]
+    phrase, invitation = tmp_path / "phrase", tmp_path / "three.invitation"
+    phrase.write_text("four words drawn by lot")
+    phrase.chmod(0o600)
+    made = invite(gateway.home, gateway=gateway.address, pseudonym="three-3", roles=(OFFICER,))
+    invitation.write_bytes(made.close(b"four words drawn by lot"))
+    asked, reply, folder = tmp_path / "three.request", tmp_path / "three.reply", tmp_path / "three"
+    ran(enrol_command, invitation, "--to", folder, "--request", asked, "--passphrase-file", phrase)
+    refused = CliRunner().invoke(trust, ["certify", str(asked), str(reply), "--home", str(gateway.home.folder)])
+    assert refused.exit_code == 1
+    assert "needs the signature of one there is" in refused.output
+    said = ran(enrol_command, "--cosign", asked, "--to", officers[1].folder, "--yes")
+    assert "three-3 of nl asks to be: release-officer" in said
+    assert f"Signed {asked} as two-2." in said
+    ran(trust, "certify", asked, reply, "--home", gateway.home.folder)
+    assert "Enrolled three-3 of nl" in ran(enrol_command, "--to", folder, "--reply", reply)
+    assert Kit(folder).holder.roles == (OFFICER,)

@@ -80,11 +80,11 @@ def ask(
     kit: Path,
 ) -> None:
     """Ask the owner of the record REFERENCE, which a lookup of yours found, for details."""
+    from vidfed.federation.cli.kits import open_kit
     from vidfed.federation.client.told import find_hit
-    from vidfed.security.member.kit import Kit
     from vidfed.wire.casework_values import Ask, AskUrgency, Basis, Content, Detail
 
-    hit = find_hit(Kit(kit), reference, member)
+    hit = find_hit(open_kit(kit), reference, member)
     rests = Basis[(basis or hit.basis).replace("-", "_").upper()]
     if rests is Basis.SAME_DIGEST and hit.basis != "same-digest":
         raise click.UsageError("no digest agreed in the answer: it is a near copy; compare the pictures, or say hash-distance-only")

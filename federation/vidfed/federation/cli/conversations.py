@@ -44,10 +44,10 @@ FILE = click.option(
 def run(kit: Path, use: Callable[[CaseworkClient], Awaitable[Value]]) -> Value:
     """Use a person's conversations."""
     from vidfed.casework.client import CaseworkClient
-    from vidfed.security.member.kit import Kit
+    from vidfed.federation.cli.kits import open_kit
 
     async def go() -> Value:
-        async with CaseworkClient(Kit(kit)) as client:
+        async with CaseworkClient(open_kit(kit)) as client:
             return await use(client)
 
     return asyncio.run(go())

@@ -40,11 +40,11 @@ def lookups() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the list as JSON (schema vidfed.lookups/1).")
 def list_lookups(kit: Path, as_json: bool) -> None:
     """List your lookups, the newest first, and how many replies the gateway keeps of each."""
+    from vidfed.federation.cli.kits import open_kit
     from vidfed.federation.output.table import show_lookups
     from vidfed.security.clock import system_clock
-    from vidfed.security.member.kit import Kit
 
-    states = _run(Kit(kit), lambda client: client.history())
+    states = _run(open_kit(kit), lambda client: client.history())
     if as_json:
         print_json({"schema": "vidfed.lookups/1", "lookups": [_fields(state) for state in states]})
     else:
@@ -56,9 +56,9 @@ def list_lookups(kit: Path, as_json: bool) -> None:
 @_KIT
 def forget(lookup: str, kit: Path) -> None:
     """Delete a lookup from your kit and what the gateway keeps of it. What the logs say of it stays."""
-    from vidfed.security.member.kit import Kit
+    from vidfed.federation.cli.kits import open_kit
 
-    _run(Kit(kit), lambda client: client.forget(lookup))
+    _run(open_kit(kit), lambda client: client.forget(lookup))
     say(f"Lookup {lookup} is deleted here and at the gateway.")
 
 

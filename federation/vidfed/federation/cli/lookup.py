@@ -108,9 +108,9 @@ def lookup(
     """  # noqa: D301 - click wants the character itself
     import asyncio
 
+    from vidfed.federation.cli.kits import open_kit
     from vidfed.federation.lookup.items import items_of_hashes, items_of_pictures, parse_distances
     from vidfed.federation.lookup.question import Justification
-    from vidfed.security.member.kit import Kit
     from vidfed.wire.values import Purpose, Urgency
 
     if resume:
@@ -118,7 +118,7 @@ def lookup(
 
         if pictures or hashes or hash_file:
             raise click.UsageError("--resume asks nothing new: name no pictures or hashes")
-        raise SystemExit(resume_lookup(Kit(kit), resume, as_json=as_json))
+        raise SystemExit(resume_lookup(open_kit(kit), resume, as_json=as_json))
     if not case_reference or not purpose or not legal_basis:
         raise click.UsageError("say why you ask: --case, --purpose and --legal-basis; every node logs them and refuses without")
     if not pictures and not hashes and not hash_file:
@@ -132,7 +132,7 @@ def lookup(
     chosen = {entry.code: entry for entry in Purpose}[purpose]
     urgency = Urgency.LIFE_AT_RISK if urgent else Urgency.ROUTINE
     justification = Justification(chosen, legal_basis, case_reference, offence, urgency)
-    opened = Kit(kit)
+    opened = open_kit(kit)
     limits = parse_distances(distances)
     items = items_of_hashes(hashes, any_quality=any_quality)
     if out:

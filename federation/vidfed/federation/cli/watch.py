@@ -161,11 +161,11 @@ def stop(named: str | None, case_reference: str | None, kit: Path) -> None:
 
 
 def _run(kit: Path, use: Callable[[StandingClient], Awaitable[Value]]) -> Value:
+    from vidfed.federation.cli.kits import open_kit
     from vidfed.federation.client.standing import StandingClient
-    from vidfed.security.member.kit import Kit
 
     async def go() -> Value:
-        async with StandingClient(Kit(kit)) as client:
+        async with StandingClient(open_kit(kit)) as client:
             return await use(client)
 
     return asyncio.run(go())
