@@ -193,7 +193,7 @@ def ran(command: click.Command, *arguments: object) -> str:
 
 
 async def test_the_command_renews_over_the_gateway_and_a_kit_that_ends_within_a_week_says_so(
-    gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kit = await gateway.enrol(tmp_path / "kit", gateway.invite())
     lookup = await ask(kit)
@@ -206,13 +206,14 @@ async def test_the_command_renews_over_the_gateway_and_a_kit_that_ends_within_a_
         assert f"in 5 days: vidfed enrol --renew --to {kit.folder}" in said
         later.setattr("vidfed.security.clock.system_clock", lambda: ends_ms)
         open_kit(kit.folder)
+        assert "Your kit ended" in capsys.readouterr().err
     said = await asyncio.to_thread(ran, enrol_command, "--renew", "--to", kit.folder)
     assert f"Enrolled inv-7 of nl in {kit.folder}, until " in said
     renewed = Kit(kit.folder)
     assert renewed.holder.serial != kit.holder.serial
     assert renewed.holder.key == kit.holder.key
     async with FederationClient(renewed) as client:
-        assert [each.lookup for each in await client.history()] == [lookup]
+        assert [each.lookup.id for each in await client.history()] == [lookup]
 
 
 async def test_a_further_officer_is_cosigned_and_certified_by_the_commands(gateway: Gateway, tmp_path: Path) -> None:
