@@ -14,7 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from tests.support.memory import FEDERATION, MemoryFederation
 from tests.support.memory.members import investigator_tls
 from vidfed.security.clock import DAY_MS, MINUTE_MS
-from vidfed.security.crypto.certificates import TlsIdentity
+from vidfed.security.crypto.certificates import TlsIdentity, are_cas
 from vidfed.security.errors import KeyFileError, PeerError
 from vidfed.security.identity import tls
 from vidfed.security.identity.directory import Directory
@@ -195,3 +195,13 @@ def test_a_tls_key_is_in_no_text(federation: MemoryFederation) -> None:
 def test_a_damaged_ca_cannot_issue(federation: MemoryFederation) -> None:
     with pytest.raises(KeyFileError, match="damaged"):
         make_node_leaf(TlsIdentity(b"garbage", federation.members["nl"].ca.certificate), FEDERATION, "nl")
+
+
+def test_a_ca_beside_a_leaf_is_no_pair_of_cas() -> None:
+    """gRPC would take the leaf for an authority, or stumble over it."""
+    ca = make_ca("test", "fr")
+    leaf = make_node_leaf(ca, "test", "fr").certificate
+    assert are_cas(ca.certificate)
+    assert are_cas(ca.certificate + make_ca("test", "fr").certificate)
+    assert not are_cas(ca.certificate + leaf)
+    assert not are_cas(leaf)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from tuf.api.metadata import Delegations, Metadata, Targets
 
 from tests.security.trust.world import HOUR_MS, World
 from vidfed.security.crypto.keys import SigningKey
@@ -13,9 +15,10 @@ from vidfed.security.errors import DirectoryError, KeyFileError, UnknownMemberEr
 from vidfed.security.trust.anchor import Anchor
 from vidfed.security.trust.describe import changes, show_document, status_document
 from vidfed.security.trust.draft import Draft
+from vidfed.security.trust.entry import Entry
 from vidfed.security.trust.federation import FederationFolder
 from vidfed.security.trust.fingerprint import _word, fingerprint
-from vidfed.security.trust.metadata_rules import Standing
+from vidfed.security.trust.metadata_rules import Standing, TufSigning
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -212,3 +215,51 @@ def test_an_anchor_that_its_own_keys_did_not_sign_is_refused(world: World) -> No
 def test_fingerprints_are_the_proquints_of_the_first_96_bits_of_sha_256() -> None:
     assert [_word(bits) for bits in (0x7F00, 0x0001, 0x3F54, 0xDCC1)] == ["lusab", "babad", "gutih", "tugad"]  # the paper's examples
     assert fingerprint(b"") == "vavub-sidaf-nogus-dubih-norur-zigam"
+
+
+def a_draft_after_two_new_roots(world: World) -> Draft:
+    for _ in range(2):
+        world.folder.propose_renewal()
+        world.sign_and_publish()
+    draft = world.folder.propose_renewal()
+    draft.check(world.folder.anchor)
+    assert len(draft.roots_before) == 3
+    return draft
+
+
+def test_a_missing_root_between_is_refused(world: World) -> None:
+    draft = a_draft_after_two_new_roots(world)
+    first, _, last = draft.roots_before
+    with pytest.raises(DirectoryError, match="a root between the first and the present one is missing"):
+        replace(draft, roots_before=(first, last)).check(world.folder.anchor)
+
+
+def test_a_former_root_its_predecessors_did_not_sign_is_refused_by_an_anchor(world: World, tmp_path: Path) -> None:
+    """Another federation's second root, signed by its own administrators, hung onto the first root that the anchor knows."""
+    draft = a_draft_after_two_new_roots(world)
+    (tmp_path / "other").mkdir()
+    other = a_draft_after_two_new_roots(World(tmp_path / "other"))
+    forged = replace(other, roots_before=(draft.roots_before[0], *other.roots_before[1:]))
+    with pytest.raises(DirectoryError, match="root version 2 was not signed by its administrators"):
+        forged.check(world.folder.anchor)
+
+
+def test_an_entry_of_another_federation_is_not_in_a_draft(world: World) -> None:
+    """The same member with the same entry key has joined two federations; its entry for one is put into a draft of the other."""
+    draft = world.folder.propose_members([world.entry("fr")], Standing.QUARANTINE)
+    unit = world.units["fr"]
+    listed = world.entry("fr").member
+    foreign = Entry.make("elsewhere", listed, (unit.signing, unit.audit), {}, unit.entry, 1, world.clock())
+    with pytest.raises(DirectoryError, match="the entry of fr does not belong to it"):
+        replace(draft, entries={"fr": foreign}).check(world.folder.anchor)
+
+
+def test_an_entry_that_delegates_is_refused(world: World) -> None:
+    """A member's key could else name further keys, under whichever names it likes."""
+    fields = json.loads(world.entry("fr").to_json())
+    metadata: Metadata[Targets] = Metadata.from_dict(fields["metadata"])
+    metadata.signed.delegations = Delegations({}, {})
+    metadata.sign(TufSigning(world.units["fr"].entry))
+    fields["metadata"] = json.loads(metadata.to_bytes())
+    with pytest.raises(DirectoryError, match="the role lists other files than it holds"):
+        Entry.from_json(json.dumps(fields).encode(), "fr.json")

@@ -328,3 +328,17 @@ def _confirmed(world: World, files: dict[str, bytes], meta: dict[str, Any]) -> d
     version = json.loads(files[TIMESTAMP])["signed"]["version"] + 1
     timestamp = signed_anew(files[TIMESTAMP], {"version": version, "meta": {"snapshot.json": {"version": newest + 1}}}, world.online)
     return files | {f"metadata/{newest + 1}.snapshot.json": snapshot, TIMESTAMP: timestamp}
+
+
+def test_a_running_source_closes_when_its_list_expires_before_its_timestamp(world: World) -> None:
+    """What expires first ends it, whichever file that is: here the list of members, in the middle of its timestamp's life."""
+    world.clock.now_ms += 199 * DAY_MS + 23 * HOUR_MS
+    world.folder.repository.publish(world.online, world.clock())
+    source = world.source(world.mirror())
+    expires_ms = source.current().expires_ms
+    assert expires_ms < world.clock.now_ms + 24 * HOUR_MS
+    world.clock.now_ms = expires_ms - 1
+    source.current()
+    world.clock.now_ms = expires_ms
+    with pytest.raises(DirectoryExpiredError):
+        source.current()
