@@ -78,7 +78,10 @@ def test_a_file_that_is_no_picture_is_no_failure(tmp_path: Path) -> None:
     (film,) = json.loads(result.stdout)["files"]
     assert result.exit_code == 0
     assert set(film["hashes"]) == {"md5", "sha1", "sha256"}
-    assert (film["pdq_quality"], film["notes"]) == (None, [{"code": "no-picture", "text": "no picture but MP4 video or audio (video/mp4)"}])
+    assert (film["pdq_quality"], film["notes"]) == (
+        None,
+        [{"code": "damaged", "text": "damaged: no film could be read from it (moov atom not found)"}],
+    )
 
 
 def test_a_single_missing_file_is_one_line(tmp_path: Path) -> None:
@@ -101,7 +104,7 @@ def test_json_is_one_object_of_the_documented_schema(photo: Path, tmp_path: Path
     assert [each["file"] for each in answer["files"]] == [str(photo), str(flat)]
     first = answer["files"][0]
     assert set(first) == set(
-        "file media_type size_bytes width height frames hashes pdq_quality method views notes".split()  # noqa: SIM905 - reads better
+        "file media_type size_bytes width height frames duration_ms hashes pdq_quality method views notes".split()  # noqa: SIM905 - reads better
     )
     assert {name: len(code) for name, code in first["hashes"].items()} == {
         "md5": 32,

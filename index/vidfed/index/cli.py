@@ -21,11 +21,12 @@ JSON_SCHEMA: Final = "vidfed.hashes/2"
 
 {"schema": "vidfed.hashes/2",
  "files": [{"file", "media_type", "size_bytes", "frames",
+            "duration_ms",    of a film; "frames" are its distinct ones
             "width", "height",    as shown: after the EXIF orientation; 0 if nothing could be decoded
             "hashes": {"md5", "sha1", "sha256", "pdq", "phash", "dhash"},    lower-case hex; the last three only of pictures
             "pdq_quality",    0..100, below 50 the PDQ is unreliable; null without
             "method",    how the pixels were had: "full", or "luma" (brightness alone), "luma-1/2", "luma-1/4", "luma-1/8" (at reduced size)
-            "views": [{"kind", "algorithm", "code", "quality"}],    further codes: renderings, variants, frames
+            "views": [{"kind", "algorithm", "code", "quality"}],    further codes: of renderings, variants, frames ("second:FROM-UNTIL")
             "notes": [{"code", "text"}]}],    why there is no perceptual hash, and what else to know
  "failures": [{"file", "code", "reason"}]}    what could not be read
 """
@@ -38,10 +39,10 @@ _QUIET_S: Final = 1.5  # work that is done sooner needs no progress bar
 @click.option("--full-size", is_flag=True, help="Decode every JPEG at its full size: slower, and PDQ is bit for bit that of `pdqhash`.")
 @click.option("--json", "as_json", is_flag=True, help=f"Print one JSON object, schema {JSON_SCHEMA}.")
 def hash_command(paths: tuple[Path, ...], full_size: bool, as_json: bool) -> None:
-    """Print the hashes of files: MD5, SHA-1 and SHA-256 of any, PDQ, pHash and dHash of pictures.
+    """Print the hashes of files: MD5, SHA-1 and SHA-256 of any, PDQ, pHash and dHash of pictures, PDQ of the frames of films.
 
-    Pictures are told by content: JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF, HEIC, JPEG 2000; every frame and page of them. Folders with all
-    that is below them. Nothing is stored and nothing is sent.
+    Pictures are told by content: JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF, HEIC, JPEG 2000; every frame and page of them. Films
+    are decoded by ffmpeg. Folders with all that is below them. Nothing is stored and nothing is sent.
 
     Exit status: 0 if every file was read, 1 if any could not be (one line for each, on standard error), 2 for wrong usage.
     """
@@ -75,7 +76,7 @@ def _print_blocks(results: Iterable[HashingResult]) -> tuple[int, int]:
 
 def _block(file: FileHashes) -> str:
     from vidfed.index.algorithms import Algorithm
-    from vidfed.index.codes import WHOLE
+    from vidfed.index.codes import WHOLE, clock_text
     from vidfed.index.hashing.results import RELIABLE_PDQ_QUALITY, one_line
 
     about = [file.media_type or "of unknown type", f"{file.size_bytes:,} bytes"]
@@ -83,7 +84,9 @@ def _block(file: FileHashes) -> str:
         about.insert(1, f"{file.width} x {file.height} pixels")
     lines = [f"{one_line(file.path)}  ({', '.join(about)})"]
     lines += [f"  {each.algorithm.label:8} {each.algorithm.format(each.code)}" for each in file.digests]
-    for each in file.codes:
+    if file.is_film:
+        lines.append(f"  film     {clock_text(file.duration_ms)} long, {file.frames:,} distinct frames; --json gives the hash of each")
+    for each in () if file.is_film else file.codes:
         note = ""
         if each.algorithm is Algorithm.PDQ:
             note = f"  quality {each.quality} of 100"
@@ -128,6 +131,7 @@ def _as_json(file: FileHashes) -> dict[str, object]:
         "width": file.width,
         "height": file.height,
         "frames": file.frames,
+        "duration_ms": file.duration_ms,
         "hashes": {each.algorithm.value: each.algorithm.format(each.code) for each in file.hashes},
         "pdq_quality": file.pdq_quality,
         "method": file.method,

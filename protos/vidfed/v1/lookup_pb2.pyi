@@ -399,8 +399,43 @@ class StreamPosition(_message.Message):
 Global___StreamPosition: _TypeAlias = StreamPosition  # noqa: Y015
 
 @_typing.final
+class Film(_message.Message):
+    """That an item is a film, and when each of its PDQ codes is shown. All of a film is in one request, so that what agrees of it can be judged
+    by who remembers nothing; of a long one fewer frames a second. Codes that begin at the same moment are of one frame.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_FIELD_NUMBER: _builtins.int
+    FROM_MS_FIELD_NUMBER: _builtins.int
+    UNTIL_MS_FIELD_NUMBER: _builtins.int
+    item: _builtins.int
+    @_builtins.property
+    def from_ms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Milliseconds after the beginning, for each PDQ code of the item in this request, in the order of the column; never falling."""
+
+    @_builtins.property
+    def until_ms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Not before from_ms."""
+
+    def __init__(
+        self,
+        *,
+        item: _builtins.int = ...,
+        from_ms: _abc.Iterable[_builtins.int] | None = ...,
+        until_ms: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_ms", b"from_ms", "item", b"item", "until_ms", b"until_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Film: _TypeAlias = Film  # noqa: Y015
+
+@_typing.final
 class LookupRequest(_message.Message):
-    """An item is one picture (or one bare hash); its several hashes are codes of the same item number."""
+    """An item is one picture or film (or one bare hash); its several hashes are codes of the same item number."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -409,6 +444,7 @@ class LookupRequest(_message.Message):
     COLUMNS_FIELD_NUMBER: _builtins.int
     STREAM_FIELD_NUMBER: _builtins.int
     STANDING_FIELD_NUMBER: _builtins.int
+    FILMS_FIELD_NUMBER: _builtins.int
     item_count: _builtins.int
     """Items are numbered 0 to item_count - 1."""
     @_builtins.property
@@ -423,6 +459,10 @@ class LookupRequest(_message.Message):
     def standing(self) -> Global___Standing:
         """Present in a question asked again and again by a mandate, and nowhere else."""
 
+    @_builtins.property
+    def films(self) -> _containers.RepeatedCompositeFieldContainer[Global___Film]:
+        """The items that are films, by rising item."""
+
     def __init__(
         self,
         *,
@@ -431,10 +471,11 @@ class LookupRequest(_message.Message):
         columns: _abc.Iterable[Global___HashColumn] | None = ...,
         stream: Global___StreamPosition | None = ...,
         standing: Global___Standing | None = ...,
+        films: _abc.Iterable[Global___Film] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "standing", b"standing", "stream", b"stream"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "header", b"header", "item_count", b"item_count", "standing", b"standing", "stream", b"stream"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "films", b"films", "header", b"header", "item_count", b"item_count", "standing", b"standing", "stream", b"stream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -824,27 +865,106 @@ class Match(_message.Message):
 Global___Match: _TypeAlias = Match  # noqa: Y015
 
 @_typing.final
+class Stretch(_message.Message):
+    """Stretches of time in which a film and a record's agree, each in milliseconds after the beginning. Of a record that is no film both are 0."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_MS_FIELD_NUMBER: _builtins.int
+    UNTIL_MS_FIELD_NUMBER: _builtins.int
+    RECORD_FROM_MS_FIELD_NUMBER: _builtins.int
+    RECORD_UNTIL_MS_FIELD_NUMBER: _builtins.int
+    from_ms: _builtins.int
+    until_ms: _builtins.int
+    record_from_ms: _builtins.int
+    record_until_ms: _builtins.int
+    def __init__(
+        self,
+        *,
+        from_ms: _builtins.int = ...,
+        until_ms: _builtins.int = ...,
+        record_from_ms: _builtins.int = ...,
+        record_until_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_ms", b"from_ms", "record_from_ms", b"record_from_ms", "record_until_ms", b"record_until_ms", "until_ms", b"until_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Stretch: _TypeAlias = Stretch  # noqa: Y015
+
+@_typing.final
+class FilmMatch(_message.Message):
+    """How much of a film, and of a record, agrees: distinct frames within the distance searched of one on the other side."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAMES_FIELD_NUMBER: _builtins.int
+    FRAMES_AGREEING_FIELD_NUMBER: _builtins.int
+    RECORD_FRAMES_FIELD_NUMBER: _builtins.int
+    RECORD_FRAMES_AGREEING_FIELD_NUMBER: _builtins.int
+    STRETCHES_FIELD_NUMBER: _builtins.int
+    STRETCHES_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    frames: _builtins.int
+    frames_agreeing: _builtins.int
+    record_frames: _builtins.int
+    """1 where the record is a picture."""
+    record_frames_agreeing: _builtins.int
+    stretches_left_out: _builtins.int
+    """Further ones that are not told."""
+    @_builtins.property
+    def stretches(self) -> _containers.RepeatedCompositeFieldContainer[Global___Stretch]:
+        """The longest, by rising from_ms."""
+
+    def __init__(
+        self,
+        *,
+        frames: _builtins.int = ...,
+        frames_agreeing: _builtins.int = ...,
+        record_frames: _builtins.int = ...,
+        record_frames_agreeing: _builtins.int = ...,
+        stretches: _abc.Iterable[Global___Stretch] | None = ...,
+        stretches_left_out: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames", "frames_agreeing", b"frames_agreeing", "record_frames", b"record_frames", "record_frames_agreeing", b"record_frames_agreeing", "stretches", b"stretches", "stretches_left_out", b"stretches_left_out"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FilmMatch: _TypeAlias = FilmMatch  # noqa: Y015
+
+@_typing.final
 class Hit(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ITEM_FIELD_NUMBER: _builtins.int
     RECORD_FIELD_NUMBER: _builtins.int
     MATCHES_FIELD_NUMBER: _builtins.int
+    FILM_FIELD_NUMBER: _builtins.int
     item: _builtins.int
     record: _builtins.int
     """Position in LookupAnswer.records."""
     @_builtins.property
-    def matches(self) -> _containers.RepeatedCompositeFieldContainer[Global___Match]: ...
+    def matches(self) -> _containers.RepeatedCompositeFieldContainer[Global___Match]:
+        """Of a film by PDQ the nearest only."""
+
+    @_builtins.property
+    def film(self) -> Global___FilmMatch:
+        """Of items that are films, where PDQ agrees, and nowhere else."""
+
     def __init__(
         self,
         *,
         item: _builtins.int = ...,
         record: _builtins.int = ...,
         matches: _abc.Iterable[Global___Match] | None = ...,
+        film: Global___FilmMatch | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["film", b"film"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item", b"item", "matches", b"matches", "record", b"record"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["film", b"film", "item", b"item", "matches", b"matches", "record", b"record"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

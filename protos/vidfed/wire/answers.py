@@ -7,11 +7,12 @@ whether it fits; the header; and the log's receipt, behind the bytes whose diges
 from __future__ import annotations
 
 import hashlib
+import itertools
 from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
 
-from vidfed.index.codes import MAX_QUALITY, WHOLE, is_kind
+from vidfed.index.codes import MAX_FILM_MS, MAX_QUALITY, WHOLE, is_kind
 from vidfed.v1 import audit_pb2 as audit_pb
 from vidfed.v1 import lookup_pb2 as pb
 from vidfed.wire.algorithms import ALGORITHM_NUMBERS, read_algorithm
@@ -21,9 +22,11 @@ from vidfed.wire.strict import check_texts, enum, parse
 from vidfed.wire.values import (
     DIGEST_BYTES,
     MAX_MESSAGE_BYTES,
+    MAX_STRETCHES,
     MAX_TEXT,
     RECORD_BANDS,
     AnswerHeader,
+    FilmMatch,
     Hit,
     IndexState,
     LogReceipt,
@@ -32,6 +35,7 @@ from vidfed.wire.values import (
     RecordView,
     Searched,
     Share,
+    Stretch,
 )
 
 if TYPE_CHECKING:
@@ -91,6 +95,7 @@ def write_found(records: Iterable[RecordView], hits: Iterable[Hit], truncated_it
                 item=hit.item,
                 record=hit.record,
                 matches=map(_write_match, hit.matches),
+                film=_write_film(hit.film) if hit.film else None,
             )
             for hit in hits
         ),
@@ -193,7 +198,7 @@ def _value(message: pb.LookupAnswer) -> LookupAnswer:
             epoch=header.epoch,
         ),
         tuple(read_record(record) for record in message.records),
-        tuple(Hit(hit.item, hit.record, tuple(map(_read_match, hit.matches))) for hit in message.hits),
+        tuple(map(_read_hit, message.hits)),
         tuple(message.truncated_items),
         LogReceipt(message.log.position, message.log.commitment, message.log.checkpoint) if message.HasField("log") else None,
     )
@@ -202,6 +207,35 @@ def _value(message: pb.LookupAnswer) -> LookupAnswer:
     if answer.header.status is not Status.ANSWERED and (answer.records or answer.hits or answer.truncated_items):
         raise MalformedError("a refusal with hits")
     return answer
+
+
+def _write_film(film: FilmMatch) -> pb.FilmMatch:
+    return pb.FilmMatch(
+        frames=film.frames,
+        frames_agreeing=film.frames_agreeing,
+        record_frames=film.record_frames,
+        record_frames_agreeing=film.record_frames_agreeing,
+        stretches=[pb.Stretch(**each._asdict()) for each in film.stretches],
+        stretches_left_out=film.stretches_left_out,
+    )
+
+
+def _read_hit(hit: pb.Hit) -> Hit:
+    return Hit(hit.item, hit.record, tuple(map(_read_match, hit.matches)), _read_film(hit.film) if hit.HasField("film") else None)
+
+
+def _read_film(film: pb.FilmMatch) -> FilmMatch:
+    if not (0 < film.frames_agreeing <= film.frames and 0 < film.record_frames_agreeing <= film.record_frames):
+        raise MalformedError("a film of which more agrees than there is, or nothing")
+    stretches = tuple(Stretch(each.from_ms, each.until_ms, each.record_from_ms, each.record_until_ms) for each in film.stretches)
+    if not 0 < len(stretches) <= MAX_STRETCHES:
+        raise MalformedError(f"{len(stretches)} stretches of a film, 1 to {MAX_STRETCHES} are told")
+    if any(e.from_ms > e.until_ms or e.record_from_ms > e.record_until_ms or e.record_until_ms > MAX_FILM_MS for e in stretches):
+        raise MalformedError("a stretch of a film that ends before it begins, or after 100 hours")
+    if any(before.from_ms > after.from_ms for before, after in itertools.pairwise(stretches)):
+        raise MalformedError("stretches of a film out of order")
+    counts = (film.frames, film.frames_agreeing, film.record_frames, film.record_frames_agreeing)
+    return FilmMatch(*counts, stretches, film.stretches_left_out)
 
 
 def _write_match(match: Match) -> pb.Match:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vidfed.index import Algorithm
+from vidfed.index.codes import MAX_FILM_MS
 from vidfed.v1 import lookup_pb2 as pb
 from vidfed.wire.algorithms import ALGORITHM_NUMBERS, read_algorithm
 from vidfed.wire.statuses import MalformedError, TooLargeError
@@ -22,6 +25,7 @@ from vidfed.wire.values import (
     MAX_WORK,
     MESSAGE_ID_BYTES,
     STREAM_ID_BYTES,
+    FilmTimes,
     HashColumn,
     LookupRequest,
     Purpose,
@@ -71,6 +75,14 @@ def write_request(request: LookupRequest) -> bytes:
         if stream
         else None,
         standing=pb.Standing(mandate=request.standing.mandate, epoch=request.standing.epoch) if request.standing else None,
+        films=[
+            pb.Film(
+                item=film.item,
+                from_ms=film.from_ms.tolist(),
+                until_ms=film.until_ms.tolist(),
+            )
+            for film in request.films
+        ],
     )
     return message.SerializeToString()
 
@@ -132,6 +144,7 @@ def read_request(payload: bytes) -> LookupRequest:
         columns,
         _read_position(message.stream) if message.HasField("stream") else None,
         _read_standing(message.standing) if message.HasField("standing") else None,
+        _read_films(message, columns),
     )
 
 
@@ -167,6 +180,21 @@ def _read_standing(standing: pb.Standing) -> Standing:
     if len(standing.mandate) != DIGEST_BYTES or len(standing.epoch) not in {0, EPOCH_BYTES}:
         raise MalformedError("a standing question names its mandate by a digest, and an epoch as it was given")
     return Standing(standing.mandate, standing.epoch)
+
+
+def _read_films(message: pb.LookupRequest, columns: Sequence[HashColumn]) -> tuple[FilmTimes, ...]:
+    if not message.films:
+        return ()
+    counts = next((np.bincount(each.items, minlength=message.item_count) for each in columns if each.algorithm is Algorithm.PDQ), None)
+    films = tuple(FilmTimes(each.item, np.array(each.from_ms, np.uint32), np.array(each.until_ms, np.uint32)) for each in message.films)
+    for film, following in itertools.zip_longest(films, films[1:]):
+        if counts is None or film.item >= message.item_count or not len(film.from_ms) == len(film.until_ms) == counts[film.item] > 0:
+            raise MalformedError("a film without the times of each of its codes")
+        if (film.until_ms < film.from_ms).any() or (np.diff(film.from_ms.astype(np.int64)) < 0).any() or film.until_ms.max() > MAX_FILM_MS:
+            raise MalformedError("a film whose times are out of order")
+        if following is not None and following.item <= film.item:
+            raise MalformedError("films that are not in the order of their items")
+    return films
 
 
 def _read_column(column: pb.HashColumn, item_count: int) -> HashColumn:

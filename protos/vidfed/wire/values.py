@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum, unique
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vidfed.index import Algorithm
 from vidfed.index.codes import WHOLE
@@ -21,6 +21,7 @@ MESSAGE_ID_BYTES = 16
 DIGEST_BYTES = 32
 MAX_ITEMS = 1_000  # in one lookup: so many records of hits fit into one answer
 MAX_WORK = 16_384  # in one lookup, as `work_of` counts it: 0.2 s of one core at a million records, 0.6 MiB of codes
+MAX_STRETCHES = 32  # of one hit of a film
 MAX_MESSAGE_BYTES = 1024 * 1024  # in one envelope; a full lookup of PhotoDNA codes takes 150 KiB
 MAX_AUDIENCE = 256
 STREAM_ID_BYTES = 16
@@ -161,6 +162,20 @@ class StreamPosition:
     previous_digest: bytes = b""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class FilmTimes:
+    """That an item is a film, and when its PDQ codes are shown. Fields as in `Film` of lookup.proto.
+
+    Attributes:
+        item: its number.
+        from_ms, until_ms: uint32[n], for each of its PDQ codes, in order.
+    """
+
+    item: int
+    from_ms: NDArray[np.uint32]
+    until_ms: NDArray[np.uint32]
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """By which mandate (SHA-256 of its signed bytes) a question is asked, and since which epoch; empty: everything."""
@@ -181,6 +196,7 @@ class LookupRequest:
     columns: tuple[HashColumn, ...]
     stream: StreamPosition | None = None
     standing: Standing | None = None
+    films: tuple[FilmTimes, ...] = ()
 
     @property
     def hash_count(self) -> int:
@@ -299,6 +315,27 @@ class Match:
     quality: int | None = None
 
 
+class Stretch(NamedTuple):
+    """When a film and a record's agree, in milliseconds after the beginning of each; 0 of a record that is a picture."""
+
+    from_ms: int
+    until_ms: int
+    record_from_ms: int
+    record_until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class FilmMatch:
+    """How much of a film, and of a record, agrees, in distinct frames. Fields as in `FilmMatch` of lookup.proto."""
+
+    frames: int
+    frames_agreeing: int
+    record_frames: int
+    record_frames_agreeing: int
+    stretches: tuple[Stretch, ...]
+    stretches_left_out: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Hit:
     """Item `item` of the question matched record number `record` of the answer."""
@@ -306,6 +343,7 @@ class Hit:
     item: int
     record: int
     matches: tuple[Match, ...]
+    film: FilmMatch | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import click
 from vidfed.cli.root import root
 from vidfed.cli.terminal import note
 from vidfed.synthetic.federation import LocalFederation
+from vidfed.synthetic.films import film_frames, write_film
 from vidfed.synthetic.modifications import mirrored, resized
 from vidfed.synthetic.pictures import Family, frames, picture
 
@@ -69,7 +70,10 @@ class _Story:
         self._look_up("unknown.png")
         self._say("5. A seized folder, asked in one go")
         self._look_up("folder")
-        self._say("6. The node of br is killed. The same question as before is now incomplete, and names who is missing")
+        self._say("6. A film on the seized telephone, recompressed, which fr knows a part of; and a still of it")
+        self._look_up("film.mp4")
+        self._look_up("still.png")
+        self._say("7. The node of br is killed. The same question as before is now incomplete, and names who is missing")
         self._federation.kill("br")
         self._look_up("recompressed.jpg", expect=_INCOMPLETE)
         if stay:
@@ -105,6 +109,11 @@ class _Story:
         known.save(self._pictures / "br/known.png")
         for offset, frame in enumerate(frames(500, 6)):
             frame.save(self._pictures / f"fr/video-frame-{offset}.jpg", quality=90)
+        film = list(film_frames(7, 12))
+        write_film(self._pictures / "fr/film.mp4", film[16:72])
+        self._asked.mkdir(parents=True, exist_ok=True)
+        write_film(self._asked / "film.mp4", film, arguments=("-crf", "34"))
+        film[40].save(self._asked / "still.png")
         folder = self._asked / "folder"
         folder.mkdir(parents=True, exist_ok=True)
         known.save(self._asked / "exact.png")

@@ -194,6 +194,7 @@ HIT_KEYS = {
     "evidence",
     "matched_by",
     "matches",
+    "film",
     "reference",
     "series",
     "tags",

@@ -115,7 +115,6 @@ def list_watches(kit: Path, as_json: bool) -> None:
 @JSON
 def hits(kit: Path, as_json: bool) -> None:
     """Show what was found of all that you watch, verified here again."""
-    from vidfed.federation.lookup.evidence import in_words
     from vidfed.security.clock import as_text
 
     found = _run(kit, lambda client: client.found())
@@ -126,7 +125,7 @@ def hits(kit: Path, as_json: bool) -> None:
         record = each.hit.record
         weak = "  weak: says nothing by itself" if each.hit.weak else ""
         said = f"victim identified: {record.victim_identified.code}  {record.case_contact}"
-        say(f"{as_text(each.found_ms)}  {each.hit.member} {record.reference}  {each.label}  {in_words(each.hit.matches)}  {said}{weak}")
+        say(f"{as_text(each.found_ms)}  {each.hit.member} {record.reference}  {each.label}  {each.hit.words}  {said}{weak}")
     if not found:
         note("Nothing was found yet.")
 

@@ -393,4 +393,4 @@ class FederationClient:
             pseudonym=self._kit.pseudonym,
             urgency=justification.urgency,
         )
-        return LookupRequest(header, len(part.items), part.columns)
+        return LookupRequest(header, len(part.items), part.columns, films=part.films)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from vidfed.federation.lookup.errors import QuestionError
 from vidfed.federation.lookup.question import Item, Shortfall
 from vidfed.index import Algorithm, DistanceError, Hash, HashTextError
-from vidfed.index.codes import WHOLE
+from vidfed.index.codes import FRAME_TRIMMED, WHOLE, frame_times
 from vidfed.index.worth import is_plain, why_plain, why_worthless
+from vidfed.wire.values import MAX_WORK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 
     from vidfed.index.hashing.results import FileHashes, PictureCode
 
+    _Frame: TypeAlias = tuple[PictureCode, tuple[int, int]]
+
+_MIRRORED = 5  # of `vidfed.index.hashing.results.ORIENTATIONS`
+_FILM_TURNS = (0, _MIRRORED)  # films are mirrored to hide them; turned they are played the right way round
+_THINNEST = 4  # of so many frames one must be asked, which leaves one a second, as of records
 _EXACT_ONLY = "only exact copies were asked for"
 
 
@@ -104,9 +110,11 @@ def item_of_file(file: FileHashes, *, any_quality: bool) -> Item:
     Its digests always; the perceptual codes of every view of it that is not too plain for them, or of all with `any_quality`. Cuts to usual
     shapes are the record's side: an owner that had the picture keeps them.
     """
-    from vidfed.index.hashing.results import Reason, one_line  # noqa: PLC0415
+    from vidfed.index.hashing.results import one_line  # noqa: PLC0415
 
     # Of a plain view a 64-bit hash is worth nothing: it is not asked even by those who insist, and PDQ is marked.
+    if file.is_film:
+        return _item_of_film(file)
     asked = [code for code in file.codes if not code.is_cut and (code.reliable or (any_quality and not code.algorithm.is_weak_alone))]
     codes: dict[Algorithm, tuple[bytes, ...]] = {each.algorithm: (each.code,) for each in file.digests}
     views: dict[Algorithm, tuple[str, ...]] = {}
@@ -121,13 +129,52 @@ def item_of_file(file: FileHashes, *, any_quality: bool) -> Item:
     notes = [str(note) for note in file.notes]
     if not asked:
         notes = [f"{'; '.join(notes)}: {_EXACT_ONLY}"]
+    return Item(one_line(file.path), codes, views, tuple(notes), tuple(plain), _shortfalls(file, asked=bool(asked)))
+
+
+def _item_of_film(file: FileHashes) -> Item:
+    """Return what is asked about a film: its digests, and each distinct frame as it is and mirrored, with its borders and without."""
+    from vidfed.index.hashing.results import ORIENTATIONS, one_line  # noqa: PLC0415
+
+    every = [(code, times) for code in file.codes if (times := frame_times(code.kind)) is not None]
+    frames = _fitting(every, (MAX_WORK - len(file.digests)) // len(_FILM_TURNS))
+    codes: dict[Algorithm, tuple[bytes, ...]] = {each.algorithm: (each.code,) for each in file.digests}
+    codes[Algorithm.PDQ] = tuple(code.orientations[turn] for code, _ in frames for turn in _FILM_TURNS)
+    trimmed = {True: "borders trimmed", False: ORIENTATIONS[0]}
+    views = []
+    for code, _ in frames:
+        name = trimmed[code.kind.startswith(FRAME_TRIMMED)]
+        views += [name, f"{name}, {ORIENTATIONS[_MIRRORED]}" if name != ORIENTATIONS[0] else ORIENTATIONS[_MIRRORED]]
+    shown = tuple(span for _, span in frames for _ in _FILM_TURNS)
+    notes = [str(note) for note in file.notes]
+    if len(frames) < len(every):
+        notes.append(f"a long film: asked about with {len(frames):,} of the {len(every):,} hashes of its frames, evenly spread")
+    thin = len(frames) * _THINNEST < len(every)
+    shortfalls = tuple(dict.fromkeys((*_shortfalls(file, asked=True), *((Shortfall.FRAMES,) if thin else ()))))
+    label, named = one_line(file.path), {Algorithm.PDQ: tuple(views)}
+    return Item(label, codes, named, tuple(notes), shortfalls=shortfalls, times=shown)
+
+
+def _fitting(frames: list[_Frame], most: int) -> list[_Frame]:
+    """Return codes of frames that fit into one lookup, spread evenly over the film."""
+    if len(frames) <= most:
+        return frames
+    starts = sorted({times[0] for _, times in frames})
+    share = most / len(frames)
+    kept = {start for number, start in enumerate(starts) if int((number + 1) * share) > int(number * share)}
+    return [each for each in frames if each[1][0] in kept][:most]
+
+
+def _shortfalls(file: FileHashes, *, asked: bool) -> tuple[Shortfall, ...]:
+    from vidfed.index.hashing.results import Reason  # noqa: PLC0415
+
     reasons = {note.reason for note in file.notes}
     short = {
         Shortfall.EXACT_ONLY: not asked,
         Shortfall.FRAMES: Reason.FRAMES_CUT in reasons,
         Shortfall.PART: Reason.PARTLY_DECODED in reasons,
     }
-    return Item(one_line(file.path), codes, views, tuple(notes), tuple(plain), tuple(each for each, holds in short.items() if holds))
+    return tuple(each for each, holds in short.items() if holds)
 
 
 def _names(code: PictureCode) -> list[str]:

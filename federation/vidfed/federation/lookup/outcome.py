@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from enum import Enum, unique
 from typing import TYPE_CHECKING
 
-from vidfed.federation.lookup.evidence import Evidence, evidence_of
+from vidfed.federation.lookup.evidence import Evidence, evidence_of, in_words, matched_by
+from vidfed.federation.lookup.films import enough, film_words
 from vidfed.index import Algorithm
 from vidfed.index.codes import kind_title
 from vidfed.index.hashing.results import ORIENTATIONS, RELIABLE_PDQ_QUALITY
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from vidfed.casework.news.book import RecordNews
     from vidfed.federation.lookup.question import Item
     from vidfed.security.identity.directory import Directory
-    from vidfed.wire.values import IndexState, LookupAnswer, Match, RecordView
+    from vidfed.wire.values import FilmMatch, IndexState, LookupAnswer, Match, RecordView
 
 
 @unique
@@ -125,7 +126,7 @@ class FoundMatch:
 class FoundHit:
     """One record of one member that matches one item (its position in the result's items).
 
-    `news` is what its owner has said of it since; None: nothing that is known here.
+    Of a film `film` says how much of it does. `news` is what its owner has said of it since; None: nothing that is known here.
     """
 
     item: int
@@ -133,11 +134,25 @@ class FoundHit:
     record: RecordView
     matches: tuple[FoundMatch, ...]
     news: RecordNews | None = None
+    film: FilmMatch | None = None
 
     @property
     def evidence(self) -> Evidence:
-        """What it is worth."""
-        return evidence_of(self.matches)
+        """What it is worth: films of which too few frames agree are weak, unless the file is the same."""
+        evidence = evidence_of(self.matches)
+        return Evidence.WEAK if evidence is Evidence.NEAR and self.film is not None and not enough(self.film) else evidence
+
+    @property
+    def words(self) -> str:
+        """Class of the hit and by what it matched, in one line."""
+        if self.film is None or self.evidence is Evidence.EXACT:
+            return in_words(self.matches)
+        return f"{self.evidence.value}: {film_words(self.film)}"
+
+    @property
+    def matched_by(self) -> list[str]:
+        """By what it matched, in words, the strongest first."""
+        return matched_by(self.matches) if self.film is None else [*matched_by(self.matches), film_words(self.film)]
 
     @property
     def weak(self) -> bool:
@@ -222,6 +237,7 @@ def outcome_of_answer(
             member,
             answer.records[hit.record],
             tuple(_match(items[hit.item], m, m.code - starts[m.algorithm][hit.item]) for m in hit.matches),
+            film=hit.film,
         )
         for hit in answer.hits
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from vidfed.federation.lookup.errors import QuestionError
 from vidfed.index import Algorithm, DistanceError
-from vidfed.wire.values import MAX_ITEMS, MAX_TEXT, MAX_WORK, HashColumn, Purpose, Urgency, work_of
+from vidfed.wire.values import MAX_ITEMS, MAX_TEXT, MAX_WORK, FilmTimes, HashColumn, Purpose, Urgency, work_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ class Shortfall(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing asked about: a picture, or a bare hash.
+    """One thing asked about: a picture, a film, or a bare hash.
 
     Attributes:
         label: what the person calls it: a file name, or the hash as given.
@@ -38,6 +38,7 @@ class Item:
         notes: what the person should know about how it was asked.
         plain: positions of PDQ codes of views too plain for them, asked all the same; what matches them is weak.
         shortfalls: how it is asked about less than it could be; empty for a bare hash, which is all that is there.
+        times: of a film, from when until when, in milliseconds, the frame of each PDQ code is shown, rising; empty for anything else.
     """
 
     label: str
@@ -46,10 +47,13 @@ class Item:
     notes: tuple[str, ...] = ()
     plain: tuple[int, ...] = ()
     shortfalls: tuple[Shortfall, ...] = ()
+    times: tuple[tuple[int, int], ...] = ()
 
     def to_fields(self) -> dict[str, Any]:
         """Return all but label and codes as JSON, empty fields left out."""
         fields = {"notes": list(self.notes), "plain": list(self.plain), "views": views_fields(self)}
+        if self.times:
+            fields["times"] = [moment for span in self.times for moment in span]
         named: dict[str, Any] = {name: value for name, value in fields.items() if value}
         return named | ({"shortfalls": [each.value for each in self.shortfalls]} if self.shortfalls else {})
 
@@ -62,7 +66,9 @@ class Item:
         """
         shortfalls = tuple(map(Shortfall, fields.get("shortfalls", ())))
         notes, plain = tuple(map(str, fields.get("notes", ()))), tuple(map(int, fields.get("plain", ())))
-        return cls(label, codes, views_of_fields(fields.get("views", {})), notes, plain, shortfalls)
+        moments = list(map(int, fields.get("times", ())))
+        times = tuple(zip(moments[::2], moments[1::2], strict=True))
+        return cls(label, codes, views_of_fields(fields.get("views", {})), notes, plain, shortfalls, times)
 
     @property
     def code_count(self) -> int:
@@ -121,6 +127,11 @@ class Part:
     items: tuple[Item, ...]
     columns: tuple[HashColumn, ...]
 
+    @property
+    def films(self) -> tuple[FilmTimes, ...]:
+        """The items that are films, as they are asked."""
+        return tuple(_film(number, item) for number, item in enumerate(self.items) if item.times)
+
 
 @dataclass(slots=True)
 class _Columns:
@@ -171,6 +182,11 @@ def _part(items: Sequence[Item], distances: Mapping[Algorithm, int]) -> Part:
         for algorithm, codes in gathered.codes.items()
     )
     return Part(tuple(items), columns)
+
+
+def _film(number: int, item: Item) -> FilmTimes:
+    times = np.array(item.times, np.uint32)
+    return FilmTimes(number, times[:, 0], times[:, 1])
 
 
 def _allowed(algorithm: Algorithm, distance: int) -> int:

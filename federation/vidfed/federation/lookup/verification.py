@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+import numpy as np
+
 from vidfed.federation.lookup.errors import AnswerError
 from vidfed.federation.lookup.outcome import NodeOutcome, Outcome, first_codes, outcome_of_answer
 from vidfed.federation.lookup.question import Part
 from vidfed.federation.lookup.receipts import UNLOGGED, Receipt
+from vidfed.index import Algorithm
 from vidfed.security.audit.notes import Checkpoint
 from vidfed.security.clock import as_text
 from vidfed.security.errors import CheckpointError, EnvelopeError, SignatureError, UnknownMemberError
@@ -28,12 +31,11 @@ from vidfed.wire.values import ANSWER_TYPE, MAX_UNANSWERED_CHUNKS, FailureKind
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from vidfed.index import Algorithm
     from vidfed.security.clock import Clock
     from vidfed.security.crypto.envelope import Envelope
     from vidfed.security.identity.directory import Directory, Member
     from vidfed.v1 import gateway_pb2 as pb
-    from vidfed.wire.values import LookupAnswer, LookupRequest
+    from vidfed.wire.values import FilmTimes, Hit, LookupAnswer, LookupRequest
 
 _log = logging.getLogger(__name__)
 _REMEMBERED = 2 * MAX_UNANSWERED_CHUNKS  # answers of each member, to know one that is repeated on the way
@@ -68,6 +70,11 @@ class SignedPart(Generic[P]):
     def items_of_codes(self) -> dict[Algorithm, list[int]]:
         """For each algorithm the item of each code, by the code's position in its column."""
         return {column.algorithm: column.items.tolist() for column in self.request.columns}
+
+    @cached_property
+    def films(self) -> dict[int, FilmTimes]:
+        """The items that are films."""
+        return {film.item: film for film in self.request.films}
 
     @cached_property
     def first_codes(self) -> dict[Algorithm, list[int]]:
@@ -199,8 +206,22 @@ def _check_hits(answer: LookupAnswer, answered: SignedPart[P]) -> None:
                 raise AnswerError("has a hit for something that was not asked")
             if match.distance > answered.distances[match.algorithm]:
                 raise AnswerError("has a hit beyond the distance asked for")
+        _check_film(hit, answered)
     if any(item >= answered.request.item_count for item in answer.truncated_items):
         raise AnswerError("names an item that was not asked")
+
+
+def _check_film(hit: Hit, answered: SignedPart[P]) -> None:
+    """What is told of a film must be about a film, and about no more of it than was asked."""
+    film = answered.films.get(hit.item)
+    if (hit.film is None) != (film is None or all(match.algorithm is not Algorithm.PDQ for match in hit.matches)):
+        raise AnswerError("tells of a film what it does not tell of others, or the other way round")
+    if hit.film is None or film is None:
+        return
+    if hit.film.frames != len(np.unique(film.from_ms)):
+        raise AnswerError("counts other frames of a film than were asked")
+    if any(stretch.until_ms > int(film.until_ms.max()) for stretch in hit.film.stretches):
+        raise AnswerError("has a hit after the end of a film")
 
 
 def _defect(member: str) -> Verdict[P]:

@@ -10,7 +10,6 @@ from dataclasses import asdict
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from vidfed.federation.lookup.evidence import matched_by
 from vidfed.wire.values import RecordView
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from vidfed.federation.lookup.closing import Closing
     from vidfed.federation.lookup.outcome import FoundHit, NodeOutcome
     from vidfed.federation.lookup.result import LookupResult
+    from vidfed.wire.values import FilmMatch
 
 SCHEMA = "vidfed.lookup/1"
 
@@ -88,7 +88,7 @@ def hit_fields(hit: FoundHit) -> dict[str, Any]:
         "item": hit.item,
         "member": hit.member,
         "evidence": hit.evidence.value,
-        "matched_by": matched_by(hit.matches),
+        "matched_by": hit.matched_by,
         "matches": [
             {
                 "algorithm": match.algorithm.value,
@@ -101,6 +101,7 @@ def hit_fields(hit: FoundHit) -> dict[str, Any]:
             }
             for match in hit.matches
         ],
+        "film": _film(hit.film) if hit.film else None,
         **record_fields(record),
         "superseded": news_fields(hit.news) if hit.news else None,
     }
@@ -122,6 +123,14 @@ def record_fields(record: RecordView) -> dict[str, Any]:
     fields["tags"] = list(record.tags)
     fields["handling_code"] = record.handling_code.name
     return fields | {name: fields[name].code for name in ("victim_identified", "offender_identified", "distributed")}
+
+
+_FILM_COUNTS = ("frames", "frames_agreeing", "record_frames", "record_frames_agreeing", "stretches_left_out")
+
+
+def _film(film: FilmMatch) -> dict[str, Any]:
+    stretches = [each._asdict() for each in film.stretches]
+    return {**{name: getattr(film, name) for name in _FILM_COUNTS}, "stretches": stretches}
 
 
 def schema() -> dict[str, Any]:

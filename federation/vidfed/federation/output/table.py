@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vidfed.federation.lookup.closing import Verdict
-from vidfed.federation.lookup.evidence import Evidence, in_words
+from vidfed.federation.lookup.evidence import Evidence
 from vidfed.federation.lookup.outcome import Outcome
 from vidfed.index import Algorithm
 from vidfed.security.clock import MINUTE_MS, SECOND_MS, as_text
@@ -182,7 +182,7 @@ def _hit_table(result: LookupResult, hits: list[FoundHit], *, many: bool, now_ms
         contact = [part for part in (record.case_reference, record.case_contact, f"ref {record.reference}") if part]
         handling = f"{record.handling_code.name} {record.handling_note or record.handling_code.meaning}" + _grading(record)
         cells = [Text(labels[hit.item])] if many else []
-        cells += [Text(hit.member, style="bold"), Text(in_words(hit.matches).replace(" + ", "\n+ "))]
+        cells += [Text(hit.member, style="bold"), Text(_in_lines(hit.words))]
         if hit.news is not None:
             cells[-1].append("\nSUPERSEDED", style="bold red")
         identified = [_ternary(record.victim_identified), _ternary(record.offender_identified)]
@@ -202,6 +202,16 @@ def _hit_table(result: LookupResult, hits: list[FoundHit], *, many: bool, now_ms
     return table
 
 
+_BREAKS = ((" + ", "\n+ "), (" of yours is ", " of yours\nis "), ("; ", ";\n"), (": film: ", ": film:\n"), (" and ", "\nand "))
+
+
+def _in_lines(words: str) -> str:
+    """Break what is said of a match where a line may end: the column is as wide as the longest."""
+    for text, broken in _BREAKS:
+        words = words.replace(text, broken)
+    return words
+
+
 def _weak_table(result: LookupResult, *, many: bool) -> Table:
     """Return the weak hits, apart and without colour: what is written here must not look like an identification."""
     title = f"Weak hits: {Evidence.WEAK.meaning}."
@@ -212,7 +222,7 @@ def _weak_table(result: LookupResult, *, many: bool) -> Table:
     for hit in result.weak_hits:
         cells = [labels[hit.item]] if many else []
         contact = [part for part in (hit.record.case_reference, hit.record.case_contact, f"ref {hit.record.reference}") if part]
-        cells += [hit.member, in_words(hit.matches), hit.record.series or "-", ", ".join(contact)]
+        cells += [hit.member, _in_lines(hit.words), hit.record.series or "-", ", ".join(contact)]
         table.add_row(*map(Text, cells))
     return table
 

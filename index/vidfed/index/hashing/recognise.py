@@ -14,11 +14,13 @@ class FileType:
         media_type: as in `image/jpeg`.
         name: as people call it.
         decoder: Pillow's name of the format if it is a picture that is decoded, else empty.
+        film: it may be a film, which ffmpeg reads.
     """
 
     media_type: str
     name: str
     decoder: str = ""
+    film: bool = False
 
     @property
     def is_picture(self) -> bool:
@@ -47,12 +49,23 @@ _BY_START: Final = (
     (b"Rar!\x1a\x07", FileType("application/vnd.rar", "RAR")),
     (b"7z\xbc\xaf\x27\x1c", FileType("application/x-7z-compressed", "7z")),
     (b"\x1f\x8b", FileType("application/gzip", "gzip")),
-    (b"\x1aE\xdf\xa3", FileType("video/x-matroska", "Matroska or WebM video")),
-    (b"FLV\x01", FileType("video/x-flv", "Flash video")),
-    (b"0&\xb2u\x8ef\xcf\x11", FileType("video/x-ms-asf", "Windows Media")),
-    (b"\0\0\x01\xba", FileType("video/mpeg", "MPEG video")),
-    (b"\0\0\x01\xb3", FileType("video/mpeg", "MPEG video")),
-    (b"OggS", FileType("video/ogg", "Ogg audio or video")),
+    (b"\x1aE\xdf\xa3", FileType("video/x-matroska", "Matroska or WebM video", film=True)),
+    (b"FLV\x01", FileType("video/x-flv", "Flash video", film=True)),
+    (b"0&\xb2u\x8ef\xcf\x11", FileType("video/x-ms-asf", "Windows Media", film=True)),
+    (b"\0\0\x01\xba", FileType("video/mpeg", "MPEG video", film=True)),
+    (b"\0\0\x01\xb3", FileType("video/mpeg", "MPEG video", film=True)),
+    (b"OggS", FileType("video/ogg", "Ogg audio or video", film=True)),
+    (b".RMF", FileType("application/vnd.rn-realmedia", "RealMedia", film=True)),
+    (b"\x06\x0e\x2b\x34\x02\x05\x01\x01", FileType("application/mxf", "MXF video", film=True)),
+    (b"DKIF", FileType("video/x-ivf", "IVF video", film=True)),
+    (b"YUV4MPEG2", FileType("video/x-yuv4mpeg", "uncompressed video", film=True)),
+    (b"nut/multimedia", FileType("video/x-nut", "NUT video", film=True)),
+    (b"\xb7\xd8\x00\x20\x37\x49\xda\x11", FileType("video/x-wtv", "recorded television", film=True)),
+    (b"\x1f\x07\x00", FileType("video/x-dv", "DV video", film=True)),
+    (b"\0\0\0\x01\x67", FileType("video/h264", "H.264 video", film=True)),
+    (b"\0\0\0\x01\x09", FileType("video/h264", "H.264 video", film=True)),
+    (b"\0\0\0\x01\x40\x01", FileType("video/h265", "H.265 video", film=True)),
+    (b"\0\0\x01\xb0", FileType("video/mpeg", "MPEG-4 video", film=True)),
     (b"SQLite format 3\0", FileType("application/vnd.sqlite3", "SQLite database")),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", FileType("application/x-ole-storage", "office document")),
     (b"8BPS", FileType("image/vnd.adobe.photoshop", "Photoshop")),
@@ -60,16 +73,20 @@ _BY_START: Final = (
 )
 _RIFF: Final = {
     b"WEBP": FileType("image/webp", "WebP", "WEBP"),
-    b"AVI ": FileType("video/x-msvideo", "AVI video"),
+    b"AVI ": FileType("video/x-msvideo", "AVI video", film=True),
     b"WAVE": FileType("audio/wav", "WAV audio"),
 }
 _BRANDS: Final = {
     **dict.fromkeys((b"avif", b"avis"), _AVIF),
     **dict.fromkeys((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1", b"mif2"), _HEIF),
-    b"qt  ": FileType("video/quicktime", "QuickTime video"),
+    b"qt  ": FileType("video/quicktime", "QuickTime video", film=True),
     b"crx ": FileType("image/x-canon-cr3", "Canon raw picture"),
 }
-_MP4: Final = FileType("video/mp4", "MP4 video or audio")
+_MP4: Final = FileType("video/mp4", "MP4 video or audio", film=True)
+_TRANSPORT_STREAM: Final = FileType("video/mp2t", "MPEG transport stream", film=True)
+_PACKET_START: Final = 0x47
+_MIN_PACKETS: Final = 3
+_OLD_QUICKTIME: Final = frozenset((b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"))
 _GENERIC_BRANDS: Final = frozenset((b"mif1", b"msf1", b"mif2", b"miaf"))
 
 
@@ -79,7 +96,20 @@ def recognise(head: bytes) -> FileType | None:
         return _RIFF.get(head[8:12])
     if head[4:8] == b"ftyp":
         return _by_brand(head)
+    if head[4:8] in _OLD_QUICKTIME:
+        return _BRANDS[b"qt  "]
+    if _is_transport_stream(head):
+        return _TRANSPORT_STREAM
     return next((kind for start, kind in _BY_START if head.startswith(start)), None)
+
+
+def _is_transport_stream(head: bytes) -> bool:
+    """Whether every packet looked at begins as it must; cameras put four bytes of time before each, broadcasts add 16 of checksum."""
+    for first, step in ((0, 188), (4, 192), (0, 204)):
+        starts = range(first, len(head), step)
+        if len(starts) >= _MIN_PACKETS and all(head[at] == _PACKET_START for at in starts):
+            return True
+    return False
 
 
 def _by_brand(head: bytes) -> FileType:

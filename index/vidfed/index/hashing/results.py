@@ -7,7 +7,7 @@ from enum import Enum, unique
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from vidfed.index.algorithms import Algorithm, Hash
-from vidfed.index.codes import WHOLE, kind_title
+from vidfed.index.codes import WHOLE, frame_times, kind_title
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,8 +72,8 @@ class PictureCode:
         code: the view as it is, upright.
         kind: what it is the code of, in plain ASCII without spaces: `WHOLE`; `rendering:black`, `rendering:no-alpha` or `rendering:raw`,
             the same picture as other tools see it; `variant:trimmed` or `variant:crop-4x5` and the
-            like, a part of it (see `variants`); `frame:3`, the third frame of an
-            animation or page of a document, counted from 1.
+            like, a part of it (see `variants`); `frame:3`, the third frame of an animation or page of a document, counted from 1;
+            `second:73.5-77.25`, a frame of a film, and `second-trimmed:73.5-77.25`, the same without borders.
         quality: PDQ quality of that view, 0..100, for its pHash and dHash as well.
         orientations: PDQ of the view turned and mirrored, as `ORIENTATIONS` lists them, the first of which is `code`; empty for other
             algorithms and unless asked for.
@@ -117,6 +117,7 @@ class FileHashes:
         method: how its pixels were had: `full`; `luma` where only the brightness of a JPEG was decoded; `luma-1/2`, `luma-1/4`, `luma-1/8`
             where that was done at a share of its size. With `luma` PDQ may differ from `pdqhash`'s by 2 bits.
         notes: what to know about it.
+        duration_ms: of a film, in milliseconds: as far as it could be decoded; 0 of anything else.
     """
 
     path: Path
@@ -129,6 +130,12 @@ class FileHashes:
     codes: tuple[PictureCode, ...] = ()
     method: str = ""
     notes: tuple[Note, ...] = ()
+    duration_ms: int = 0
+
+    @property
+    def is_film(self) -> bool:
+        """True if it has frames of a film among its codes."""
+        return bool(self.codes) and frame_times(self.codes[0].kind) is not None
 
     @property
     def exact_only(self) -> Note | None:

@@ -81,6 +81,26 @@ def seal() -> list[str]:
     return standing
 
 
+def seal_program(file: int, cpu_s: int) -> list[str]:
+    """Put the walls up around a program that is about to be started in this process; return the names of those that stand.
+
+    It may start, read its libraries and the one file at the descriptor `file`, write to what it was handed, and use `cpu_s` seconds of
+    processor time.
+    """
+    standing = ["limits"]
+    _limit(resource.RLIMIT_AS, MEMORY_BYTES)
+    _limit(resource.RLIMIT_NOFILE, OPEN_FILES)
+    _limit(resource.RLIMIT_FSIZE, 0)
+    _limit(resource.RLIMIT_CORE, 0)
+    allow_cpu(cpu_s)
+    if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0:
+        if _landlock(_PROGRAM_FOLDERS, file=file, rights=_LANDLOCK_READ | _LANDLOCK_EXECUTE):
+            standing.append("landlock")
+        if _seccomp(may_start=True):
+            standing.append("seccomp")
+    return standing
+
+
 def allow_cpu(seconds: int) -> None:
     """Let this process use so many seconds of processor time from now on; the kernel ends it then."""
     used = resource.getrusage(resource.RUSAGE_SELF)
@@ -106,6 +126,8 @@ _LANDLOCK_VERSION: Final = 1
 _LANDLOCK_PATH_BENEATH: Final = 1
 # The rights to files that each version of the kernel's interface knows, as bits: 13 in the first.
 _LANDLOCK_FILE_RIGHTS: Final = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
+_LANDLOCK_EXECUTE: Final = 0b1
+_LANDLOCK_READ_FILE: Final = 0b100
 _LANDLOCK_READ: Final = 0b1100  # read a file, list a folder
 _LANDLOCK_TCP: Final = 0b11  # bind, connect: version 4
 _LANDLOCK_SCOPES: Final = 0b11  # abstract sockets, signals: version 6
@@ -113,13 +135,17 @@ _LANDLOCK_TCP_VERSION: Final = 4
 _LANDLOCK_SCOPE_VERSION: Final = 6
 
 
-def _landlock(readable: Iterable[Path]) -> bool:
-    """Forbid all files but those below these folders, which may be read."""
+# A program's libraries and what their loader and they look up; no folder of anybody's files.
+_PROGRAM_FOLDERS: Final = tuple(Path(f) for f in ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/alternatives", "/dev/null"))
+
+
+def _landlock(readable: Iterable[Path], *, file: int | None = None, rights: int = _LANDLOCK_READ) -> bool:
+    """Forbid all files but those below these folders, to which there are these rights, and one open file, which may be read."""
     version = _libc.syscall(_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), _LANDLOCK_VERSION)
     if version < 1:
         return False
-    rights = (1 << _LANDLOCK_FILE_RIGHTS.get(version, max(_LANDLOCK_FILE_RIGHTS.values()))) - 1
-    attributes = struct.pack("=Q", rights)
+    handled = (1 << _LANDLOCK_FILE_RIGHTS.get(version, max(_LANDLOCK_FILE_RIGHTS.values()))) - 1
+    attributes = struct.pack("=Q", handled)
     if version >= _LANDLOCK_TCP_VERSION:
         attributes += struct.pack("=Q", _LANDLOCK_TCP)
     if version >= _LANDLOCK_SCOPE_VERSION:
@@ -131,9 +157,11 @@ def _landlock(readable: Iterable[Path]) -> bool:
         for folder in readable:
             with suppress(OSError):
                 descriptor = os.open(folder, os.O_PATH | os.O_CLOEXEC)
-                rule = struct.pack("=Qi", _LANDLOCK_READ, descriptor)
-                _libc.syscall(_LANDLOCK_ADD_RULE, ruleset, _LANDLOCK_PATH_BENEATH, rule, 0)
+                within = rights if folder.is_dir() else rights & (_LANDLOCK_READ_FILE | _LANDLOCK_EXECUTE)
+                _libc.syscall(_LANDLOCK_ADD_RULE, ruleset, _LANDLOCK_PATH_BENEATH, struct.pack("=Qi", within, descriptor), 0)
                 os.close(descriptor)
+        if file is not None:
+            _libc.syscall(_LANDLOCK_ADD_RULE, ruleset, _LANDLOCK_PATH_BENEATH, struct.pack("=Qi", _LANDLOCK_READ_FILE, file), 0)
         return bool(_libc.syscall(_LANDLOCK_RESTRICT_SELF, ruleset, 0) == 0)
     finally:
         os.close(ruleset)
@@ -174,12 +202,16 @@ _AT_NUMBER: Final = 0
 _AT_ARCHITECTURE: Final = 4
 
 
-def _seccomp() -> bool:
-    """Forbid what decoding never needs and an intruder would."""
+_STARTING: Final = {"x86_64": {59}, "aarch64": {221}}  # execve, which a process that becomes another program needs
+
+
+def _seccomp(*, may_start: bool = False) -> bool:
+    """Forbid what decoding never needs and an intruder would; `may_start`, but not to become another program."""
     if platform.machine() not in _FORBIDDEN or sys.maxsize < 2**32:
         return False
     architecture, *groups = _FORBIDDEN[platform.machine()]
-    numbers = [number for group in groups for number in group]
+    allowed = _STARTING[platform.machine()] if may_start else set()
+    numbers = [number for group in groups for number in group if number not in allowed]
     steps = [
         (_LOAD, 0, 0, _AT_ARCHITECTURE),
         (_JUMP_IF_EQUAL, 1, 0, architecture),
@@ -193,3 +225,32 @@ def _seccomp() -> bool:
     program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
     description = struct.pack("@HP", len(steps), ctypes.addressof(program))
     return bool(_libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, description, 0, 0) == 0)
+
+
+# --- a program inside the walls ---
+
+CANNOT_START: Final = 111
+"""Exit status where the program could not be started."""
+
+
+def become_program(arguments: list[str]) -> None:
+    """Put the walls up and become another program: no network, no file but the one handed over and its own libraries, none to write.
+
+    This file is run as a script for it, by `film.programs`: it needs nothing but Python's own modules, and starts quickly.
+
+    Args:
+        arguments: the parent's process id, the descriptor of the file, seconds of processor time, the program, and its arguments.
+    """
+    parent, descriptor, cpu_s, program, *others = arguments
+    die_with_parent(int(parent))
+    leave_network()
+    seal_program(int(descriptor), int(cpu_s))
+    try:
+        os.execv(program, [program, *others])  # noqa: S606 - that is the point
+    except OSError as error:
+        os.write(2, f"{program}: {error.strerror}\n".encode())
+        os._exit(CANNOT_START)
+
+
+if __name__ == "__main__":
+    become_program(sys.argv[1:])

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from vidfed.index.algorithms import Algorithm, Hash
 from vidfed.index.errors import HashingError
 from vidfed.index.hashing.digests import DIGESTS, UnreadableError, open_regular, read_once
+from vidfed.index.hashing.film.hashing import with_frames
 from vidfed.index.hashing.one_file import MAX_FRAME_CODES, Options
 from vidfed.index.hashing.recognise import recognise
 from vidfed.index.hashing.results import FileFailure, FileHashes, HashingResult, Note, PictureCode, Reason
@@ -59,15 +60,19 @@ def hash_files(
     full_size: bool = False,
     processes: int | None = None,
     on_progress: Callable[[int], None] | None = None,
+    on_film: Callable[[int, int], None] | None = None,
 ) -> Generator[HashingResult]:
-    """Hash files: digests of all that can be read, perceptual codes of what is a picture.
+    """Hash files: digests of all that can be read, perceptual codes of what is a picture or a film.
+
+    Films are decoded one after the other, each by all processors, by ffmpeg in a process of its own (see `film`).
 
     Args:
         paths: files, as `find_files` lists them; taken from the iterable as they are needed.
-        orientations: also compute the PDQ of the seven turned and mirrored forms, for a lookup.
+        orientations: also compute the PDQ of the seven turned and mirrored forms, and look at more frames of films: for a lookup.
         full_size: never decode a JPEG at reduced size.
         processes: how many workers; by default one per available processor core.
         on_progress: called with the number of files done so far, after each.
+        on_film: called while a film is decoded, with the milliseconds of it that are done, and all of them, 0 where that is not known.
 
     Yields:
         For every path, in order, its hashes or why there are none. A file that a worker dies of has its digests and a note; the others
@@ -84,9 +89,10 @@ def hash_files(
     pool = _Pool(Options(orientations=orientations, full_size=full_size), processes=-(-len(head) // FEW_FILES))
     try:
         for done, result in enumerate(pool.run(chain(head, remaining)), start=1):
+            hashed = with_frames(result, asked=orientations, on_progress=on_film) if isinstance(result, FileHashes) else result
             if on_progress is not None:
                 on_progress(done)
-            yield result
+            yield hashed
     finally:
         pool.close()
 

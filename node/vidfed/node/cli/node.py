@@ -101,7 +101,8 @@ def init(
 def ingest(pictures: tuple[Path, ...], home: Path, as_json: bool, **options: str | None) -> None:
     """Hash PICTURES (files or folders) into records. No picture is kept.
 
-    What cannot be decoded (a video, a damaged file) becomes a record that is found by exact copies only.
+    Of films the distinct frames are kept, one a second at most. What cannot be decoded (a document, a damaged file)
+    becomes a record that is found by exact copies only.
 
     All of them become records in one transaction at the end: interrupted, nothing has changed. Run again, a picture that is already
     known is updated, not doubled.
@@ -129,7 +130,7 @@ def ingest(pictures: tuple[Path, ...], home: Path, as_json: bool, **options: str
         for result in hash_files(find_files(pictures)):
             if isinstance(result, FileHashes):
                 records.append(record_of_file(result, template))
-                if not any(code.reliable for code in result.main):
+                if not any(code.reliable for code in result.codes if not code.is_cut):
                     exact_only += 1
                     note(f"{one_line(result.path)}: {result.notes[0]}; found by exact copies only")
             else:

@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from vidfed.security.identity.replay import ReplayMemory
     from vidfed.v1.lookup_pb2 import LookupCall
     from vidfed.wire.requests import Mandate
-    from vidfed.wire.values import LookupRequest
+    from vidfed.wire.values import FilmTimes, LookupRequest
 
 _log = logging.getLogger(__name__)
 _FOUND_BYTES = MAX_MESSAGE_BYTES - 80 * 1024  # room for the header and the log's receipt with its cosigned checkpoint
@@ -320,13 +320,18 @@ class LookupPipeline:
         )
 
 
+def _films(question: Question) -> Sequence[FilmTimes]:
+    return question.request.films if question.request else ()
+
+
 def _question(call: Call, member: str, now_ms: int, status: Status = Status.ANSWERED) -> Question:
     method, due = (LOOKUP_METHOD, 0) if call.order is None else (STREAM_METHOD, call.order.due)
     return Question(member, _digest_of(call.message), now_ms, method, due, status=status)
 
 
 def _query(question: Question, rule: Rule) -> SearchQuery:
-    return SearchQuery(question.columns, rule.max_hits_per_item, functools.partial(rule.tells, question.member), rule.tell)
+    tells = functools.partial(rule.tells, question.member)
+    return SearchQuery(question.columns, rule.max_hits_per_item, tells, rule.tell, _films(question))
 
 
 def _digest_of(call: LookupCall) -> bytes:

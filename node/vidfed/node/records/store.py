@@ -16,12 +16,14 @@ import sqlalchemy as sa
 
 from vidfed.formats.fields import FIELDS, LISTS, Kind
 from vidfed.index import Algorithm
+from vidfed.index.codes import WHOLE
 from vidfed.index.hashing.results import RELIABLE_PDQ_QUALITY
 from vidfed.node.errors import StoreError
 from vidfed.node.records import schema
 from vidfed.node.records.database import RecordDatabase
 from vidfed.node.records.further import View, labels_of, of_record
 from vidfed.node.records.record import Record
+from vidfed.node.records.schema import PLACE_BITS
 from vidfed.node.records.source_states import SourceState
 from vidfed.node.records.upsert.transaction import UpsertTransaction, entries_of_records
 from vidfed.wire.values import HandlingCode, Ternary
@@ -306,6 +308,16 @@ class StoreReader:
         mark = self._database.marks(1)
         statement = f"SELECT label, code FROM codes WHERE label BETWEEN {mark} AND {mark} AND algorithm = {mark} ORDER BY label"  # noqa: S608 - only marks
         return [(label, bytes(code)) for label, code in self._rows(statement, (*labels_of(record), algorithm.value))]
+
+    def views_of(self, record: int, algorithm: Algorithm) -> dict[int, tuple[View, bytes]]:
+        """Return every code of one algorithm that a record has, with what it is the code of, by label, rising."""
+        mark = self._database.marks(1)
+        statement = f"SELECT {algorithm.value}, pdq_quality FROM records WHERE id = {mark}"  # noqa: S608 - a name and a mark
+        own = [(record << PLACE_BITS, code, WHOLE, quality) for code, quality in self._rows(statement, (record,)) if code is not None]
+        columns, where = "label, code, kind, quality", f"label BETWEEN {mark} AND {mark} AND algorithm = {mark}"
+        statement = f"SELECT {columns} FROM codes WHERE {where} ORDER BY label"  # noqa: S608 - only names and marks
+        rows = self._rows(statement, (*labels_of(record), algorithm.value))
+        return {label: (View(kind, quality), bytes(code)) for label, code, kind, quality in (*own, *rows)}
 
     def _rows(self, statement: str, values: tuple[Any, ...] = ()) -> list[Any]:
         cursor = self._connection.cursor()

@@ -18,6 +18,7 @@ from vidfed.node.records.schema import PLACE_BITS
 from vidfed.node.records.source_states import Freshness
 from vidfed.node.records.store import History
 from vidfed.node.search.distinct import distinct
+from vidfed.node.search.films import find, merged, take_apart
 from vidfed.node.search.follower import IndexFollower
 from vidfed.node.search.nearest import NOTHING_NEAR, Candidates, Near, Rows, choose, rows_wanted
 from vidfed.node.search.query import Found
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from vidfed.node.records.record import Record
     from vidfed.node.records.store import RecordStore, StoreReader
     from vidfed.node.search.distinct import Distinct
+    from vidfed.node.search.films import FilmHits, TakenApart
     from vidfed.node.search.query import SearchQuery
     from vidfed.security.clock import Clock
     from vidfed.wire.values import HashColumn, Hit
@@ -123,7 +125,8 @@ class Catalogue:
         Raises:
             IndexBehindError, IndexBrokenError, StoreError: as `search`.
         """
-        asked = distinct(wanted)
+        apart = take_apart(wanted, wanted.films)
+        asked = distinct(apart.query)
         with self.store.reading() as store:
             newest, changed_ms = store.version()
             self._check_history(store, newest)
@@ -141,12 +144,13 @@ class Catalogue:
                 self._search_columns(together, store, limit, candidates, search_codes)
             choose(candidates, store.records, functools.partial(self._search_code, search_codes, store), limit)
             told = candidates[0].told(store)
+            films = [find(film, wanted, store, functools.partial(search_codes, Algorithm.PDQ)) for film in apart.films]
             states = store.source_states()
         current_ms = self._clock()
         freshness = Freshness.of(states, current_ms)
-        searched = asked.query.searched(self._follower.shares)
+        searched = wanted.searched(self._follower.shares)
         state = IndexState(newest, changed_ms, current_ms, searched, self._follower.band, freshness.as_of_ms, freshness.behind)
-        return _found(state, asked, *told)
+        return _found(state, apart, asked, told, films)
 
     def search(self, wanted: Sequence[SearchQuery], *, patience_s: float = PATIENCE_S) -> list[Found]:
         """Find for each question every record within each of its columns' distances, all in one state of the store.
@@ -160,7 +164,9 @@ class Catalogue:
             IndexBrokenError: the indexes cannot be used.
             StoreError: the store cannot be read.
         """
-        asked = [distinct(question) for question in wanted]
+        whole = wanted
+        apart = [take_apart(question, question.films) for question in whole]
+        asked = [distinct(each.query) for each in apart]
         wanted = [each.query for each in asked]
         renewals = self._follower.renewals()
         with self.store.reading() as store:
@@ -174,14 +180,17 @@ class Catalogue:
                 self._search_columns(together, store, limit, candidates, self._search_codes)
             choose(candidates, store.records, functools.partial(self._search_code, self._search_codes, store), limit)
             told = [each.told(store) for each in candidates]
+            films = [
+                [find(film, question, store, self._search_frames) for film in each.films]
+                for question, each in zip(whole, apart, strict=True)
+            ]
             self._follower.check_not_renewed(renewals, version)
         current_ms = self._clock()
         freshness = Freshness.of(states, current_ms)
         state = (self._follower.band, freshness.as_of_ms, freshness.behind)
-        return [
-            _found(IndexState(version, changed_ms, current_ms, question.query.searched(self._follower.shares), *state), question, *each)
-            for question, each in zip(asked, told, strict=True)
-        ]
+        shares = self._follower.shares
+        searched = [IndexState(version, changed_ms, current_ms, question.searched(shares), *state) for question in whole]
+        return [_found(*each) for each in zip(searched, apart, asked, told, films, strict=True)]
 
     def _check_history(self, store: StoreReader, version: int) -> None:
         """Make sure that the store is the one of before: a volume or a database may have been exchanged under a running node.
@@ -224,6 +233,9 @@ class Catalogue:
                 candidates[number].add(place, rows, np.flatnonzero(cut).tolist())
             first = end
 
+    def _search_frames(self, codes: NDArray[np.uint8], max_distance: int, limit: int | None) -> SearchResult | None:
+        return self._follower.search(Algorithm.PDQ, codes, max_distance, limit, None)
+
     @staticmethod
     def _search_code(
         search_codes: Callable[..., SearchResult | None],
@@ -251,8 +263,18 @@ class Catalogue:
         return self._follower.search(algorithm, codes, max_distance, limit, bands)
 
 
-def _found(state: IndexState, asked: Distinct, records: tuple[Record, ...], hits: Sequence[Hit], truncated: Sequence[int]) -> Found:
-    return Found(state, records, *asked.expand(hits, truncated))
+def _found(
+    state: IndexState,
+    apart: TakenApart,
+    asked: Distinct,
+    told: tuple[tuple[Record, ...], Sequence[Hit], Sequence[int]],
+    films: Sequence[FilmHits],
+) -> Found:
+    records, some, more = told
+    hits, truncated = asked.expand(some, more)
+    if not films:
+        return Found(state, records, hits, truncated)
+    return Found(state, *merged(records, [apart.in_asked_column(hit) for hit in hits], truncated, films))
 
 
 def _same_searches(wanted: Sequence[SearchQuery]) -> Iterable[list[tuple[int, int, HashColumn]]]:

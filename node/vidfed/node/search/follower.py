@@ -137,9 +137,9 @@ class IndexFollower:
                 raise IndexBehindError(f"index at change {self._version} of {version}")
 
     def search(
-        self, algorithm: Algorithm, codes: NDArray[np.uint8], max_distance: int, limit: int, bands: Sequence[int] | None
+        self, algorithm: Algorithm, codes: NDArray[np.uint8], max_distance: int, limit: int | None, bands: Sequence[int] | None
     ) -> SearchResult | None:
-        """Return what is near enough to each code, of an index's rows the nearest `limit`; None where there is nothing.
+        """Return what is near enough to each code, of an index's rows the nearest `limit`, all without one; None where there is nothing.
 
         Raises:
             IndexBrokenError: the index is damaged, which the keeping process is told, or cannot be read.

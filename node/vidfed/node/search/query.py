@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from vidfed.index import Algorithm
     from vidfed.node.records.record import Record
-    from vidfed.wire.values import HashColumn
+    from vidfed.wire.values import FilmTimes, HashColumn
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class SearchQuery:
         columns: what is asked, checked.
         max_hits_per_item: of more, the nearest are kept and the item is named in `Found.truncated_items`.
         visible: says of each record whether the asker may know of it; one that it may not is as if it did not exist.
+        films: which items are films, whose frames are judged together.
         told: gives what the asker may know of a match, by its algorithm and distance; records are ordered by that. What is farther must not
             look nearer.
     """
@@ -31,6 +32,7 @@ class SearchQuery:
     max_hits_per_item: int
     visible: Callable[[Record], bool] = lambda _record: True
     told: Callable[[Match], Match] = lambda match: match
+    films: Sequence[FilmTimes] = ()
 
     def searched(self, shares: Mapping[Algorithm, Share]) -> tuple[Searched, ...]:
         """Return what the answer says about how it was searched.

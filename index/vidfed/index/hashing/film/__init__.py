@@ -1,0 +1,1 @@
+"""Films: frames by ffmpeg, in processes that are walled in, and their PDQ."""
