@@ -5,9 +5,11 @@ by default. Questions about a code that is on a withheld record and about a code
 asker's clock takes the time of each.
 
 Figures:
-    auc_single: area under the curve of telling the two apart by time, questions of one item; 0.5 is a guess. The worst of the algorithms
-    auc_900: the same, one code asked as 900 items
-    pairs: how many of each were compared, all algorithms together
+    auc_single: area under the curve of telling the two apart by time, questions of one item; 0.5 is a guess. The mean of all algorithms
+        and of PDQ asked with the eight orientations of a picture: one of them withheld, or none
+    auc_900: the same, one item asked 900 times in one question, with orientations 112 times
+    auc_single_worst, auc_900_worst: of the algorithm farthest from 0.5, which chance alone takes away from it, the farther the fewer pairs
+    pairs, pairs_900: how many of each were compared, all algorithms together
     grid_ms: the time grid
     auc_single_without_grid, auc_900_without_grid: the same where answers leave at once
 """
@@ -22,6 +24,7 @@ import random
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +36,8 @@ from tests.support.sockets import serve_node
 from vidfed.index import Algorithm, Hash
 from vidfed.node.config import NodeSection
 from vidfed.node.records.record import Record
+from vidfed.wire.answers import read_answer
+from vidfed.wire.statuses import Status
 
 if TYPE_CHECKING:
     from tests.support.memory import MemoryInvestigator
@@ -43,6 +48,9 @@ MANY = 900
 _PAIRS, _QUICK_PAIRS = 20_000, 400
 _MANY_SHARE = 4  # of so many pairs one is asked as 900 items too
 _FILLED, _QUICK_FILLED = 100_000, 5_000
+_NO_LIMIT = 10**9
+_SECRETS = 20  # withheld records
+_ORIENTATIONS = 8  # codes of one picture as it is asked for: turned and mirrored
 
 
 def auc(withheld: list[float], unknown: list[float]) -> float:
@@ -63,25 +71,33 @@ def codes(algorithm: Algorithm, count: int, seed: int) -> list[Hash]:
     return [Hash(algorithm, row.tobytes()) for row in drawn]
 
 
-async def time_of(stub: rpc.NodeServiceAsyncStub, node: MemoryNode, asker: MemoryInvestigator, asked: list[Hash]) -> float:
+async def time_of(stub: rpc.NodeServiceAsyncStub, node: MemoryNode, asker: MemoryInvestigator, asked: list[Hash], an_item: int) -> float:
     """Return how long one question takes, in seconds."""
-    call = call_of(asker.credential, node.federation.sign(node.federation.request(asker, asked), asker))
+    request = node.federation.request(asker, asked)
+    column = replace(request.columns[0], items=np.arange(len(asked)) // an_item)
+    request = replace(request, item_count=len(asked) // an_item, columns=(column,))
+    call = call_of(asker.credential, node.federation.sign(request, asker))
     began_s = time.perf_counter()
-    await stub.Lookup(call)
-    return time.perf_counter() - began_s
+    answer = await stub.Lookup(call)
+    took_s = time.perf_counter() - began_s
+    if read_answer(answer.payload).header.status is not Status.ANSWERED:
+        raise SystemExit("a question was refused: its time says nothing")
+    return took_s
 
 
-async def compared(node: MemoryNode, grid_ms: float, withheld: list[Hash], unknown: list[Hash], times: int, pairs: int) -> float:
-    """Return the area under the curve for one algorithm."""
+async def compared(
+    node: MemoryNode, grid_ms: float, withheld: list[list[Hash]], unknown: list[list[Hash]], times: int, pairs: int
+) -> float:
+    """Return the area under the curve for one kind of item, each with its codes, asked so many times in one question."""
     asker, took = node.federation.investigator("nl"), {True: [0.0][:0], False: [0.0][:0]}
     async with serve_node(node, grid_ms=grid_ms) as served, served.asked_by("nl") as stub:
         for number in range(pairs):
             kinds = [True, False]
             random.shuffle(kinds)
             for kind in kinds:
-                one = (withheld if kind else unknown)[number % len(withheld)]
+                asked = (withheld if kind else unknown)[number % len(withheld)]
                 node.federation.clock.now_ms = int(time.time() * 1000)
-                took[kind].append(await time_of(stub, node, asker, [one] * times))
+                took[kind].append(await time_of(stub, node, asker, asked * times, len(asked)))
     return auc(took[True], took[False])
 
 
@@ -91,24 +107,30 @@ async def measure(folder: Path, *, quick: bool) -> dict[str, float | int]:
     federation.add("nl", "fr")
     pairs = _QUICK_PAIRS if quick else _PAIRS
     algorithms = tuple(Algorithm) if not quick else (Algorithm.SHA256, Algorithm.PDQ)
-    each = max(pairs // len(algorithms), 1)
-    figures: dict[str, float | int] = {"auc_single": 0.5, "auc_900": 0.5}
-    with MemoryNode(federation, "fr", folder, ANSWERING) as node:
+    each = max(pairs // (len(algorithms) + 1), 1)
+    found: dict[str, list[float]] = {}
+    limits = replace(ANSWERING.limits, hashes_per_minute=_NO_LIMIT, hashes_per_day=_NO_LIMIT, lookups_per_minute=_NO_LIMIT)
+    with MemoryNode(federation, "fr", folder, replace(ANSWERING, limits=limits)) as node:
         filled = _QUICK_FILLED if quick else _FILLED
         node.hold(*(Record({Algorithm.PDQ: code.code}) for code in codes(Algorithm.PDQ, filled, 1)))
-        secret = {algorithm: codes(algorithm, 20, 2) for algorithm in algorithms}
-        node.hold(*(Record({a: secret[a][number].code for a in algorithms}, sharing="nobody") for number in range(20)))
+        secret = {algorithm: codes(algorithm, _SECRETS, 2) for algorithm in algorithms}
+        node.hold(*(Record({a: secret[a][number].code for a in algorithms}, sharing="nobody") for number in range(_SECRETS)))
         node.catalogue.catch_up()
-        for algorithm in algorithms:
-            unknown = codes(algorithm, 20, 3)
-            print(f"{algorithm.label}: {each} pairs", file=sys.stderr)
-            for name, times, count in (("auc_single", 1, each), ("auc_900", MANY, max(each // _MANY_SHARE, 1))):
+        for algorithm, orientations in (*((each, 1) for each in algorithms), (Algorithm.PDQ, _ORIENTATIONS)):
+            others = codes(algorithm, _SECRETS * orientations, 3)
+            unknown = [others[at : at + orientations] for at in range(0, len(others), orientations)]
+            withheld = [[secret[algorithm][number], *unknown[number][1:]] for number in range(_SECRETS)]
+            for name, times, count in (("auc_single", 1, each), ("auc_900", MANY // orientations, max(each // _MANY_SHARE, 1))):
                 for suffix, grid_ms in (("", GRID_MS), ("_without_grid", 0.0)):
                     share = count if not suffix else max(count // 4, 1)
-                    found = await compared(node, grid_ms, secret[algorithm], unknown, times, share)
-                    before = figures.get(name + suffix, 0.5)
-                    figures[name + suffix] = round(max(before, found, key=lambda value: abs(value - 0.5)), 4)
-    return figures | {"pairs": each * len(algorithms), "grid_ms": GRID_MS}
+                    one = await compared(node, grid_ms, withheld, unknown, times, share)
+                    found.setdefault(name + suffix, []).append(one)
+                    print(f"{algorithm.label} x {orientations}: {name}{suffix} {one:.4f} over {share} pairs", file=sys.stderr, flush=True)
+    figures: dict[str, float | int] = {name: round(sum(some) / len(some), 4) for name, some in found.items()}
+    for name in ("auc_single", "auc_900"):
+        figures[f"{name}_worst"] = round(max(found[name], key=lambda value: abs(value - 0.5)), 4)
+    kinds = len(found["auc_single"])
+    return figures | {"pairs": each * kinds, "pairs_900": max(each // _MANY_SHARE, 1) * kinds, "grid_ms": GRID_MS}
 
 
 def main() -> None:

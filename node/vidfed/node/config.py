@@ -22,7 +22,8 @@ class NodeSection:
         listen: where other members' gateways connect, as `host:port`.
         workers: processes that answer lookups; 0 for as many as there are processors; `vidfed serve` wants 1.
         metrics_listen: where Prometheus reads, as `host:port` over plain HTTP, so of this machine only; empty: nowhere.
-        answer_grid_ms: answers leave so many milliseconds after the question came, or a multiple of that; 0: as soon as they are there.
+        answer_grid_ms: answers leave so many milliseconds after the question came, or a multiple of that, and by chance up to a quarter
+            more; 0: as soon as they are there.
     """
 
     listen: str

@@ -22,6 +22,7 @@ from vidfed.node.intake.known_good import KnownGood
 from vidfed.node.intake.options import ImportOptions
 from vidfed.node.records.lifecycle import RecordQuery, stored_records
 from vidfed.node.records.store import RecordStore
+from vidfed.node.records.upsert.repeated import Repeats
 from vidfed.wire.values import Ternary
 
 if TYPE_CHECKING:
@@ -139,22 +140,22 @@ def test_header_counts_are_not_believed(store: RecordStore, tmp_path: Path) -> N
     assert take_in(store, tmp_path, document(case, context=CASES_2_0)).entries == 1
 
 
-def test_one_bogus_photodna_on_every_item_is_removed_from_all_and_remembered(store: RecordStore, tmp_path: Path) -> None:
+def test_one_bogus_photodna_on_every_item_is_set_aside_from_all_and_stays_so(store: RecordStore, tmp_path: Path) -> None:
     placeholder = base64.b64encode(code(Algorithm.PHOTODNA, 0)).decode()
     content = document(
         *(media(seed, PhotoDNA=placeholder) for seed in range(150)), media(1000, PhotoDNA=base64.b64encode(b"x" * 144).decode())
     )
     report = take_in(store, tmp_path, content)
-    assert (report.counts.new, report.counts.refused_codes) == (151, 1)
+    assert (report.counts.new, report.counts.repeats) == (151, Repeats(set_aside=1))
     found = store.records(range(1, 152))
     assert [number for number, record in found.items() if Algorithm.PHOTODNA in record.hashes] == [151]
-    assert "on 150 unrelated items" in (tmp_path / "report.txt").read_text()
+    assert "on 150 items of this import with different files and is set aside" in (tmp_path / "report.txt").read_text()
     assert take_in(store, tmp_path, content).counts.unchanged == 151
 
 
 def test_the_same_hash_on_one_item_named_often_is_no_filler(store: RecordStore, tmp_path: Path) -> None:
     content = document(*(media(1, PhotoDNA=base64.b64encode(b"x" * 144).decode()) for _ in range(150)))
-    assert take_in(store, tmp_path, content).counts.refused_codes == 0
+    assert take_in(store, tmp_path, content).counts.repeats == Repeats()
     assert Algorithm.PHOTODNA in only_record(store).hashes
 
 

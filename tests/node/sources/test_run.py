@@ -16,6 +16,7 @@ from vidfed.node.records.lifecycle import RecordQuery, edit, erase, reinstate, r
 from vidfed.node.records.record import Record
 from vidfed.node.records.source_states import Freshness, source_states
 from vidfed.node.records.store import RecordStore
+from vidfed.node.records.upsert.repeated import Repeats
 from vidfed.node.sources.comparison.run import RunOptions, RunResult, SourceRun
 from vidfed.node.sources.errors import SourceBusyError, SourceError, SourceReadError, SuspiciousError
 from vidfed.node.sources.settings import parse_sources
@@ -248,13 +249,13 @@ def test_what_was_erased_here_is_never_taken_in_again(store: RecordStore, unit: 
     assert not store.find(Algorithm.MD5, [bytes.fromhex(f"{1:032x}")])
 
 
-def test_a_perceptual_hash_on_everything_is_refused(store: RecordStore, unit: Unit, folder: Path) -> None:
+def test_a_perceptual_hash_on_everything_is_set_aside(store: RecordStore, unit: Unit, folder: Path) -> None:
     unit.run("CREATE TABLE media (id INTEGER PRIMARY KEY, md5 VARCHAR(40), pdq VARCHAR(64), gone INTEGER)")
     unit.run(
         "INSERT INTO media VALUES (:id, :md5, :pdq, NULL)", values=[{"id": n, "md5": f"{n:032x}", "pdq": "ab" * 32} for n in range(1, 200)]
     )
     result = run(source(store, unit, folder, columns={"md5": "md5", "pdq": "pdq"}))
-    assert counts(result, "new", "refused_codes") == (199, 1)
+    assert counts(result, "new", "repeats") == (199, Repeats(set_aside=1))
     assert all(Algorithm.PDQ not in each.record.hashes for each in live(store))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vidfed.cli.terminal import HOME, JSON, file_progress, note, print_json, progress, say
-from vidfed.node.cli.options import COMMAND, described, said
+from vidfed.node.cli.options import COMMAND, described, repeats_words, said
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -153,7 +153,7 @@ def _print_report(report: ImportReport, *, dry_run: bool) -> None:
         "taken back by the source": counts.retracted,
         "taken back by the source and not known here": counts.unknown_retracted,
         "retracted here and left so": counts.kept_retracted,
-        "perceptual hashes refused as a tool's placeholder": counts.refused_codes,
+        **repeats_words(counts.repeats),
     }
     for words, count in more.items():
         if count:

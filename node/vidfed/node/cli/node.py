@@ -15,6 +15,7 @@ from vidfed.node.cli.news import news
 from vidfed.node.cli.options import COMMAND, described, said
 from vidfed.node.cli.policy import policy
 from vidfed.node.cli.records import records
+from vidfed.node.cli.repeats import repeats
 from vidfed.node.cli.sources import source
 
 
@@ -236,7 +237,7 @@ def health(home: Path) -> None:
 
 
 _COMMANDS = (
-    *(doctor, import_, export, known_good, records, news, source, policy, scales, backup, backup_key, restore, adopt_store, migrate),
+    *(doctor, import_, export, known_good, records, repeats, news, source, policy, scales, backup, backup_key, restore, adopt_store, migrate),
     *(request, rotate, submit, check, passphrase),
 )
 for _command in _COMMANDS:

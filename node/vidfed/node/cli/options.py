@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vidfed.formats.fields import Option, RecordField
+    from vidfed.node.records.upsert.repeated import Repeats
 
 COMMAND = reporting(NodeError, SecurityError, HashError, WireError, FormatError, CaseworkError)
 
@@ -58,3 +59,15 @@ def said(options: dict[str, Any]) -> dict[str, object]:
         except ValueError as error:
             raise click.BadParameter(str(error)) from None
     return values
+
+
+def repeats_words(found: Repeats) -> dict[str, int]:
+    """Return what a report says of perceptual hashes that are on many unrelated items, each with its number."""
+    decide = "an operator decides: vidfed node repeats list"
+    return {
+        "perceptual hashes are on many different files and were set aside as a tool's filler; " + decide: found.set_aside,
+        "perceptual hashes are on many different files and are kept, although nothing confirms that it is one picture; "
+        + decide: found.undecided,
+        "perceptual hashes are on many different files that are one picture": found.kept - found.undecided,
+        "times a hash was left out that was refused here (vidfed node repeats list)": found.left_out,
+    }

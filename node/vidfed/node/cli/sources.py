@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vidfed.cli.terminal import HELP, HOME, JSON, note, print_json, say
-from vidfed.node.cli.options import COMMAND
+from vidfed.node.cli.options import COMMAND, repeats_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -289,7 +289,7 @@ def _print_followed(name: str, found: Followed, *, dry_run: bool) -> None:
         "rows about records that were erased here and stay so": report.erased,
         "rows with a key that an earlier row had": report.repeated,
         "values left out of rows that were taken": report.noted,
-        "perceptual hashes refused as a tool's placeholder": report.refused_codes,
+        **repeats_words(report.repeats),
         "rows passed over": report.passed_over + found.result.without_key,
     }
     for words, count in more.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import IO, TYPE_CHECKING
 
 from vidfed.node.records.upsert.report import UpsertReport
@@ -56,7 +56,7 @@ class ImportReport:
             "retracted": counts.retracted,
             "unknown_retracted": counts.unknown_retracted,
             "kept_retracted": counts.kept_retracted,
-            "refused_perceptual_hashes": counts.refused_codes,
+            "repeated_perceptual_hashes": asdict(counts.repeats),
             "skipped_count": self.skipped,
             "skipped": self.skipped_first,
             "reasons": self.reasons,

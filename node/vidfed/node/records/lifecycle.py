@@ -265,11 +265,17 @@ def take_out_again(store: RecordStore, removals: Iterable[Removal], *, now_ms: i
             if removal.erased_ms is not None:
                 key = erased_key(found.source, found.source_id) if found.source else None
                 values = _emptied(removal.erased_ms) | {"fingerprint": key}
-                connection.execute(sa.delete(schema.codes).where(of_record(found.id)))
+                _delete_codes(connection, found.id)
             count, version = count + 1, version + 1
             values |= {"version": version, "changed_ms": now_ms}
             connection.execute(sa.update(_table).where(_table.c.reference == removal.reference).values(values))
     return count
+
+
+def _delete_codes(connection: sa.Connection, record: int) -> None:
+    """Delete what an erased record has in other tables than its own."""
+    connection.execute(sa.delete(schema.codes).where(of_record(record)))
+    connection.execute(sa.delete(schema.codes_aside).where(schema.codes_aside.c.record == record))
 
 
 def _emptied(erased_ms: int) -> dict[str, object]:
@@ -314,7 +320,7 @@ def _change(
         values = {"version": last + 1, "changed_ms": now_ms, "edited": ",".join(sorted({*filter(None, found.edited.split(",")), *edited}))}
         values |= columns
         if erases:
-            connection.execute(sa.delete(schema.codes).where(of_record(found.id)))
+            _delete_codes(connection, found.id)
         connection.execute(sa.update(_table).where(_table.c.reference == reference).values(values))
     return stored_record(store, reference)
 

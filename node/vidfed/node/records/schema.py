@@ -119,11 +119,32 @@ commits = sa.Table(
     sa.Column("mark", sa.String, nullable=False),
 )
 
-refused_codes = sa.Table(
-    "refused_codes",
+repeated_codes = sa.Table(
+    "repeated_codes",
     metadata,
-    # Perceptual hashes that an import found on many unrelated items: a tool's placeholder, worth nothing.
+    # Perceptual hashes that one import had on many unrelated items, by a fingerprint: they themselves go when their records are erased.
+    sa.Column("number", _BIG, primary_key=True, autoincrement=False),
+    sa.Column("algorithm", sa.String, nullable=False),
+    sa.Column("fingerprint", sa.LargeBinary, nullable=False),
+    sa.Column("import_id", sa.BigInteger, nullable=False),
+    sa.Column("records", sa.BigInteger, nullable=False),  # of the import that had it
+    sa.Column("evidence", sa.String, nullable=False),  # what else is known of these says of it
+    sa.Column("confirmed", sa.Boolean, nullable=False),  # that says they are one picture
+    sa.Column("is_aside", sa.Boolean, nullable=False),  # it is in `codes_aside` for now, not with the records
+    sa.Column("decision", sa.String, nullable=False),  # an operator's: keep, refuse, or none yet
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("found_ms", sa.BigInteger, nullable=False),
+    sa.Column("decided_ms", sa.BigInteger),
+)
+
+codes_aside = sa.Table(
+    "codes_aside",
+    metadata,
+    # What was set aside from a record, to be had back; lookups and indexes do not see it.
+    sa.Column("record", _BIG, primary_key=True, autoincrement=False),
     sa.Column("algorithm", sa.String, primary_key=True),
     sa.Column("code", sa.LargeBinary, primary_key=True),
-    sa.Column("refused_ms", sa.BigInteger, nullable=False),
+    sa.Column("kind", sa.String, nullable=False),  # as in `codes`; empty: the record's own row held it
+    sa.Column("quality", sa.SmallInteger),
+    sa.Column("repeated", sa.BigInteger, nullable=False, index=True),
 )

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import secrets
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -84,6 +85,8 @@ _MAX_CALLS = 2_000  # at once, beyond what the admission lets wait: gRPC itself 
 _TOO_MANY_CALLS = (grpc.StatusCode.RESOURCE_EXHAUSTED, "this member holds too many calls")
 _DEFECT = (grpc.StatusCode.INTERNAL, "a defect of this node")
 _BUSY_LOG_S = 10.0
+_SHARE_BY_CHANCE = 4  # of the time grid: up to so much later an answer leaves, by chance
+_STEPS = 1_000_000  # in which that is drawn
 _NO_NODE = (grpc.StatusCode.UNAUTHENTICATED, "not a member's node")
 _log = logging.getLogger(__name__)
 
@@ -162,10 +165,14 @@ class NodeServicer(lookup_rpc.NodeServiceServicer):
             await context.abort(*_DEFECT)
 
     async def _wait_for_grid(self, came_s: float) -> None:
-        """Wait until an answer may leave: how long the search took is not for who asked, since what is withheld takes its time too."""
+        """Wait until an answer may leave: how long the search took is not for who asked, since what is withheld takes its time too.
+
+        A moment beyond the grid is drawn by chance: the longer a process sleeps, the later it wakes, and that could be measured.
+        """
         if self._grid_s > 0.0:
             elapsed_s = asyncio.get_running_loop().time() - came_s
-            await asyncio.sleep(-elapsed_s % self._grid_s)
+            beyond_s = secrets.randbelow(_STEPS) / _STEPS * self._grid_s / _SHARE_BY_CHANCE
+            await asyncio.sleep(-elapsed_s % self._grid_s + beyond_s)
 
     async def enter(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         """Count a call of another service among its member's, which all count together; end it if it is nobody's, or one too many."""

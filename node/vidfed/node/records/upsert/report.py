@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from vidfed.node.records.upsert.repeated import Repeats
 
 
 @dataclass(slots=True)
@@ -17,7 +19,7 @@ class UpsertReport:
         retracted: records taken back by the source.
         unknown_retracted: items that the source takes back and that are not known here.
         kept_retracted: entries about records that the owner has retracted; not brought back.
-        refused_codes: perceptual hashes refused as placeholders.
+        repeats: what came of perceptual hashes that are on many unrelated items.
     """
 
     new: int = 0
@@ -29,4 +31,4 @@ class UpsertReport:
     retracted: int = 0
     unknown_retracted: int = 0
     kept_retracted: int = 0
-    refused_codes: int = 0
+    repeats: Repeats = field(default_factory=Repeats)

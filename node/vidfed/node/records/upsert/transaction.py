@@ -6,7 +6,7 @@ Rules:
  2. What an entry does not say stays as it was: absent is unknown, not "no".
  3. Entries of one import about the same item are one record; what the first said stands, later ones add.
  4. A retracted record is not brought back by an import; the owner does that by hand. What was edited by hand stays too.
- 5. A perceptual hash found on many unrelated items of one import is a tool's placeholder: it is removed from all of them and remembered.
+ 5. A perceptual hash on many unrelated items of one import is written down, and set aside if it is a tool's filler (`repeated`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vidfed.node.records.record import to_column
 from vidfed.node.records.upsert.columns import AT, COLUMNS, DEFAULTS, DIGESTS, PERCEPTUAL, empty_columns, perceptual_key_of
 from vidfed.node.records.upsert.digest_filter import DigestFilter
 from vidfed.node.records.upsert.matching import Row, fetch_known, known_digests
-from vidfed.node.records.upsert.placeholders import Placeholders
+from vidfed.node.records.upsert.repeated import RepeatedCodes
 from vidfed.node.records.upsert.report import UpsertReport
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class UpsertTransaction:
         self._seen = bytearray(self._known_before // 8 + 1)  # one bit a record known before: which of them this import has spoken of
         self._import_id = self._begin_import(origin)
         self._further = FurtherCodes(database, connection)
-        self._placeholders = Placeholders(database, connection, max_repeats)
+        self._repeated = RepeatedCodes(database, connection, max_repeats)
         self._empty: dict[str, object] = empty_columns()
         self._empty |= {name: to_column(value) for name, value in (defaults or {}).items()}
         self._empty |= {"source": source, "import_id": self._import_id, "created_ms": now_ms, "changed_ms": now_ms}
@@ -120,7 +120,7 @@ class UpsertTransaction:
 
     def take(self, entries: Sequence[FileEntry]) -> None:
         """Take one batch in: first the items nobody has spoken of, then what speaks of items known by then."""
-        self._placeholders.drop(entries)
+        self._repeated.leave_out(entries)
         fresh: list[FileEntry] = []
         others: list[FileEntry] = []
         # A store that was empty knows what this import has spoken of; others have to be asked.
@@ -148,7 +148,8 @@ class UpsertTransaction:
             tool: that wrote the file.
         """
         if self._import_id is not None:
-            self.report.refused_codes = self._placeholders.remove(self._import_id, self._next_version, self._now_ms, self._on_note)
+            first = self._known_before + 1
+            self.report.repeats = self._repeated.judge(self._import_id, first, self._next_version, self._now_ms, self._on_note)
             imports = schema.imports
             values = {"file_sha256": file_sha256, "format": format_name, "tool": tool}
             self._connection.execute(sa.update(imports).where(imports.c.id == self._import_id).values(values))
@@ -177,6 +178,7 @@ class UpsertTransaction:
                 group = groups[shape] = (common, [])
             number = next(self._next_id)
             places = self._further.give(number, entry) if entry.further else 0
+            self._repeated.written(entry, number)
             numbers = (number, next(self._next_version), reference, places)
             # To SQLite's driver a bytearray is at hand, while bytes are first offered to its adapters.
             group[1].append((*map(bytearray, codes.values()), *map(to_column, values.values()), *numbers, *group[0].values()))
@@ -184,7 +186,7 @@ class UpsertTransaction:
             self._insert_rows((*shape, "id", "version", "reference", "places", *common), rows)
         self.report.new += len(entries)
         if self._import_id is not None:
-            self._placeholders.count(entries)
+            self._repeated.count(entries)
 
     def _insert_rows(self, names: Sequence[str], rows: Sequence[tuple[object, ...]]) -> None:
         statement = f"INSERT INTO records ({', '.join(names)}) VALUES ({self._database.marks(len(names))})"  # noqa: S608 - our own column names
@@ -219,9 +221,10 @@ class UpsertTransaction:
             "perceptual_key": perceptual_key,
             "reference": values.get("reference") or next(self._references),
         }
+        self._repeated.written(entry, number)
         self.report.new += 1
         if self._import_id is not None:
-            self._placeholders.count([entry])
+            self._repeated.count([entry])
         return Row([values.get(name) for name in COLUMNS], is_new=True)
 
     def _merge(self, entry: FileEntry, row: Row, touched: list[Row]) -> None:
@@ -234,6 +237,7 @@ class UpsertTransaction:
             self.report.kept_retracted += 1
             self._on_note(entry.number, f"record {columns[_REFERENCE]} was retracted by its owner and stays so")
             return
+        self._repeated.written(entry, columns[_ID])
         again = self._is_seen(columns[_ID])
         changed, disagrees = self._overlay(entry, columns, again=again and not self._source_rules)
         if entry.further and (added := self._add_further(entry, columns)):
@@ -269,7 +273,8 @@ class UpsertTransaction:
         changed = disagrees = False
         for name, code in entry.codes.items():
             at = AT[name]
-            if columns[at] is None or (columns[at] != code and not again):
+            differs = columns[at] is None or (columns[at] != code and not again)
+            if differs and not self._repeated.is_aside(columns[_ID], name, code):
                 columns[at] = code
                 changed = True
         edited = set(columns[_EDITED].split(",")) if columns[_EDITED] else set()

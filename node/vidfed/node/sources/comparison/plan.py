@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from vidfed.node.records.upsert.repeated import Repeats
 from vidfed.node.sources.errors import SuspiciousError
 from vidfed.node.sources.rows.statement import Kind
 
@@ -53,7 +54,7 @@ class RunReport:
         erased: rows about records that were erased here and stay so.
         repeated: rows whose key an earlier row of the run had; the first one's word stands.
         noted: values left out of rows that were used.
-        refused_codes: perceptual hashes refused because they are on many unrelated items.
+        repeats: what came of perceptual hashes that are on many unrelated items.
     """
 
     rows: int = 0
@@ -69,7 +70,7 @@ class RunReport:
     erased: int = 0
     repeated: int = 0
     noted: int = 0
-    refused_codes: int = 0
+    repeats: Repeats = field(default_factory=Repeats)
     reasons: dict[str, int] = field(default_factory=dict)
 
     @property

@@ -175,7 +175,7 @@ class SourceRun:
         return self._result(about, report, end)
 
     def _finish(self, writer: SourceWriter, report: RunReport) -> None:
-        report.refused_codes = writer.finish()
+        report.repeats = writer.finish()
         report.repeated += writer.repeated_new + writer.repeated_known
         report.new -= writer.repeated_new
         report.changed -= writer.repeated_known

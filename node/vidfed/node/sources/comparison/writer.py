@@ -17,7 +17,7 @@ from vidfed.node.records import schema
 from vidfed.node.records.lifecycle import LOCAL_FIELDS, erased_key
 from vidfed.node.records.upsert.columns import AT, COLUMNS, empty_columns, perceptual_key_of
 from vidfed.node.records.upsert.digest_filter import DigestFilter
-from vidfed.node.records.upsert.placeholders import Placeholders
+from vidfed.node.records.upsert.repeated import RepeatedCodes, Repeats
 from vidfed.node.records.upsert.transaction import MAX_REPEATS, random_references
 from vidfed.node.sources.comparison.plan import Known
 from vidfed.node.sources.rows.statement import Kind
@@ -132,7 +132,7 @@ class SourceWriter:
         # Where there was nothing before, only what this run wrote can be there; it is remembered, and asked about only when in doubt.
         had_records = SourceRecords(database, state.name, connection).exists
         self._written = None if had_records else DigestFilter()
-        self._placeholders = Placeholders(database, connection, max_repeats)
+        self._repeated = RepeatedCodes(database, connection, max_repeats)
         self._empty = empty_columns() | dict(defaults or {})
         self._common = {"source": state.name, "import_id": state.import_id, "created_ms": now_ms, "changed_ms": now_ms}
         mark = database.marks(1)
@@ -147,7 +147,7 @@ class SourceWriter:
         batch = {statement.key: statement for statement in (listed if self._journal else reversed(listed))}
         extra = collections.Counter(statement.key for statement in listed) if len(batch) < len(listed) else {}
         entries = {key: FileEntry(0, statement.codes, {}) for key, statement in batch.items() if statement.kind is Kind.LIVE}
-        self._placeholders.drop(entries.values())
+        self._repeated.leave_out(entries.values())
         asked = list(batch) if self._written is None else [key for key in batch if self._written.add([key.encode()])]
         rows = self._rows(asked) if asked else {}
         new: list[Statement] = []
@@ -171,14 +171,15 @@ class SourceWriter:
                 new.append(statement)
                 fresh.append(entries[key])
             else:
+                self._repeated.written(entries[key], row[AT["id"]])
                 columns = self._replaced(statement, row)
                 changed.append((*columns, columns[AT["id"]]))
-        self._insert(new)
+        self._insert(new, entries)
         if changed:
             self._connection.exec_driver_sql(self._update, changed)
         for reason, numbers in lost.items():
             self._retract(numbers, reason)
-        self._placeholders.count(fresh)
+        self._repeated.count(fresh)
 
     def retract(self, numbers: Sequence[int]) -> None:
         """Retract records that are no longer at the source; those that are retracted or erased by now stay as they are."""
@@ -190,10 +191,10 @@ class SourceWriter:
             found = self._connection.exec_driver_sql(wanted, (*parameters, self._state.name)).scalars().all()
             self._retract(list(found), VANISHED_REASON)
 
-    def finish(self) -> int:
-        """Do what can only be done at the end; return how many perceptual hashes were refused as a tool's placeholder."""
-        return self._placeholders.remove(
-            self._state.import_id, self._next_version, self._now_ms, lambda _number, text: self.notes.append(text)
+    def finish(self) -> Repeats:
+        """Do what can only be done at the end; return what came of perceptual hashes that are on many unrelated items."""
+        return self._repeated.judge(
+            self._state.import_id, self._first_id, self._next_version, self._now_ms, lambda _number, text: self.notes.append(text)
         )
 
     def _retract(self, numbers: Sequence[int], reason: str) -> None:
@@ -210,7 +211,7 @@ class SourceWriter:
         rows = self._connection.exec_driver_sql(wanted, parameters)
         return {row[AT["source_id"]]: list(row) for row in rows}
 
-    def _insert(self, statements: Sequence[Statement]) -> None:
+    def _insert(self, statements: Sequence[Statement], entries: Mapping[str, FileEntry]) -> None:
         """Write new records. Those with the same fields share a statement without the columns that stay empty: binding a NULL is dear."""
         groups: dict[tuple[str, ...], tuple[dict[str, object], list[tuple[object, ...]]]] = {}
         for statement in statements:
@@ -220,7 +221,9 @@ class SourceWriter:
             if group is None:
                 common = {name: value for name, value in self._empty.items() if value is not None and name not in values} | self._common
                 group = groups[shape] = (common, [])
-            own = (next(self._next_id), next(self._next_version), next(self._references), statement.key, bytearray(statement.fingerprint))
+            number = next(self._next_id)
+            self._repeated.written(entries[statement.key], number)
+            own = (number, next(self._next_version), next(self._references), statement.key, bytearray(statement.fingerprint))
             # To SQLite's driver a bytearray is at hand, while bytes are first offered to its adapters.
             group[1].append((*map(bytearray, codes.values()), *values.values(), *own, perceptual_key_of(codes), *group[0].values()))
         for shape, (common, rows) in groups.items():
@@ -230,7 +233,9 @@ class SourceWriter:
 
     def _replaced(self, statement: Statement, row: Sequence[Any]) -> list[Any]:
         """Return a record's columns as its source describes it now, with what was decided here."""
-        values = self._empty | statement.values | statement.codes
+        number = row[AT["id"]]
+        codes = {name: code for name, code in statement.codes.items() if not self._repeated.is_aside(number, name, code)}
+        values = self._empty | statement.values | codes
         values |= {name: row[AT[name]] for name in _KEPT}
         edited = set(str(row[AT["edited"]]).split(","))
         for name in LOCAL_FIELDS & edited:
