@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -14,8 +16,12 @@ from vidfed.index import Algorithm
 from vidfed.node.cli.node import node
 from vidfed.node.records.schema import REVISION
 from vidfed.node.records.store import RecordStore
+from vidfed.security.audit import Operation
+from vidfed.security.member.audit_log import open_storage
+from vidfed.security.member.home import MemberHome
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 MD5 = [code(Algorithm.MD5, seed).hex() for seed in range(3)]
@@ -85,6 +91,64 @@ def test_a_record_is_shown_edited_retracted_and_erased(home: Path, tmp_path: Pat
     assert fields("records", "reinstate", reference, "--home", home)["state"] == "live"
     run("records", "erase", reference, "--yes", "--home", home)
     assert fields("records", "show", reference, "--home", home)["hashes"] == []
+
+
+READINGS = (
+    ("import", "--dry-run", "{list}"),
+    ("export", "{folder}/out.csv"),
+    ("backup", "{folder}/copy"),
+    ("records", "list"),
+    ("records", "due"),
+    ("records", "show", "{reference}"),
+    ("repeats", "list"),
+    ("policy", "check"),
+    ("policy", "explain", "--member", "fr", "--record", "{reference}"),
+    ("source", "preview", "lists"),
+    ("source", "sync", "lists", "--dry-run"),
+)
+"""Commands by which an operator learns of a record, or whether there is one."""
+CHANGES = {
+    *("records edit", "records retract", "records reinstate", "records erase", "repeats keep", "repeats refuse", "restore"),
+    *("adopt-store", "import", "source sync", "source add", "source remove", "news confirm", "news narrow"),
+}
+"""Commands that log what they change."""
+NO_RECORDS = {
+    *("init", "serve", "ingest", "status", "health", "doctor", "check", "migrate", "scales", "source status", "news"),
+    *("request", "rotate", "submit", "passphrase"),
+}
+"""Commands that tell counts of records at most; what news was sent of is casework, logged when it was sent."""
+
+
+def test_every_reading_of_records_is_logged(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("\n".join(MD5))
+    (tmp_path / "watched").mkdir()
+    run("import", tmp_path / "list.txt", "--home", home)
+    run("source", "add", "lists", "--kind", "folder", "--path", tmp_path / "watched", "--home", home)
+    (home / "policy.toml").write_text('[[rule]]\nname = "all"\nmembers = ["*"]\npurposes = ["identification"]\n')
+    reference = first_reference(home)
+    for reading in READINGS:
+        arguments = [part.format(list=tmp_path / "list.txt", folder=tmp_path, reference=reference) for part in reading]
+        before = len(consultations(home))
+        run(*arguments, "--home", home)
+        assert len(consultations(home)) > before, reading
+
+
+def test_no_command_reads_records_without_having_been_looked_at() -> None:
+    def names(command: click.Command, path: str) -> Iterator[str]:
+        if isinstance(command, click.Group):
+            for name, inner in command.commands.items():
+                yield from names(inner, f"{path} {name}".strip())
+        if not isinstance(command, click.Group) or command.invoke_without_command:
+            yield path
+
+    known = {" ".join(part for part in each if part.isalpha()).removesuffix(" lists").removesuffix(" fr") for each in READINGS}
+    assert set(names(node, "")) - known - CHANGES - NO_RECORDS == set(), "a new command: put it where it belongs"
+
+
+def consultations(home: Path) -> list[str]:
+    with closing(open_storage(MemberHome(home))) as storage:
+        entries = [entry.fields() for _, entry in storage.entries(0, storage.size())]
+    return [entry["event"] for entry in entries if entry["operation"] == Operation.CONSULTATION.value]
 
 
 def test_lists_say_how_to_go_on(home: Path, tmp_path: Path) -> None:

@@ -114,7 +114,9 @@ def import_(
         store = stack.enter_context(open_store(member_home))
         good = stack.enter_context(KnownGood(known_good, lists=member_home.folder / FOLDER))
         update = stack.enter_context(file_progress("trying" if dry_run else "importing"))
-        if not dry_run:
+        if dry_run:  # it tells which of the files' hashes are known here
+            done = stack.enter_context(logged(member_home, Operation.CONSULTATION, Event.RECORDS_READ, source="import --dry-run"))
+        else:
             done = stack.enter_context(logged(member_home, Operation.COLLECTION, Event.RECORDS_ADDED, source="import"))
         take = partial(import_files, store, files, now_ms=now_ms, known_good=good, report_file=report_path, on_progress=update)
         try:
@@ -126,9 +128,8 @@ def import_(
                 reports = take(replace(chosen, accept_exclusions=True))
         except KeyboardInterrupt:
             raise click.ClickException("interrupted; nothing was changed") from None
-        if not dry_run:
-            done |= {name: sum(getattr(report.counts, name) for report in reports) for name in ("new", "updated", "unchanged")}
-            done["skipped"] = sum(report.skipped for report in reports)
+        done |= {name: sum(getattr(report.counts, name) for report in reports) for name in ("new", "updated", "unchanged")}
+        done["skipped"] = sum(report.skipped for report in reports)
     if as_json:
         print_json(
             {"schema": "vidfed.import/1", "dry_run": dry_run, "report": str(report_path), "files": [each.to_fields() for each in reports]}

@@ -27,11 +27,13 @@ def check(home: Path, file: Path | None, as_json: bool) -> None:
     """Read the policy, or FILE before it becomes the policy, and show its rules. Nothing is changed.
 
     What cannot be understood is an error and ends with status 1. A rule that never decides because an earlier one does is a warning, and
-    so is a withheld series or tag that no record has: a typo there would withhold nothing.
+    so is a withheld series or tag that no record has: a typo there would withhold nothing. The audit log says who looked.
     """
+    from vidfed.node.operations.operator_audit import Operation, log_operation
     from vidfed.node.policy.file import POLICY_FILE, read_own_policy
     from vidfed.node.policy.lint import lint
     from vidfed.node.records.known import open_store
+    from vidfed.security.clock import system_clock
     from vidfed.security.member.home import MemberHome
 
     member_home = MemberHome(home)
@@ -39,6 +41,8 @@ def check(home: Path, file: Path | None, as_json: bool) -> None:
     members = _members(member_home)
     found = read_own_policy(member_home, members, path)
     with open_store(member_home, reads_only=True) as store:
+        if found.rules:  # whether any record is of a series, has a tag
+            log_operation(member_home, Operation.CONSULTATION, "READ", records=0, now_ms=system_clock())
         warnings = list(lint(store, found))
     if members is not None:
         warnings += [f"{stranger} is named and is not in the trust directory any more" for stranger in found.strangers(members)]
@@ -65,12 +69,14 @@ def check(home: Path, file: Path | None, as_json: bool) -> None:
 @HOME
 @JSON
 def explain(home: Path, member: str, roles: tuple[str, ...], purpose: str | None, reference: str, file: Path | None, as_json: bool) -> None:
-    """Show step by step why a member would or would not be told of a record."""
+    """Show step by step why a member would or would not be told of a record. The audit log says who looked at it."""
+    from vidfed.node.operations.operator_audit import Operation, log_operation
     from vidfed.node.policy.explain import explain as explained
     from vidfed.node.policy.file import read_own_policy
     from vidfed.node.policy.policy import Requester
     from vidfed.node.records.known import open_store
     from vidfed.node.records.lifecycle import stored_record
+    from vidfed.security.clock import system_clock
     from vidfed.security.documents import ROLES
     from vidfed.security.member.home import MemberHome
     from vidfed.wire.values import Purpose
@@ -84,6 +90,7 @@ def explain(home: Path, member: str, roles: tuple[str, ...], purpose: str | None
     members = _members(member_home)
     found = read_own_policy(member_home, members, file)
     with open_store(member_home, reads_only=True) as store:
+        log_operation(member_home, Operation.CONSULTATION, "READ", records=1, reference=reference, now_ms=system_clock())
         kept = stored_record(store, reference)
     askers = [Requester(member, frozenset(roles), each) for each in ([known[purpose]] if purpose else Purpose)]
     explanations = [explained(found, asker, kept, members) for asker in askers]

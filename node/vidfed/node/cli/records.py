@@ -77,9 +77,9 @@ def show(reference: str, home: Path, hashes: bool, as_json: bool) -> None:
     from vidfed.security.member.home import MemberHome
 
     member_home = MemberHome(home)
-    with open_store(member_home) as store:
+    with open_store(member_home) as store:  # logged first: that there is no such record is an answer too
+        log_operation(member_home, Operation.CONSULTATION, "READ", records=1, reference=reference, now_ms=system_clock())
         kept = stored_record(store, reference)
-    log_operation(member_home, Operation.CONSULTATION, "READ", records=1, reference=reference, now_ms=system_clock())
     _print_one(kept, hashes=hashes, as_json=as_json)
 
 

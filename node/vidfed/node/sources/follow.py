@@ -157,10 +157,11 @@ def _failed(before: RunHistory, error: BaseException, now_ms: int) -> RunHistory
 
 @contextlib.contextmanager
 def _noted(home: MemberHome, name: str, options: FollowOptions) -> Iterator[dict[str, int | str]]:
-    if options.dry_run:
-        yield {}
-        return
-    with logged(home, Operation.COLLECTION, Event.RECORDS_ADDED, source=name) as done:
+    if options.dry_run:  # it tells which of the source's items are known here
+        operation, event = Operation.CONSULTATION, Event.RECORDS_READ
+    else:
+        operation, event = Operation.COLLECTION, Event.RECORDS_ADDED
+    with logged(home, operation, event, source=name) as done:
         yield done
 
 
