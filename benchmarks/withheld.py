@@ -74,7 +74,7 @@ def codes(algorithm: Algorithm, count: int, seed: int) -> list[Hash]:
 async def time_of(stub: rpc.NodeServiceAsyncStub, node: MemoryNode, asker: MemoryInvestigator, asked: list[Hash], an_item: int) -> float:
     """Return how long one question takes, in seconds."""
     request = node.federation.request(asker, asked)
-    column = replace(request.columns[0], items=np.arange(len(asked)) // an_item)
+    column = replace(request.columns[0], items=np.arange(len(asked), dtype=np.uint32) // np.uint32(an_item))
     request = replace(request, item_count=len(asked) // an_item, columns=(column,))
     call = call_of(asker.credential, node.federation.sign(request, asker))
     began_s = time.perf_counter()
@@ -99,6 +99,10 @@ async def compared(
                 node.federation.clock.now_ms = int(time.time() * 1000)
                 took[kind].append(await time_of(stub, node, asker, asked * times, len(asked)))
     return auc(took[True], took[False])
+
+
+def _off(area: float) -> float:
+    return abs(area - 0.5)
 
 
 async def measure(folder: Path, *, quick: bool) -> dict[str, float | int]:
@@ -128,7 +132,8 @@ async def measure(folder: Path, *, quick: bool) -> dict[str, float | int]:
                     print(f"{algorithm.label} x {orientations}: {name}{suffix} {one:.4f} over {share} pairs", file=sys.stderr, flush=True)
     figures: dict[str, float | int] = {name: round(sum(some) / len(some), 4) for name, some in found.items()}
     for name in ("auc_single", "auc_900"):
-        figures[f"{name}_worst"] = round(max(found[name], key=lambda value: abs(value - 0.5)), 4)
+        worst: float = max(found[name], key=_off)
+        figures[f"{name}_worst"] = round(worst, 4)
     kinds = len(found["auc_single"])
     return figures | {"pairs": each * kinds, "pairs_900": max(each // _MANY_SHARE, 1) * kinds, "grid_ms": GRID_MS}
 

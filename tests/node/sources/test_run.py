@@ -255,7 +255,7 @@ def test_a_perceptual_hash_on_everything_is_set_aside(store: RecordStore, unit: 
         "INSERT INTO media VALUES (:id, :md5, :pdq, NULL)", values=[{"id": n, "md5": f"{n:032x}", "pdq": "ab" * 32} for n in range(1, 200)]
     )
     result = run(source(store, unit, folder, columns={"md5": "md5", "pdq": "pdq"}))
-    assert counts(result, "new", "repeats") == (199, Repeats(set_aside=1))
+    assert (result.report.new, result.report.repeats) == (199, Repeats(set_aside=1))
     assert all(Algorithm.PDQ not in each.record.hashes for each in live(store))
 
 
