@@ -237,7 +237,8 @@ def health(home: Path) -> None:
 
 
 _COMMANDS = (
-    *(doctor, import_, export, known_good, records, repeats, news, source, policy, scales, backup, backup_key, restore, adopt_store, migrate),
+    *(doctor, import_, export, known_good, records, repeats, news, source, policy, scales),
+    *(backup, backup_key, restore, adopt_store, migrate),
     *(request, rotate, submit, check, passphrase),
 )
 for _command in _COMMANDS:
