@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 from click.testing import CliRunner
 
 from tests.support.sockets import SocketFederation
-from vidfed.rpc.trust import PeerMirrors, TrustServicer, submit_entry
+from vidfed.node.serving.stating import Stating
+from vidfed.rpc.trust import PeerMirrors, TrustServicer
 from vidfed.security.cli.trust import trust
 from vidfed.security.clock import HOUR_MS, system_clock
 from vidfed.security.crypto.keys import PublicKey
 from vidfed.security.identity.tls import NODE_ROLE
-from vidfed.security.member.rotation import OwnEntry
+from vidfed.security.member.audit_log import open_log
 from vidfed.security.trust.federation import FederationFolder
 from vidfed.security.trust.publisher import Publisher
 from vidfed.synthetic.federation import free_ports
@@ -89,17 +90,18 @@ async def test_publisher_lost_and_taken_over(tmp_path: Path) -> None:
             taken = known.current()
             assert taken.publisher == "fr"
             assert taken.issued_ms > system_clock() - HOUR_MS
-            # A change goes to the node that publishes now, and comes back to whoever asks it.
-            entry = OwnEntry(be).renew(endpoint="127.0.0.1:9").to_json()
-            await asyncio.to_thread(submit_entry, entry, be.node_tls(), taken, taken.member("fr"))
+            # What be's node says of itself goes to the node that publishes now, and comes back to whoever asks it.
+            with contextlib.closing(open_log(be)) as audit:
+                stating = Stating(be, known, audit, speaks=frozenset({"of-a-later-version"}))
+                assert await asyncio.to_thread(stating.look)
             assert await asyncio.to_thread(known.refresh)
-            assert known.current().member("be").endpoint == "127.0.0.1:9"
+            assert known.current().member("be").speaks == {"of-a-later-version"}
             # The first is found again: it takes over what happened, and stands by.
             first._clock = system_clock
             back = Publisher(first, [known.held])
             assert not await asyncio.to_thread(back.look)
             assert first.directory().publisher == "fr"
-            assert first.directory().member("be").endpoint == "127.0.0.1:9"
+            assert first.directory().member("be").speaks == {"of-a-later-version"}
         peers.close()
     versions = [folder.repository.timestamp().signed.version for folder in (first, second)]  # type: ignore[union-attr]  # published
     assert versions[0] == versions[1]

@@ -96,7 +96,10 @@ def open_shared(home: MemberHome, publisher: FederationFolder | None = None, *, 
     def renew() -> None:
         renew_leaf(home, system_clock())
         if publishing is not None:
-            publishing.look()
+            try:
+                publishing.look()
+            except SecurityError as error:  # the member's own services go on without: whether they can is for the directory to say
+                _log.error("ALARM: the trust directory cannot be confirmed from here: %s", error)
 
     def renew_again() -> None:
         try:

@@ -83,11 +83,13 @@ def test_the_second_publisher_goes_on_when_the_lease_of_the_first_is_over(pair: 
 
 
 def test_publisher_lost_for_two_days_is_taken_over_although_nothing_holds_any_more(pair: Pair) -> None:
+    pair.world.folder.accept(pair.world.entry("nl", 2))  # the second has not seen it yet
     pair.later(49)
     with pytest.raises(DirectoryError, match="expired"):
         pair.world.directory()
     assert pair.second.look()
     assert "nl" in pair.second.folder.directory().members
+    assert pair.second.folder.repository.entry_version("nl") == 2
 
 
 def test_no_version_is_used_twice_even_by_publishers_that_do_not_see_each_other(pair: Pair) -> None:

@@ -94,8 +94,9 @@ class _Doctor(Checks):
         directory = self._source.current()
         left_ms, age_ms = directory.expires_ms - system_clock(), system_clock() - directory.issued_ms
         if age_ms >= _DIRECTORY_LATE_MS:
+            ends, whose = as_text(directory.expires_ms), directory.publisher or "its publisher"
             raise WarnedError(
-                f"{directory.publisher} has not confirmed it for {age_ms // HOUR_MS} hours; it ends {as_text(directory.expires_ms)}, then "
+                f"{whose} has not confirmed it for {age_ms // HOUR_MS} hours; it ends {ends}, then "
                 "nothing is answered: call them. Where there is another publisher it goes on by itself, or with vidfed trust take-over"
             )
         if left_ms < _DIRECTORY_LATE_MS:
