@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
-from vidfed.cli.terminal import HELP, HOME, JSON, note, print_json, progress, say
+from vidfed.cli.terminal import HELP, HOME, JSON, note, print_json, say
 from vidfed.node.cli.backups import adopt_store, backup, backup_key, restore
 from vidfed.node.cli.files import export, import_, migrate, scales
+from vidfed.node.cli.ingest import ingest
 from vidfed.node.cli.known_good import known_good
 from vidfed.node.cli.membership import check, doctor, passphrase, request, rotate, submit
 from vidfed.node.cli.news import news
-from vidfed.node.cli.options import COMMAND, described, said
+from vidfed.node.cli.options import COMMAND
 from vidfed.node.cli.policy import policy
 from vidfed.node.cli.records import records
 from vidfed.node.cli.repeats import repeats
@@ -92,67 +93,6 @@ def init(
     if not answer_members:
         note(f"  2. say in {folder / POLICY_FILE} whom this node answers; so far nobody")
     note(f"  {2 if answer_members else 3}. vidfed node ingest PICTURES --home {folder} ..., then: vidfed node serve --home {folder}")
-
-
-@node.command(cls=COMMAND)
-@click.argument("pictures", nargs=-1, required=True, type=click.Path(path_type=Path))
-@described
-@JSON
-@HOME
-def ingest(pictures: tuple[Path, ...], home: Path, as_json: bool, **options: str | None) -> None:
-    """Hash PICTURES (files or folders) into records. No picture is kept.
-
-    Of films the distinct frames are kept, one a second at most. What cannot be decoded (a document, a damaged file)
-    becomes a record that is found by exact copies only.
-
-    All of them become records in one transaction at the end: interrupted, nothing has changed. Run again, a picture that is already
-    known is updated, not doubled.
-    """
-    from vidfed.index.hashing.find import count_files, find_files
-    from vidfed.index.hashing.results import FileHashes, one_line
-    from vidfed.index.hashing.workers import hash_files
-    from vidfed.node.config import StoreSection
-    from vidfed.node.intake.pictures import record_of_file
-    from vidfed.node.records.known import open_store
-    from vidfed.node.records.record import Record
-    from vidfed.security.audit import Event, Operation
-    from vidfed.security.clock import DAY_MS, system_clock
-    from vidfed.security.member.audit_log import logged
-    from vidfed.security.member.home import MemberHome
-
-    member_home = MemberHome(home)
-    values = {"case_contact": member_home.identity.contact} | said(options)
-    if review_days := member_home.section("store", StoreSection).review_after_days:
-        values.setdefault("review_ms", system_clock() + review_days * DAY_MS)
-    template = Record(hashes={}, **values)  # type: ignore[arg-type]  # each value was read by its field's reader
-    records, failures, exact_only = [], [], 0
-    with progress() as bar:
-        task = bar.add_task("hashing", total=count_files(pictures))
-        for result in hash_files(find_files(pictures)):
-            if isinstance(result, FileHashes):
-                records.append(record_of_file(result, template))
-                if not any(code.reliable for code in result.codes if not code.is_cut):
-                    exact_only += 1
-                    note(f"{one_line(result.path)}: {result.notes[0]}; found by exact copies only")
-            else:
-                failures.append(str(result))
-                note(str(result))
-            bar.advance(task)
-    with (
-        logged(member_home, Operation.COLLECTION, Event.RECORDS_ADDED, source="pictures") as done,
-        open_store(member_home) as store,
-    ):
-        report = store.upsert(records, now_ms=system_clock())
-        done |= {"new": report.new, "updated": report.updated, "unchanged": report.unchanged, "skipped": len(failures)}
-    if as_json:
-        counts = {"new": report.new, "updated": report.updated, "unchanged": report.unchanged}
-        print_json({"schema": "vidfed.intake/1", **counts, "exact_only": exact_only, "skipped": failures})
-    else:
-        say(f"{report.new} new, {report.updated} updated, {report.unchanged} unchanged, {len(failures)} not hashed")
-        if exact_only:
-            say(f"{exact_only} of them by exact copies only: they have no perceptual hash, for the reasons above")
-    if failures:
-        raise SystemExit(1)
 
 
 @node.command(cls=COMMAND)
@@ -237,7 +177,7 @@ def health(home: Path) -> None:
 
 
 _COMMANDS = (
-    *(doctor, import_, export, known_good, records, repeats, news, source, policy, scales),
+    *(doctor, ingest, import_, export, known_good, records, repeats, news, source, policy, scales),
     *(backup, backup_key, restore, adopt_store, migrate),
     *(request, rotate, submit, check, passphrase),
 )
