@@ -113,7 +113,13 @@ def _item_of_entry(entry: FileEntry) -> Item:
 
 
 def read_pictures(
-    store: BulkStore, paths: Iterable[Path], *, any_quality: bool, stop: threading.Event, on_read: Callable[[], None]
+    store: BulkStore,
+    paths: Iterable[Path],
+    *,
+    any_quality: bool,
+    full_size: bool,
+    stop: threading.Event,
+    on_read: Callable[[], None],
 ) -> None:
     """Hash files into the store, each by its digests and what it shows; those that did not change since they were taken are not hashed.
 
@@ -121,6 +127,7 @@ def read_pictures(
         store: gets them.
         paths: files, as `find_files` lists them; taken as they are needed.
         any_quality: also ask the perceptual hashes of pictures too plain for them.
+        full_size: decode every JPEG at its full size.
         stop: set when it is to end.
         on_read: called after each.
     """
@@ -140,7 +147,7 @@ def read_pictures(
             else:
                 yield path
 
-    for result in hash_files(wanted(), orientations=True):
+    for result in hash_files(wanted(), orientations=True, full_size=full_size):
         outcome = item_of_file(result, any_quality=any_quality) if isinstance(result, FileHashes) else result.reason
         store.add_file(str(result.path), *stamps.pop(result.path), outcome)
         on_read()
@@ -154,10 +161,10 @@ def _stamp(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def picture_reader(store: BulkStore, paths: Iterable[Path], *, any_quality: bool) -> SourceReader:
+def picture_reader(store: BulkStore, paths: Iterable[Path], *, any_quality: bool, full_size: bool = False) -> SourceReader:
     """Return the reading of pictures into the store."""
 
     def read(stop: threading.Event, on_read: Callable[[], None]) -> None:
-        read_pictures(store, paths, any_quality=any_quality, stop=stop, on_read=on_read)
+        read_pictures(store, paths, any_quality=any_quality, full_size=full_size, stop=stop, on_read=on_read)
 
     return SourceReader(read)

@@ -80,15 +80,16 @@ class Bulk:
             _tell_skipped(skipped)
             return self._run(store, SourceReader(None), skipped=skipped, source=path)
 
-    def pictures(self, paths: Sequence[Path], hashes: Sequence[Item], *, any_quality: bool) -> int:
+    def pictures(self, paths: Sequence[Path], hashes: Sequence[Item], *, any_quality: bool, full_size: bool = False) -> int:
         """Look up pictures while they are hashed, and bare hashes, and return the exit status."""
-        with BulkStore(self.out, self._scope(hashes=[item.label for item in hashes], any_quality=any_quality)) as store:
+        scope = self._scope(hashes=[item.label for item in hashes], any_quality=any_quality) | {"full_size": full_size}
+        with BulkStore(self.out, scope) as store:
             store.add(enumerate(hashes, 1))
             reading = SourceReader(None)
             if paths:
                 from vidfed.index.hashing.find import find_files
 
-                reading = picture_reader(store, find_files(paths), any_quality=any_quality)
+                reading = picture_reader(store, find_files(paths), any_quality=any_quality, full_size=full_size)
             return self._run(store, reading, skipped=None, source=None)
 
     def _scope(

@@ -55,6 +55,7 @@ _PURPOSES = ("identification", "investigation", "prosecution", "self-test")
 @click.option("--ask", "ask", multiple=True, metavar="MEMBER", help="Ask only this member; may be repeated. Default: all.")
 @click.option("--distance", "distances", multiple=True, metavar="ALGORITHM=N", help="Largest distance to count as near, e.g. pdq=20.")
 @click.option("--any-quality", is_flag=True, help="Ask perceptual hashes even of what is too plain for them. Expect false hits.")
+@click.option("--full-size", is_flag=True, help="Decode every JPEG at its full size: slower, and PDQ is bit for bit that of `pdqhash`.")
 @click.option(
     "--deadline-s",
     default=20.0,
@@ -87,6 +88,7 @@ def lookup(
     ask: tuple[str, ...],
     distances: tuple[str, ...],
     any_quality: bool,
+    full_size: bool,
     deadline_s: float,
     kit: Path,
     keep: bool,
@@ -140,7 +142,13 @@ def lookup(
 
         bulk = Bulk(opened, out, limits, justification, ask, as_json)
         raise SystemExit(
-            or_refused(lambda: bulk.file(hash_file, algorithm) if hash_file else bulk.pictures(pictures, items, any_quality=any_quality))
+            or_refused(
+                lambda: (
+                    bulk.file(hash_file, algorithm)
+                    if hash_file
+                    else bulk.pictures(pictures, items, any_quality=any_quality, full_size=full_size)
+                )
+            )
         )
     failures: dict[str, str] = {}
     with progress() as bar:
@@ -148,6 +156,7 @@ def lookup(
         pictured = items_of_pictures(
             pictures,
             any_quality=any_quality,
+            full_size=full_size,
             failures=failures,
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
         )

@@ -57,6 +57,7 @@ def items_of_pictures(
     *,
     failures: dict[str, str],
     any_quality: bool = False,
+    full_size: bool = False,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> list[Item]:
     """Hash files: any by its digests, pictures also by what they show, each in its eight PDQ orientations.
@@ -65,6 +66,7 @@ def items_of_pictures(
         paths: files and folders.
         failures: gets the files that cannot be read, with the reason.
         any_quality: also ask the perceptual hashes of pictures too plain for them.
+        full_size: decode every JPEG at its full size, for PDQ that is bit for bit what `pdqhash` gives.
         on_progress: called with (files done, files in all).
     """
     if not paths:
@@ -76,7 +78,7 @@ def items_of_pictures(
 
     total = count_files(paths)
     items = []
-    for done, result in enumerate(hash_files(find_files(paths), orientations=True), 1):
+    for done, result in enumerate(hash_files(find_files(paths), orientations=True, full_size=full_size), 1):
         if isinstance(result, FileHashes):
             items.append(item_of_file(result, any_quality=any_quality))
         else:

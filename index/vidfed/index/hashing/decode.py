@@ -31,7 +31,7 @@ MAX_PIXELS: Final = 200_000_000
 """Pictures with more pixels are refused before decoding. The largest phone cameras make 199.8 million; a worker then needs about 2 GB."""
 
 REDUCED_SIDE_PIXELS: Final = 1024
-"""A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as both sides keep this many pixels: its PDQ then moves by 0 to 2 bits."""
+"""A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as both sides keep this many pixels: its PDQ then moves by 0 to 4 bits."""
 
 LUMA: Final = "luma"
 """How the method of a picture begins of which only the brightness was decoded."""

@@ -4,7 +4,7 @@ Three ways to the same PDQ:
 
     full   `pdqhash` itself, or its compiled twin where there is much to do: bit for bit its hash. For `--full-size`
     exact  pictures of up to `EXACT_COLOURS_PIXELS`: the weighted sums of `shrink` over all colours. Rounding may cost a bit, rarely
-    luma   larger pictures: the same over their brightness in 256 steps, and of JPEG perhaps at reduced size. 0 to 2 bits from `pdqhash`
+    luma   larger pictures: the same over their brightness in 256 steps, and of JPEG perhaps at reduced size. 0 to 4 bits from `pdqhash`
 
 `benchmarks.hashing` measures the difference. pHash and dHash are those of the package `imagehash`, from a picture that was reduced first.
 """

@@ -115,7 +115,7 @@ class FileHashes:
         codes: the codes of the whole picture first, PDQ, pHash, dHash; then those of its renderings, variants and frames. Empty if it has
             none; the notes then say why.
         method: how its pixels were had: `full`; `luma` where only the brightness of a JPEG was decoded; `luma-1/2`, `luma-1/4`, `luma-1/8`
-            where that was done at a share of its size. With `luma` PDQ may differ from `pdqhash`'s by 2 bits.
+            where that was done at a share of its size. With `luma` PDQ may differ from `pdqhash`'s by up to 4 bits.
         notes: what to know about it.
         duration_ms: of a film, in milliseconds: as far as it could be decoded; 0 of anything else.
     """
