@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from vidfed.security.member.kit import Kit
 
 WHY = Justification(Purpose.IDENTIFICATION, "test law", "T-1")
-ITEMS = items_of_hashes(["sha256:" + "00" * 32])
+ITEMS = items_of_hashes(["sha256:" + "5a" * 32])
 NO_GATEWAY = "127.0.0.1:1"
 
 
@@ -93,7 +93,7 @@ async def test_nothing_is_asked_that_cannot_be_logged(federation: SocketFederati
 
 async def test_the_command_asks_directly(federation: SocketFederation) -> None:
     kit, home = kit_of(federation), federation.homes["nl"].folder
-    options = ["--hash", "sha256:" + "00" * 32, "--case", "T-1", "--purpose", "identification", "--legal-basis", "test law"]
+    options = ["--hash", "sha256:" + "5a" * 32, "--case", "T-1", "--purpose", "identification", "--legal-basis", "test law"]
     options += ["--kit", str(kit.folder), "--direct", str(home)]
     ran = await asyncio.to_thread(CliRunner().invoke, lookup, [*options, "--json"])
     assert ran.exit_code == 0, ran.output
@@ -115,7 +115,7 @@ async def test_interrupted_it_says_so_and_remembers_only_what_a_gateway_goes_on_
 
     monkeypatch.setattr(FederationClient, "lookup", interrupted)
     kit = await federation.start_gateway("nl")
-    options = ["--hash", "sha256:" + "00" * 32, "--case", "T-1", "--purpose", "identification", "--legal-basis", "test law"]
+    options = ["--hash", "sha256:" + "5a" * 32, "--case", "T-1", "--purpose", "identification", "--legal-basis", "test law"]
     options += ["--kit", str(kit.folder)]
     ran = await asyncio.to_thread(CliRunner().invoke, lookup, [*options, "--direct", str(federation.homes["nl"].folder)])
     assert (ran.exit_code, "Error: interrupted: nothing is known\n" in ran.output) == (1, True)
@@ -127,7 +127,7 @@ async def test_interrupted_it_says_so_and_remembers_only_what_a_gateway_goes_on_
 
 async def test_on_a_terminal_it_shows_how_many_nodes_have_spoken(federation: SocketFederation) -> None:
     """Also of a single picture: a slow node may take the whole deadline."""
-    options = ["--hash", "sha256:" + "00" * 32, "--case", "T-1", "--purpose", "identification", "--legal-basis", "test law"]
+    options = ["--hash", "sha256:" + "5a" * 32, "--case", "T-1", "--purpose", "identification", "--legal-basis", "test law"]
     options += ["--kit", str((await federation.start_gateway("nl")).folder)]
     ran = await asyncio.to_thread(CliRunner(env={"FORCE_COLOR": "1", "NO_COLOR": "1"}).invoke, lookup, options)
     assert ran.exit_code == 0

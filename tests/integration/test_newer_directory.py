@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from vidfed.security.member.kit import Kit
 
 WHY = Justification(Purpose.IDENTIFICATION, "test law", "T-1")
-ITEMS = items_of_hashes(["sha256:" + "00" * 32])
+ITEMS = items_of_hashes(["sha256:" + "5a" * 32])
 
 
 @pytest.mark.parametrize("reachable", [True, False])

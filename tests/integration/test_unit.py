@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 WHY = Justification(Purpose.IDENTIFICATION, "test law", "T-1")
 UNKNOWN = Hash(Algorithm.SHA256, bytes(32))
-ITEMS = items_of_hashes(["sha256:" + "00" * 32])
+ITEMS = items_of_hashes(["sha256:" + "5a" * 32])
 PATIENCE_S = 60
 NODE, GATEWAY = 0, 1  # the order of their settings in the configuration file
 
