@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pdqhash
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
+from vidfed.index.cli import hash_command
 from vidfed.index.codes import frame_kind, frame_times, is_kind, kind_title
 from vidfed.index.hashing.film import programs
 from vidfed.index.hashing.results import FileHashes, Reason
@@ -108,6 +110,17 @@ def test_a_program_that_decodes_opens_no_other_file(folder: Path) -> None:
         _, said = program.communicate(timeout=60)
     assert program.returncode != 0
     assert b"Permission denied" in said
+
+
+def test_frames_are_printed_as_the_vpdq_tools_write_them(folder: Path, hashed: dict[str, FileHashes]) -> None:
+    ran = CliRunner().invoke(hash_command, ["--vpdq", str(folder / "a-film.mp4")])
+    rows = [line.split(",") for line in ran.stdout.splitlines()]
+    expected = [code for code in hashed["a-film.mp4"].codes if code.kind.startswith("second:")]
+    assert [(int(number), int(quality), code) for number, quality, code, _ in rows] == [
+        (number, code.quality, code.code.hex()) for number, code in enumerate(expected)
+    ]
+    assert [float(seconds) for *_, seconds in rows] == sorted(float(seconds) for *_, seconds in rows)
+    assert CliRunner().invoke(hash_command, ["--vpdq", str(folder / "f-sound.m4a")]).exit_code == 1
 
 
 def test_the_kind_of_a_frame_says_when_it_is_shown() -> None:

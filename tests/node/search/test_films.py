@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.films import Films, make_films
+from tests.wire.test_lookup_messages import good_request
 from vidfed.federation.lookup.films import enough, film_words
 from vidfed.federation.lookup.items import item_of_file
 from vidfed.federation.lookup.question import Item, split
@@ -25,6 +28,8 @@ from vidfed.node.records.store import RecordStore
 from vidfed.node.search import films as films_module
 from vidfed.node.search.catalogue import Catalogue
 from vidfed.node.search.query import Found, SearchQuery
+from vidfed.wire.requests import read_request, write_request
+from vidfed.wire.statuses import MalformedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -126,6 +131,18 @@ def test_a_picture_and_a_film_are_asked_together(asked: dict[str, Item], known: 
     (part,) = split(items, {})
     pdq = next(column for column in part.columns if column.algorithm is Algorithm.PDQ)
     assert all(pdq.items[m.code] == hit.item for hit in found.hits for m in hit.matches if m.algorithm is Algorithm.PDQ)
+
+
+def test_a_film_that_is_asked_travels_and_is_kept_unchanged(asked: dict[str, Item]) -> None:
+    item = asked["clip"]
+    assert Item.from_fields(item.label, item.codes, json.loads(json.dumps(item.to_fields()))) == item
+    (part,) = split([asked["still"], item], {})
+    request = replace(good_request(), item_count=2, columns=part.columns, films=part.films)
+    (sent,), (read,) = part.films, read_request(write_request(request)).films
+    assert (read.item, read.from_ms.tolist(), read.until_ms.tolist()) == (1, sent.from_ms.tolist(), sent.until_ms.tolist())
+    for broken in (replace(sent, item=0), replace(sent, from_ms=sent.from_ms[1:]), replace(sent, from_ms=sent.until_ms + 1)):
+        with pytest.raises(MalformedError):
+            read_request(write_request(replace(request, films=(broken,))))
 
 
 def near(code: bytes, bits: int, rng: random.Random) -> bytes:
