@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from vidfed.node.records.upsert.repeated import Repeats
@@ -92,7 +92,7 @@ class RunReport:
 
     def to_fields(self) -> dict[str, object]:
         """Return the JSON form."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return asdict(self)
 
 
 class Seen:
