@@ -65,6 +65,20 @@ def test_a_record_is_found_by_each_of_its_codes_and_the_hit_says_by_which(store:
     assert [kept.record.further for kept in stored_records(store, RecordQuery())] == [record.further, ()]
 
 
+def test_a_plain_view_is_found_by_pdq_and_by_no_64_bit_hash(store: RecordStore, catalogue: Catalogue) -> None:
+    rng = random.Random(5)
+    plain, clear = rng.randbytes(8), rng.randbytes(8)
+    further = (
+        Code(Algorithm.PHASH, plain, "frame:2", 49),
+        Code(Algorithm.PHASH, clear, "frame:3", 50),
+        Code(Algorithm.PDQ, bytes(32), "frame:2", 49),
+    )
+    store.upsert([Record({Algorithm.MD5: rng.randbytes(16)}, further=further)], now_ms=NOW)
+    asked = [Hash(Algorithm.PHASH, plain), Hash(Algorithm.PHASH, clear), Hash(Algorithm.PDQ, bytes(32))]
+    told = [catalogue.search([SearchQuery(columns_of([each]), 20)], patience_s=5.0)[0] for each in asked]
+    assert [[match.kind for hit in each.hits for match in hit.matches] for each in told] == [[], ["frame:3"], ["frame:2"]]
+
+
 def test_what_is_found_is_what_comparing_every_code_finds(store: RecordStore, catalogue: Catalogue) -> None:
     rng = random.Random(11)
     centres = [rng.randbytes(32) for _ in range(5)]

@@ -237,6 +237,14 @@ class RecordStore:
             return reading.records(ids)
 
 
+_FURTHER_FOUND_SQL = (
+    f"(coalesce(quality, {RELIABLE_PDQ_QUALITY}) >= {RELIABLE_PDQ_QUALITY} OR algorithm NOT IN "
+    f"({', '.join(repr(algorithm.value) for algorithm in Algorithm if algorithm.is_weak_alone)}))"
+)
+"""Of a view too plain for its hashes a 64-bit one finds nothing, as `_found_by` says of the picture as a whole."""
+_FURTHER_FOUND = sa.text(_FURTHER_FOUND_SQL)
+
+
 def _found_by(algorithm: Algorithm) -> str:
     """Return the SQL of the code by which a record is found, or NULL.
 
@@ -304,9 +312,10 @@ class StoreReader:
         return found
 
     def further(self, record: int, algorithm: Algorithm) -> list[tuple[int, bytes]]:
-        """Return label and code of each further code of one algorithm that a record has, by label."""
+        """Return label and code of each further code of one algorithm by which a record is found, by label."""
         mark = self._database.marks(1)
-        statement = f"SELECT label, code FROM codes WHERE label BETWEEN {mark} AND {mark} AND algorithm = {mark} ORDER BY label"  # noqa: S608 - only marks
+        condition = f"label BETWEEN {mark} AND {mark} AND algorithm = {mark} AND {_FURTHER_FOUND_SQL}"
+        statement = f"SELECT label, code FROM codes WHERE {condition} ORDER BY label"  # noqa: S608 - only marks and constants
         return [(label, bytes(code)) for label, code in self._rows(statement, (*labels_of(record), algorithm.value))]
 
     def views_of(self, record: int, algorithm: Algorithm) -> dict[int, tuple[View, bytes]]:
@@ -370,7 +379,7 @@ def _further_of(connection: sa.Connection, numbers: Sequence[int]) -> dict[Algor
     found: dict[Algorithm, tuple[list[int], list[bytes]]] = {}
     for number in sorted(numbers):
         select = sa.select(schema.codes.c.label, schema.codes.c.algorithm, schema.codes.c.code).where(of_record(number))
-        for label, algorithm, code in connection.execute(select.order_by(schema.codes.c.label)):
+        for label, algorithm, code in connection.execute(select.where(_FURTHER_FOUND).order_by(schema.codes.c.label)):
             labels, codes = found.setdefault(Algorithm(algorithm), ([], []))
             labels.append(label)
             codes.append(code)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 
 from vidfed.index.codes import WHOLE
+from vidfed.index.hashing.results import RELIABLE_PDQ_QUALITY
 from vidfed.index.search.flat import distances_to
 from vidfed.node.records.further import View
 from vidfed.node.records.schema import MAX_PLACES, PLACE_BITS
@@ -327,8 +328,9 @@ class Candidates:
 
 
 def _codes_of(number: int, record: Record, algorithm: Algorithm, store: StoreReader) -> list[tuple[int, bytes]]:
-    """Return label and code of each code of one algorithm that a record has."""
-    own = [(number << PLACE_BITS, code)] if (code := record.hashes.get(algorithm)) else []
+    """Return label and code of each code of one algorithm by which a record is found."""
+    plain = algorithm.is_weak_alone and record.pdq_quality is not None and record.pdq_quality < RELIABLE_PDQ_QUALITY
+    own = [(number << PLACE_BITS, code)] if (code := record.hashes.get(algorithm)) and not plain else []
     return own if algorithm.is_digest else own + store.further(number, algorithm)
 
 
