@@ -103,6 +103,7 @@ async def deaths(count: int) -> dict[str, float]:
             waits = any(each.waiting() for each in world.members.values())
             lost += not whole or not read or waits
             if not number % 100:
+                world.pass_days(1)  # a member may begin 200 conversations a day
                 say(f"{number} conversations, {died} deaths, {lost} lost")
     return {"conversations": count, "deaths": died, "lost": lost}
 
@@ -131,7 +132,7 @@ def main() -> None:
         print(json.dumps(figures, indent=1))
     else:
         for name, value in figures.items():
-            print(f"{name:<24}{value:>14,.3f}" if isinstance(value, float) else f"{name:<24}{value:>14,}")
+            print(f"{name:<24}{value:>14,.3f}" if value % 1 else f"{name:<24}{value:>14,}")
     if figures.get("lost"):
         raise SystemExit(1)
 

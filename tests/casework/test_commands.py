@@ -136,6 +136,20 @@ def test_from_a_hit_to_what_an_officer_releases(units: Units) -> None:
 
 
 @pytest.mark.slow
+def test_two_units_with_one_unknown_child_find_each_other(units: Units) -> None:
+    """What nobody knows becomes an open case of who asked, by the command that the lookup names; the next lookup finds it."""
+    listed = units.base / "seized.csv"
+    listed.write_text("md5\n" + "7" * 32 + "\n")
+    asked = units.run("nl-7", "lookup", "--csv", listed, "--out", units.base / "out", *WHY)
+    assert "vidfed node import unseen.csv --case CASE --contact DESK" in asked.out
+    described = ["--case", "NL-OPEN-1", "--contact", "nl desk", "--victim-identified", "no"]
+    home = ["--home", str(units.federation.places["nl"].folder)]
+    units.federation.run(["node", "import", str(units.base / "out/unseen.csv"), *described, *home])
+    (hit,) = units.run("fr-1", "lookup", "--hash", "md5:" + "7" * 32, *WHY, "--json").json()["hits"]
+    assert (hit["member"], hit["case_reference"], hit["victim_identified"]) == ("nl", "NL-OPEN-1", "no")
+
+
+@pytest.mark.slow
 def test_watch_is_answered_by_all_and_what_is_found_can_be_asked_about(units: Units) -> None:
     known = units.base / "pictures" / "known.png"
     said = units.run("nl-8", "watch", "add", known, "--hash", "md5:" + "0" * 32, *WHY, "--days", "5").out

@@ -229,10 +229,15 @@ async def test_both_logs_say_what_was_told_and_no_field_of_it(world: World) -> N
     await news_for(world)
     world.owner.records.put(REFERENCE, series="Green Series")
     await news_for(world)
-    for member, event in ((world.owner, "casework-sent"), (world.asker, "casework-received")):
-        (entry,) = [each for each in member.log() if each["event"] == event]
-        assert (entry["records"], entry["details"]) == ([REFERENCE], {"kind": "news", "changes": "series"})
-        assert "Green" not in str(entry)
+    said = {"records": [REFERENCE], "details": {"kind": "news", "changes": "series"}}
+    for member, event, outcomes in (
+        (world.owner, "casework-sent", ["SIGNED", "TAKEN"]),
+        (world.asker, "casework-received", ["TAKEN"]),
+    ):
+        entries = [each for each in member.log() if each["event"] == event]
+        assert [each["outcome"] for each in entries] == outcomes
+        assert all({name: each[name] for name in said} == said for each in entries)
+        assert "Green" not in str(entries)
 
 
 async def test_kit_keeps_what_became_of_each_record(world: World, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from vidfed.security.audit.entries import AuditEntry, Event, Operation
+from vidfed.wire.casework_values import Ask, Close, Correct, Refuse, Wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from vidfed.security.clock import Clock
     from vidfed.security.crypto.keys import Signer
     from vidfed.security.identity.directory import DirectorySource
-    from vidfed.wire.casework_values import EntryHeader
+    from vidfed.wire.casework_values import Body, EntryHeader
 
 
 class Log(Protocol):
@@ -79,6 +80,7 @@ class Context:
                     records=(header.subject.reference,) if header.subject else (),
                     details={
                         "kind": header.body.kind,
+                        **_code_of(header.body),
                         "conversation": header.conversation.hex(),
                         "number": header.number,
                         "written_ms": header.written_ms,
@@ -86,3 +88,17 @@ class Context:
                 )
             ]
         )
+
+
+def _code_of(body: Body) -> dict[str, str]:
+    """Return what reports count of an entry by its code: urgency of an ask, reason of a refusal, what came of it at the end."""
+    match body:
+        case Ask():
+            return {"code": body.urgency.code, "basis": body.basis.code}
+        case Refuse() | Wait():
+            return {"code": body.reason.code}
+        case Close():
+            return {"code": body.disposition.code}
+        case Correct():
+            return {"code": body.correction.code}
+    return {}

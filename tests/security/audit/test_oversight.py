@@ -22,8 +22,9 @@ from vidfed.security.audit import Event, Operation, log_origin, witness_name
 from vidfed.security.audit.compare import compare
 from vidfed.security.audit.entries import commit_case, seal
 from vidfed.security.audit.export import ExportReport, verify_export, write_export
+from vidfed.security.audit.exposure import exposure_of
 from vidfed.security.audit.oversight import Overseer, appoint, listed, revoke
-from vidfed.security.audit.report import blurred, combine, is_draft, make_report, read_report, sign_report
+from vidfed.security.audit.report import _count, _Gathered, blurred, combine, is_draft, make_report, read_report, sign_report
 from vidfed.security.audit.report_html import render
 from vidfed.security.audit.retention import erase, prune
 from vidfed.security.audit.verify import verify_log
@@ -209,6 +210,65 @@ def test_two_honest_logs_agree(tmp_path: Path) -> None:
     converse(nl, fr)
     result = compare(*both(nl, fr, tmp_path))
     assert (result.agreed, result.findings) == (5, [])
+
+
+def carry(nl: Bench, fr: Bench, *, skip_nl: int = -1, skip_fr: int = -1) -> None:
+    """Let nl send five entries of conversations that fr takes; each logs them, but for what it hides."""
+    with closing(nl.open()) as ours, closing(fr.open()) as theirs:
+        for number in range(5):
+            if number != skip_nl:
+                ours.append(nl.entry(number, event=Event.CASEWORK_SENT, member="fr", outcome="TAKEN", details={"kind": "ask"}))
+            if number != skip_fr:
+                theirs.append(fr.entry(number, event=Event.CASEWORK_RECEIVED, member="nl", outcome="TAKEN", details={"kind": "ask"}))
+
+
+def test_conversations_are_compared_at_both_ends(tmp_path: Path) -> None:
+    nl, fr = pair(tmp_path)
+    carry(nl, fr)
+    result = compare(*both(nl, fr, tmp_path))
+    assert (result.agreed, result.findings) == (5, [])
+
+
+def test_an_entry_deleted_by_who_took_it_or_by_who_sent_it(tmp_path: Path) -> None:
+    nl, fr = pair(tmp_path)
+    carry(nl, fr, skip_fr=1, skip_nl=3)
+    not_taken, not_sent = compare(*both(nl, fr, tmp_path)).findings
+    assert "whose log has no such entry" in not_taken
+    assert "whose log has not sent it" in not_sent
+
+
+def test_exposure_names_all_that_a_member_was_told_and_wrote() -> None:
+    blank = {"pseudonym": "nl-7", "member": "nl", "outcome": "ANSWERED", "records": [], "details": {}}
+    entries = [
+        blank | {"time_ms": 1, "event": "lookup-answered", "records": ["FR-old"]},
+        blank | {"time_ms": 10, "event": "lookup-answered", "records": ["FR-1"], "details": {"hashes": 3}},
+        blank | {"time_ms": 11, "event": "lookup-answered", "member": "de", "records": ["FR-2"]},
+        blank | {"time_ms": 12, "event": "lookup-answered", "records": ["FR-1"], "pseudonym": "nl-8"},
+        blank | {"time_ms": 13, "event": "casework-sent", "outcome": "SIGNED", "details": {"kind": "release", "conversation": "ab"}},
+    ]
+    found = exposure_of(entries, "nl", from_ms=5).fields()
+    assert (found["questions"], found["hashes"]) == (2, 3)
+    assert found["told"] == {"FR-1": {"first_ms": 10, "last_ms": 12, "times": 2, "persons": ["nl-7", "nl-8"]}}
+    assert [(each["kind"], each["sent"]) for each in found["casework"]] == [("release (signed)", True)]
+
+
+def test_report_counts_requests_and_what_came_of_them() -> None:
+    report = _Gathered()
+    blank = {"member": "nl", "purpose": "", "operation": "disclosure", "records": []}
+    for time_ms, event, outcome, details in (
+        (1_000, "casework-received", "TAKEN", {"kind": "ask", "code": "urgent", "basis": "compared", "conversation": "a"}),
+        (5_000, "casework-sent", "SIGNED", {"kind": "release", "conversation": "a"}),
+        (5_500, "casework-sent", "TAKEN", {"kind": "release", "conversation": "a"}),
+        (6_000, "casework-received", "TAKEN", {"kind": "ask", "code": "routine", "basis": "same-digest", "conversation": "b"}),
+        (7_000, "casework-sent", "SIGNED", {"kind": "refuse", "code": "law", "conversation": "b"}),
+        (8_000, "casework-received", "TAKEN", {"kind": "close", "code": "victim-identified", "conversation": "a"}),
+        (9_000, "casework-received", "TAKEN", {"kind": "not-the-same", "conversation": "b"}),
+    ):
+        _count(blank | {"time_ms": time_ms, "event": event, "outcome": outcome, "details": details}, report)
+    assert (report.totals["requests"], report.totals["releases"], report.times["until_release"]) == (2, 1, [4_000])
+    assert dict(report.tables["refusals_by_code"]) == {"law": 1}
+    assert dict(report.tables["dispositions"]) == {"victim-identified": 1}
+    assert dict(report.tables["false_matches"]) == {"nl": 1}
 
 
 def test_an_answer_deleted_by_the_one_who_gave_it(tmp_path: Path) -> None:

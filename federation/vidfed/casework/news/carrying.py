@@ -134,7 +134,7 @@ class NewsSender:
         """Take a receipt in.
 
         Raises:
-            CaseworkStoreError: it cannot be stored; the news goes out again.
+            CaseworkStoreError, AuditError: it cannot be stored or logged; the news goes out again.
             DirectoryError: the directory cannot be used.
         """
         now_ms = self.context.clock()
@@ -154,6 +154,8 @@ class NewsSender:
         else:
             with self.context.database.writing() as connection:
                 raw = wire_envelope.to_message(answer).SerializeToString()
+                news = read_news(outgoing.envelope.payload)
+                log_news(self.context, Event.CASEWORK_SENT, outgoing.envelope.digest, news, outgoing.member, "TAKEN")
                 storage.arrived(connection, outgoing.sent, raw, receipt.received_ms)
                 erased = [notice.reference for notice in outgoing.sent if Change.ERASED in notice.changes]
                 if erased:  # nothing more can be said of them

@@ -38,6 +38,11 @@ if TYPE_CHECKING:
 _SHOWN = 20  # of things that could not be asked
 _BARS = 12  # members with a progress bar of their own; of more, those that are furthest behind
 _GONE = "it is no member any more"
+_OPEN_CASE = (
+    "Nobody who answered knows the unseen ones. Another unit with the same child finds you if your node holds them: read unseen.csv, then",
+    "  vidfed node import unseen.csv --case CASE --contact DESK --victim-identified no --dry-run     (without --dry-run to do it)",
+    "and be told when somebody learns of them: vidfed watch add.",
+)
 _RANGES = 3  # stretches of missing items named for a member
 
 
@@ -224,4 +229,7 @@ def _print(result: BulkResult, paths: Sequence[Path], *, to_stderr: bool) -> Non
         say("Run the same command again to ask again those that did not answer.", err=to_stderr)
     elif result.closing.answered_at is not None and Limit.EARLIER in result.closing.limits:
         say("Nobody was asked anew: name another --out for answers of today.", err=to_stderr)
+    if result.unseen:
+        for line in _OPEN_CASE:
+            say(line, err=to_stderr)
     say(result.closing.line, err=to_stderr)

@@ -25,7 +25,7 @@ class Comparison:
 
     Attributes:
         from_ms, to_ms: the time both exports cover, less SLACK_MS at either end.
-        agreed: lookups of which both say the same.
+        agreed: lookups, and entries of conversations and news, of which both say the same.
         unanswered: lookups that one asked and got no reply to, by its own log, or a refusal of the kind that is not logged.
         findings: one-sided entries and disagreements, one sentence each.
     """
@@ -47,6 +47,7 @@ def compare(one: ExportReport, other: ExportReport) -> Comparison:
         result.from_ms, result.to_ms = max(map(min, spans)) - SLACK_MS, min(map(max, spans)) + SLACK_MS
     for asker, answerer in ((one, other), (other, one)):
         _compare_direction(asker, answerer, result)
+        _compare_casework(asker, answerer, result)
     return result
 
 
@@ -73,6 +74,27 @@ def _compare_direction(asker: ExportReport, answerer: ExportReport, result: Comp
         for position, fields in entries:
             if request not in received and not _is_self_test(fields) and result.from_ms <= fields["time_ms"] <= result.to_ms:
                 result.findings.append(f"{_named(answerer, position, fields)} answered {asker.member}, whose log has no such question")
+
+
+def _compare_casework(sender: ExportReport, receiver: ExportReport, result: Comparison) -> None:
+    """Compare what one sent of conversations and news with what the other took: entries by their digests, never their content."""
+    sent = _by_request(sender, Event.CASEWORK_SENT, receiver.member)
+    received = _by_request(receiver, Event.CASEWORK_RECEIVED, sender.member)
+    for digest, entries in sent.items():
+        confirmed = next(((at, fields) for at, fields in entries if fields["outcome"] == "TAKEN"), None)
+        if digest in received:
+            result.agreed += 1
+        elif confirmed is not None and result.from_ms <= confirmed[1]["time_ms"] <= result.to_ms:
+            result.findings.append(f"{_said(sender, *confirmed)} was receipted by {receiver.member}, whose log has no such entry")
+    for digest, entries in received.items():
+        position, fields = entries[0]
+        if digest not in sent and result.from_ms <= fields["time_ms"] <= result.to_ms:
+            result.findings.append(f"{_said(receiver, position, fields)} came from {sender.member}, whose log has not sent it")
+
+
+def _said(export: ExportReport, position: int, fields: dict[str, Any]) -> str:
+    kind = fields["details"].get("kind", "entry")
+    return f"entry {position} of {export.member} ({as_text(fields['time_ms'])}, {kind} {fields['request'][:16]})"
 
 
 def _by_request(export: ExportReport, event: Event, member: str) -> dict[str, list[tuple[int, dict[str, Any]]]]:

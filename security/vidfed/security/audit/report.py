@@ -58,6 +58,12 @@ TABLES = {
     "received_by_outcome": "Replies received, by what they say",
     "per_month": "Questions received, by month",
     "operations": "Entries, by operation",
+    "requests_by_urgency": "Requests for details received, by urgency",
+    "requests_by_member": "Requests for details received, by asking member",
+    "requests_by_basis": "Requests for details received, by what the match rests on",
+    "refusals_by_code": "Requests for details refused, by code",
+    "dispositions": "What came of requests, by the asking member's word",
+    "false_matches": "Entries that say: not the same, by the member that says it",
     "changes": "Changes, corrections, erasures and readings",
 }
 TOTALS = {
@@ -68,8 +74,12 @@ TOTALS = {
     "records_told": "records told about",
     "asked": "Questions of own investigators",
     "hashes": "Hashes searched for others",
+    "requests": "Requests for details received",
+    "releases": "Releases of details",
+    "news": "News of records sent and confirmed",
 }
 _SELF_TEST = "self-test"
+_CASEWORK = {Event.CASEWORK_SENT.value, Event.CASEWORK_RECEIVED.value}
 _OTHER = {Event.LOOKUP_ANSWERED.value, Event.LOOKUPS_REFUSED.value, Event.LOOKUP_ASKED.value, Event.LOOKUP_RECEIVED.value}
 
 
@@ -77,7 +87,8 @@ _OTHER = {Event.LOOKUP_ANSWERED.value, Event.LOOKUPS_REFUSED.value, Event.LOOKUP
 class _Gathered:
     totals: Counter[str] = field(default_factory=Counter)
     tables: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in TABLES})
-    times: dict[str, list[int]] = field(default_factory=lambda: {"being_answered": []})
+    times: dict[str, list[int]] = field(default_factory=lambda: {"being_answered": [], "until_release": []})
+    asked_ms: dict[str, int] = field(default_factory=dict)  # since when a request is open, by conversation
 
 
 def make_report(
@@ -251,8 +262,40 @@ def _count(entry: dict[str, Any], gathered: _Gathered) -> None:
         tables["received_by_outcome"][entry["outcome"]] += 1
         if entry["answer"]:
             gathered.times["being_answered"].append(_number(details, "took_ms"))
+    if event in _CASEWORK:
+        _count_casework(entry, gathered)
+        return
     if event not in _OTHER and entry["outcome"] != "BEGUN":
         tables["changes"][event] += 1
+
+
+def _count_casework(entry: dict[str, Any], gathered: _Gathered) -> None:
+    """Count an entry of a conversation, or news: once each, as it came or as it was first signed."""
+    totals, tables, details, member = gathered.totals, gathered.tables, entry["details"], entry["member"]
+    received, kind = entry["event"] == Event.CASEWORK_RECEIVED.value, details.get("kind")
+    if kind == "news":
+        totals["news"] += not received and entry["outcome"] == "TAKEN"
+        return
+    if entry["outcome"] != ("TAKEN" if received else "SIGNED"):
+        return
+    conversation, code = str(details.get("conversation", "")), str(details.get("code", ""))
+    if kind == "ask" and received:
+        totals["requests"] += 1
+        tables["requests_by_urgency"][code] += 1
+        tables["requests_by_member"][member] += 1
+        tables["requests_by_basis"][str(details.get("basis", ""))] += 1
+        gathered.asked_ms.setdefault(conversation, entry["time_ms"])
+    elif kind == "release" and not received:
+        totals["releases"] += 1
+        if (since_ms := gathered.asked_ms.pop(conversation, None)) is not None:
+            gathered.times["until_release"].append(max(0, entry["time_ms"] - since_ms))
+    elif kind == "refuse" and not received:
+        tables["refusals_by_code"][code] += 1
+        gathered.asked_ms.pop(conversation, None)
+    elif kind == "close" and received:
+        tables["dispositions"][code] += 1
+    elif kind == "not-the-same":
+        tables["false_matches"][member if received else "own"] += 1
 
 
 def _number(details: dict[str, Any], name: str) -> int:

@@ -241,6 +241,41 @@ def stats(from_: Any, to: Any, appointment: Path, home: Path, as_json: bool) -> 
 
 
 @audit.command(cls=COMMAND)
+@click.option("--member", "other", required=True, help="The member that is compromised, or asks.")
+@click.option("--since", type=_DAY, required=True, help="First day, UTC.")
+@_AS
+@JSON
+@HOME
+def exposure(other: str, since: Any, appointment: Path, home: Path, as_json: bool) -> None:  # noqa: ANN401 - click gives datetimes
+    """List everything told to a member or asked by it: for a compromise, and for the notice within 72 hours.
+
+    Records are named by reference, persons by pseudonym; what conversations said is sealed to persons and is not in the log.
+    """
+    from contextlib import closing
+
+    from vidfed.security.audit.exposure import exposure_of
+    from vidfed.security.clock import as_text, system_clock
+    from vidfed.security.member.audit_log import open_log
+
+    member, now_ms = _home(home), system_clock()
+    overseer = _overseer(member, appointment)
+    from_ms, to_ms = _period(since, None, now_ms)
+    with closing(open_log(member)) as log:
+        overseer.announce(log, "exposure", {"from_ms": from_ms, "to_ms": to_ms, "of": other}, now_ms=now_ms)
+        found = exposure_of(_opened(log, *log.storage.positions(from_ms, to_ms)), other, from_ms=from_ms)
+    if as_json:
+        print_json({"schema": "vidfed.exposure/1", "member": other, "from_ms": from_ms, "to_ms": to_ms, **found.fields()})
+        return
+    say(f"{other} since {as_text(from_ms)}: {found.questions} questions, {found.hashes} hashes, {len(found.told)} records told")
+    for reference, told in sorted(found.told.items()):
+        times = f"{told.times} times, first {as_text(told.first_ms)}, last {as_text(told.last_ms)}"
+        say(f"  told {reference}: {times}, to {', '.join(sorted(told.persons))}")
+    for entry in found.casework:
+        way = "sent to it" if entry.sent else "from it"
+        say(f"  {as_text(entry.time_ms)}  {entry.kind} {way}  {', '.join(entry.references)}  {entry.persons}")
+
+
+@audit.command(cls=COMMAND)
 @click.option("--from", "from_", type=_DAY, required=True, help="First day, UTC: the first of a month.")
 @click.option("--to", type=_DAY, required=True, help="Day after the last one, UTC: the first of a month.")
 @click.option("--draft", is_flag=True, help="Take any time, and mark the report as not to be published.")
