@@ -19,10 +19,9 @@ from hypothesis import strategies as st
 from tests.security.audit.conftest import Bench
 from tests.support.administrators import Administrators
 from vidfed.security.audit import Event, Operation, log_origin, witness_name
-from vidfed.security.audit.compare import compare
+from vidfed.security.audit.compare import compare, exposure_of
 from vidfed.security.audit.entries import commit_case, seal
 from vidfed.security.audit.export import ExportReport, verify_export, write_export
-from vidfed.security.audit.exposure import exposure_of
 from vidfed.security.audit.oversight import Overseer, appoint, listed, revoke
 from vidfed.security.audit.report import _count, _Gathered, blurred, combine, is_draft, make_report, read_report, sign_report
 from vidfed.security.audit.report_html import render

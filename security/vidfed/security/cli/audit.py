@@ -253,7 +253,7 @@ def exposure(other: str, since: Any, appointment: Path, home: Path, as_json: boo
     """
     from contextlib import closing
 
-    from vidfed.security.audit.exposure import exposure_of
+    from vidfed.security.audit.compare import exposure_of
     from vidfed.security.clock import as_text, system_clock
     from vidfed.security.member.audit_log import open_log
 
