@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 from vidfed.casework.carriage.opening import look_at_casework
 from vidfed.node.config import NodeSection, StoreSection
+from vidfed.node.errors import StoreError
 from vidfed.node.operations.check import Checks, FailedError, Report, WarnedError
 from vidfed.node.operations.status import read_status
 from vidfed.node.policy.file import POLICY_FILE, read_own_policy
 from vidfed.node.policy.lint import lint
 from vidfed.node.records.known import open_store
+from vidfed.node.records.soundness import check_soundness
 from vidfed.node.sources.overview import overview
 from vidfed.security.audit import Checkpoint
 from vidfed.security.audit.merkle import tree_root
@@ -157,8 +159,10 @@ class _Doctor(Checks):
     def _records(self) -> str:
         with open_store(self._home, reads_only=True) as store:
             state = store.state()
-            if store.database.path is not None:
-                _quick_check(store.database.path, "restore a backup: vidfed node restore")
+            try:
+                check_soundness(store.database)
+            except StoreError as error:
+                raise FailedError(str(error)) from None
         return f"{state.records} records, change {state.version}; the database is whole"
 
     def _sources(self) -> str:
@@ -261,7 +265,7 @@ class _Doctor(Checks):
         folder = self._home.state_file("replay.db").parent
         files = [path for path in sorted(folder.glob("*.db")) if path != audit_location(self._home)]
         for path in files:
-            _quick_check(
+            _whole(
                 path, "stop the services and move it away; a new one is made" if path.stem in {"replay", "quotas"} else "restore a backup"
             )
         return f"whole: {', '.join(path.name for path in files) or 'nothing yet'}"
@@ -297,10 +301,10 @@ def _as_warning(test: Callable[[], str]) -> str:
         raise WarnedError(f"{error}: call the member if it lasts") from None
 
 
-def _quick_check(path: Path, advice: str) -> None:
+def _whole(path: Path, advice: str) -> None:
     try:
         with contextlib.closing(connect_read_only(path)) as database:
-            ((said,),) = database.execute("PRAGMA quick_check(1)").fetchall()
+            ((said,),) = database.execute("PRAGMA integrity_check(1)").fetchall()
     except (sqlite3.Error, ValueError) as error:
         raise FailedError(f"{path}: {error}: {advice}") from None
     if said != "ok":

@@ -17,6 +17,7 @@ from vidfed.node.errors import IndexBrokenError
 from vidfed.node.records.schema import PLACE_BITS
 from vidfed.node.records.source_states import Freshness
 from vidfed.node.records.store import History
+from vidfed.node.search.checked import CheckedStore
 from vidfed.node.search.distinct import distinct
 from vidfed.node.search.films import find, merged, take_apart
 from vidfed.node.search.follower import IndexFollower
@@ -69,6 +70,8 @@ class Catalogue:
         self._history = store.history()
         self._clock = clock
         self._follower = IndexFollower(store, folder, keeper=keeper)
+        self._checked = CheckedStore(store, folder)
+        self._keeper = keeper
         self.changed_ms = 0
 
     @property
@@ -77,11 +80,14 @@ class Catalogue:
         return self._follower.records
 
     def start(self) -> None:
-        """Start following the store."""
+        """Check the store, and start following it."""
+        if self._keeper:
+            self._checked.start()
         self._follower.start()
 
     def close(self) -> None:
         """Stop following and close the indexes."""
+        self._checked.close()
         self._follower.close()
 
     def catch_up(self) -> None:
@@ -106,6 +112,7 @@ class Catalogue:
             IndexBehindError, IndexBrokenError: as `search`.
             StoreError: the store cannot be read.
         """
+        self._checked.require()
         with self.store.reading() as store:
             version, self.changed_ms = store.version()
             self._check_history(store, version)
@@ -125,6 +132,7 @@ class Catalogue:
         Raises:
             IndexBehindError, IndexBrokenError, StoreError: as `search`.
         """
+        self._checked.require()
         apart = take_apart(wanted, wanted.films)
         asked = distinct(apart.query)
         with self.store.reading() as store:
@@ -164,6 +172,7 @@ class Catalogue:
             IndexBrokenError: the indexes cannot be used.
             StoreError: the store cannot be read.
         """
+        self._checked.require()
         whole = wanted
         apart = [take_apart(question, question.films) for question in whole]
         asked = [distinct(each.query) for each in apart]
