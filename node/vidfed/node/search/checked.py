@@ -36,6 +36,7 @@ class CheckedStore:
         self._path = folder / _FILE
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._said = ""  # where the disk is full
 
     def require(self) -> None:
         """Return if the store may be believed.
@@ -45,7 +46,7 @@ class CheckedStore:
             IndexBrokenError: it is damaged.
         """
         try:
-            said = self._path.read_text(encoding="utf-8")
+            said = self._said or self._path.read_text(encoding="utf-8")
         except FileNotFoundError:
             return
         except OSError as error:
@@ -56,7 +57,7 @@ class CheckedStore:
 
     def start(self) -> None:
         """Check the store, and again and again; a large one in a thread, and nothing is answered until that is done."""
-        write_private(self._path, _BEING_CHECKED.encode())
+        self._say(_BEING_CHECKED)
         if self._store.state().records <= AT_ONCE_RECORDS:
             self.check()
         self._thread = threading.Thread(target=self._run, name="store-checks", daemon=True)
@@ -68,8 +69,9 @@ class CheckedStore:
             check_soundness(self._store.database)
         except StoreError as error:
             _log.error("ALARM: %s", error)
-            write_private(self._path, str(error).encode())
+            self._say(str(error))
         else:
+            self._said = ""
             self._path.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -78,8 +80,15 @@ class CheckedStore:
         if self._thread is not None:
             self._thread.join()
 
+    def _say(self, text: str) -> None:
+        try:
+            write_private(self._path, text.encode())
+        except OSError as error:
+            _log.error("%s: %s", self._path, error.strerror)
+            self._said = text
+
     def _run(self) -> None:
-        waited = self._path.exists() and self._path.read_text(encoding="utf-8") == _BEING_CHECKED
+        waited = _BEING_CHECKED in {self._said, self._path.read_text(encoding="utf-8") if self._path.exists() else ""}
         while waited or not self._stop.wait(AGAIN_S):
             waited = False
             self.check()
