@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from typing import TYPE_CHECKING
 
@@ -142,15 +143,20 @@ def read_pictures(
             if stop.is_set():
                 return
             stamps[path] = _stamp(path)
-            if store.has_file(str(path), *stamps[path]):
+            if store.has_file(_key(path), *stamps[path]):
                 del stamps[path]
             else:
                 yield path
 
     for result in hash_files(wanted(), orientations=True, full_size=full_size):
         outcome = item_of_file(result, any_quality=any_quality) if isinstance(result, FileHashes) else result.reason
-        store.add_file(str(result.path), *stamps.pop(result.path), outcome)
+        store.add_file(_key(result.path), *stamps.pop(result.path), outcome)
         on_read()
+
+
+def _key(path: Path) -> str:
+    """Return a path as the store keeps it: names from old Windows disks and archives hold bytes that are no text."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -73,7 +73,7 @@ def items_of_pictures(
         return []
     # A bare hash needs no imaging libraries.
     from vidfed.index.hashing.find import count_files, find_files  # noqa: PLC0415
-    from vidfed.index.hashing.results import FileHashes  # noqa: PLC0415
+    from vidfed.index.hashing.results import FileHashes, one_line  # noqa: PLC0415
     from vidfed.index.hashing.workers import hash_files  # noqa: PLC0415
 
     total = count_files(paths)
@@ -82,7 +82,7 @@ def items_of_pictures(
         if isinstance(result, FileHashes):
             items.append(item_of_file(result, any_quality=any_quality))
         else:
-            failures[str(result.path)] = result.reason
+            failures[one_line(result.path)] = result.reason
         on_progress(done, total)
     return items
 
