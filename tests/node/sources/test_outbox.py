@@ -67,6 +67,20 @@ def test_what_was_not_taken_is_told_again_under_the_same_id(home: Path, tmp_path
     assert first == again != second
 
 
+def test_after_a_log_was_put_back_everything_is_told_under_ids_that_name_no_other_event(home: Path) -> None:  # noqa: F811 - the fixture
+    member = happened(home, 'path = "out.jsonl"')
+    place = next(home.rglob("outbox.json"), None)
+    assert place is None
+    outbox = Outbox(member)
+    assert outbox.deliver() == 1
+    (place,) = home.rglob("outbox.json")
+    place.write_text(json.dumps({"next": 10_000, "time_ms": 7}))  # of the log before it was put back, which was longer
+    assert (outbox.deliver(), outbox.deliver()) == (1, 0)
+    place.write_text(json.dumps({"next": 1, "time_ms": 7}))  # or which was as long, with another entry there
+    assert (outbox.deliver(), outbox.deliver()) == (1, 0)
+    assert len({event["id"] for event in told(home)}) == 1
+
+
 def test_half_a_line_does_not_spoil_the_next(home: Path) -> None:  # noqa: F811 - the fixture
     outbox = Outbox(happened(home, 'path = "out.jsonl"'))
     (home / "out.jsonl").write_text('{"half')

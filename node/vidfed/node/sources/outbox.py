@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vidfed.node.records.store import RecordStore
+    from vidfed.security.audit.storage.tables import Storage
     from vidfed.security.member.home import MemberHome
 
 AT_ONCE = 1_000
@@ -94,23 +95,23 @@ class Outbox:
             return 0
         delivered = 0
         with contextlib.closing(storage), open_store(self._home, reads_only=True) as store:
-            size, start = storage.size(), self._reached()
+            size, start = storage.size(), self._reached(storage)
             while start < size:
                 end = min(start + AT_ONCE, size)
                 for position, entry in storage.entries(start, end):
                     fields = entry.fields() if entry.body is not None else {}
                     if fields.get("event") in _TOLD and fields.get("records"):
                         self._tell(self._event(store, position, entry.time_ms, fields))
-                        self._note(position + 1)
+                        self._note(position + 1, entry.time_ms)
                         delivered += 1
-                self._note(end)
+                self._note(end, _time_of(storage, end - 1))
                 start = end
         return delivered
 
     def _event(self, store: RecordStore, position: int, time_ms: int, fields: Mapping[str, Any]) -> dict[str, object]:
         return {
             "schema": _SCHEMA,
-            "id": f"{self._home.federation}/{self._home.member}/{position}",
+            "id": f"{self._home.federation}/{self._home.member}/{position}-{time_ms}",  # a log put back gives positions again
             "time": as_text(time_ms),
             "event": "asked",
             "member": fields["member"],
@@ -129,16 +130,25 @@ class Outbox:
         except OSError as error:
             raise SourceReadError(f"[outbox] path: {path}: {error.strerror}") from None
 
-    def _reached(self) -> int:
+    def _reached(self, storage: Storage) -> int:
+        """Return where to go on; at the beginning if the log is not the one that was followed: another copy of it was put back."""
         try:
-            return int(json.loads(self._place.read_bytes())["next"])
+            noted = json.loads(self._place.read_bytes())
+            reached, time_ms = int(noted["next"]), int(noted["time_ms"])
         except FileNotFoundError:
             return 0
         except (OSError, ValueError, KeyError, TypeError):
             raise SourceError(f"{self._place} cannot be read: remove it, and all that the log holds is delivered again") from None
+        same = reached <= storage.size() and (not time_ms or _time_of(storage, reached - 1) in {0, time_ms})
+        return reached if same else 0
 
-    def _note(self, position: int) -> None:
-        write_private(self._place, json.dumps({"next": position}).encode())
+    def _note(self, position: int, time_ms: int) -> None:
+        write_private(self._place, json.dumps({"next": position, "time_ms": time_ms}).encode())
+
+
+def _time_of(storage: Storage, position: int) -> int:
+    """Return when an entry was written, 0 where it is not there any more."""
+    return next((entry.time_ms for _, entry in storage.entries(position, position + 1)), 0)
 
 
 def _keys(store: RecordStore, references: list[str]) -> Iterator[dict[str, str]]:
