@@ -7,7 +7,7 @@ import os
 import selectors
 import subprocess
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from playwright.sync_api import sync_playwright
@@ -31,7 +31,7 @@ class World(NamedTuple):
     """What is there."""
 
     federation: LocalFederation
-    kit: Path
+    kits: dict[str, Path]
     pictures: Path
 
 
@@ -44,7 +44,7 @@ class Running(NamedTuple):
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """nl, fr and br; nl and br hold a picture of which the investigator of nl has a smaller copy."""
+    """nl, fr and br; nl and br hold a picture of which nl-7, an investigator, has a smaller copy; nl-8 is a colleague, br-1 an officer."""
     base = tmp_path_factory.mktemp("desk")
     asked = base / "asked"
     asked.mkdir()
@@ -56,13 +56,20 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             own.mkdir()
             known.save(own / "known.png")
             run_quietly(["node", "ingest", str(own), "--home", str(federation.places[member].folder), "--case", f"{member}-1", *options])
-        federation.issue_kit("nl", base / "kit")
-        federation.start("nl", "fr", "br")
-        federation.start("nl", service="gateway")
+        kits = {name: base / name for name in ("nl-7", "nl-8", "br-1")}
+        for name, kit in kits.items():
+            place = federation.places[name[:2]]
+            options = ["--home", str(place.folder), "--gateway", place.gateway_address, "--pseudonym", name, "--no-passphrase"]
+            options += ["--role", "release-officer"] if name == "br-1" else []
+            run_quietly(["trust", "issue-investigator", str(kit), *options])
+        federation.start("nl", "br", service="unit")
+        federation.start("fr")
+        for name in ("nl-8", "br-1"):
+            run_quietly(["inbox", "--kit", str(kits[name])])
         known.save(asked / "exact.png")
         resized(70)(known).save(asked / "smaller.jpg", quality=60)
         picture(999).save(asked / "unknown.png")
-        yield World(federation, base / "kit", asked)
+        yield World(federation, kits, asked)
 
 
 @contextlib.contextmanager
@@ -84,7 +91,7 @@ def running_desk(*arguments: str | Path) -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def desk(world: World) -> Iterator[Running]:
-    with running_desk("--kit", world.kit) as running:
+    with running_desk("--kit", world.kits["nl-7"]) as running:
         yield running
 
 
@@ -101,20 +108,26 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
-@pytest.fixture(scope="module")
-def page(browser: Browser, desk: Running) -> Iterator[Page]:
-    """The desk's first page, entered with the one-time address; whatever asks anything but the desk fails the test."""
-    origin = desk.address.partition("/enter")[0]
-    context = browser.new_context()
+@contextlib.contextmanager
+def entered(browser: Browser, running: Running, **options: Any) -> Iterator[Page]:  # noqa: ANN401 - Playwright's own
+    """Enter a desk with its one-time address. Whatever asks anything but the desk, or breaks its rules, fails the test."""
+    origin = running.address.partition("/enter")[0]
+    context = browser.new_context(**options)
     foreign: list[str] = []
     context.on("request", lambda request: foreign.append(request.url) if not request.url.startswith(origin) else None)
     opened = context.new_page()
     broken: list[str] = []
     opened.on("console", lambda message: broken.append(message.text) if message.type == "error" else None)
     opened.on("pageerror", lambda error: broken.append(str(error)))
-    opened.goto(desk.address)
+    opened.goto(running.address)
     opened.wait_for_url("**/")
     yield opened
     context.close()
     assert foreign == []
     assert broken == []
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, desk: Running) -> Iterator[Page]:
+    with entered(browser, desk) as opened:
+        yield opened

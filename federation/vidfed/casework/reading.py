@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vidfed.casework.carriage.verification import verify
+from vidfed.casework.core.clocks import clocks_of
 from vidfed.casework.core.conversation import Conversation, Fit
 from vidfed.casework.core.rules import check
 from vidfed.casework.core.state import Phase, state_of
@@ -64,6 +65,13 @@ class View:
     refused: list[Refused] = field(default_factory=list)
     drafts: list[pb.Delivery] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+
+
+def pressing(view: View, now_ms: int) -> tuple[bool, int]:
+    """Return by what conversations are put in order, the most pressing first."""
+    clocks = clocks_of(view.conversation, view.receipts, now_ms)
+    running = bool(clocks) and clocks[-1].ended_ms is None
+    return not running, (clocks[-1].due_ms or clocks[-1].written_ms) if clocks else 0
 
 
 def waits_for(view: View, member: str) -> bool:

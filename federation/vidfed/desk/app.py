@@ -12,7 +12,7 @@ from starlette.staticfiles import StaticFiles
 
 from vidfed.casework.errors import CaseworkError
 from vidfed.cli.terminal import note
-from vidfed.desk.rooms import ask, settings
+from vidfed.desk.rooms import settings
 from vidfed.desk.shell.errors import DeskError, GoneError, TooMuchError
 from vidfed.desk.shell.guard import Guard
 from vidfed.desk.shell.pages import page
@@ -28,16 +28,19 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from vidfed.desk.desk import Desk
+    from vidfed.desk.unit import UnitDesk
 
 _SAID = (DeskError, FederationError, SecurityError, CaseworkError, FormatError, WireError, OSError)
 
 
-def application(desk: Desk, authorities: Iterable[str]) -> Guard:
+def application(desk: Desk | UnitDesk, rooms: Iterable[Route], authorities: Iterable[str], errors: Iterable[type[Exception]] = ()) -> Guard:
     """Return the desk.
 
     Args:
         desk: this run.
+        rooms: the routes of the rooms that are open.
         authorities: `host:port` as the browser may name it.
+        errors: whose text is for the person at the desk, beside those of asking.
     """
 
     @contextlib.asynccontextmanager
@@ -47,10 +50,10 @@ def application(desk: Desk, authorities: Iterable[str]) -> Guard:
         finally:
             await desk.close()
 
-    routes = [*ask.ROUTES, *settings.ROUTES, Mount("/static", StaticFiles(packages=[("vidfed.desk", "static")]))]
+    routes = [*rooms, *settings.ROUTES, Mount("/static", StaticFiles(packages=[("vidfed.desk", "static")]))]
     app = Starlette(
         routes=[Mount(desk.path, routes=routes), Route("/{rest:path}", _nothing)],
-        exception_handlers={**dict.fromkeys(_SAID, _said), 404: _nothing, Exception: _failed},
+        exception_handlers={**dict.fromkeys((*_SAID, *errors), _said), 404: _nothing, Exception: _failed},
         lifespan=lifespan,
     )
     app.state.desk = desk
@@ -68,7 +71,8 @@ async def _nothing(request: Request, _error: Exception | None = None) -> Respons
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    note("".join(traceback.format_exception(error)))
+    for line in "".join(traceback.format_exception(error)).splitlines():
+        note(line)
     return _trouble(request, 500, "The desk itself failed; the terminal says more. Nothing was sent that the page does not show as sent.")
 
 

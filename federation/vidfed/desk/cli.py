@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
 from vidfed.cli.terminal import HELP, kit_option, note, reporting, say
 from vidfed.security.errors import SecurityError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _COMMAND = reporting(SecurityError)
 _MAX_PORT = 65_535
@@ -18,13 +15,18 @@ _MAX_PORT = 65_535
 
 @click.command(cls=_COMMAND, context_settings=HELP)
 @kit_option("--kit", what="Your kit.")
+@click.option(
+    "--home",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="On the server: the member's folder, for the rooms of its node, instead of a kit.",
+)
 @click.option("--port", type=click.IntRange(0, _MAX_PORT), default=0, show_default="a free one", help="Port on 127.0.0.1.")
 @click.option(
     "--public-port", type=click.IntRange(1, _MAX_PORT), help="The port as your browser sees it, where a tunnel gives it another (ssh -L)."
 )
 @click.option("--open/--no-open", "open_it", default=True, show_default=True, help="Open the browser.")
-def desk(kit: Path, port: int, public_port: int | None, open_it: bool) -> None:
-    """Open the desk: asking, cases and requests in your browser.
+def desk(kit: Path, home: Path | None, port: int, public_port: int | None, open_it: bool) -> None:
+    """Open the desk: asking, cases and requests in your browser; with --home, a node's rooms.
 
     It is a program on this machine that only you can reach: it listens on 127.0.0.1, and the address that it shows works once. Press Enter
     for another address, Ctrl-C to end it. Keys and pictures stay where they are.
@@ -32,17 +34,39 @@ def desk(kit: Path, port: int, public_port: int | None, open_it: bool) -> None:
     \b
       vidfed desk
       vidfed desk --kit /media/stick/kit --no-open
+      ssh -L 8500:127.0.0.1:8500 server vidfed desk --home /srv/vidfed/nl --port 8500 --no-open
     """  # noqa: D301 - click wants the character itself
     try:
+        from vidfed.desk.app import application
         from vidfed.desk.run import run_desk
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in {"starlette", "uvicorn", "babel"}:
             raise
         raise click.ClickException("the desk needs more packages: pip install 'vidfed[desk]'") from None
-    from vidfed.desk.desk import Desk
-    from vidfed.security.member.kit import Kit
-
     try:
-        run_desk(Desk(Kit(kit)), port, public_port, open_it=open_it, say=say, note=note)
+        if home is not None:
+            from vidfed.desk.rooms import unit as unit_rooms
+            from vidfed.desk.unit import UnitDesk
+            from vidfed.node.errors import NodeError
+            from vidfed.security.member.home import MemberHome
+
+            of_unit = UnitDesk(MemberHome(home))
+            run_desk(
+                lambda shown: application(of_unit, unit_rooms.ROUTES, shown, [NodeError]),
+                of_unit,
+                port,
+                public_port,
+                open_it=open_it,
+                say=say,
+                note=note,
+            )
+            return
+        from vidfed.desk.desk import Desk
+        from vidfed.desk.rooms import ask, cases, whole_cases
+        from vidfed.security.member.kit import Kit
+
+        own = Desk(Kit(kit))
+        rooms = [*ask.ROUTES, *whole_cases.ROUTES, *cases.ROUTES]
+        run_desk(lambda shown: application(own, rooms, shown), own, port, public_port, open_it=open_it, say=say, note=note)
     except OSError as error:
-        raise click.ClickException(f"port {port}: {error.strerror}") from None
+        raise click.ClickException(f"{error.filename or f'port {port}'}: {error.strerror}") from None

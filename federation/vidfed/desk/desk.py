@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from vidfed.casework.cards import DUTY_ROLE, OFFICER_ROLE
+from vidfed.casework.client import CaseworkClient
 from vidfed.desk.shell.preferences import Preferences
 from vidfed.desk.shell.sessions import Sessions
 from vidfed.desk.shell.uploads import Uploads
 from vidfed.desk.work.asking import Draft, Lookups
+from vidfed.desk.work.whole_cases import WholeCases
 from vidfed.federation.client.client import FederationClient
 
 if TYPE_CHECKING:
@@ -26,7 +29,8 @@ class Room(NamedTuple):
 
 FOLDER = "desk"
 """In the kit's folder: preferences, whole cases, and for moments dropped files."""
-_PRIVATE = 0o700
+PRIVATE = 0o700
+"""Mode of its folders."""
 
 
 class Desk:
@@ -44,12 +48,14 @@ class Desk:
         self.kit = kit
         self.sessions = Sessions()
         self.folder: Path = kit.folder / FOLDER
-        self.folder.mkdir(mode=_PRIVATE, exist_ok=True)
+        self.folder.mkdir(mode=PRIVATE, exist_ok=True)
         self.preferences = Preferences.load(self.folder)
         self.uploads = Uploads(self.folder / "dropped")
         self.draft = Draft()
         self.lookups = Lookups()
+        self.whole_cases = WholeCases(self.folder / "whole-cases", kit)
         self._client: FederationClient | None = None
+        self._casework: CaseworkClient | None = None
 
     @property
     def who(self) -> str:
@@ -59,7 +65,15 @@ class Desk:
     @property
     def rooms(self) -> list[Room]:
         """The rooms that are open, in their order."""
-        return [Room("ask", "/", "Ask")]
+        rooms = [
+            Room("ask", "/", "Ask"),
+            Room("whole-cases", "/whole-cases", "Whole cases"),
+            Room("inbox", "/inbox", "Inbox"),
+            Room("cases", "/cases", "Cases"),
+        ]
+        if {OFFICER_ROLE, DUTY_ROLE} & set(self.kit.holder.roles):
+            rooms.append(Room("requests", "/requests", "Requests"))
+        return rooms
 
     @property
     def path(self) -> str:
@@ -77,9 +91,28 @@ class Desk:
             self._client = FederationClient(self.kit)
         return self._client
 
+    async def casework(self) -> CaseworkClient:
+        """Return this person's conversations. To be used on the desk's event loop only.
+
+        Raises:
+            SecurityError, CaseworkError: the kit cannot be used, or the gateway cannot be reached.
+        """
+        if self._casework is None:
+            made = CaseworkClient(self.kit)
+            try:
+                await made.__aenter__()
+            except BaseException:
+                await made.__aexit__()
+                raise
+            self._casework = made
+        return self._casework
+
     async def close(self) -> None:
         """Give up what is under way and leave nothing behind."""
         await self.lookups.close()
+        await self.whole_cases.close()
         self.uploads.close()
         if self._client is not None:
             await self._client.__aexit__()
+        if self._casework is not None:
+            await self._casework.__aexit__()

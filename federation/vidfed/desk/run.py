@@ -7,21 +7,31 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING
 
-from vidfed.desk.app import application
 from vidfed.desk.shell.serving import LOOPBACK, OPENING_FILE, listen, open_browser, server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from starlette.types import ASGIApp
+
     from vidfed.desk.desk import Desk
+    from vidfed.desk.unit import UnitDesk
 
 
 def run_desk(
-    desk: Desk, port: int, public_port: int | None, *, open_it: bool, say: Callable[[str], None], note: Callable[[str], None]
+    app: Callable[[set[str]], ASGIApp],
+    desk: Desk | UnitDesk,
+    port: int,
+    public_port: int | None,
+    *,
+    open_it: bool,
+    say: Callable[[str], None],
+    note: Callable[[str], None],
 ) -> None:
     """Serve until Ctrl-C or SIGTERM.
 
     Args:
+        app: makes the application for the `host:port` as the browser names it.
         desk: this run.
         port: on loopback; 0 for a free one.
         public_port: as the browser sees it; the same if None.
@@ -34,7 +44,7 @@ def run_desk(
     """
     with contextlib.closing(listen(port)) as listener:
         shown = f"{LOOPBACK}:{public_port or listener.getsockname()[1]}"
-        serving = server(application(desk, {shown}))
+        serving = server(app({shown}))
 
         def show_address() -> None:
             address = f"http://{shown}/enter?token={desk.sessions.new_token()}"

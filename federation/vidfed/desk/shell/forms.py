@@ -58,6 +58,10 @@ class Form:
         """Return all values of a field."""
         return [value for value in self._fields.get(name, []) if value]
 
+    def fields(self) -> list[tuple[str, str]]:
+        """Return all fields that hold something, to be posted again."""
+        return [(name, value) for name, values in self._fields.items() for value in values if value]
+
     def ticked(self, name: str) -> bool:
         """Tell whether a box is ticked."""
         return bool(self._fields.get(name))

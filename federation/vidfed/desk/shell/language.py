@@ -17,6 +17,7 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.numbers import format_decimal
 from babel.support import NullTranslations, Translations
+from markupsafe import Markup, escape
 
 from vidfed.security.clock import as_text
 
@@ -49,19 +50,23 @@ class Language:
     def say(self, text: str, **values: object) -> str:
         """Return a text in this language, with its values."""
         said = self.texts.gettext(text)
-        return said.format(**values) if values else said
+        return said % values if values else said
 
-    def number(self, value: float) -> str:
+    def term(self, code: str) -> str:
+        """Return a word of the libraries in this language: `victim-identity`, `life_at_risk`, `no match`."""
+        return self.texts.gettext(code.replace("-", " ").replace("_", " "))
+
+    def number(self, value: float) -> Markup:
         """Return a number in this language's form."""
-        return format_decimal(value, locale=self.code)
+        return escape(format_decimal(value, locale=self.code))
 
-    def moment(self, moment_ms: int) -> str:
-        """Return a moment as the reader writes it, in UTC."""
+    def moment(self, moment_ms: int) -> Markup:
+        """Return a moment as the reader writes it, in UTC. Its blanks and marks of direction are ours: they need not be made visible."""
         try:
             text = format_datetime(moment_ms / 1000, "medium", locale=self.code)
         except (OverflowError, ValueError, OSError):
-            return as_text(moment_ms)
-        return f"{text} UTC"
+            text = as_text(moment_ms)
+        return escape(f"{text} UTC")
 
 
 @cache

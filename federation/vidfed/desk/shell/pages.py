@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse, Response
 
-from vidfed.cli.printable import printable, visible, visible_lines
+from vidfed.cli.printable import visible, visible_lines
 from vidfed.desk.shell.language import LANGUAGES, language, preferred
 from vidfed.security.clock import as_text
 
@@ -32,7 +32,7 @@ def _environment(code: str) -> Environment:
     )
     spoken = language(code)
     made.install_gettext_translations(spoken.texts, newstyle=True)  # type: ignore[attr-defined]
-    made.filters |= {"number": spoken.number, "moment": spoken.moment, "utc": as_text, "printable": printable, "lines": visible_lines}
+    made.filters |= {"number": spoken.number, "moment": spoken.moment, "term": spoken.term, "utc": as_text, "lines": visible_lines}
     return made
 
 

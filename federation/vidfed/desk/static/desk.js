@@ -14,12 +14,17 @@
   };
   const announceFrom = (root) => root.querySelectorAll?.("[data-say]").forEach((each) => announce(each.dataset.say));
   document.addEventListener("htmx:afterSettle", () => announceFrom(document));
+  // A whole case that came to its end: its hits and files are there now.
+  document.addEventListener("htmx:afterSwap", (event) => {
+    if (event.detail.target.id === "progress-part" && document.querySelector("[data-ended]")) location.reload();
+  });
 
   // What went wrong is shown above the page, and read out: it is an alert. It goes when the next thing succeeds.
   document.addEventListener("htmx:beforeRequest", (event) => {
     if (!event.detail.requestConfig?.headers?.["vidfed-live"]) document.getElementById("trouble").replaceChildren();
   });
   document.addEventListener("htmx:afterSwap", (event) => {
+    if (event.detail.target.id === "preview") document.getElementById("preview-box")?.focus();
     if (event.detail.target.id === "trouble") event.detail.target.scrollIntoView({ block: "nearest" });
   });
 

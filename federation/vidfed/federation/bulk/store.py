@@ -102,6 +102,31 @@ class Counts:
     partial: int
 
 
+@dataclass(frozen=True, slots=True)
+class HitFilter:
+    """Which hits are wanted: those whose fields are these; empty ones let everything through."""
+
+    evidence: str = ""
+    member: str = ""
+    series: str = ""
+    reference: str = ""
+
+    def condition(self) -> tuple[str, list[str]]:
+        """Return the SQL condition and its values."""
+        said = {name: getattr(self, name) for name in self.__dataclass_fields__ if getattr(self, name)}
+        terms = [f"json_extract(h.hit, '$.{name}') = ?" for name in said]
+        return " AND ".join(terms) or "1", list(said.values())
+
+
+@dataclass(frozen=True, slots=True)
+class ToldHit:
+    """One hit of one entry: its place, the entry's label, and the hit as JSON object."""
+
+    place: tuple[int, int]
+    label: str
+    hit: dict[str, Any]
+
+
 class BulkStore:
     """An open file. Safe from several threads. Use as a context manager."""
 
@@ -320,6 +345,33 @@ class BulkStore:
                 is_open = lacking_names is not None
                 status = "known" if strong else "weak" if weak else "open" if is_open else "unseen"
                 yield EntryResult(number, _item(label, codes, extra), status, strong, weak, sorted(lacking_names or ()))
+
+    def told(self, wanted: HitFilter, *, after: tuple[int, int] = (0, 0), limit: int) -> list[ToldHit]:
+        """Return a page of the hits that a filter lets through, in the order of the source.
+
+        Args:
+            wanted: which.
+            after: place of the last hit of the page before.
+            limit: at most so many.
+        """
+        where, values = wanted.condition()
+        statement = (
+            "SELECT e.number, h.rowid, e.label, h.hit FROM entries e JOIN hits h ON h.item = e.item"  # noqa: S608 - of HitFilter
+            f" WHERE (e.number, h.rowid) > (?, ?) AND {where} ORDER BY e.number, h.rowid LIMIT ?"
+        )
+        rows = self._rows(statement, (*after, *values, limit))
+        return [ToldHit((number, row), label, self.amend(json.loads(hit))) for number, row, label, hit in rows]
+
+    def told_counts(self, by: str, wanted: HitFilter, *, limit: int) -> list[tuple[str, int]]:
+        """Count the hits that a filter lets through by one of HitFilter's fields, most first; at most `limit` groups."""
+        if by not in HitFilter.__dataclass_fields__:
+            raise ValueError(f"hits have no {by}")
+        where, values = wanted.condition()
+        statement = (
+            f"SELECT coalesce(json_extract(h.hit, '$.{by}'), ''), count(*) AS n FROM entries e JOIN hits h ON h.item = e.item"  # noqa: S608
+            f" WHERE {where} GROUP BY 1 ORDER BY n DESC, 1 LIMIT ?"
+        )
+        return [(str(name), count) for name, count in self._rows(statement, (*values, limit))]
 
     def _lacking(self, members: Iterable[str]) -> list[tuple[Range, frozenset[str]]]:
         """Return the stretches of items that somebody has not answered; all of them where nobody was to answer."""

@@ -47,22 +47,20 @@ def verify(file: Path | None, ask: bool, home: Path, as_json: bool) -> None:
 
 def _verify_log(folder: Path, *, ask: bool, as_json: bool) -> None:
     import asyncio
-    from contextlib import closing
 
-    from vidfed.security.audit.verify import verify_log, vouched_for
+    from vidfed.security.audit.verify import vouched_for
     from vidfed.security.clock import SECOND_MS
-    from vidfed.security.member.audit_log import open_storage
+    from vidfed.security.member.audit_log import checkpoints_known, verify_own_log
     from vidfed.security.member.home import MemberHome
 
     home = MemberHome(folder)
     directory = home.directory_source().current()
-    known = _checkpoints_known(home)
+    known = checkpoints_known(home)
     unreachable: list[str] = []
     if ask:
         held, unreachable = asyncio.run(_ask_witnesses(home))
         known += held
-    with closing(open_storage(home)) as storage:
-        report = verify_log(storage, directory.member(home.member).audit_keys, known)
+    report = verify_own_log(home, known)
     report.notes += [f"{member} could not be asked" for member in unreachable]
     report.vouched = vouched_for(report, known, directory)
     if as_json:
@@ -133,23 +131,6 @@ def _print_export(export: ExportReport) -> None:
     say("The export holds." if not export.findings else "The export does NOT hold.")
 
 
-def _checkpoints_known(home: MemberHome) -> list[KnownCheckpoint]:
-    """Return what this member holds outside the log: the copy beside it, and what others cosigned."""
-    from contextlib import closing
-
-    from vidfed.security.audit.notes import Checkpoint
-    from vidfed.security.audit.verify import KnownCheckpoint
-    from vidfed.security.member.audit_log import checkpoint_copy, open_witness
-
-    known = []
-    beside = checkpoint_copy(home)
-    if beside.exists():
-        known.append(KnownCheckpoint(f"the file {beside.name}", Checkpoint.parse(beside.read_text(encoding="utf-8"))))
-    with closing(open_witness(home)) as witness:
-        known += [KnownCheckpoint(f"witness {name}", checkpoint) for name, (_, checkpoint) in witness.cosignatures().items()]
-    return known
-
-
 async def _ask_witnesses(home: MemberHome) -> tuple[list[KnownCheckpoint], list[str]]:
     """Return what the other members hold of this log now, and who could not be asked."""
     import asyncio
@@ -180,6 +161,7 @@ def new_epoch(reason: str, alone: bool, home: Path) -> None:
     from vidfed.security.clock import system_clock
     from vidfed.security.lockfile import check_not_serving
     from vidfed.security.member.audit_log import audit_location, checkpoint_copy
+    from vidfed.security.member.audit_log import checkpoints_known
     from vidfed.security.member.home import MemberHome
     from vidfed.security.member.new_epoch import begin_epoch
 
@@ -197,7 +179,7 @@ def new_epoch(reason: str, alone: bool, home: Path) -> None:
     start = begin_epoch(
         audit_location(member_home),
         member_home.audit_signer,
-        [(each.checkpoint, cosigned_s(each.checkpoint, directory)) for each in (*_checkpoints_known(member_home), *held)],
+        [(each.checkpoint, cosigned_s(each.checkpoint, directory)) for each in (*checkpoints_known(member_home), *held)],
         federation=member_home.federation,
         member=member_home.member,
         reason=reason,

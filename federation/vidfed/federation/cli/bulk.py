@@ -4,40 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 
-from vidfed.casework.news.book import NewsBook
 from vidfed.cli.terminal import file_progress, note, print_json, progress, say
-from vidfed.federation.bulk.lookup import BulkLookup, NumberedPart
-from vidfed.federation.bulk.result import result_of
-from vidfed.federation.bulk.result_files import write_all
 from vidfed.federation.bulk.sources import SourceReader, entry_label, picture_reader, read_file
 from vidfed.federation.bulk.store import BulkStore
 from vidfed.federation.cli.conversations import after_a_lookup
 from vidfed.federation.cli.results import EXIT_STATUS
-from vidfed.federation.client.client import FederationClient
 from vidfed.federation.lookup.closing import Limit
-from vidfed.federation.lookup.outcome import NodeOutcome, Outcome, not_asked
-from vidfed.federation.output.json import closing_fields, news_fields
-from vidfed.security.clock import system_clock
+from vidfed.federation.output.json import closing_fields
 from vidfed.wire.values import Share
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from vidfed.federation.bulk.result import BulkResult
-    from vidfed.federation.lookup.question import Item, Justification
-    from vidfed.index import Algorithm
-    from vidfed.security.member.kit import Kit
+    from vidfed.federation.bulk.run import BulkRun, Heard
+    from vidfed.federation.lookup.question import Item
 
 _SHOWN = 20  # of things that could not be asked
 _BARS = 12  # members with a progress bar of their own; of more, those that are furthest behind
-_GONE = "it is no member any more"
 _OPEN_CASE = (
     "Nobody who answered knows the unseen ones. Another unit with the same child finds you if your node holds them: read unseen.csv, then",
     "  vidfed node import unseen.csv --case CASE --contact DESK --victim-identified no --dry-run     (without --dry-run to do it)",
@@ -46,31 +37,19 @@ _OPEN_CASE = (
 _RANGES = 3  # stretches of missing items named for a member
 
 
-class _Heard(NamedTuple):
-    """What asking gave: whose answers are needed, why some are missing, who was not asked, and by which version of the directory."""
-
-    members: list[str]
-    said: Mapping[str, NodeOutcome]
-    left_out: Sequence[NodeOutcome]
-    directory: int
-
-
 @dataclass(frozen=True, slots=True)
 class Bulk:
     """How to ask in bulk: what the command line said."""
 
-    kit: Kit
+    run: BulkRun
     out: Path
-    distances: Mapping[Algorithm, int]
-    justification: Justification
-    ask: Sequence[str]
     as_json: bool
 
     def file(self, path: Path, algorithm: str | None) -> int:
         """Look up every entry of a file of hashes and return the exit status."""
         skipped: dict[str, str] = {}
         status = path.stat()
-        with BulkStore(self.out, self._scope(source=[path.name, status.st_size, status.st_mtime_ns], algorithm=algorithm)) as store:
+        with BulkStore(self.out, self.run.scope(source=[path.name, status.st_size, status.st_mtime_ns], algorithm=algorithm)) as store:
             # Read whole before anybody is asked: a broken file is refused, and the progress has an end.
             with file_progress("reading") as bar:
                 notes = read_file(
@@ -87,7 +66,7 @@ class Bulk:
 
     def pictures(self, paths: Sequence[Path], hashes: Sequence[Item], *, any_quality: bool, full_size: bool = False) -> int:
         """Look up pictures while they are hashed, and bare hashes, and return the exit status."""
-        scope = self._scope(hashes=[item.label for item in hashes], any_quality=any_quality) | {"full_size": full_size}
+        scope = self.run.scope(hashes=[item.label for item in hashes], any_quality=any_quality) | {"full_size": full_size}
         with BulkStore(self.out, scope) as store:
             store.add(enumerate(hashes, 1))
             reading = SourceReader(None)
@@ -97,58 +76,15 @@ class Bulk:
                 reading = picture_reader(store, find_files(paths), any_quality=any_quality, full_size=full_size)
             return self._run(store, reading, skipped=None, source=None)
 
-    def _scope(
-        self, *, source: Sequence[object] = (), hashes: Sequence[str] = (), any_quality: bool = False, algorithm: str | None = None
-    ) -> dict[str, object]:
-        """Return what makes it this question: whoever changes one of these asks another, and gets no answers of this one."""
-        return {
-            "any_quality": any_quality,
-            "algorithm": algorithm or "",
-            "legal_basis": self.justification.legal_basis,
-            "offence": self.justification.offence_type,
-            "source": list(source),
-            "hashes": list(hashes),
-            "case": self.justification.case_reference,
-            "purpose": self.justification.purpose.code,
-            "ask": sorted(self.ask),
-            "distances": {algorithm.value: distance for algorithm, distance in self.distances.items()},
-        }
-
-    def _supersede(self, store: BulkStore, members: Sequence[str]) -> None:
-        """Let hits kept from before be read with what their owners have said since."""
-        known = NewsBook(self.kit.folder).all()
-        answered_ms = {member: store.heard(member).first_ms or 0 for member in members}
-
-        def amend(hit: dict[str, Any]) -> dict[str, Any]:
-            news = known.get((hit["member"], hit["reference"]))
-            if news is not None and news.since_ms >= answered_ms.get(hit["member"], 0):
-                hit["superseded"] = news_fields(news)
-            return hit
-
-        store.amend = amend
-
     def _run(self, store: BulkStore, reading: SourceReader, *, skipped: Mapping[str, str] | None, source: Path | None) -> int:
         try:
             heard = asyncio.run(self._ask(store, reading))
         except KeyboardInterrupt:
             raise click.ClickException(f"interrupted; run it again with --out {self.out} to go on") from None
         if skipped is None:
-            skipped = store.failures()
-            _tell_skipped(skipped)
-        now_ms = system_clock()
-        result = result_of(
-            store,
-            heard.members,
-            heard.said,
-            not_asked=skipped,
-            left_out=heard.left_out,
-            directory=heard.directory,
-            noun="entries" if source else "files" if skipped else "items",
-            now_ms=now_ms,
-        )
-        waiting = after_a_lookup(self.kit)
-        self._supersede(store, heard.members)
-        paths = write_all(self.out, store, heard.members, result, self.justification, source=source, now_ms=now_ms)
+            _tell_skipped(store.failures())
+        waiting = after_a_lookup(self.run.kit)
+        result, paths = self.run.finish(self.out, store, heard, skipped=skipped, source=source)
         if self.as_json:
             print_json({"schema": "vidfed.bulk-summary/1", **closing_fields(result.closing), "files": [str(p) for p in paths]})
         _print(result, paths, to_stderr=self.as_json)
@@ -156,28 +92,19 @@ class Bulk:
             note(f"{waiting} new message{'s' if waiting > 1 else ''}: vidfed inbox")
         return EXIT_STATUS[result.closing.verdict]
 
-    async def _ask(self, store: BulkStore, reading: SourceReader) -> _Heard:
-        async with FederationClient(self.kit) as client:
-            directory = await client.refresh_directory()
-            chosen = [directory.member(member).id for member in dict.fromkeys(self.ask)] or list(directory.full_members())
-            members = store.members(chosen)
+    async def _ask(self, store: BulkStore, reading: SourceReader) -> Heard:
+        with ExitStack() as stack:
+            bars: list[Callable[[], None]] = []
 
-            async def ask(
-                parts: AsyncIterator[NumberedPart], ask: Sequence[str], on_node: Callable[[NumberedPart, NodeOutcome], None]
-            ) -> Mapping[str, NodeOutcome]:
-                directory = await client.refresh_directory()  # for each stream: a case may take longer than a directory holds
-                there = [member for member in ask if member in directory.members]
-                left = await client.lookup_stream(parts, self.justification, ask=there, on_node=on_node) if there else {}
-                return left | {member: NodeOutcome(member, Outcome.MISSING, _GONE) for member in ask if member not in there}
+            def update() -> None:
+                bars[-1]()  # there is one since the members are known
 
-            if store.answered(members) and any(before := [len(ranges) for ranges in store.answered(members).values()]):
-                note(f"going on: {min(before)} to {max(before)} of {store.count} items were answered before, by member")
-            with _bars(store, members) as update:
-                lookup = BulkLookup(store, members, self.distances, ask, on_progress=update, on_wait=note)
-                await lookup.run(reading)
-            directory = await client.directory_for({member: store.heard(member).directory for member in members})
-            left_out = not_asked(directory, members, chosen=bool(self.ask))
-        return _Heard(members, lookup.said, left_out, directory.version)
+            def begin(members: Sequence[str]) -> None:
+                if store.answered(members) and any(before := [len(ranges) for ranges in store.answered(members).values()]):
+                    note(f"going on: {min(before)} to {max(before)} of {store.count} items were answered before, by member")
+                bars.append(stack.enter_context(_bars(store, members)))
+
+            return await self.run.go(store, reading, on_members=begin, on_progress=update, on_wait=note)
 
 
 @contextmanager

@@ -133,7 +133,7 @@ def show(kit: Path, named: str, *, as_json: bool) -> None:
 
 def list_views(kit: Path, keep: Callable[[CaseworkClient, View], bool], *, as_json: bool, empty: str) -> None:
     """Print conversations, a line each; the most pressing first."""
-    from vidfed.casework.core.clocks import clocks_of
+    from vidfed.casework.reading import pressing
     from vidfed.federation.output.cases import LIST_SCHEMA, conversation_fields, conversation_line
     from vidfed.security.clock import system_clock
 
@@ -144,13 +144,8 @@ def list_views(kit: Path, keep: Callable[[CaseworkClient, View], bool], *, as_js
         lost = [problem for identity, view in views.items() if not view.conversation.asker for problem in view.problems]
         return [(identity, view) for identity, view in views.items() if view.conversation.asker and keep(client, view)], lost
 
-    def pressing(pair: tuple[bytes, View]) -> tuple[bool, int]:
-        clocks = clocks_of(pair[1].conversation, pair[1].receipts, now_ms)
-        running = bool(clocks) and clocks[-1].ended_ms is None
-        return not running, (clocks[-1].due_ms or clocks[-1].written_ms) if clocks else 0
-
     found, lost = run(kit, look)
-    found.sort(key=pressing)
+    found.sort(key=lambda pair: pressing(pair[1], now_ms))
     if as_json:
         conversations = [conversation_fields(identity, view, now_ms) for identity, view in found]
         print_json({"schema": LIST_SCHEMA, "conversations": conversations, "problems": lost})

@@ -138,9 +138,10 @@ def lookup(
     limits = parse_distances(distances)
     items = items_of_hashes(hashes, any_quality=any_quality)
     if out:
+        from vidfed.federation.bulk.run import BulkRun
         from vidfed.federation.cli.bulk import Bulk
 
-        bulk = Bulk(opened, out, limits, justification, ask, as_json)
+        bulk = Bulk(BulkRun(opened, limits, justification, ask), out, as_json)
         raise SystemExit(
             or_refused(
                 lambda: (

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vidfed.casework.client import Read
     from vidfed.casework.core.clocks import Clock
     from vidfed.casework.reading import View
-    from vidfed.wire.casework_values import Content, PersonDetails
+    from vidfed.wire.casework_values import Body, Content, PersonDetails
 
 LIST_SCHEMA = "vidfed.cases/1"
 SHOW_SCHEMA = "vidfed.case/1"
@@ -159,20 +159,26 @@ def conversation_lines(identity: bytes, view: View, entries: Sequence[Read], now
     yield from (f"  PROBLEM: {problem}" for problem in view.problems)
 
 
-def _clear_lines(read: Read) -> Iterator[str]:
-    body = read.entry.header.body
+def clear_fields(body: Body) -> dict[str, str]:
+    """Return what an entry says in clear, by name; times as text."""
+    said = {}
     for name in getattr(type(body), "__dataclass_fields__", {}):
         value = getattr(body, name)
         if name == "kind":
             continue
         if name.endswith("_ms"):
-            yield f"{name.removesuffix('_ms').replace('_', ' ')}: {as_text(value)}"
+            said[name.removesuffix("_ms").replace("_", " ")] = as_text(value)
         elif isinstance(value, tuple):
-            yield f"{name.replace('_', ' ')}: {', '.join(each.code for each in value)}"
+            said[name.replace("_", " ")] = ", ".join(each.code for each in value)
         elif hasattr(value, "pseudonym"):
-            yield f"{name}: {value.pseudonym}"
+            said[name] = value.pseudonym
         else:
-            yield f"{name.replace('_', ' ')}: {getattr(value, 'code', value)}"
+            said[name.replace("_", " ")] = str(getattr(value, "code", value))
+    return said
+
+
+def _clear_lines(read: Read) -> Iterator[str]:
+    yield from (f"{name}: {value}" for name, value in clear_fields(read.entry.header.body).items())
 
 
 def _content_lines(content: Content) -> Iterator[str]:

@@ -75,19 +75,11 @@ def import_(
     files say. Entries that cannot be used are left out and listed with their number in the report file; the exit status is then 1.
     """
     import sys
-    from contextlib import ExitStack
-    from dataclasses import replace
-    from functools import partial
 
     from vidfed.node.config import StoreSection
-    from vidfed.node.errors import MostlyKnownGoodError
-    from vidfed.node.intake.importer import import_files
-    from vidfed.node.intake.known_good import FOLDER, KnownGood
     from vidfed.node.intake.options import ImportOptions
-    from vidfed.node.records.known import open_store
-    from vidfed.security.audit import Event, Operation
+    from vidfed.node.operations.importing import take_files_in
     from vidfed.security.clock import system_clock
-    from vidfed.security.member.audit_log import logged
     from vidfed.security.member.home import MemberHome
 
     member_home = MemberHome(home)
@@ -110,26 +102,23 @@ def import_(
     if report_path is None:
         (member_home.folder / "reports").mkdir(mode=0o700, exist_ok=True)
         report_path = member_home.folder / f"reports/import-{now_ms}{'-dry-run' if dry_run else ''}.txt"
-    with ExitStack() as stack:
-        store = stack.enter_context(open_store(member_home))
-        good = stack.enter_context(KnownGood(known_good, lists=member_home.folder / FOLDER))
-        update = stack.enter_context(file_progress("trying" if dry_run else "importing"))
-        if dry_run:  # it tells which of the files' hashes are known here
-            done = stack.enter_context(logged(member_home, Operation.CONSULTATION, Event.RECORDS_READ, source="import --dry-run"))
-        else:
-            done = stack.enter_context(logged(member_home, Operation.COLLECTION, Event.RECORDS_ADDED, source="import"))
-        take = partial(import_files, store, files, now_ms=now_ms, known_good=good, report_file=report_path, on_progress=update)
+    def take_the_rest(said: str) -> bool:
+        return sys.stdin.isatty() and click.confirm(f"{said}\nTake the rest in?", err=True)
+
+    with file_progress("trying" if dry_run else "importing") as update:
         try:
-            try:
-                reports = take(chosen)
-            except MostlyKnownGoodError as error:  # the transaction is over: nobody waits for the operator's answer
-                if not sys.stdin.isatty() or not click.confirm(f"{error}\nTake the rest in?", err=True):
-                    raise
-                reports = take(replace(chosen, accept_exclusions=True))
+            reports = take_files_in(
+                member_home,
+                files,
+                chosen,
+                now_ms=now_ms,
+                known_good=known_good,
+                report_file=report_path,
+                on_progress=update,
+                take_the_rest=take_the_rest,
+            )
         except KeyboardInterrupt:
             raise click.ClickException("interrupted; nothing was changed") from None
-        done |= {name: sum(getattr(report.counts, name) for report in reports) for name in ("new", "updated", "unchanged")}
-        done["skipped"] = sum(report.skipped for report in reports)
     if as_json:
         print_json(
             {"schema": "vidfed.import/1", "dry_run": dry_run, "report": str(report_path), "files": [each.to_fields() for each in reports]}

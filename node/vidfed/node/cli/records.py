@@ -70,16 +70,10 @@ def due(home: Path, within_days: int, after: int, limit: int, as_json: bool) -> 
 @HOME
 def show(reference: str, home: Path, hashes: bool, as_json: bool) -> None:
     """Show one record by its public reference. The audit log says who looked at it."""
-    from vidfed.node.operations.operator_audit import Operation, log_operation
-    from vidfed.node.records.known import open_store
-    from vidfed.node.records.lifecycle import stored_record
-    from vidfed.security.clock import system_clock
+    from vidfed.node.operations.records import consult_record
     from vidfed.security.member.home import MemberHome
 
-    member_home = MemberHome(home)
-    with open_store(member_home) as store:  # logged first: that there is no such record is an answer too
-        log_operation(member_home, Operation.CONSULTATION, "READ", records=1, reference=reference, now_ms=system_clock())
-        kept = stored_record(store, reference)
+    kept = consult_record(MemberHome(home), reference)
     _print_one(kept, hashes=hashes, as_json=as_json)
 
 
@@ -152,20 +146,10 @@ def erase(reference: str, home: Path, yes: bool) -> None:
 
 
 def _change(home: Path, reference: str, operation: Any, outcome: str, change: Any, *arguments: object) -> StoredRecord:  # noqa: ANN401 - an Operation, a function of lifecycle
-    """Log, then do."""
-    from vidfed.node.operations.operator_audit import log_operation
-    from vidfed.node.records.known import open_store
-    from vidfed.node.records.lifecycle import stored_record
-    from vidfed.security.clock import system_clock
+    from vidfed.node.operations.records import change_record
     from vidfed.security.member.home import MemberHome
 
-    member_home = MemberHome(home)
-    now_ms = system_clock()
-    with open_store(member_home) as store:
-        stored_record(store, reference)  # what does not exist is not logged as changed
-        log_operation(member_home, operation, outcome, records=1, reference=reference, now_ms=now_ms)
-        kept: StoredRecord = change(store, reference, *arguments, now_ms=now_ms)
-    return kept
+    return change_record(MemberHome(home), reference, operation, outcome, change, *arguments)
 
 
 def _tell_recipients(home: Path, reference: str) -> None:
@@ -182,26 +166,17 @@ def _tell_recipients(home: Path, reference: str) -> None:
 
 
 def _print_page(home: Path, wanted: Any, *, after: int, limit: int, as_json: bool) -> None:  # noqa: ANN401 - a lifecycle.RecordQuery
-    import itertools
-
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    from vidfed.node.operations.operator_audit import Operation, log_operation
-    from vidfed.node.records.known import open_store
-    from vidfed.node.records.lifecycle import stored_records
-    from vidfed.security.clock import as_text, system_clock
+    from vidfed.node.operations.records import consult_page, record_fields
+    from vidfed.security.clock import as_text
     from vidfed.security.member.home import MemberHome
 
-    member_home = MemberHome(home)
-    with open_store(member_home) as store:
-        page = list(itertools.islice(stored_records(store, wanted, after=after), limit + 1))
-    more = len(page) > limit
-    page = page[:limit]
-    log_operation(member_home, Operation.CONSULTATION, "READ", records=len(page), now_ms=system_clock())
+    page, more = consult_page(MemberHome(home), wanted, after=after, limit=limit)
     if as_json:
-        print_json({"schema": "vidfed.records/1", "records": [_fields(kept, hashes=False) for kept in page], "more": more})
+        print_json({"schema": "vidfed.records/1", "records": [record_fields(kept, hashes=False) for kept in page], "more": more})
         return
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for name in ("No", "Reference", "State", "Victim", "Series", "Category", "Case", "Hashes", "Review", "Changed"):
@@ -220,38 +195,12 @@ def _print_page(home: Path, wanted: Any, *, after: int, limit: int, as_json: boo
 
 
 def _print_one(kept: StoredRecord, *, hashes: bool, as_json: bool) -> None:
-    fields = _fields(kept, hashes=hashes)
+    from vidfed.node.operations.records import record_fields
+
+    fields = record_fields(kept, hashes=hashes)
     if as_json:
         print_json({"schema": "vidfed.record/1"} | fields)
         return
     for name, value in fields.items():
         if value or value == 0:
             say(f"{name.replace('_', ' '):<20} {', '.join(map(str, value)) if isinstance(value, list) else value}")
-
-
-def _fields(kept: StoredRecord, *, hashes: bool) -> dict[str, object]:
-    from vidfed.formats.fields import FIELDS, field_text
-    from vidfed.formats.values import code_text
-    from vidfed.security.clock import as_text
-
-    record = kept.record
-    fields: dict[str, object] = {"number": kept.number, "reference": record.reference, "state": kept.state}
-    fields["hashes"] = [
-        f"{algorithm.value}:{code_text(algorithm.value, code)}" if hashes else algorithm.value for algorithm, code in record.hashes.items()
-    ]
-    for name in FIELDS:
-        value = getattr(record, name)
-        label = "review" if name == "review_ms" else name
-        fields[label] = (
-            list(value)
-            if isinstance(value, tuple)
-            else value
-            if isinstance(value, int) and name != "review_ms"
-            else field_text(name, value)
-        )
-    fields |= {"source": kept.source, "origin": kept.origin, "created": as_text(kept.created_ms), "changed": as_text(kept.changed_ms)}
-    if kept.retracted_ms:
-        fields |= {"retracted": as_text(kept.retracted_ms), "retraction_reason": kept.retraction_reason}
-    if kept.erased_ms:
-        fields["erased"] = as_text(kept.erased_ms)
-    return fields

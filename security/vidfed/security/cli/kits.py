@@ -37,12 +37,12 @@ def issue_investigator(
     A kit that has expired is renewed in its place by an invitation for the same pseudonym; one that holds renews itself.
     """
     from vidfed.security.audit import Event, Operation
-    from vidfed.security.files import write_private
     from vidfed.security.member.audit_log import logged
     from vidfed.security.member.enrolment import CREDENTIAL_LIFE_DAYS, issue_kit
     from vidfed.security.member.home import MemberHome
-    from vidfed.security.member.invitation import INVITATION_DAYS, invite
+    from vidfed.security.member.invitation import INVITATION_DAYS
     from vidfed.security.member.issued import issued_kits
+    from vidfed.security.member.persons import invite_person
 
     if invitation.exists():
         raise click.ClickException(f"{invitation}: exists; nothing is overwritten")
@@ -56,11 +56,8 @@ def issue_investigator(
         note(f"Made a kit for {made.pseudonym} of {member_home.member}, valid for {CREDENTIAL_LIFE_DAYS} days, serial {made.serial}.")
         note(f"Next: vidfed lookup PICTURE --kit {invitation} --case REFERENCE --purpose identification --legal-basis TEXT")
         return
-    with logged(member_home, Operation.ALTERATION, Event.KIT_INVITED) as done:
-        invited = invite(member_home, gateway=gateway, pseudonym=pseudonym, roles=roles)
-        done |= {"pseudonym": invited.pseudonym, "invitation": invited.id}
-        write_private(invitation, invited.close(passphrase))
-    note(f"Made an invitation for {invited.pseudonym} of {member_home.member}, to be used once within {INVITATION_DAYS} days.")
+    invited = invite_person(member_home, invitation, passphrase, gateway=gateway, pseudonym=pseudonym, roles=roles)
+    note(f"Made an invitation for {invited} of {member_home.member}, to be used once within {INVITATION_DAYS} days.")
     note(f"Next: hand it over, and the passphrase by another way; the person runs: vidfed enrol {invitation.name}")
 
 
@@ -91,22 +88,11 @@ def certify(request: Path, reply: Path, home: Path) -> None:
 @JSON
 def investigators(home: Path, as_json: bool) -> None:
     """List the kits this member has issued: serial, pseudonym, until when, whether revoked."""
-    from vidfed.security.clock import as_text, system_clock
+    from vidfed.security.clock import as_text
     from vidfed.security.member.home import MemberHome
-    from vidfed.security.member.issued import issued_kits
-    from vidfed.security.member.rotation import OwnEntry
+    from vidfed.security.member.persons import kit_states
 
-    member_home = MemberHome(home)
-    revoked, now_ms = OwnEntry(member_home).present().revoked, system_clock()
-    rows = [
-        {
-            "serial": kit.serial,
-            "pseudonym": kit.pseudonym,
-            "not_after_ms": kit.not_after_ms,
-            "state": "revoked" if kit.serial in revoked else "expired" if kit.not_after_ms <= now_ms else "valid",
-        }
-        for kit in issued_kits(member_home)
-    ]
+    rows = [each._asdict() for each in kit_states(MemberHome(home))]
     if as_json:
         print_json({"schema": "vidfed.investigators/1", "kits": rows})
         return
@@ -119,20 +105,11 @@ def investigators(home: Path, as_json: bool) -> None:
 @HOME
 def revoke_investigator(serial: str, home: Path) -> None:
     """Revoke the kit with this SERIAL, and whatever was renewed from it. Publish member.json, and no member answers it any more."""
-    from vidfed.security.audit import Event, Operation
-    from vidfed.security.member.audit_log import logged
     from vidfed.security.member.home import MemberHome
-    from vidfed.security.member.issued import changing, descendants, issued_kits
-    from vidfed.security.member.rotation import OwnEntry
+    from vidfed.security.member.persons import revoke_kit
 
     member_home = MemberHome(home)
-    with changing(member_home):
-        kits = issued_kits(member_home)
-        if serial not in {kit.serial for kit in kits}:
-            raise click.ClickException(f"no kit of serial {serial} was issued here; `vidfed trust investigators` lists them")
-        own, serials = OwnEntry(member_home), descendants(kits, serial)
-        with logged(member_home, Operation.ALTERATION, Event.KIT_REVOKED, serial=serial, with_renewed=len(serials) - 1):
-            made = own.revoke(*serials)
+    serials, version = revoke_kit(member_home, serial)
     note(f"Revoked {', '.join(serials)}. This member's gateway refuses it from now on, to fetch and delete too.")
-    note(f"Made version {made.version} of {member_home.entry_path}. The other members refuse it when that is published:")
+    note(f"Made version {version} of {member_home.entry_path}. The other members refuse it when that is published:")
     note(f"  vidfed node submit --to MEMBER --home {home}, or hand it to whoever has the online key")

@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Self
 
 from vidfed.security.audit.entries import AuditEntry
 from vidfed.security.audit.log import AuditLog
-from vidfed.security.audit.notes import log_origin
+from vidfed.security.audit.notes import Checkpoint, log_origin
 from vidfed.security.audit.storage.tables import Storage
+from vidfed.security.audit.verify import KnownCheckpoint, verify_log
 from vidfed.security.audit.witness import Witness
 from vidfed.security.clock import SECOND_MS, Clock, system_clock
 from vidfed.security.errors import AuditError
 from vidfed.security.settings import check_above_zero
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from vidfed.security.audit.entries import Event, Operation
+    from vidfed.security.audit.verify import VerifyReport
     from vidfed.security.member.home import MemberHome
 
 _log = logging.getLogger(__name__)
@@ -156,3 +158,30 @@ def logged(home: MemberHome, operation: Operation, event: Event, **details: int 
             outcome = "DONE"
         finally:
             log.append(base._replace(time_ms=system_clock(), outcome=outcome, details={**base.details, **done, "begun": begun}))
+
+
+def checkpoints_known(home: MemberHome) -> list[KnownCheckpoint]:
+    """Return what this member holds outside the log: the copy beside it, and what others cosigned.
+
+    Raises:
+        AuditError: one of them cannot be read.
+    """
+    known = []
+    beside = checkpoint_copy(home)
+    if beside.exists():
+        known.append(KnownCheckpoint(f"the file {beside.name}", Checkpoint.parse(beside.read_text(encoding="utf-8"))))
+    with contextlib.closing(open_witness(home)) as witness:
+        known += [KnownCheckpoint(f"witness {name}", checkpoint) for name, (_, checkpoint) in witness.cosignatures().items()]
+    return known
+
+
+def verify_own_log(home: MemberHome, known: Iterable[KnownCheckpoint]) -> VerifyReport:
+    """Check the whole log of a member against itself and against checkpoints that are known of it.
+
+    Raises:
+        AuditError: there is no log, or it cannot be read.
+        DirectoryError: there is no usable trust directory.
+    """
+    keys = home.directory_source().current().member(home.member).audit_keys
+    with contextlib.closing(open_storage(home)) as storage:
+        return verify_log(storage, keys, list(known))

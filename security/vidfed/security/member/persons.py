@@ -1,0 +1,80 @@
+"""Whose kits a member has issued, and how they are invited and revoked, with the log. What the commands and the desk share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from vidfed.security.audit import Event, Operation
+from vidfed.security.clock import system_clock
+from vidfed.security.errors import HomeError
+from vidfed.security.files import write_private
+from vidfed.security.member.audit_log import logged
+from vidfed.security.member.invitation import invite
+from vidfed.security.member.issued import changing, descendants, issued_kits
+from vidfed.security.member.rotation import OwnEntry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vidfed.security.member.home import MemberHome
+
+
+class KitState(NamedTuple):
+    """One kit: its serial, whose, until when (ms since the epoch), and `valid`, `expired` or `revoked`."""
+
+    serial: str
+    pseudonym: str
+    not_after_ms: int
+    state: str
+
+
+def kit_states(home: MemberHome) -> list[KitState]:
+    """Return the kits that a member has issued.
+
+    Raises:
+        HomeError: the list or the own entry cannot be read.
+    """
+    revoked, now_ms = OwnEntry(home).present().revoked, system_clock()
+    return [
+        KitState(
+            kit.serial,
+            kit.pseudonym,
+            kit.not_after_ms,
+            "revoked" if kit.serial in revoked else "expired" if kit.not_after_ms <= now_ms else "valid",
+        )
+        for kit in issued_kits(home)
+    ]
+
+
+def revoke_kit(home: MemberHome, serial: str) -> tuple[list[str], int]:
+    """Revoke a kit and whatever was renewed from it; return their serials and the version of the own entry that says so.
+
+    Raises:
+        HomeError: no kit of this serial was issued here.
+        AuditError: it cannot be logged; nothing was changed.
+    """
+    with changing(home):
+        kits = issued_kits(home)
+        if serial not in {kit.serial for kit in kits}:
+            raise HomeError(f"no kit of serial {serial} was issued here; `vidfed trust investigators` lists them")
+        own, serials = OwnEntry(home), descendants(kits, serial)
+        with logged(home, Operation.ALTERATION, Event.KIT_REVOKED, serial=serial, with_renewed=len(serials) - 1):
+            made = own.revoke(*serials)
+    return list(serials), made.version
+
+
+def invite_person(
+    home: MemberHome, invitation: Path, passphrase: bytes, *, gateway: str, pseudonym: str | None, roles: tuple[str, ...]
+) -> str:
+    """Write an invitation, closed with a passphrase; return the person's pseudonym.
+
+    Raises:
+        HomeError: something named is malformed.
+        AuditError: it cannot be logged; nothing was changed.
+        OSError: it cannot be written.
+    """
+    with logged(home, Operation.ALTERATION, Event.KIT_INVITED) as done:
+        invited = invite(home, gateway=gateway, pseudonym=pseudonym, roles=roles)
+        done |= {"pseudonym": invited.pseudonym, "invitation": invited.id}
+        write_private(invitation, invited.close(passphrase))
+    return invited.pseudonym
