@@ -42,10 +42,9 @@ class Running(NamedTuple):
     process: subprocess.Popen[str]
 
 
-@pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+@contextlib.contextmanager
+def build_world(base: Path) -> Iterator[World]:
     """nl, fr and br; nl and br hold a picture of which nl-7, an investigator, has a smaller copy; nl-8 is a colleague, br-1 an officer."""
-    base = tmp_path_factory.mktemp("desk")
     asked = base / "asked"
     asked.mkdir()
     known = picture(1)
@@ -70,6 +69,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         resized(70)(known).save(asked / "smaller.jpg", quality=60)
         picture(999).save(asked / "unknown.png")
         yield World(federation, kits, asked)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with build_world(tmp_path_factory.mktemp("desk")) as made:
+        yield made
 
 
 @contextlib.contextmanager

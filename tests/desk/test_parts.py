@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from babel.messages.pofile import read_po
+from jinja2.ext import babel_extract
 from starlette.requests import ClientDisconnect
 
 from vidfed import desk
+from vidfed.casework.core.state import Phase
 from vidfed.desk.shell import uploads
 from vidfed.desk.shell.errors import TooMuchError
 from vidfed.desk.shell.language import LANGUAGES, language, preferred
-from vidfed.desk.shell.preferences import MAX_CASES, Preferences, Reasons
+from vidfed.desk.shell.preferences import MAX_CASES, THEMES, Preferences, Reasons
 from vidfed.desk.shell.uploads import Uploads, file_name
+from vidfed.desk.work.writing import CHOICES
+from vidfed.federation.lookup.closing import Verdict
+from vidfed.federation.lookup.evidence import Evidence
+from vidfed.federation.lookup.outcome import Outcome
+from vidfed.security.documents import ROLES
+from vidfed.wire.values import HandlingCode
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -111,6 +121,28 @@ def test_a_dropped_files_name_is_what_its_page_says(header: str | None, name: st
 )
 def test_the_language_is_the_browsers_unless_one_is_chosen(accepted: str, code: str) -> None:
     assert preferred(accepted) == code
+
+
+def _asked_for() -> set[str]:
+    """The texts of the templates, and the words of the libraries that they show."""
+    found = set()
+    for path in (STATIC.parent / "templates").glob("*.html"):
+        with path.open("rb") as file:
+            for _, _, message, _ in babel_extract(file, ("_", "ngettext"), [], {"trim_blocks": "true", "lstrip_blocks": "true"}):
+                found.add(message if isinstance(message, str) else next(part for part in message or ("",) if part is not None))
+    words = [each.code for kind in CHOICES.values() if kind is not HandlingCode for each in kind]
+    words += [each.value for kind in (Evidence, Outcome, Phase, Verdict) for each in kind] + [*ROLES, *THEMES[1:]]
+    return {each for each in found if each} | {word.replace("-", " ") for word in words}
+
+
+@pytest.mark.parametrize("code", LANGUAGES[1:])
+def test_every_text_is_translated_and_says_that_nobody_reviewed_it(code: str) -> None:
+    spoken = language(code)
+    catalogue = read_po(io.BytesIO((STATIC.parent / f"locale/{code}.po").read_bytes()), locale=code)
+    there = {entry.id[0] if isinstance(entry.id, tuple) else entry.id for entry in catalogue if entry.id and entry.string}
+    assert sorted(_asked_for() - there) == []
+    assert [str(error) for entry in catalogue for error in entry.check(catalogue)] == []
+    assert not spoken.reviewed
 
 
 def test_arabic_is_written_from_right_to_left() -> None:

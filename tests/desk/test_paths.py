@@ -86,8 +86,8 @@ def test_an_investigator_goes_from_a_dropped_file_to_released_details_and_a_clos
         preview.get_by_role("button", name="Sign and send").click()
         expect(officer.locator("#state-title + p")).to_contain_text("released")
 
-    page.reload()
-    expect(page.get_by_text("A. Example")).to_be_visible(timeout=SLOW_MS)
+    page.get_by_role("link", name="Show it").click(timeout=SLOW_MS)
+    expect(page.get_by_text("A. Example")).to_be_visible()
     page.get_by_label("What came of it").select_option("victim-identified")
     page.get_by_label("For the record").fill("Safe.")
     page.get_by_role("button", name="Close", exact=True).click()

@@ -130,9 +130,18 @@ async def _conversation(client: CaseworkClient, identity: bytes, view: View) -> 
         "decides": OFFICER_ROLE in client.roles,
         "running": bool(clocks_of(view.conversation, view.receipts, now_ms)),
         "seen": _seen(view),
+        "moved": False,
         "choices": CHOICES,
         "current": "requests" if fields["ours"] else "cases",
     }
+
+
+async def look_for_new(request: Request) -> Response:
+    """Say whether something was said since a page was made."""
+    client = await _desk(request).casework()
+    identity, view = await client.find(request.path_params["conversation"])
+    seen = request.query_params.get("seen", "")
+    return page(request, "moved_on.html", moved=_seen(view) != seen, seen=_seen(view), it={"conversation": identity.hex()})
 
 
 def _entry(read: Read, view: View) -> dict[str, Any]:
@@ -197,6 +206,7 @@ ROUTES = [
     Route("/cases/ask", begin_page),
     Route("/cases/begin", begin, methods=["POST"]),
     Route("/conversations/{conversation}", show),
+    Route("/conversations/{conversation}/new", look_for_new),
     Route("/conversations/{conversation}/preview", preview, methods=["POST"]),
     Route("/conversations/{conversation}/write", write, methods=["POST"]),
     Route("/conversations/{conversation}/sign", sign, methods=["POST"]),
