@@ -160,8 +160,7 @@ def new_epoch(reason: str, alone: bool, home: Path) -> None:
     from vidfed.security.audit.verify import cosigned_s
     from vidfed.security.clock import system_clock
     from vidfed.security.lockfile import check_not_serving
-    from vidfed.security.member.audit_log import audit_location, checkpoint_copy
-    from vidfed.security.member.audit_log import checkpoints_known
+    from vidfed.security.member.audit_log import audit_location, checkpoint_copy, checkpoints_known
     from vidfed.security.member.home import MemberHome
     from vidfed.security.member.new_epoch import begin_epoch
 

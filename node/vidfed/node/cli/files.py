@@ -102,6 +102,7 @@ def import_(
     if report_path is None:
         (member_home.folder / "reports").mkdir(mode=0o700, exist_ok=True)
         report_path = member_home.folder / f"reports/import-{now_ms}{'-dry-run' if dry_run else ''}.txt"
+
     def take_the_rest(said: str) -> bool:
         return sys.stdin.isatty() and click.confirm(f"{said}\nTake the rest in?", err=True)
 
