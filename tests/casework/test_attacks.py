@@ -196,11 +196,12 @@ def test_two_entries_at_one_number_are_a_fork_that_is_kept(world: World) -> None
     one, other = (countersigned(world, composed(world, world.holder, hit, text=text)) for text in ("one", "other"))
     assert deliver(world, one).status is STATUS.TAKEN
     assert deliver(world, other).status is STATUS.FORK
+    from vidfed.casework.core.stored import Place  # noqa: PLC0415
     from vidfed.casework.storage import conversations as store  # noqa: PLC0415
 
     with world.owner.database.reading() as connection:
         places = [each.place for each in store.stored(connection, hit.conversation)]
-    assert places == [store.Place.CHAIN, store.Place.FORK]
+    assert places == [Place.CHAIN, Place.FORK]
 
 
 def test_forks_without_end_do_not_fill_the_disk(world: World) -> None:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import hashlib
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import textwrap
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.hashing import hash_here
 from vidfed.index import Algorithm, HashingError
-from vidfed.index.hashing import workers
+from vidfed.index.hashing import plain_workers, workers
 from vidfed.index.hashing.find import count_files, find_files
 from vidfed.index.hashing.results import FileFailure, FileHashes, Reason
 from vidfed.index.hashing.workers import FEW_FILES, hash_files, standing_walls
@@ -25,7 +27,6 @@ from vidfed.synthetic.pictures import write_pictures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 MANY = 36
 
@@ -339,3 +340,53 @@ def test_no_worker_outlives_a_command_that_is_killed(folder: Path, tmp_path: Pat
     for child in children:
         assert select.select([child], [], [], 20)[0], "it has ended"
         os.close(child)
+
+
+# The workers of Windows, which run on every system.
+
+
+def test_plain_workers_give_the_same_hashes_in_order(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nothing").write_bytes(b"")
+    paths = [*list(find_files([folder]))[:6], tmp_path / "nothing", tmp_path / "absent"]
+    expected = list(hash_files(paths))
+    monkeypatch.setattr(workers, "POSIX", False)
+
+    assert list(hash_files(paths, processes=2)) == expected
+    assert standing_walls() == ("process",)
+
+
+@pytest.mark.parametrize(
+    ("fate", "reason"),
+    [
+        ("os._exit(3)", Reason.DECODER_DIED),
+        ("time.sleep(600)", Reason.OUT_OF_TIME),
+        ("sys.stdout.buffer.write(b'x' * 99)", Reason.DECODER_DIED),
+    ],
+)
+def test_a_file_that_plain_workers_die_of_has_its_digests_and_a_note(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fate: str, reason: Reason
+) -> None:
+    """Dies, hangs, or writes nonsense where its answers go."""
+    good, other = list(find_files([folder]))[:2]
+    bad = fatal(Path(shutil.copy(other, tmp_path)))
+    script = f"""\
+import os, sys, time
+from vidfed.index.hashing import one_file, plain_workers
+plain = one_file.hash_picture_bytes
+def odd(file, hasher, options):
+    if file.size_bytes % 1000 == 777:
+        {fate}
+    return plain(file, hasher, options)
+one_file.hash_picture_bytes = odd
+plain_workers.main()
+"""
+    monkeypatch.setattr(plain_workers, "_START", script)
+    monkeypatch.setattr(workers, "POSIX", False)
+    monkeypatch.setattr(workers, "MAX_SHOWN_S", 3.0)
+    results = list(hash_files([good, bad, good], processes=1))
+
+    assert isinstance(results[0], FileHashes)
+    assert results[0] == results[2]
+    assert isinstance(results[1], FileHashes)
+    assert [note.reason for note in results[1].notes] == [reason]
+    assert len(results[1].digests) == 3

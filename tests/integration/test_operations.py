@@ -233,3 +233,12 @@ def test_every_metric_of_the_dashboard_exists(operated: Operated) -> None:
         named = set(re.findall(r"\bvidfed_[a-z_]+", (DEPLOY / file).read_text()))
         assert named
         assert named - known == set()
+
+
+def test_an_investigator_without_a_nodes_packages_and_without_posix_modules_looks_up(
+    operated: Operated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "support/taken_away"))
+    ran = operated.look_up(KNOWN)
+    assert ran.status == 0, ran.err
+    assert len(ran.json()["hits"]) == 1

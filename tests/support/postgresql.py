@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import shutil
 import socket
 import subprocess
@@ -42,6 +41,8 @@ def server() -> Iterator[str]:
             pytest.fail(missing)
         pytest.skip(missing)
     # PostgreSQL refuses to run as root: Debian's package comes with a user for it.
+    import pwd  # noqa: PLC0415 - what needs no server is tested without the modules of POSIX too
+
     user = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
     who = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
     with tempfile.TemporaryDirectory(prefix="vidfed-pg-") as name, socket.socket() as probe:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import resource
+
+from vidfed.cli.system import forbid_core_files
 
 _PR_SET_DUMPABLE = 4  # prctl(2)
 
@@ -22,8 +23,8 @@ def keep_memory_private() -> None:
     """Have no core file written and no other process of this user look into this one's memory (ptrace, /proc/PID/mem).
 
     As far as Python allows: what root does, what is swapped out, and copies that the interpreter leaves in freed memory are out of reach.
-    Systems without prctl(2) get the first half.
+    Systems without prctl(2) get the first half, Windows neither.
     """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with contextlib.suppress(OSError, AttributeError):
+    forbid_core_files()
+    with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

@@ -48,6 +48,17 @@ _COMMANDS = {
 class _Root(click.Group):
     """A group that knows its commands by name and imports one only to run it."""
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command; one whose part is not installed says how to add it."""
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            from vidfed.cli.parts import missing_part
+
+            if (what := missing_part(error)) is None:
+                raise
+            raise click.ClickException(what) from None
+
     def list_commands(self, _ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
+from vidfed.cli.system import mode_open_to_others, set_mode, sync_folder
 from vidfed.security.errors import KeyFileError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def new_file(path: Path, *, mode: int = PRIVATE_MODE) -> Iterator[BinaryIO]:
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), mode)
+            set_mode(file.fileno(), mode)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -48,11 +48,7 @@ def new_file(path: Path, *, mode: int = PRIVATE_MODE) -> Iterator[BinaryIO]:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)
 
 
 @contextmanager
@@ -83,8 +79,8 @@ def read_private(path: Path) -> bytes:
         KeyFileError: the file is missing, unreadable, or its mode is wider than 0600.
     """
     try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-        if mode & 0o077:
+        mode = mode_open_to_others(path)
+        if mode is not None:
             raise KeyFileError(f"{path}: mode {mode:04o} lets others read this secret; run: chmod 600 {path}")
         return path.read_bytes()
     except FileNotFoundError:

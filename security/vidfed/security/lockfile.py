@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 from typing import TYPE_CHECKING
 
+from vidfed.cli.system import lock_file
 from vidfed.security.errors import HomeError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def hold_lockfile(path: Path, address: str) -> Iterator[None]:
     """Keep `path` locked with the address in it, for as long as this process serves; a crash releases it too."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        lock_file(descriptor)
         os.truncate(descriptor, 0)
         os.write(descriptor, json.dumps({"address": address, "pid": os.getpid()}).encode())
         yield
@@ -32,7 +32,7 @@ def hold_lockfile(path: Path, address: str) -> Iterator[None]:
 def locked(path: Path) -> Iterator[None]:
     """Keep other processes and threads out that take the same lock, while the block runs; a crash releases it."""
     with path.open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock_file(lock.fileno())
         yield
 
 
@@ -46,7 +46,7 @@ def exclusive(path: Path) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(descriptor, wait=False)
         except BlockingIOError:
             raise HomeError(f"{path} is held by another process") from None
         yield
@@ -69,7 +69,7 @@ def serving_address(path: Path) -> str | None:
     try:
         with path.open("rb") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                lock_file(file.fileno(), wait=False, shared=True)
             except BlockingIOError:
                 return str(json.loads(file.read())["address"])
     except FileNotFoundError:

@@ -15,12 +15,12 @@ from vidfed.casework.carriage.verification import check_readers, check_receiver,
 from vidfed.casework.core.conversation import Fit
 from vidfed.casework.core.rules import TOLERANCE_MS, check, decides
 from vidfed.casework.core.state import state_of
+from vidfed.casework.core.stored import Place, chain_of
 from vidfed.casework.errors import ConversationError, MovedOnError, RefusedError
 from vidfed.casework.news import storage as news_store
 from vidfed.casework.sealing import key_id
 from vidfed.casework.storage import conversations as store
 from vidfed.casework.storage import outbox
-from vidfed.casework.storage.conversations import Place
 from vidfed.security.audit.entries import Event
 from vidfed.v1 import casework_pb2 as pb
 from vidfed.v1 import envelope_pb2 as envelope_pb
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from vidfed.casework.carriage.verification import Verified
     from vidfed.casework.context import Context
     from vidfed.casework.core.conversation import Conversation
-    from vidfed.casework.storage.conversations import Stored
+    from vidfed.casework.core.stored import Stored
 
 _INBOX = 10_000  # entries looked through in one answer
 
@@ -208,7 +208,7 @@ class PersonCore:
             return False
         if found[0].entry.header.owner == self.context.member:
             return OFFICER_ROLE in roles or DUTY_ROLE in roles
-        state = state_of(store.chain_of(found))
+        state = state_of(chain_of(found))
         wrote = {author for each in found if each.entry.header.side is Side.ASKER for author in each.entry.header.authors}
         return pseudonym in wrote | {reader.pseudonym for reader in (state.holder, state.deputy) if reader}
 

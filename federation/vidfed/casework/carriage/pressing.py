@@ -7,6 +7,7 @@ from enum import Enum, unique
 from typing import TYPE_CHECKING
 
 from vidfed.casework.core.clocks import clocks_of
+from vidfed.casework.core.stored import chain_of
 from vidfed.casework.storage import conversations as store
 from vidfed.casework.storage import outbox
 from vidfed.security.clock import DAY_MS
@@ -61,7 +62,7 @@ def pressing_asks(connection: sa.Connection, member: str, now_ms: int, *, everyt
     """
     for identity in store.open_at(connection, member):
         found = store.stored(connection, identity)
-        conversation = store.chain_of(found)
+        conversation = chain_of(found)
         clocks = clocks_of(conversation, store.receipts(found), now_ms)
         if not clocks:
             continue

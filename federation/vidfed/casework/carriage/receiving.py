@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from vidfed.casework.carriage.verification import check_bounds, check_readers, check_receiver, short_id, verify
 from vidfed.casework.core.conversation import Fit
 from vidfed.casework.core.rules import check
+from vidfed.casework.core.stored import Place
 from vidfed.casework.errors import CaseworkStoreError, LaterError, NotAllowedError, RefusedError, UnknownHitError
 from vidfed.casework.storage import conversations as store
 from vidfed.casework.storage import told as told_store
-from vidfed.casework.storage.conversations import MAX_FORKS, Place
+from vidfed.casework.storage.conversations import MAX_FORKS
 from vidfed.security.audit.entries import Event
 from vidfed.security.clock import MINUTE_MS
 from vidfed.security.crypto.envelope import Envelope

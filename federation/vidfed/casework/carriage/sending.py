@@ -11,10 +11,10 @@ from vidfed.casework.carriage.verification import short_id, verify
 from vidfed.casework.core.conversation import Fit
 from vidfed.casework.core.rules import TOLERANCE_MS, check
 from vidfed.casework.core.state import state_of
+from vidfed.casework.core.stored import Place
 from vidfed.casework.errors import CaseworkError, NotAllowedError, RefusedError
 from vidfed.casework.storage import conversations as store
 from vidfed.casework.storage import outbox
-from vidfed.casework.storage.conversations import Place
 from vidfed.security.audit.entries import Event
 from vidfed.security.errors import EnvelopeError, SignatureError
 from vidfed.wire import envelope as wire_envelope
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from vidfed.casework.context import Context
     from vidfed.casework.core.conversation import Conversation, Entry
-    from vidfed.casework.storage.conversations import Stored
+    from vidfed.casework.core.stored import Stored
     from vidfed.casework.storage.outbox import Waiting
     from vidfed.security.crypto.envelope import Envelope
     from vidfed.v1 import casework_pb2 as pb

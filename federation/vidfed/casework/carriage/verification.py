@@ -19,9 +19,9 @@ from vidfed.casework.cards import OFFICER_ROLE
 from vidfed.casework.core.conversation import Entry
 from vidfed.casework.core.rules import TOLERANCE_MS, decides
 from vidfed.casework.core.state import state_of
+from vidfed.casework.core.stored import Place, chain_of
 from vidfed.casework.errors import LaterError, RefusedError
 from vidfed.casework.sealing import key_id, named_readers, sealed_digest
-from vidfed.casework.storage.conversations import Place, chain_of
 from vidfed.security.errors import CredentialError, EnvelopeError, SignatureError
 from vidfed.security.identity.credentials import Credential, verify_credential
 from vidfed.wire import envelope as wire_envelope
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from vidfed.casework.core.conversation import Conversation
-    from vidfed.casework.storage.conversations import Stored
+    from vidfed.casework.core.stored import Stored
     from vidfed.security.crypto.envelope import Envelope
     from vidfed.security.identity.directory import Directory
     from vidfed.v1 import casework_pb2 as pb

@@ -2,78 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import IntEnum, unique
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from vidfed.casework.core.conversation import Conversation, Entry
+from vidfed.casework.core.conversation import Entry
+from vidfed.casework.core.stored import Place, Stored, chain_of
 from vidfed.casework.storage.schema import conversations, entries, outbox, wraps
 from vidfed.v1 import casework_pb2 as pb
 from vidfed.wire.casework import read_entry
-from vidfed.wire.casework_values import Close, Side, Wrap
+from vidfed.wire.casework_values import Close, Wrap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from vidfed.wire.casework_values import EntryHeader
+    from vidfed.casework.core.conversation import Conversation
+    from vidfed.wire.casework_values import EntryHeader, Side
 
 MAX_FORKS = 16  # kept as evidence of one conversation: two would do, and a hostile member could send them without end
-
-
-@unique
-class Place(IntEnum):
-    """Where an entry stands; the numbers are those in the table."""
-
-    CHAIN = 1
-    DRAFT = 2  # another officer must sign
-    VOID = 3  # the other member refused it, by a signed receipt
-    FORK = 4  # kept as evidence beside the entry that has its number
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """One entry as it is stored.
-
-    Attributes:
-        version: number of its last change.
-        entry: header and digest.
-        place: where it stands.
-        delivery: serialised, without the sealed part.
-        sealed: the sealed part, empty once it was deleted.
-        receipt: serialised envelope of the receipt, None while there is none.
-        received_ms: the time in a receipt that says TAKEN.
-    """
-
-    version: int
-    entry: Entry
-    place: Place
-    delivery: bytes
-    sealed: bytes
-    receipt: bytes | None
-    received_ms: int | None
-
-    @property
-    def whole(self) -> pb.Delivery:
-        """The delivery with its sealed part."""
-        delivery = pb.Delivery.FromString(self.delivery)
-        delivery.sealed = self.sealed
-        return delivery
 
 
 def load(connection: sa.Connection, conversation: bytes) -> Conversation:
     """Return a conversation; empty if there is none."""
     return chain_of(stored(connection, conversation))
-
-
-def chain_of(found: Iterable[Stored]) -> Conversation:
-    """Return the conversation that stored entries of it make."""
-    chains: dict[Side, list[Entry]] = {side: [] for side in Side}
-    for each in found:
-        if each.place is Place.CHAIN:
-            chains[each.entry.header.side].append(each.entry)
-    return Conversation(tuple(chains[Side.ASKER]), tuple(chains[Side.OWNER]))
 
 
 def stored(connection: sa.Connection, conversation: bytes) -> list[Stored]:

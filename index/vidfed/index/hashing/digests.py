@@ -25,6 +25,11 @@ HEAD_BYTES: Final = 4096
 
 _READ_BYTES: Final = 1 << 20
 
+_OPEN: Final = os.O_RDONLY | sum(
+    getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOFOLLOW", "O_CLOEXEC", "O_NOCTTY", "O_BINARY", "O_NOINHERIT", "O_SEQUENTIAL")
+)
+"""Without waiting for ever for somebody to write into a named pipe, and without following a link. Each system knows some of these."""
+
 
 class UnreadableError(Exception):
     """Not even the digests of a path can be had; its note says why."""
@@ -58,8 +63,9 @@ def open_regular(path: Path) -> int:
         UnreadableError: it is no regular file, or cannot be opened.
     """
     try:
-        # Without waiting for ever for somebody to write into a named pipe.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY)
+        if not hasattr(os, "O_NOFOLLOW") and not stat.S_ISREG(path.lstat().st_mode):  # Windows cannot say it when opening
+            raise UnreadableError(Reason.NOT_A_FILE, _what_it_is(path, path.lstat().st_mode))
+        descriptor = os.open(path, _OPEN)
     except OSError as error:
         raise _unreadable(path, error) from None
     try:

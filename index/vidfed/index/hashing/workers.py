@@ -18,8 +18,9 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from vidfed.cli.system import POSIX, available_processors
 from vidfed.index.algorithms import Algorithm, Hash
 from vidfed.index.errors import HashingError
 from vidfed.index.hashing.digests import DIGESTS, UnreadableError, open_regular, read_once
@@ -81,12 +82,12 @@ def hash_files(
     Raises:
         HashingError: no worker process can be started.
     """
-    most = min(processes or len(os.sched_getaffinity(0)), MAX_PROCESSES)
+    most = min(processes or available_processors(), MAX_PROCESSES)
     remaining = iter(paths)
     head = list(islice(remaining, most * FEW_FILES))
     if not head:
         return
-    pool = _Pool(Options(orientations=orientations, full_size=full_size), processes=-(-len(head) // FEW_FILES))
+    pool = _new_pool(Options(orientations=orientations, full_size=full_size), -(-len(head) // FEW_FILES))
     try:
         for done, result in enumerate(pool.run(chain(head, remaining)), start=1):
             hashed = with_frames(result, asked=orientations, on_progress=on_film) if isinstance(result, FileHashes) else result
@@ -104,11 +105,13 @@ def hash_file(path: Path, *, orientations: bool = False, full_size: bool = False
 
 
 def standing_walls() -> tuple[str, ...]:
-    """Start a worker and return what holds it in, of `limits`, `namespace`, `landlock`, `seccomp` (see `sandbox`).
+    """Start a worker and return what holds it in, of `limits`, `namespace`, `landlock`, `seccomp` (see `sandbox`); on Windows `process`.
 
     Raises:
         HashingError: it does not start.
     """
+    if not POSIX:
+        return ("process",)
     worker = _Worker(Options())
     try:
         worker.wait_until_ready()
@@ -117,8 +120,28 @@ def standing_walls() -> tuple[str, ...]:
         worker.end()
 
 
+class Pool(Protocol):
+    """Workers for the files of one call."""
+
+    def run(self, paths: Iterator[Path]) -> Generator[HashingResult]:
+        """Yield what is found about each file, in order."""
+
+    def close(self) -> None:
+        """End the workers."""
+
+
+def _new_pool(options: Options, processes: int) -> Pool:
+    if POSIX:
+        return _Pool(options, processes=processes)
+    from vidfed.index.hashing.plain_workers import PlainPool  # noqa: PLC0415 - it imports this module
+
+    return PlainPool(options, processes)
+
+
 @dataclass(slots=True)
-class _Job:
+class Job:
+    """A file to hash: its place in the order, how often it was tried, and the digests that a worker told."""
+
     number: int
     path: Path
     tries: int = 0
@@ -139,12 +162,12 @@ class _Worker:
                 stdout=subprocess.DEVNULL,
                 stderr=self._complaints,
                 pass_fds=(theirs.fileno(),),
-                env=_environment(),
+                env=worker_environment(),
                 process_group=0,  # Ctrl-C reaches the parent alone, which ends its workers
             )
         self.connection = ours
         self.connection.setblocking(False)
-        self.jobs: deque[_Job] = deque()
+        self.jobs: deque[Job] = deque()
         self.walls: tuple[str, ...] = ()
         self.deadline_s = time.monotonic() + MAX_START_S
         self.overdue = False
@@ -154,7 +177,7 @@ class _Worker:
     def ready(self) -> bool:
         return bool(self.walls)
 
-    def give(self, job: _Job, descriptor: int) -> None:
+    def give(self, job: Job, descriptor: int) -> None:
         """Hand it an open file."""
         self.connection.setblocking(True)
         try:
@@ -228,7 +251,7 @@ class _Worker:
         return status
 
 
-def _environment() -> dict[str, str]:
+def worker_environment() -> dict[str, str]:
     """What a worker may know of this process's environment, which may hold a passphrase: where Python's modules are."""
     passed = {name: os.environ[name] for name in ("NUMBA_CACHE_DIR", "LD_LIBRARY_PATH", "TMPDIR") if name in os.environ}
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "OPJ_NUM_THREADS", "MALLOC_ARENA_MAX"), "1")
@@ -240,11 +263,11 @@ class _Pool:
     options: Options
     processes: int
     _workers: list[_Worker] = field(default_factory=list)
-    _again: deque[_Job] = field(default_factory=deque)
+    _again: deque[Job] = field(default_factory=deque)
     _done: dict[int, HashingResult] = field(default_factory=dict)
 
     def run(self, paths: Iterator[Path]) -> Generator[HashingResult]:
-        jobs = (_Job(number, path) for number, path in enumerate(paths))
+        jobs = (Job(number, path) for number, path in enumerate(paths))
         self._workers = [_Worker(self.options) for _ in range(self.processes)]
         awaited = handed_out = 0
         more = True
@@ -277,7 +300,7 @@ class _Pool:
         worker = min(self._workers, key=lambda each: len(each.jobs))
         return worker if len(worker.jobs) < _AHEAD_PER_WORKER else None
 
-    def _give(self, worker: _Worker, job: _Job) -> None:
+    def _give(self, worker: _Worker, job: Job) -> None:
         try:
             descriptor = open_regular(job.path)
         except UnreadableError as error:
@@ -317,7 +340,7 @@ class _Pool:
             return
         job = worker.jobs[0]
         if "digests" in message and job.digests is None:
-            _digests(message)  # of the form agreed?
+            check_digests(message)  # of the form agreed?
             job.digests = message
             worker.deadline_s = time.monotonic() + MAX_SHOWN_S
             return
@@ -325,7 +348,7 @@ class _Pool:
             reason, text = message["unreadable"]
             self._done[job.number] = FileFailure(job.path, Note(Reason(reason), str(text)))
         else:
-            self._done[job.number] = _file_hashes(job, message["shown"])
+            self._done[job.number] = file_hashes(job, message["shown"])
         worker.jobs.popleft()
         worker.deadline_s = float("inf")
 
@@ -341,7 +364,7 @@ class _Pool:
             if job.tries < _TRIES and not timed_out:
                 worker.jobs.appendleft(job)
             else:
-                self._done[job.number] = _without_codes(job, _cause(status, overdue=timed_out))
+                self._done[job.number] = without_codes(job, cause(status, overdue=timed_out))
         for job in reversed(worker.jobs):
             job.digests = None
             self._again.appendleft(job)
@@ -355,14 +378,23 @@ def _walls(message: dict[str, Any]) -> tuple[str, ...]:
     return walls
 
 
-def _digests(message: dict[str, Any]) -> tuple[Hash, ...]:
+def check_digests(message: dict[str, Any]) -> tuple[Hash, ...]:
+    """Return the digests that a worker says, if it says them in the form agreed.
+
+    Raises:
+        KeyError, TypeError, ValueError: it does not.
+    """
     if type(message["size"]) is not int:
         raise TypeError
     return tuple(Hash(algorithm, bytes.fromhex(message["digests"][algorithm.value])) for algorithm in DIGESTS)
 
 
-def _file_hashes(job: _Job, shown: dict[str, Any]) -> FileHashes:
-    """Read what a worker says a file shows."""
+def file_hashes(job: Job, shown: dict[str, Any]) -> FileHashes:
+    """Read what a worker says a file shows.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: it says it in another form than was agreed.
+    """
     if job.digests is None or len(shown["codes"]) > _MOST_CODES:
         raise ValueError
     codes = tuple(
@@ -380,7 +412,7 @@ def _file_hashes(job: _Job, shown: dict[str, Any]) -> FileHashes:
         raise ValueError
     return FileHashes(
         job.path,
-        _digests(job.digests),
+        check_digests(job.digests),
         job.digests["size"],
         str(shown["media_type"]),
         int(shown["width"]),
@@ -392,7 +424,7 @@ def _file_hashes(job: _Job, shown: dict[str, Any]) -> FileHashes:
     )
 
 
-def _without_codes(job: _Job, note: Note) -> HashingResult:
+def without_codes(job: Job, note: Note) -> HashingResult:
     """Return the digests of a file that a worker did not survive; they are computed here if it had not come to them."""
     try:
         descriptor = open_regular(job.path)
@@ -401,7 +433,7 @@ def _without_codes(job: _Job, note: Note) -> HashingResult:
                 read = read_once(descriptor, lambda _head: False)
                 head, digests, size = read.head, read.digests, read.size_bytes
             else:
-                head, digests, size = os.read(descriptor, 4096), _digests(job.digests), job.digests["size"]
+                head, digests, size = os.read(descriptor, 4096), check_digests(job.digests), job.digests["size"]
         finally:
             os.close(descriptor)
     except UnreadableError as error:
@@ -412,10 +444,16 @@ def _without_codes(job: _Job, note: Note) -> HashingResult:
     return FileHashes(job.path, digests, size, kind.media_type if kind else "", notes=(note,))
 
 
-def _cause(status: int, *, overdue: bool) -> Note:
+def cause(status: int, *, overdue: bool) -> Note:
+    """Say what a worker died of.
+
+    Args:
+        status: its exit status, negative for a signal.
+        overdue: it was ended because it took too long.
+    """
     if overdue:
         return Note(Reason.OUT_OF_TIME, "decoding it takes too long: it was given up")
-    if status == -signal.SIGKILL:
+    if POSIX and status == -signal.SIGKILL:
         return Note(Reason.DECODER_DIED, "decoding it got the process killed, perhaps for lack of memory")
     how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
     return Note(Reason.DECODER_DIED, f"its decoder crashed ({how})")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy import event
 
+from vidfed.cli.parts import how_to_add
 from vidfed.node.errors import StoreError
 from vidfed.node.records.schema import REVISION, commits, metadata, records
 
@@ -208,7 +209,7 @@ def _postgresql(url: str) -> sa.Engine:
     try:
         engine = sa.create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, hide_parameters=True)
     except ModuleNotFoundError:
-        raise StoreError("PostgreSQL's driver is not installed: pip install 'vidfed[postgresql]'") from None
+        raise StoreError(f"PostgreSQL's driver is not installed: {how_to_add('postgresql')}") from None
     event.listen(engine, "first_connect", _check_postgresql)
     return engine
 

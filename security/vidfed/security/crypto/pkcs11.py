@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from vidfed.cli.parts import how_to_add
 from vidfed.security.crypto.keys import PUBLIC_KEY_BYTES, PublicKey
 from vidfed.security.errors import KeyFileError
 
@@ -131,7 +132,7 @@ def _open(named: TokenName, pin: str) -> tuple[Any, Any]:
     try:
         import pkcs11  # noqa: PLC0415 - an extra: most machines have no token
     except ImportError:
-        raise KeyFileError("keys in tokens need the extra: pip install 'vidfed[hsm]'") from None
+        raise KeyFileError(f"keys in tokens need an extra; {how_to_add('hsm')}") from None
     library = os.environ.get(LIBRARY_VARIABLE)
     if not library:
         raise KeyFileError(f"{LIBRARY_VARIABLE} must name the token's PKCS#11 library")

@@ -9,13 +9,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vidfed.cli.system import lock_file
 from vidfed.security.clock import MINUTE_MS, SECOND_MS, Clock, as_text, system_clock
 from vidfed.security.errors import DirectoryError, DirectoryExpiredError
 from vidfed.security.trust.mirrors import FolderMirror
@@ -235,7 +235,7 @@ class TufDirectory:
             except OSError as error:
                 _log.debug("%s: %s: read without a lock", self._folder, error)
             else:
-                fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                lock_file(lock.fileno(), wait=wait)
             yield
 
     def _newest(self, followed: Sequence[Mirror], asked: Sequence[Mirror], held: Directory | None, problems: list[str]) -> Directory | None:

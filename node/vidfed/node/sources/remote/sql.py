@@ -12,6 +12,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 from sqlalchemy import event
 
+from vidfed.cli.parts import how_to_add
 from vidfed.node.sources.errors import SourceReadError, SourceSettingsError
 from vidfed.node.sources.rows.mapping import key_text
 
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 DRIVERS = {
-    "postgresql": ("postgresql+psycopg", "psycopg", "vidfed[postgresql]"),
-    "mysql": ("mysql+pymysql", "pymysql", "vidfed[mysql]"),
-    "mariadb": ("mariadb+pymysql", "pymysql", "vidfed[mysql]"),
+    "postgresql": ("postgresql+psycopg", "psycopg", "postgresql"),
+    "mysql": ("mysql+pymysql", "pymysql", "mysql"),
+    "mariadb": ("mariadb+pymysql", "pymysql", "mysql"),
     "sqlite": ("sqlite", "sqlite3", ""),
-    "mssql": ("mssql+pyodbc", "pyodbc", "vidfed[mssql]"),  # not run here: no server at hand
-    "oracle": ("oracle+oracledb", "oracledb", "vidfed[oracle]"),  # not run here: no server at hand
+    "mssql": ("mssql+pyodbc", "pyodbc", "mssql"),  # not run here: no server at hand
+    "oracle": ("oracle+oracledb", "oracledb", "oracle"),  # not run here: no server at hand
 }
 """By the beginning of a URL: SQLAlchemy's dialect with its driver, the driver's module, and what installs it."""
 _MOST_TEXT = 20_000  # characters of one value: a PhotoDNA as decimals has 600; a picture in a column must not come in by mistake
@@ -287,7 +288,7 @@ def _engine(query: Query) -> sa.Engine:
     try:
         engine = sa.create_engine(url, connect_args=arguments, poolclass=sa.pool.NullPool, hide_parameters=True)
     except ModuleNotFoundError:
-        raise SourceSettingsError(f"the driver {module} is not installed: pip install '{extra}'") from None
+        raise SourceSettingsError(f"the driver {module} is not installed: {how_to_add(extra)}") from None
     if backend == "sqlite":
         event.listen(engine, "connect", _plain_transactions)
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vidfed.cli.parts import how_to_add
 from vidfed.security.audit.storage.sqlite import SqliteDatabase
 from vidfed.security.errors import AuditError
 
@@ -23,5 +24,5 @@ def open_database(location: Path | str, *, read_only: bool = False) -> Database:
     try:
         from vidfed.security.audit.storage.postgresql import PostgresqlDatabase  # noqa: PLC0415 - the driver is an extra
     except ModuleNotFoundError:
-        raise AuditError("PostgreSQL's driver is not installed: pip install 'vidfed[postgresql]'") from None
+        raise AuditError(f"PostgreSQL's driver is not installed: {how_to_add('postgresql')}") from None
     return PostgresqlDatabase(location, read_only=read_only)
