@@ -18,9 +18,9 @@ from PIL import Image, ImageDraw, ImageFile, ImageOps
 
 from tests.support.hashing import failure_of, hashes_of
 from vidfed.index import Algorithm
+from vidfed.index.find import find_files
 from vidfed.index.hashing import decode, digests
 from vidfed.index.hashing.decode import MAX_PIXELS
-from vidfed.index.hashing.find import find_files
 from vidfed.index.hashing.results import ORIENTATIONS, FileHashes, Reason
 from vidfed.synthetic.pictures import Family, picture
 

@@ -19,8 +19,8 @@ import pytest
 
 from tests.support.hashing import hash_here
 from vidfed.index import Algorithm, HashingError
+from vidfed.index.find import count_files, find_files
 from vidfed.index.hashing import plain_workers, workers
-from vidfed.index.hashing.find import count_files, find_files
 from vidfed.index.hashing.results import FileFailure, FileHashes, Reason
 from vidfed.index.hashing.workers import FEW_FILES, hash_files, standing_walls
 from vidfed.synthetic.pictures import write_pictures

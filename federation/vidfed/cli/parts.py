@@ -7,6 +7,7 @@ from typing import Final
 
 NEEDED_BY: Final = {
     "alembic": "node",
+    "babel": "desk",
     "faiss": "node",
     "grpc_health": "node",
     "numba": "node",
@@ -17,6 +18,8 @@ NEEDED_BY: Final = {
     "pyodbc": "mssql",
     "oracledb": "oracle",
     "sqlalchemy": "node",
+    "starlette": "desk",
+    "uvicorn": "desk",
 }
 """Modules that only one extra brings, and which."""
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from vidfed.cli.parts import how_to_add
 from vidfed.cli.terminal import HELP, kit_option, note, reporting, say
 from vidfed.security.errors import SecurityError
 
@@ -42,7 +43,7 @@ def desk(kit: Path, home: Path | None, port: int, public_port: int | None, open_
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in {"starlette", "uvicorn", "babel"}:
             raise
-        raise click.ClickException("the desk needs more packages: pip install 'vidfed[desk]'") from None
+        raise click.ClickException(f"the desk is not installed here; {how_to_add('desk')}") from None
     try:
         if home is not None:
             from vidfed.desk.rooms import unit as unit_rooms

@@ -47,7 +47,7 @@ def hash_command(paths: tuple[Path, ...], full_size: bool, as_json: bool, vpdq: 
 
     Exit status: 0 if every file was read, 1 if any could not be (one line for each, on standard error), 2 for wrong usage.
     """
-    from vidfed.index.hashing.find import count_files, find_files
+    from vidfed.index.find import count_files, find_files
     from vidfed.index.hashing.workers import hash_files
 
     if vpdq and as_json:

@@ -78,7 +78,7 @@ def test_what_matched_a_plain_view_only_is_weak(algorithms: list[Algorithm]) -> 
 
 
 def test_a_hit_by_a_plain_view_that_was_asked_all_the_same_is_weak() -> None:
-    item = Item("wall.jpg", {Algorithm.PDQ: (bytes(32), b"\x01" * 32)}, {Algorithm.PDQ: ("as it is", "frame 2")}, plain=(0,))
+    item = Item("wall.jpg", {Algorithm.PDQ: (bytes(32), b"\x0f" * 32)}, {Algorithm.PDQ: ("as it is", "frame 2")}, plain=(0,))
     index = IndexState(1, 0, 0, (Searched(Algorithm.PDQ, 31),))
     header = AnswerHeader("f", "fr", "nl", bytes(32), "m", 0, Status.ANSWERED, "", index)
 

@@ -71,7 +71,7 @@ class Bulk:
             store.add(enumerate(hashes, 1))
             reading = SourceReader(None)
             if paths:
-                from vidfed.index.hashing.find import find_files
+                from vidfed.index.find import find_files
 
                 reading = picture_reader(store, find_files(paths), any_quality=any_quality, full_size=full_size)
             return self._run(store, reading, skipped=None, source=None)

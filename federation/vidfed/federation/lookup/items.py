@@ -72,7 +72,7 @@ def items_of_pictures(
     if not paths:
         return []
     # A bare hash needs no imaging libraries.
-    from vidfed.index.hashing.find import count_files, find_files  # noqa: PLC0415
+    from vidfed.index.find import count_files, find_files  # noqa: PLC0415
     from vidfed.index.hashing.results import FileHashes, one_line  # noqa: PLC0415
     from vidfed.index.hashing.workers import hash_files  # noqa: PLC0415
 

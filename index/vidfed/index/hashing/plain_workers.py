@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from vidfed.index.errors import HashingError
-from vidfed.index.hashing import workers
+from vidfed.index.hashing import jobs
 from vidfed.index.hashing.digests import UnreadableError, open_regular
 from vidfed.index.hashing.results import FileFailure, Note, Reason
 from vidfed.index.hashing.worker import LENGTH_BYTES, answer, read_options
@@ -103,7 +103,7 @@ class PlainPool:
             worker.end()
 
     def _hash(self, path: Path) -> HashingResult:
-        job = workers.Job(0, path)
+        job = jobs.Job(0, path)
         note = Note(Reason.DECODER_DIED, "hashing was stopped")
         for _ in range(_TRIES):
             worker = self._take()
@@ -113,13 +113,13 @@ class PlainPool:
                 status = worker.end()
                 with self._lock:
                     self._all.discard(worker)
-                note = workers.cause(status, overdue=worker.overdue)
+                note = jobs.cause(status, overdue=worker.overdue)
                 if worker.overdue or self._closed:
                     break
             else:
                 self._idle.append(worker)
                 return result
-        return workers.without_codes(job, note)
+        return jobs.without_codes(job, note)
 
     def _take(self) -> _Worker:
         with suppress(IndexError):
@@ -150,11 +150,11 @@ class _Worker:
 
     def wait_until_ready(self) -> None:
         try:
-            self._receive(workers.MAX_START_S)
+            self._receive(jobs.MAX_START_S)
         except (EOFError, OSError, ValueError):
             raise HashingError(f"the process that decodes pictures cannot be started: exit status {self.end()}") from None
 
-    def hash(self, job: workers.Job) -> HashingResult:
+    def hash(self, job: jobs.Job) -> HashingResult:
         """Have one file hashed.
 
         Raises:
@@ -168,9 +168,9 @@ class _Worker:
         if "unreadable" in message:
             reason, text = message["unreadable"]
             return FileFailure(job.path, Note(Reason(reason), str(text)))
-        workers.check_digests(message)
+        jobs.check_digests(message)
         job.digests = message
-        return workers.file_hashes(job, self._receive(workers.MAX_SHOWN_S)["shown"])
+        return jobs.file_hashes(job, self._receive(jobs.MAX_SHOWN_S)["shown"])
 
     def kill(self) -> None:
         with suppress(OSError):
@@ -221,4 +221,4 @@ class _Worker:
 def _environment() -> dict[str, str]:
     """What a worker may know of this process's environment: as elsewhere, and what Windows needs to start a program at all."""
     needed = {name: os.environ[name] for name in ("SYSTEMROOT", "TEMP", "TMP") if name in os.environ}
-    return {**workers.worker_environment(), **needed}
+    return {**jobs.worker_environment(), **needed}

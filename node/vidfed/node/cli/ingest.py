@@ -68,7 +68,7 @@ def ingest(pictures: tuple[Path, ...], home: Path, full_size: bool, as_json: boo
 def _take(member_home: Any, pictures: tuple[Path, ...], values: dict[str, Any], ledger: Ledger, told: _Told, *, full_size: bool) -> None:  # noqa: ANN401 - a MemberHome
     from contextlib import ExitStack
 
-    from vidfed.index.hashing.find import count_files
+    from vidfed.index.find import count_files
     from vidfed.node.intake.known_good import FOLDER, KnownGood
     from vidfed.node.intake.pictures import Intake
     from vidfed.node.records.known import open_store

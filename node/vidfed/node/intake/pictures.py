@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from vidfed.formats.entries import FileEntry
 from vidfed.index import Code
 from vidfed.index.codes import WHOLE
-from vidfed.index.hashing.find import find_files
+from vidfed.index.find import find_files
 from vidfed.index.hashing.results import FileHashes
 from vidfed.index.hashing.workers import hash_files
 from vidfed.node.records.record import Record

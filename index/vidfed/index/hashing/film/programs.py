@@ -21,8 +21,8 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from vidfed.cli.system import POSIX
 from vidfed.index.codes import MAX_FILM_MS
-from vidfed.index.hashing import sandbox
 from vidfed.index.hashing.results import Note, Reason
 
 if TYPE_CHECKING:
@@ -238,6 +238,10 @@ def _started(name: str, film: int, cpu_s: int, arguments: list[str]) -> Generato
     if found is None:
         text = f"{name} is not installed here: films are known by their digests only (Debian: apt install ffmpeg)"
         raise FilmError(Reason.NO_DECODER, text)
+    if not POSIX:
+        raise FilmError(Reason.NO_DECODER, "films are decoded on Linux only so far: known by their digests here")
+    from vidfed.index.hashing import sandbox  # noqa: PLC0415 - Linux
+
     environment = {"PATH": os.defpath, "LC_ALL": "C.UTF-8"}
     program = subprocess.Popen(  # noqa: S603 - this very Python, which becomes the program
         [sys.executable, "-I", "-S", sandbox.__file__, str(os.getpid()), str(film), str(cpu_s), os.path.realpath(found), *arguments],
@@ -264,6 +268,8 @@ def _input(film: int) -> list[str]:
 
 
 def _check_started(status: int | None, said: str) -> None:
+    from vidfed.index.hashing import sandbox  # noqa: PLC0415 - Linux
+
     if status == sandbox.CANNOT_START:
         raise FilmError(Reason.NO_DECODER, f"ffmpeg cannot be started: {said}")
 
