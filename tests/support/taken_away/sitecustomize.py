@@ -1,8 +1,9 @@
 """Takes away what an investigator's computer may not have: POSIX modules, and the packages of the extra `node`.
 
 Python imports this by itself where its folder is on PYTHONPATH, so it holds for every process that a process starts.
-What Windows has instead of `fcntl` is imitated: `msvcrt.locking` over flock(2), with its habit of refusing at once; so are its missing names
-in `os`, `select` and `socket`. What cannot be imitated here: paths with drive letters, its consoles, and that files in use cannot be removed or replaced there.
+What Windows has instead of `fcntl` is imitated: `msvcrt.locking` over flock(2), with its habit of refusing at once; so are its missing
+names in `os`, `select` and `socket`. What cannot be imitated here: paths with drive letters, its consoles, and that files in use cannot be
+removed or replaced there.
 """
 
 from __future__ import annotations

@@ -75,7 +75,9 @@ def with_frames(file: FileHashes, *, asked: bool, on_progress: Callable[[int, in
     except UnreadableError:
         return file  # it has gone since it was digested
     try:
-        if not may_be_film(os.pread(film, HEAD_BYTES, 0)):
+        head = os.read(film, HEAD_BYTES)
+        os.lseek(film, 0, os.SEEK_SET)  # `pread` is not to be had everywhere
+        if not may_be_film(head):
             return file
         probed = probe(film)
         return _hashed(file, film, probed, QUESTION_RATE if asked else RECORD_RATE, on_progress)
