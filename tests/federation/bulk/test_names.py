@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from vidfed.federation.bulk.sources import read_pictures
 from vidfed.federation.bulk.store import BulkStore
-from vidfed.index.hashing.find import find_files
+from vidfed.index.find import find_files
 
 if TYPE_CHECKING:
     from pathlib import Path

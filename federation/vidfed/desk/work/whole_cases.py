@@ -20,7 +20,7 @@ from vidfed.federation.bulk.store import BulkStore
 from vidfed.federation.lookup.errors import FederationError
 from vidfed.federation.lookup.question import Justification
 from vidfed.formats.entries import FormatError
-from vidfed.index.hashing.find import find_files
+from vidfed.index.find import find_files
 from vidfed.security.clock import system_clock
 from vidfed.security.errors import SecurityError
 from vidfed.security.files import write_private
