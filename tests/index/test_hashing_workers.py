@@ -20,7 +20,7 @@ import pytest
 from tests.support.hashing import hash_here
 from vidfed.index import Algorithm, HashingError
 from vidfed.index.find import count_files, find_files
-from vidfed.index.hashing import plain_workers, workers
+from vidfed.index.hashing import jobs, plain_workers, workers
 from vidfed.index.hashing.results import FileFailure, FileHashes, Reason
 from vidfed.index.hashing.workers import FEW_FILES, hash_files, standing_walls
 from vidfed.synthetic.pictures import write_pictures
@@ -382,7 +382,7 @@ plain_workers.main()
 """
     monkeypatch.setattr(plain_workers, "_START", script)
     monkeypatch.setattr(workers, "POSIX", False)
-    monkeypatch.setattr(workers, "MAX_SHOWN_S", 3.0)
+    monkeypatch.setattr(jobs, "MAX_SHOWN_S", 3.0)
     results = list(hash_files([good, bad, good], processes=1))
 
     assert isinstance(results[0], FileHashes)
