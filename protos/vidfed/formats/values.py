@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import contextlib
 import json
 import math
@@ -39,6 +40,7 @@ _ALGORITHMS = {algorithm.value: algorithm for algorithm in Algorithm}
 _LENGTHS = {algorithm.value: algorithm.code_bytes for algorithm in Algorithm}
 _DIGEST_NAMES = frozenset(algorithm.value for algorithm in Algorithm if algorithm.is_digest)
 _WORTHLESS = frozenset(bytes(length) for length in _LENGTHS.values()) | EMPTY_FILE_DIGESTS
+_PHOTODNA_BASE64 = 192  # characters, the usual form: read at once, as there are millions
 _DATE_MS = re.compile(r"/Date\((-?\d{1,15})(?:[+-]\d{4})?\)/")
 _BAD_OFFSET = re.compile(r"[+-]\d{1,2}:\d{2}Z$")
 _FORMULA = "=+@\\-\uff1d\uff0b\uff0d\uff20"  # what a spreadsheet takes for the beginning of a formula; the last four are their wide forms
@@ -76,6 +78,9 @@ def read_code(name: str, text: object) -> bytes:
     if len(text) == 2 * _LENGTHS[name]:
         with contextlib.suppress(ValueError):
             code = bytes.fromhex(text)
+    elif name == "photodna" and len(text) == _PHOTODNA_BASE64:
+        with contextlib.suppress(ValueError):
+            code = binascii.a2b_base64(text, strict_mode=True)
     if code is None or len(code) != _LENGTHS[name]:
         code = _other_form(name, text)
     if code in _WORTHLESS:

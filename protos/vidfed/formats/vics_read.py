@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _CONTEXT = re.compile(r"/(?P<version>\d+\.\d+)\.xml(?:/(?P<region>[^/$#]{1,40})/\$metadata)?#(?P<shape>\w+)", re.IGNORECASE)
 _CONTEXT_KEYS = {"odata.context", "odata.metadata"}
 _CONTACT = ("contactorganization", "contactname", "contactemail", "contactphone")
-_HOLDING = {"media", "cases", "value"}
+_HOLDING_SPELLINGS = frozenset(spelling for key in ("media", "cases", "value") for spelling in (key, key.title(), key.upper()))
 _MAX_DEPTH = 8  # cases within cases; two were seen
 
 
@@ -265,8 +265,10 @@ class _Walker:
 
 def _held(media: dict[str, Any]) -> tuple[str, str, list[Any]] | None:
     """Return the key under which an object holds a list of others, the key of the wrapper around that list or "", and the list."""
+    if _HOLDING_SPELLINGS.isdisjoint(media):  # of millions, nearly all
+        return None
     for key, value in media.items():
-        if key.casefold() not in _HOLDING:
+        if key not in _HOLDING_SPELLINGS:
             continue
         if isinstance(value, list):
             return key, "", value
