@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def full_disk() -> Iterator[None]:
-    """Let no write of this process to any file succeed, as on a full disk."""
+def full_disk(room_bytes: int = 0) -> Iterator[None]:
+    """Let no write of this process beyond `room_bytes` of any file succeed, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room_bytes, before[1]))
     try:
         yield
     finally:

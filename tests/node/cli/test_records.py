@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,18 +11,22 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.support.administrators import Administrators
+from tests.support.disk import full_disk
 from tests.support.records import code
 from vidfed.index import Algorithm
 from vidfed.node.cli.node import node
 from vidfed.node.records.schema import REVISION
 from vidfed.node.records.store import RecordStore
 from vidfed.security.audit import Operation
+from vidfed.security.audit.log import AuditLog
 from vidfed.security.member.audit_log import open_storage
 from vidfed.security.member.home import MemberHome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from vidfed.security.audit.entries import AuditEntry
 
 MD5 = [code(Algorithm.MD5, seed).hex() for seed in range(3)]
 
@@ -221,3 +225,28 @@ def test_shipped_scales_are_shown_with_their_source(home: Path) -> None:
 def test_a_description_that_makes_no_sense_is_refused(home: Path, tmp_path: Path, option: tuple[str, str]) -> None:
     (tmp_path / "list.txt").write_text(MD5[0])
     run("import", tmp_path / "list.txt", *option, "--home", home, status=2)
+
+
+def test_import_says_what_was_taken_in_when_the_log_is_full(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It said "Error" and nothing else, and everything had been taken in."""
+    append = AuditLog.append
+
+    def full_at_the_end(log: AuditLog, entry: AuditEntry) -> object:
+        with full_disk() if entry.outcome == "DONE" else nullcontext():
+            return append(log, entry)
+
+    (tmp_path / "list.txt").write_text("\n".join(MD5))
+    with monkeypatch.context() as patched:
+        patched.setattr(AuditLog, "append", full_at_the_end)
+        ran = run("import", tmp_path / "list.txt", "--home", home, status=1)
+    assert "this was done all the same (" in ran.stderr
+    assert "new 3" in ran.stderr
+    assert len(fields("records", "list", "--home", home)["records"]) == 3
+
+
+def test_import_begins_nothing_whose_end_could_not_be_logged(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("\n".join(MD5))
+    with full_disk(1_000_000):
+        ran = run("import", tmp_path / "list.txt", "--home", home, status=1)
+    assert "no room for what must be logged at the end, so nothing was done" in ran.stderr
+    assert fields("records", "list", "--home", home)["records"] == []

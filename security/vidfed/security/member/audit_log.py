@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import logging
+import tempfile
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -22,12 +23,16 @@ from vidfed.security.settings import check_above_zero
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+    from typing import IO
 
     from vidfed.security.audit.entries import Event, Operation
     from vidfed.security.audit.verify import VerifyReport
     from vidfed.security.member.home import MemberHome
 
 _log = logging.getLogger(__name__)
+
+_LAST_ENTRY_BYTES = 1 << 20
+"""Taken in advance for a command's last entry: far more than an entry, its place in the tree and the database's journal of them."""
 _FILE = "audit.db"
 _WITNESS_FILE = "witness.db"
 
@@ -142,14 +147,18 @@ class Done(dict[str, int | str]):
 def logged(home: MemberHome, operation: Operation, event: Event, **details: int | str) -> Iterator[Done]:
     """Log a command that changes something: before it begins, and what came of it. What cannot be logged is not done.
 
+    Room for the second entry is taken before anything is done, so that a disk which the command itself fills does not keep it out.
+
     Yields:
         A mapping for counts of what was done, which the second entry will hold.
 
     Raises:
-        AuditError: the log cannot be written.
+        AuditError: the log cannot be written, and nothing was done; or its end could not be logged, and the error says what was done.
     """
     base = AuditEntry(system_clock(), operation, event, home.member, outcome="BEGUN", details={"operator": getpass.getuser(), **details})
-    with contextlib.closing(open_log(home)) as log:
+    with contextlib.ExitStack() as stack:
+        log = stack.enter_context(contextlib.closing(open_log(home)))
+        room = stack.enter_context(_room(home))
         begun = log.append(base).position
         done = Done(log)
         outcome = "FAILED"
@@ -157,7 +166,38 @@ def logged(home: MemberHome, operation: Operation, event: Event, **details: int 
             yield done
             outcome = "DONE"
         finally:
-            log.append(base._replace(time_ms=system_clock(), outcome=outcome, details={**base.details, **done, "begun": begun}))
+            room.close()
+            entry = base._replace(time_ms=system_clock(), outcome=outcome, details={**base.details, **done, "begun": begun})
+            try:
+                log.append(entry)
+            except AuditError as error:
+                if outcome == "FAILED":
+                    raise
+                counts = ", ".join(f"{name} {value}" for name, value in done.items())
+                what = f"this was done all the same{f' ({counts})' if counts else ''}"
+                raise AuditError(
+                    f"{what} and is not to be repeated, but its end could not be logged after entry {begun}: {error}"
+                ) from None
+
+
+def _room(home: MemberHome) -> IO[bytes]:
+    """Take room beside the log, in a file without a name: whatever ends the process gives it back.
+
+    Raises:
+        AuditError: there is none.
+    """
+    try:
+        file = tempfile.TemporaryFile(dir=home.folder)  # noqa: SIM115 - the caller closes it when the room is needed
+    except OSError as error:
+        raise AuditError(f"{home.folder}: cannot be logged, so nothing was done: {error.strerror}") from None
+    try:
+        file.write(bytes(_LAST_ENTRY_BYTES))
+        file.flush()
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            file.close()
+        raise AuditError(f"{home.folder}: no room for what must be logged at the end, so nothing was done: {error.strerror}") from None
+    return file
 
 
 def checkpoints_known(home: MemberHome) -> list[KnownCheckpoint]:
