@@ -64,7 +64,7 @@ async def test_what_is_listed_twice_is_asked_once_and_a_second_run_asks_nothing(
 async def test_an_entry_that_cannot_be_asked_about_is_named_and_ends_with_5(federation: SocketFederation) -> None:
     ran = await look_up(federation, await federation.start_gateway("nl"), "ab" * 32, "zz")
     assert ran.exit_code == 5
-    assert "not asked: entry 3: SHA-256: 2 characters, expected 64 hex digits" in ran.output
+    assert "not asked: entry 3: no usable hash; SHA-256: 2 characters, expected 64 hex digits" in ran.output
 
 
 async def test_when_nothing_can_be_asked_about_it_says_so(federation: SocketFederation) -> None:

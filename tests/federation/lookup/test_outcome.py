@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 NOW = 1_800_000_000_000
-ITEM = Item("a.jpg", {Algorithm.SHA256: (bytes(32),), Algorithm.PDQ: (bytes(32), b"\x01" * 32)}, {Algorithm.PDQ: ("as it is", "mirrored")})
+ITEM = Item("a.jpg", {Algorithm.SHA256: (bytes(32),), Algorithm.PDQ: (bytes(32), b"\x0f" * 32)}, {Algorithm.PDQ: ("as it is", "mirrored")})
 BARE = Item("pdq:00", {Algorithm.PDQ: (bytes(32),)})
 ASKED = {Algorithm.SHA256: 0, Algorithm.PDQ: 31}
 WHOLE = [Outcome.MATCH, Outcome.WEAK_MATCH, Outcome.NO_MATCH]

@@ -177,7 +177,7 @@ def test_a_key_that_names_nothing_is_refused(parts: list[object]) -> None:
         ({"constants": {"handling_code": "H7"}}, "H0"),
         ({"constants": {"sharing": "only:"}}, "sharing"),
         ({"values": {"category": {"1": "2"}}}, "no column is mapped"),
-        ({"columns": {"md5": ("x",), "distributed": ("d",)}, "values": {"distributed": {"J": "si"}}}, "not yes, no or unknown"),
+        ({"columns": {"md5": ("x",), "distributed": ("d",)}, "values": {"distributed": {"J": "perhaps"}}}, "not yes, no or unknown"),
     ],
 )
 def test_a_mapping_that_makes_no_sense_is_refused_by_name(settings: dict[str, Any], words: str) -> None:
