@@ -19,7 +19,7 @@ TAKEN_AWAY = str(Path(__file__).parent / "support/taken_away")
 SHARE = ("tests/federation/output/test_table.py", "tests/federation/lookup/test_evidence.py")
 ALL = (
     *("tests/federation/bulk", "tests/federation/output", "tests/federation/lookup", "tests/security/test_enrolment.py"),
-    *("tests/index/test_hashing.py", "tests/index/test_variants.py", "tests/casework/test_rules.py", "tests/test_cli.py"),
+    *("tests/index/test_hashing.py", "tests/index/test_variants.py", "tests/test_cli.py"),
 )
 # Tests of what these systems do not have, or that stand on a federation in memory, which has nodes.
 NOT_HERE = ("tests/federation/lookup/test_verification_attacks.py",)
