@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING
+
+import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,3 +35,21 @@ def test_the_demo_tells_its_story_and_leaves_nothing_running(vidfed: Callable[..
 def test_the_demo_does_not_write_into_a_folder_in_use(vidfed: Callable[..., Ran], tmp_path: Path) -> None:
     (tmp_path / "mine").touch()
     assert vidfed("demo", "--folder", tmp_path).status == 2
+
+
+@pytest.mark.exhaustive
+def test_a_demo_that_is_ended_by_sigterm_leaves_nothing_running(vidfed: Callable[..., Ran], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vidfed.cli", "demo", "--folder", str(tmp_path / "demo")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as demo:
+        assert demo.stdout
+        told = ""
+        while "== 1." not in told:
+            line = demo.stdout.readline()
+            assert line, told
+            told += line
+        assert vidfed("node", "status", "--home", tmp_path / "demo/nl", "--json").json()["serving"] is True
+        demo.send_signal(signal.SIGTERM)
+        demo.stdout.read()  # to its end, which comes when the last process that holds it has gone
+    assert demo.returncode not in {0, -signal.SIGTERM}
+    for member in ("nl", "fr", "br"):
+        assert vidfed("node", "status", "--home", tmp_path / "demo" / member, "--json").json()["serving"] is False

@@ -23,6 +23,8 @@ NEEDED_BY: Final = {
 }
 """Modules that only one extra brings, and which."""
 
+_PARTS: Final = {"desk": "the desk", "node": "the part of vidfed that runs nodes and gateways"}
+
 
 def how_to_add(extra: str) -> str:
     """Tell how an extra is installed: from the wheel at hand, or from the bundle, which has them all."""
@@ -37,5 +39,5 @@ def missing_part(error: ModuleNotFoundError) -> str | None:
     extra = NEEDED_BY.get((error.name or "").partition(".")[0])
     if extra is None:
         return None
-    what = "the part of vidfed that runs nodes and gateways" if extra == "node" else f"{error.name}, which this needs,"
+    what = _PARTS.get(extra) or f"{error.name}, which this needs,"
     return f"{what} is not installed here; {how_to_add(extra)}"

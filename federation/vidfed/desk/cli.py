@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from vidfed.cli.parts import how_to_add
 from vidfed.cli.terminal import HELP, kit_option, note, reporting, say
 from vidfed.security.errors import SecurityError
 
@@ -37,13 +36,9 @@ def desk(kit: Path, home: Path | None, port: int, public_port: int | None, open_
       vidfed desk --kit /media/stick/kit --no-open
       ssh -L 8500:127.0.0.1:8500 server vidfed desk --home /srv/vidfed/nl --port 8500 --no-open
     """  # noqa: D301 - click wants the character itself
-    try:
-        from vidfed.desk.app import application
-        from vidfed.desk.run import run_desk
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in {"starlette", "uvicorn", "babel"}:
-            raise
-        raise click.ClickException(f"the desk is not installed here; {how_to_add('desk')}") from None
+    from vidfed.desk.app import application
+    from vidfed.desk.run import run_desk
+
     try:
         if home is not None:
             from vidfed.desk.rooms import unit as unit_rooms

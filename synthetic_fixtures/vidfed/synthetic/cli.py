@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import click
@@ -19,6 +20,8 @@ def demo(folder: Path | None, stay: bool) -> None:
     """
     from vidfed.synthetic.demo import DemoError, run_demo
 
+    # As on Ctrl-C: what was started must not outlive it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if folder is not None and folder.exists() and any(folder.iterdir()):
         raise click.UsageError(f"{folder} exists and is not empty")
     try:

@@ -97,11 +97,6 @@ class Decoding:
     stalled: bool = False
 
 
-def missing_programs() -> str:
-    """Return the names of the programs that are not installed; empty if both are."""
-    return " and ".join(name for name in ("ffmpeg", "ffprobe") if shutil.which(name) is None)
-
-
 def probe(film: int) -> Probed:
     """Look at an open file.
 
