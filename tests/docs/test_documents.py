@@ -12,7 +12,7 @@ from tests.support.console import Shell, plain, steps_of
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 WITH_COMMANDS = [document for document in DOCUMENTS if steps_of(document)]
-LONG = frozenset({"import-export.md", "national-unit.md", "oversight.md", "recovery.md"})
+LONG = frozenset({"administrator.md", "import-export.md", "national-unit.md", "oversight.md", "recovery.md"})
 """Guides on real servers that take about a minute each; README.md, administrator.md and investigator.md walk the same path."""
 
 
