@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from tests.support.sockets import SocketFederation
 from vidfed.index import Algorithm
 from vidfed.node.cli.node import node
+from vidfed.node.operations.doctor import examine
 from vidfed.node.operations.status import read_status
 from vidfed.node.policy.file import read_policy
 from vidfed.node.records.known import open_store
@@ -143,3 +144,79 @@ def test_explain_refuses_a_role_or_purpose_or_record_that_there_is_not(home: Mem
     assert "'chief' is unknown" in run(home, "explain", "--member", "fr", "--record", "aa", "--role", "chief", status=2).stderr
     assert "'fun' is unknown" in run(home, "explain", "--member", "fr", "--record", "aa", "--purpose", "fun", status=2).stderr
     assert "no record has the reference" in run(home, "explain", "--member", "fr", "--record", "zz", status=1).stderr
+
+
+WIDER = POLICY.replace('withheld_series = ["Tulip"]', 'distances = "bands"').replace(
+    'name = "neighbours"', 'name = "The neighbours (2026)"'
+)
+
+
+def draft_of(tmp_path: Path, text: str) -> Path:
+    draft = tmp_path / "new policy.toml"
+    draft.write_text(text)
+    return draft
+
+
+def test_apply_shows_who_gains_and_loses_what_and_installs_the_file_whole(home: MemberHome, tmp_path: Path) -> None:
+    draft, path = draft_of(tmp_path, WIDER), home.folder / "policy.toml"
+    path.chmod(0o640)
+    shown = run(home, "apply", draft, "--dry-run").stdout
+    assert "fr: GAINS 1 records, loses 0: told of 2, was 1" in shown
+    assert "    distances: exact -> bands (for identification)" in shown
+    assert "nl: nothing changes; told of 0 records" in shown
+    assert path.read_text() == POLICY
+    said = json.loads(run(home, "apply", draft, "--yes", "--json").stdout)
+    assert (said["records"], said["installed"]) == (2, True)
+    assert [(each["member"], each["gains"], each["loses"]) for each in said["members"]] == [("fr", 1, 0), ("nl", 0, 0)]
+    assert path.read_text() == WIDER
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_apply_counts_what_one_purpose_gains_although_the_whole_stays_as_large(home: MemberHome, tmp_path: Path) -> None:
+    """Told for investigation instead of identification: the union over the purposes does not change, what is told does."""
+    said = json.loads(
+        run(home, "apply", draft_of(tmp_path, POLICY.replace('"identification"', '"investigation"')), "--dry-run", "--json").stdout
+    )
+    fr = said["members"][0]
+    assert (fr["told_before"], fr["told_after"], fr["gains"], fr["loses"]) == (1, 1, 1, 1)
+    assert "refused -> answered (for investigation)" in fr["settings"]
+
+
+def test_apply_counts_no_record_that_the_new_rules_find_by_nothing(home: MemberHome, tmp_path: Path) -> None:
+    said = json.loads(run(home, "apply", draft_of(tmp_path, POLICY + 'algorithms = ["md5"]\n'), "--dry-run", "--json").stdout)
+    assert (said["members"][0]["told_after"], said["members"][0]["loses"]) == (0, 1)
+
+
+def test_apply_installs_nothing_that_is_no_policy_and_nothing_without_a_yes(home: MemberHome, tmp_path: Path) -> None:
+    path = home.folder / "policy.toml"
+    assert (
+        "lacks the setting 'purposes'" in run(home, "apply", draft_of(tmp_path, POLICY.replace("purposes", "# purposes")), status=1).stderr
+    )
+    assert "add --yes" in run(home, "apply", draft_of(tmp_path, WIDER), status=2).stderr
+    assert "--json asks nothing" in run(home, "apply", draft_of(tmp_path, WIDER), "--json", status=2).stderr
+    assert path.read_text() == POLICY
+
+
+def test_apply_over_a_file_that_is_no_policy_does_not_say_that_nobody_was_told(home: MemberHome, tmp_path: Path) -> None:
+    (home.folder / "policy.toml").write_text("[[rule")
+    shown = run(home, "apply", draft_of(tmp_path, WIDER), "--yes").stdout
+    assert "fr: told of 2 records; what it was told of before is not known" in shown
+    assert "in place of a file that is no policy" in shown
+
+
+def test_a_right_file_that_the_node_does_not_go_by_is_told_everywhere(home: MemberHome) -> None:
+    """The log was full when it changed: the older, wider policy is in force, and the file looks as if it were not."""
+    path = home.folder / "policy.toml"
+    with closing(open_log(home)) as log:
+        Seen(home.state_file(SEEN_FILE), "nl", log, system_clock).policy(read_policy(path).to_json())
+    path.write_text(POLICY.replace('"fr"', '"nl"'))
+    later = path.stat().st_ctime_ns // 1_000_000 + 60_000
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("node.operations.status", "node.operations.doctor", "node.serving.metrics", "node.operations.policy_change"):
+            patch.setattr(f"vidfed.{module}.system_clock", lambda: later)
+        assert "NOT what the node goes by" in read_status(home).policy
+        right, *_ = NodeCollector(home, home.directory_source()).parts()["policy"]()
+        assert right.samples[0].value == 0
+        (found,) = [each for each in examine(home).findings if each.point == "policy"]
+        assert (found.passed, "NOT what the node goes by" in found.said) == (False, True)
+        assert "is not known" in run(home, "apply", path, "--dry-run").stdout

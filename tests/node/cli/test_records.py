@@ -107,6 +107,7 @@ READINGS = (
     ("repeats", "list"),
     ("policy", "check"),
     ("policy", "explain", "--member", "fr", "--record", "{reference}"),
+    ("policy", "apply", "{folder}/policy.toml", "--dry-run"),
     ("source", "preview", "lists"),
     ("source", "sync", "lists", "--dry-run"),
 )
@@ -128,7 +129,8 @@ def test_every_reading_of_records_is_logged(home: Path, tmp_path: Path) -> None:
     (tmp_path / "watched").mkdir()
     run("import", tmp_path / "list.txt", "--home", home)
     run("source", "add", "lists", "--kind", "folder", "--path", tmp_path / "watched", "--home", home)
-    (home / "policy.toml").write_text('[[rule]]\nname = "all"\nmembers = ["*"]\npurposes = ["identification"]\n')
+    for folder in (home, tmp_path):
+        (folder / "policy.toml").write_text('[[rule]]\nname = "all"\nmembers = ["*"]\npurposes = ["identification"]\n')
     reference = first_reference(home)
     for reading in READINGS:
         arguments = [part.format(list=tmp_path / "list.txt", folder=tmp_path, reference=reference) for part in reading]

@@ -107,7 +107,7 @@ def test_a_rendered_policy_is_read_back(tmp_path: Path) -> None:
         (MINIMAL.replace('"nl"', "7"), "members must be a list of texts"),
         (MINIMAL.replace('["nl"]', '"nl"'), "members must be a list of texts"),
         (MINIMAL.replace('name = "one"\n', ""), "rule 1: lacks the setting 'name'"),
-        (MINIMAL.replace("one", "One!"), "name must be up to 40 lower-case letters"),
+        (MINIMAL.replace("one", "One!"), "name must be up to 40 letters"),
         (MINIMAL.replace('purposes = ["identification"]', ""), "lacks the setting 'purposes'"),
         (MINIMAL.replace('"identification"', ""), "purposes is empty; leave it out, or choose of identification"),
         (MINIMAL + MINIMAL, "two rules are named 'one'"),
@@ -224,6 +224,45 @@ def test_a_policy_that_cannot_be_logged_is_not_taken_over(tmp_path: Path, opened
     changed(tmp_path, COMPLETE, clock)
     assert file.current() == log[0]
     assert "disk full" in file.alarm
+
+
+def test_a_policy_that_was_refused_is_taken_over_once_nothing_stands_in_its_way(
+    tmp_path: Path, opened: Callable[..., PolicyFile], clock: SettableClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log was full, or a member not listed yet: the file does not change when that is over, and would never be read again."""
+    written(tmp_path, MINIMAL)
+    is_full = False
+
+    def accept(_policy: Policy) -> None:
+        if is_full:
+            raise AuditError("disk full")
+
+    file = opened(accept=accept)
+    before, is_full = file.current(), True
+    changed(tmp_path, COMPLETE, clock)
+    for _ in range(3):
+        assert file.current() is before
+        clock.now_ms += 11_000
+    assert len([each for each in caplog.records if "disk full" in each.message]) == 1, "the log is not filled by what lasts"
+    clock.now_ms += 600_000
+    assert file.current() is before
+    assert len([each for each in caplog.records if "disk full" in each.message]) == 2, "and what lasts is not forgotten"
+    clock.now_ms, is_full = clock.now_ms + 11_000, False
+    assert file.current().rules[0].name == "neighbours"
+    assert not file.alarm
+
+
+@pytest.mark.parametrize(
+    ("name", "fits"), [("The neighbours (2026)", True), ("Zoë & co", True), (" a", False), ("a\\u0000b", False), ("(self-test)", False)]
+)
+def test_names_may_contain_spaces_and_nothing_that_hides(tmp_path: Path, name: str, fits: bool) -> None:
+    path = written(tmp_path, MINIMAL.replace('name = "one"', f'name = "{name}"'))
+    assert name in path.read_text()
+    if fits:
+        assert read_policy(path).rules[0].name == name
+    else:
+        with pytest.raises(PolicyError, match="name must be"):
+            read_policy(path)
 
 
 def test_a_wrong_file_at_the_start_is_no_policy(tmp_path: Path, opened: Callable[..., PolicyFile]) -> None:

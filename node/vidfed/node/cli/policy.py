@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from vidfed.cli.terminal import HELP, HOME, JSON, note, print_json, say
+from vidfed.cli.terminal import HELP, HOME, JSON, note, print_json, progress, say
 from vidfed.node.cli.options import COMMAND
 
 if TYPE_CHECKING:
@@ -16,7 +18,14 @@ if TYPE_CHECKING:
 
 @click.group(context_settings=HELP)
 def policy() -> None:
-    """Check the policy, and see what it does."""
+    r"""Check the policy, see what it does, and change it.
+
+    \b
+    Change it deliberately:
+      vidfed node policy check new.toml       is it right, and what does it say?
+      vidfed node policy explain --policy new.toml --member fr --record REFERENCE
+      vidfed node policy apply new.toml       who gains and loses what; asks, then installs it whole
+    """
 
 
 @policy.command(cls=COMMAND)
@@ -100,6 +109,51 @@ def explain(home: Path, member: str, roles: tuple[str, ...], purpose: str | None
     for each in explanations:
         for line in each.lines():
             say(line)
+
+
+@policy.command(cls=COMMAND)
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.option("--dry-run", is_flag=True, help="Show what would change, and install nothing.")
+@click.option("--yes", is_flag=True, help="Install it without asking, as scripts do.")
+@HOME
+@JSON
+def apply(home: Path, file: Path, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Make FILE the policy: check it, show who gains and loses what, ask, install it whole.
+
+    Gains and losses are counted over the live records and all members, by the decisions a lookup takes. What was read is what is
+    installed, even if FILE is changed meanwhile. A node that runs takes the new policy over within seconds and logs it;
+    `vidfed node status` says so, and says it plainly where an older policy is still in force.
+    """
+    from vidfed.node.operations.policy_change import install, proposal
+    from vidfed.node.policy.difference import SCHEMA
+    from vidfed.node.policy.file import POLICY_FILE
+    from vidfed.security.member.home import MemberHome
+
+    member_home = MemberHome(home)
+    with progress() as shown:
+        task = shown.add_task("counting records", total=None)
+        found = proposal(member_home, file, _members(member_home), lambda done, total: shown.update(task, completed=done, total=total))
+    if as_json and not (yes or dry_run):
+        raise click.UsageError("--json asks nothing: add --dry-run, or --yes to install it")
+    installed = False
+    if not as_json:
+        for warning in found.warnings:
+            note(f"Warning: {warning}")
+        for each in found.differences:
+            for line in each.lines():
+                say(line)
+        say(f"{file}: {len(found.policy.rules)} rules for {found.records:,} live records, in place of {found.before}")
+    if not dry_run:
+        if not yes and not sys.stdin.isatty():
+            raise click.UsageError("nobody is there to be asked: add --yes to install it, or --dry-run")
+        if not yes:
+            click.confirm("Install this policy?", abort=True, err=True)
+        install(member_home, found)
+        installed = True
+        note(f"Installed as {member_home.folder / POLICY_FILE}. A node that runs takes it over within seconds: vidfed node status")
+    if as_json:
+        fields = {"schema": SCHEMA, "file": str(file), "before": found.before, "records": found.records, "installed": installed}
+        print_json(fields | {"warnings": found.warnings, "members": [asdict(each) for each in found.differences]})
 
 
 def _members(home: MemberHome) -> list[str] | None:

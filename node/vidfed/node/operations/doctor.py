@@ -15,7 +15,7 @@ from vidfed.node.config import NodeSection, StoreSection
 from vidfed.node.errors import StoreError
 from vidfed.node.operations.check import Checks, FailedError, Report, WarnedError
 from vidfed.node.operations.status import read_status
-from vidfed.node.policy.file import POLICY_FILE, read_own_policy
+from vidfed.node.policy.file import POLICY_FILE, not_in_force, read_own_policy
 from vidfed.node.policy.lint import lint
 from vidfed.node.records.known import open_store
 from vidfed.node.records.soundness import check_soundness
@@ -209,6 +209,8 @@ class _Doctor(Checks):
         path = self._home.folder / POLICY_FILE
         members = self._members()
         policy = read_own_policy(self._home, members)
+        if other := not_in_force(self._home, policy, system_clock()):
+            raise FailedError(other)
         if not policy.rules:
             raise WarnedError(f"nobody is answered: write a rule into {path}")
         with open_store(self._home, reads_only=True) as store:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from vidfed.index import HashError, HashIndex
 from vidfed.node.config import NodeSection
 from vidfed.node.errors import PolicyError
-from vidfed.node.policy.file import POLICY_FILE, read_own_policy
+from vidfed.node.policy.file import POLICY_FILE, not_in_force, read_own_policy
 from vidfed.node.records.known import open_store
 from vidfed.node.records.store import PERCEPTUAL
 from vidfed.node.sources.overview import SourceOverview, overview
@@ -138,6 +138,8 @@ def _policy(home: MemberHome, members: tuple[str, ...]) -> tuple[str, tuple[str,
         policy = read_own_policy(home, members or None)
     except PolicyError as error:
         return f"NOT USABLE: {error}; a node that runs keeps the one before it", ()
+    if other := not_in_force(home, policy, system_clock()):
+        return other, tuple(sorted(policy.members()))
     if not policy.rules:
         return f"answers nobody: {POLICY_FILE} has no rule", ()
     named = tuple(sorted(policy.members()))

@@ -32,7 +32,12 @@ if TYPE_CHECKING:
 
 POLICY_FILE = "policy.toml"
 _SETTLED_MS = SECOND_MS  # a file changed more recently may still be being written; half a rule may allow more than a whole one
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+_AGAIN_MS = 10 * SECOND_MS
+"""How soon a refused policy is read again: what was in its way (a full disk, a member not listed yet) passes by itself."""
+_ALARM_MS = 600 * SECOND_MS  # how soon the log repeats a refusal that lasts
+_TAKEN_WITHIN_MS = 30 * SECOND_MS
+"""A node that runs has taken a right file over by then: a second to settle, one to look, and the log's disk."""
+_NAME = re.compile(r"\w(?:[\w .,&/'()+-]{0,38}[\w.)])?")
 _log = logging.getLogger(__name__)
 
 
@@ -47,11 +52,22 @@ def read_policy(path: Path, members: Collection[str] | None = None) -> Policy:
         PolicyError: it cannot be read or makes no sense; the message names file, rule and setting, and what is allowed.
     """
     try:
-        document = tomllib.loads(path.read_bytes().decode())
+        content = path.read_bytes()
     except FileNotFoundError:
         return Policy()
     except OSError as error:
         raise PolicyError(f"{path}: {error.strerror}") from None
+    return parse_policy(path, content, members)
+
+
+def parse_policy(path: Path, content: bytes, members: Collection[str] | None = None) -> Policy:
+    """Understand the bytes of a policy file, as `read_policy` does; `path` is where they stand, for the errors.
+
+    Raises:
+        PolicyError: they make no sense.
+    """
+    try:
+        document = tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PolicyError(f"{path}: {error}") from None
     if unknown := sorted(document.keys() - {"rule"}):
@@ -80,6 +96,20 @@ def read_own_policy(home: MemberHome, members: Collection[str] | None, path: Pat
     path = path or home.folder / POLICY_FILE
     policy = read_policy(path)
     return policy if was_policy(home.state_file(SEEN_FILE), policy.to_json()) else read_policy(path, members)
+
+
+def not_in_force(home: MemberHome, policy: Policy, now_ms: int) -> str:
+    """Say that a member's node holds another policy than this one of its file, or nothing where it does not or has never run.
+
+    A file can be right and yet not be what the node goes by: the change could not be logged, or came while the node was down.
+    """
+    try:
+        age_ms = now_ms - (home.folder / POLICY_FILE).stat().st_ctime_ns // 1_000_000
+    except OSError:
+        age_ms = _TAKEN_WITHIN_MS
+    if 0 <= age_ms < _TAKEN_WITHIN_MS or was_policy(home.state_file(SEEN_FILE), policy.to_json()) is not False:
+        return ""
+    return f"{POLICY_FILE} is NOT what the node goes by: it holds the policy before; its log says why, or it has not run since"
 
 
 class _RuleReader:
@@ -123,7 +153,9 @@ class _RuleReader:
     def _name(self, setting: str) -> str:
         value = self._table[setting]
         if not isinstance(value, str) or not _NAME.fullmatch(value):
-            raise PolicyError(f"{self._where}: {setting} must be up to 40 lower-case letters, digits and hyphens")
+            raise PolicyError(
+                f"{self._where}: {setting} must be up to 40 letters, digits, spaces and .,&/'()+-, and begin with a letter or digit"
+            )
         return value
 
     def _members(self, setting: str, known: Collection[str] | None) -> frozenset[str]:
@@ -244,17 +276,22 @@ class PolicyFile:
         self._policy = policy
         self.taken_ms = clock()
         self.alarm = ""
+        self._refused_ms = self._said_ms = 0
 
     def current(self) -> Policy:
-        """Return the policy in force. Cheap: looks at the file's times, and reads it only when they changed."""
-        if self._look() != self._mark:
+        """Return the policy in force. Cheap: looks at the file's times, and reads it only when they changed or it was refused before."""
+        if self._look() != self._mark or self._is_due():
             with self._lock:
                 self._follow()
         return self._policy
 
+    def _is_due(self) -> bool:
+        """Tell whether a file that was refused is to be read again."""
+        return bool(self.alarm) and not 0 <= self._clock() - self._refused_ms < _AGAIN_MS
+
     def _follow(self) -> None:
         mark = self._look()
-        if mark == self._mark:
+        if mark == self._mark and not self._is_due():
             return
         if mark is not None and 0 <= self._clock() - mark[0] // 1_000_000 < _SETTLED_MS:
             return
@@ -264,12 +301,18 @@ class PolicyFile:
                 return  # changed while it was read
             self._accept(policy)
         except (PolicyError, SecurityError) as error:
-            self.alarm = f"{error}; the policy of {as_text(self.taken_ms)} stays in force"
-            _log.error("policy refused: %s", self.alarm)
+            self._refuse(f"{error}; the policy of {as_text(self.taken_ms)} stays in force")
         else:
             self._policy, self.taken_ms, self.alarm = policy, self._clock(), ""
             _log.warning("policy changed: %d rules in force", len(policy.rules))
         self._mark = mark
+
+    def _refuse(self, alarm: str) -> None:
+        self._refused_ms = self._clock()
+        if alarm != self.alarm or not 0 <= self._refused_ms - self._said_ms < _ALARM_MS:
+            _log.error("policy refused: %s", alarm)
+            self._said_ms = self._refused_ms
+        self.alarm = alarm
 
     def _look(self) -> tuple[int, ...] | None:
         """Return what changes when the file does. The change time is the kernel's: no copying program can set it back."""

@@ -9,7 +9,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from vidfed.node.config import NodeSection
 from vidfed.node.errors import NodeError
-from vidfed.node.policy.file import POLICY_FILE, read_own_policy
+from vidfed.node.policy.file import POLICY_FILE, not_in_force, read_own_policy
 from vidfed.node.records.known import open_store
 from vidfed.node.sources.overview import overview
 from vidfed.rpc.metrics import Counted, MemberCollector, serving_metrics
@@ -103,12 +103,13 @@ class NodeCollector(MemberCollector):
         except SecurityError:
             members = None
         try:
-            rules, right = len(read_own_policy(self._home, members).rules), 1
+            policy = read_own_policy(self._home, members)
+            rules, right = len(policy.rules), int(not not_in_force(self._home, policy, system_clock()))
         except NodeError:
             rules, right = 0, 0
         changed_s = path.stat().st_mtime if path.exists() else 0.0
         return [
-            GaugeMetricFamily("vidfed_node_policy_right", "1 if the policy file is one; 0: an older policy is in force.", right),
+            GaugeMetricFamily("vidfed_node_policy_right", "1 if the policy file is what is in force; 0: an older policy is.", right),
             GaugeMetricFamily("vidfed_node_policy_rules", "Rules in the policy file.", rules),
             GaugeMetricFamily("vidfed_node_policy_changed_timestamp_seconds", "When the policy file last changed.", changed_s),
         ]

@@ -43,7 +43,7 @@ class Seen:
 
     def was_policy(self, content: str) -> bool:
         """Tell whether this is the policy that was logged last."""
-        return was_policy(self.path, content)
+        return bool(was_policy(self.path, content))
 
     def trust(self, source: DirectorySource) -> None:
         """Log the trust directory if it is another than last time; one that cannot be used is not a change.
@@ -74,9 +74,10 @@ class Seen:
         return _read(self.path)
 
 
-def was_policy(seen: Path, content: str) -> bool:
-    """Tell whether this is the policy that was logged last, by the file in which the node remembers what it saw."""
-    return _read(seen).get("policy") == _digest(content)
+def was_policy(seen: Path, content: str) -> bool | None:
+    """Tell whether this is the policy that was logged last, by the file in which the node remembers what it saw; None: it saw none yet."""
+    digest = _read(seen).get("policy")
+    return None if digest is None else digest == _digest(content)
 
 
 def _read(path: Path) -> dict[str, str]:
