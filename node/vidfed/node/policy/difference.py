@@ -7,6 +7,7 @@ each kind of record is judged once for each member.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from vidfed.node.policy.policy import EVERY_MEMBER, Policy, Requester, Rule
 from vidfed.wire.values import Purpose
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from vidfed.node.records.record import Record
 
@@ -171,7 +172,6 @@ def _plain(value: object) -> str:
         return "all"
     if isinstance(value, frozenset):
         return ", ".join(sorted(str(getattr(each, "value", each)) for each in value)) or "none"
-    if hasattr(value, "items"):
-        said: Mapping[Algorithm, int] = value
-        return ", ".join(f"{each.value} {distance}" for each, distance in said.items()) or "the usual"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{getattr(each, 'value', each)} {distance}" for each, distance in value.items()) or "the usual"
     return str(getattr(value, "value", value))
