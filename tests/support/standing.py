@@ -156,7 +156,7 @@ class StandingWorld:
                 credential=wire_envelope.to_message(self.person.credential),
                 mandate=wire_envelope.to_message(signed),
                 part=pb.WatchedPart(item_count=count, columns=write_columns(columns)),
-                every_minutes=360,
+                every_s=360 * 60,
             )
             for count, columns in zip(counts, self.parts, strict=True)
         ]

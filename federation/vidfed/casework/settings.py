@@ -27,6 +27,8 @@ class CaseworkSection:
         maximum_days: how long they are kept at the longest, closed or not.
         told_days: how long it is known whom this member told of which record: for so long it can be asked about, and news of it go out.
         give_up_days: after how long an entry that cannot be delivered is named as such. It is tried all the same.
+        watch_minutes: how often, at most, one standing lookup is asked: by the gateway, and at the node by anybody. Shorter than 15 is for
+            exercises.
         alarm: a program that is run when a person should look at once, with one JSON object on its standard input, without content; empty:
             the log alone says so.
     """
@@ -37,11 +39,12 @@ class CaseworkSection:
     maximum_days: int = 730
     told_days: int = 1095
     give_up_days: float = 7.0
+    watch_minutes: float = 15.0
     alarm: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
-        check_above_zero(self, "retention_days", "maximum_days", "told_days", "give_up_days")
+        check_above_zero(self, "retention_days", "maximum_days", "told_days", "give_up_days", "watch_minutes")
         if self.officers not in {1, 2}:
             raise ValueError("officers must be 1 or 2")
         if self.retention_days > self.maximum_days:

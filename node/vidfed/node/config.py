@@ -147,6 +147,8 @@ maximum_days = 730
 told_days = 1095
 # After how long an entry that cannot be delivered is named as such. It is tried all the same.
 give_up_days = 7.0
+# How often a standing lookup is asked at the most, by this gateway and of this node. Shorter than 15 is for exercises.
+watch_minutes = 15.0
 # A program that calls somebody when another member asks; it gets no content. Empty: the log alone says so.
 alarm = ""
 

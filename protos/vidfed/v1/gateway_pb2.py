@@ -27,15 +27,15 @@ from vidfed.v1 import envelope_pb2 as vidfed_dot_v1_dot_envelope__pb2
 from vidfed.v1 import lookup_pb2 as vidfed_dot_v1_dot_lookup__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17vidfed/v1/gateway.proto\x12\tvidfed.v1\x1a\x15vidfed/v1/audit.proto\x1a\x18vidfed/v1/envelope.proto\x1a\x16vidfed/v1/lookup.proto\"R\n\x15GetMemberProofRequest\x12\x0e\n\x06member\x18\x01 \x01(\t\x12)\n\x05proof\x18\x02 \x01(\x0b\x32\x1a.vidfed.v1.GetProofRequest\"?\n\x07\x46\x61ilure\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.vidfed.v1.FailureKind\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"r\n\tNodeReply\x12\x0e\n\x06member\x18\x01 \x01(\t\x12%\n\x06\x61nswer\x18\x02 \x01(\x0b\x32\x13.vidfed.v1.EnvelopeH\x00\x12%\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x12.vidfed.v1.FailureH\x00\x42\x07\n\x05reply\"\x14\n\x12ListLookupsRequest\"@\n\x13ListLookupsResponse\x12)\n\x07lookups\x18\x01 \x03(\x0b\x32\x18.vidfed.v1.MailboxLookup\"\x81\x01\n\rMailboxLookup\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\x10\n\x08\x61sked_ms\x18\x02 \x01(\x03\x12\x1b\n\x13\x63ollecting_until_ms\x18\x03 \x01(\x03\x12\x15\n\rkept_until_ms\x18\x04 \x01(\x03\x12\r\n\x05\x61sked\x18\x05 \x01(\r\x12\x0f\n\x07replies\x18\x06 \x01(\r\" \n\x12\x46\x65tchLookupRequest\x12\n\n\x02id\x18\x01 \x01(\x0c\"-\n\x0bSealedReply\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x0e\n\x06sealed\x18\x02 \x01(\x0c\"!\n\x13\x46orgetLookupRequest\x12\n\n\x02id\x18\x01 \x01(\x0c\"\x16\n\x14\x46orgetLookupResponse\"I\n\x0bWatchedPart\x12\x12\n\nitem_count\x18\x01 \x01(\r\x12&\n\x07\x63olumns\x18\x02 \x03(\x0b\x32\x15.vidfed.v1.HashColumn\"\x9a\x01\n\x0cWatchRequest\x12\'\n\ncredential\x18\x01 \x01(\x0b\x32\x13.vidfed.v1.Envelope\x12$\n\x07mandate\x18\x02 \x01(\x0b\x32\x13.vidfed.v1.Envelope\x12$\n\x04part\x18\x03 \x01(\x0b\x32\x16.vidfed.v1.WatchedPart\x12\x15\n\revery_minutes\x18\x04 \x01(\r\"\x0f\n\rWatchResponse\"\x14\n\x12ListWatchesRequest\"b\n\x0bWatchMember\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x1d\n\x10watched_until_ms\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x0f\n\x07trouble\x18\x03 \x01(\tB\x13\n\x11_watched_until_ms\"\x8d\x01\n\nWatchState\x12\x0e\n\x06serial\x18\x01 \x01(\x0c\x12\x0f\n\x07\x65nds_ms\x18\x02 \x01(\x03\x12\x15\n\x08\x65nded_ms\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\'\n\x07members\x18\x04 \x03(\x0b\x32\x16.vidfed.v1.WatchMember\x12\x11\n\tnot_asked\x18\x05 \x03(\tB\x0b\n\t_ended_ms\"=\n\x13ListWatchesResponse\x12&\n\x07watches\x18\x01 \x03(\x0b\x32\x15.vidfed.v1.WatchState\"\"\n\x10StopWatchRequest\x12\x0e\n\x06serial\x18\x01 \x01(\x0c\"\x13\n\x11StopWatchResponse\"!\n\x10WatchHitsRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\x04\"L\n\x08WatchHit\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0e\n\x06serial\x18\x02 \x01(\x0c\x12\x10\n\x08\x66ound_ms\x18\x03 \x01(\x03\x12\x0e\n\x06sealed\x18\x04 \x01(\x0c\"h\n\x0bWatchAnswer\x12\x0e\n\x06member\x18\x01 \x01(\t\x12$\n\x07request\x18\x02 \x01(\x0b\x32\x13.vidfed.v1.Envelope\x12#\n\x06\x61nswer\x18\x03 \x01(\x0b\x32\x13.vidfed.v1.Envelope*\xa3\x01\n\x0b\x46\x61ilureKind\x12\x1c\n\x18\x46\x41ILURE_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x46\x41ILURE_KIND_UNREACHABLE\x10\x01\x12\x18\n\x14\x46\x41ILURE_KIND_TIMEOUT\x10\x02\x12\x1f\n\x1b\x46\x41ILURE_KIND_PROTOCOL_ERROR\x10\x03\x12\x1d\n\x19\x46\x41ILURE_KIND_BREAKER_OPEN\x10\x04\x32\xc2\x03\n\x0eGatewayService\x12\x37\n\x06Lookup\x12\x15.vidfed.v1.LookupCall\x1a\x14.vidfed.v1.NodeReply0\x01\x12?\n\x0cLookupStream\x12\x15.vidfed.v1.LookupCall\x1a\x14.vidfed.v1.NodeReply(\x01\x30\x01\x12L\n\x0bListLookups\x12\x1d.vidfed.v1.ListLookupsRequest\x1a\x1e.vidfed.v1.ListLookupsResponse\x12\x46\n\x0b\x46\x65tchLookup\x12\x1d.vidfed.v1.FetchLookupRequest\x1a\x16.vidfed.v1.SealedReply0\x01\x12O\n\x0c\x46orgetLookup\x12\x1e.vidfed.v1.ForgetLookupRequest\x1a\x1f.vidfed.v1.ForgetLookupResponse\x12O\n\x0eGetMemberProof\x12 .vidfed.v1.GetMemberProofRequest\x1a\x1b.vidfed.v1.GetProofResponse2\xad\x02\n\x16StandingGatewayService\x12<\n\x05Watch\x12\x17.vidfed.v1.WatchRequest\x1a\x18.vidfed.v1.WatchResponse(\x01\x12L\n\x0bListWatches\x12\x1d.vidfed.v1.ListWatchesRequest\x1a\x1e.vidfed.v1.ListWatchesResponse\x12\x46\n\tStopWatch\x12\x1b.vidfed.v1.StopWatchRequest\x1a\x1c.vidfed.v1.StopWatchResponse\x12?\n\tWatchHits\x12\x1b.vidfed.v1.WatchHitsRequest\x1a\x13.vidfed.v1.WatchHit0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17vidfed/v1/gateway.proto\x12\tvidfed.v1\x1a\x15vidfed/v1/audit.proto\x1a\x18vidfed/v1/envelope.proto\x1a\x16vidfed/v1/lookup.proto\"R\n\x15GetMemberProofRequest\x12\x0e\n\x06member\x18\x01 \x01(\t\x12)\n\x05proof\x18\x02 \x01(\x0b\x32\x1a.vidfed.v1.GetProofRequest\"?\n\x07\x46\x61ilure\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.vidfed.v1.FailureKind\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"r\n\tNodeReply\x12\x0e\n\x06member\x18\x01 \x01(\t\x12%\n\x06\x61nswer\x18\x02 \x01(\x0b\x32\x13.vidfed.v1.EnvelopeH\x00\x12%\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x12.vidfed.v1.FailureH\x00\x42\x07\n\x05reply\"\x14\n\x12ListLookupsRequest\"@\n\x13ListLookupsResponse\x12)\n\x07lookups\x18\x01 \x03(\x0b\x32\x18.vidfed.v1.MailboxLookup\"\x81\x01\n\rMailboxLookup\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\x10\n\x08\x61sked_ms\x18\x02 \x01(\x03\x12\x1b\n\x13\x63ollecting_until_ms\x18\x03 \x01(\x03\x12\x15\n\rkept_until_ms\x18\x04 \x01(\x03\x12\r\n\x05\x61sked\x18\x05 \x01(\r\x12\x0f\n\x07replies\x18\x06 \x01(\r\" \n\x12\x46\x65tchLookupRequest\x12\n\n\x02id\x18\x01 \x01(\x0c\"-\n\x0bSealedReply\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x0e\n\x06sealed\x18\x02 \x01(\x0c\"!\n\x13\x46orgetLookupRequest\x12\n\n\x02id\x18\x01 \x01(\x0c\"\x16\n\x14\x46orgetLookupResponse\"I\n\x0bWatchedPart\x12\x12\n\nitem_count\x18\x01 \x01(\r\x12&\n\x07\x63olumns\x18\x02 \x03(\x0b\x32\x15.vidfed.v1.HashColumn\"\x94\x01\n\x0cWatchRequest\x12\'\n\ncredential\x18\x01 \x01(\x0b\x32\x13.vidfed.v1.Envelope\x12$\n\x07mandate\x18\x02 \x01(\x0b\x32\x13.vidfed.v1.Envelope\x12$\n\x04part\x18\x03 \x01(\x0b\x32\x16.vidfed.v1.WatchedPart\x12\x0f\n\x07\x65very_s\x18\x04 \x01(\r\"\x0f\n\rWatchResponse\"\x14\n\x12ListWatchesRequest\"b\n\x0bWatchMember\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x1d\n\x10watched_until_ms\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x0f\n\x07trouble\x18\x03 \x01(\tB\x13\n\x11_watched_until_ms\"\x8d\x01\n\nWatchState\x12\x0e\n\x06serial\x18\x01 \x01(\x0c\x12\x0f\n\x07\x65nds_ms\x18\x02 \x01(\x03\x12\x15\n\x08\x65nded_ms\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\'\n\x07members\x18\x04 \x03(\x0b\x32\x16.vidfed.v1.WatchMember\x12\x11\n\tnot_asked\x18\x05 \x03(\tB\x0b\n\t_ended_ms\"=\n\x13ListWatchesResponse\x12&\n\x07watches\x18\x01 \x03(\x0b\x32\x15.vidfed.v1.WatchState\"\"\n\x10StopWatchRequest\x12\x0e\n\x06serial\x18\x01 \x01(\x0c\"\x13\n\x11StopWatchResponse\"!\n\x10WatchHitsRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\x04\"L\n\x08WatchHit\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0e\n\x06serial\x18\x02 \x01(\x0c\x12\x10\n\x08\x66ound_ms\x18\x03 \x01(\x03\x12\x0e\n\x06sealed\x18\x04 \x01(\x0c\"h\n\x0bWatchAnswer\x12\x0e\n\x06member\x18\x01 \x01(\t\x12$\n\x07request\x18\x02 \x01(\x0b\x32\x13.vidfed.v1.Envelope\x12#\n\x06\x61nswer\x18\x03 \x01(\x0b\x32\x13.vidfed.v1.Envelope*\xa3\x01\n\x0b\x46\x61ilureKind\x12\x1c\n\x18\x46\x41ILURE_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x46\x41ILURE_KIND_UNREACHABLE\x10\x01\x12\x18\n\x14\x46\x41ILURE_KIND_TIMEOUT\x10\x02\x12\x1f\n\x1b\x46\x41ILURE_KIND_PROTOCOL_ERROR\x10\x03\x12\x1d\n\x19\x46\x41ILURE_KIND_BREAKER_OPEN\x10\x04\x32\xc2\x03\n\x0eGatewayService\x12\x37\n\x06Lookup\x12\x15.vidfed.v1.LookupCall\x1a\x14.vidfed.v1.NodeReply0\x01\x12?\n\x0cLookupStream\x12\x15.vidfed.v1.LookupCall\x1a\x14.vidfed.v1.NodeReply(\x01\x30\x01\x12L\n\x0bListLookups\x12\x1d.vidfed.v1.ListLookupsRequest\x1a\x1e.vidfed.v1.ListLookupsResponse\x12\x46\n\x0b\x46\x65tchLookup\x12\x1d.vidfed.v1.FetchLookupRequest\x1a\x16.vidfed.v1.SealedReply0\x01\x12O\n\x0c\x46orgetLookup\x12\x1e.vidfed.v1.ForgetLookupRequest\x1a\x1f.vidfed.v1.ForgetLookupResponse\x12O\n\x0eGetMemberProof\x12 .vidfed.v1.GetMemberProofRequest\x1a\x1b.vidfed.v1.GetProofResponse2\xad\x02\n\x16StandingGatewayService\x12<\n\x05Watch\x12\x17.vidfed.v1.WatchRequest\x1a\x18.vidfed.v1.WatchResponse(\x01\x12L\n\x0bListWatches\x12\x1d.vidfed.v1.ListWatchesRequest\x1a\x1e.vidfed.v1.ListWatchesResponse\x12\x46\n\tStopWatch\x12\x1b.vidfed.v1.StopWatchRequest\x1a\x1c.vidfed.v1.StopWatchResponse\x12?\n\tWatchHits\x12\x1b.vidfed.v1.WatchHitsRequest\x1a\x13.vidfed.v1.WatchHit0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'vidfed.v1.gateway_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FAILUREKIND']._serialized_start=1591
-  _globals['_FAILUREKIND']._serialized_end=1754
+  _globals['_FAILUREKIND']._serialized_start=1585
+  _globals['_FAILUREKIND']._serialized_end=1748
   _globals['_GETMEMBERPROOFREQUEST']._serialized_start=111
   _globals['_GETMEMBERPROOFREQUEST']._serialized_end=193
   _globals['_FAILURE']._serialized_start=195
@@ -59,29 +59,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHEDPART']._serialized_start=736
   _globals['_WATCHEDPART']._serialized_end=809
   _globals['_WATCHREQUEST']._serialized_start=812
-  _globals['_WATCHREQUEST']._serialized_end=966
-  _globals['_WATCHRESPONSE']._serialized_start=968
-  _globals['_WATCHRESPONSE']._serialized_end=983
-  _globals['_LISTWATCHESREQUEST']._serialized_start=985
-  _globals['_LISTWATCHESREQUEST']._serialized_end=1005
-  _globals['_WATCHMEMBER']._serialized_start=1007
-  _globals['_WATCHMEMBER']._serialized_end=1105
-  _globals['_WATCHSTATE']._serialized_start=1108
-  _globals['_WATCHSTATE']._serialized_end=1249
-  _globals['_LISTWATCHESRESPONSE']._serialized_start=1251
-  _globals['_LISTWATCHESRESPONSE']._serialized_end=1312
-  _globals['_STOPWATCHREQUEST']._serialized_start=1314
-  _globals['_STOPWATCHREQUEST']._serialized_end=1348
-  _globals['_STOPWATCHRESPONSE']._serialized_start=1350
-  _globals['_STOPWATCHRESPONSE']._serialized_end=1369
-  _globals['_WATCHHITSREQUEST']._serialized_start=1371
-  _globals['_WATCHHITSREQUEST']._serialized_end=1404
-  _globals['_WATCHHIT']._serialized_start=1406
-  _globals['_WATCHHIT']._serialized_end=1482
-  _globals['_WATCHANSWER']._serialized_start=1484
-  _globals['_WATCHANSWER']._serialized_end=1588
-  _globals['_GATEWAYSERVICE']._serialized_start=1757
-  _globals['_GATEWAYSERVICE']._serialized_end=2207
-  _globals['_STANDINGGATEWAYSERVICE']._serialized_start=2210
-  _globals['_STANDINGGATEWAYSERVICE']._serialized_end=2511
+  _globals['_WATCHREQUEST']._serialized_end=960
+  _globals['_WATCHRESPONSE']._serialized_start=962
+  _globals['_WATCHRESPONSE']._serialized_end=977
+  _globals['_LISTWATCHESREQUEST']._serialized_start=979
+  _globals['_LISTWATCHESREQUEST']._serialized_end=999
+  _globals['_WATCHMEMBER']._serialized_start=1001
+  _globals['_WATCHMEMBER']._serialized_end=1099
+  _globals['_WATCHSTATE']._serialized_start=1102
+  _globals['_WATCHSTATE']._serialized_end=1243
+  _globals['_LISTWATCHESRESPONSE']._serialized_start=1245
+  _globals['_LISTWATCHESRESPONSE']._serialized_end=1306
+  _globals['_STOPWATCHREQUEST']._serialized_start=1308
+  _globals['_STOPWATCHREQUEST']._serialized_end=1342
+  _globals['_STOPWATCHRESPONSE']._serialized_start=1344
+  _globals['_STOPWATCHRESPONSE']._serialized_end=1363
+  _globals['_WATCHHITSREQUEST']._serialized_start=1365
+  _globals['_WATCHHITSREQUEST']._serialized_end=1398
+  _globals['_WATCHHIT']._serialized_start=1400
+  _globals['_WATCHHIT']._serialized_end=1476
+  _globals['_WATCHANSWER']._serialized_start=1478
+  _globals['_WATCHANSWER']._serialized_end=1582
+  _globals['_GATEWAYSERVICE']._serialized_start=1751
+  _globals['_GATEWAYSERVICE']._serialized_end=2201
+  _globals['_STANDINGGATEWAYSERVICE']._serialized_start=2204
+  _globals['_STANDINGGATEWAYSERVICE']._serialized_end=2505
 # @@protoc_insertion_point(module_scope)

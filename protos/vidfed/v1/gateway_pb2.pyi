@@ -311,9 +311,9 @@ class WatchRequest(_message.Message):
     CREDENTIAL_FIELD_NUMBER: _builtins.int
     MANDATE_FIELD_NUMBER: _builtins.int
     PART_FIELD_NUMBER: _builtins.int
-    EVERY_MINUTES_FIELD_NUMBER: _builtins.int
-    every_minutes: _builtins.int
-    """How often it is asked; 15 or more."""
+    EVERY_S_FIELD_NUMBER: _builtins.int
+    every_s: _builtins.int
+    """After how many seconds it is asked again; no less than the gateway allows."""
     @_builtins.property
     def credential(self) -> _envelope_pb2.Envelope:
         """Signed by the member."""
@@ -330,11 +330,11 @@ class WatchRequest(_message.Message):
         credential: _envelope_pb2.Envelope | None = ...,
         mandate: _envelope_pb2.Envelope | None = ...,
         part: Global___WatchedPart | None = ...,
-        every_minutes: _builtins.int = ...,
+        every_s: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential", "mandate", b"mandate", "part", b"part"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential", "every_minutes", b"every_minutes", "mandate", b"mandate", "part", b"part"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential", "every_s", b"every_s", "mandate", b"mandate", "part", b"part"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -103,11 +103,12 @@ class LocalFederation:
         """Let two of three administrators remove a member."""
         self.run(["trust", "propose", "remove-member", str(self.trust_folder), member, "--yes", *self.signing])
 
-    def issue_kit(self, member: str, folder: Path) -> None:
-        """Make a kit for an investigator of this member."""
+    def issue_kit(self, member: str, folder: Path, pseudonym: str = "", roles: Sequence[str] = ()) -> None:
+        """Make a kit for a person of this member, by this pseudonym or one that is made up."""
         place = self.places[member]
-        home = ["--home", str(place.folder), "--gateway", place.gateway_address]
-        self.run(["trust", "issue-investigator", str(folder), *home, "--no-passphrase"])
+        options = ["--home", str(place.folder), "--gateway", place.gateway_address, *(part for role in roles for part in ("--role", role))]
+        options += ["--pseudonym", pseudonym] if pseudonym else []
+        self.run(["trust", "issue-investigator", str(folder), *options, "--no-passphrase"])
 
     def start(self, *members: str, service: str = "node") -> None:
         """Start these members' nodes (or gateways; "unit": both in one process) and wait until they answer.

@@ -264,3 +264,25 @@ def test_a_script_cannot_take_silence_for_an_answer(outcome: Outcome) -> None:
 
 def test_nobody_asked_is_not_complete() -> None:
     assert to_document(result())["complete"] is False
+
+
+# --- what can be done next ---
+
+
+def test_each_hit_of_another_member_comes_with_the_command_that_asks_for_its_details() -> None:
+    own, theirs, same_name = hit(), replace(hit(), member="fr", record=replace(RECORD, reference="ref-2")), replace(hit(), member="fr")
+    written = io.StringIO()
+    nodes = (NodeOutcome("nl", Outcome.MATCH, hits=(own,)), NodeOutcome("fr", Outcome.MATCH, hits=(theirs, same_name)))
+    show_result(result(*nodes), Console(file=written, width=200), now_ms=NOW, own="nl")
+    commands = [line for line in written.getvalue().splitlines() if line.startswith("Details")]
+    assert sorted(line.split(" --want")[0] for line in commands) == [f"Details: vidfed cases ask {name}" for name in ("ref-1", "ref-2")]
+    named = shown(result(*nodes))
+    assert "cases ask ref-1 --member nl" in named
+    assert "cases ask ref-1 --member fr" in named
+
+
+def test_many_records_do_not_fill_the_screen_with_commands() -> None:
+    hits = tuple(replace(hit(), record=replace(RECORD, reference=f"ref-{number}")) for number in range(7))
+    said = shown(result(NodeOutcome("nl", Outcome.MATCH, hits=hits)))
+    assert said.count("vidfed cases ask") == 5
+    assert "Details of the other 2 records: the same with their ref." in said

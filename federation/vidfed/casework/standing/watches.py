@@ -140,6 +140,14 @@ def due(connection: sa.Connection, closet: Closet, now_ms: int, limit: int) -> l
     ]
 
 
+def next_due(connection: sa.Connection, now_ms: int) -> int | None:
+    """Return when something is to be asked next; None: nothing is."""
+    in_force = watches.c.ended_ms.is_(None) & (watches.c.ends_ms > now_ms)
+    query = sa.select(sa.func.min(rounds.c.next_ms)).join(watches, watches.c.serial == rounds.c.serial).where(in_force)
+    found: int | None = connection.execute(query).scalar()
+    return found
+
+
 def answered(connection: sa.Connection, asked: Due, epoch: bytes, answered_ms: int) -> None:
     """Note a whole answer, and when to ask again."""
     values = {"epoch": epoch, "answered_ms": answered_ms, "next_ms": answered_ms + asked.every_ms, "trouble": ""}

@@ -47,7 +47,7 @@ def report(
         if as_json:
             print_json(to_document(result))
         else:
-            show_result(result, console(), now_ms=system_clock())
+            show_result(result, console(), now_ms=system_clock(), own=kit.member if kit else "")
         if waiting:
             note(f"{waiting} new message{'s' if waiting > 1 else ''}: vidfed inbox")
         return EXIT_STATUS[result.closing.verdict]

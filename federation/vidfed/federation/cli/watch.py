@@ -54,7 +54,7 @@ def watch() -> None:
 @click.option("--legal-basis", required=True, help="The law you ask under.")
 @click.option("--offence", default="child-sexual-abuse", show_default=True, help="Type of offence.")
 @click.option("--days", default=14.0, show_default=True, type=click.FloatRange(0.1, 366), help="For how long; at most as your kit lives.")
-@click.option("--every-minutes", default=360, show_default=True, type=click.IntRange(15), help="How often it is asked.")
+@click.option("--every-minutes", default=360.0, show_default=True, type=click.FloatRange(0, min_open=True), help="How often it is asked.")
 @click.option("--ask", "ask", multiple=True, metavar="MEMBER", help="Ask only this member; may be repeated. Default: all.")
 @_KIT
 def add(
@@ -65,7 +65,7 @@ def add(
     legal_basis: str,
     offence: str,
     days: float,
-    every_minutes: int,
+    every_minutes: float,
     ask: tuple[str, ...],
     kit: Path,
 ) -> None:

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 
 DEFAULT_EVERY_MINUTES = 360
 _TIMEOUT_S = 60.0
+_MINUTE_S = 60
 _KIND = "vidfed-watch/1"
 _ID = re.compile(r"[0-9a-f]{32}")
 _SHORTEST_ID = 6
@@ -142,7 +143,7 @@ class StandingClient:
         justification: Justification,
         *,
         days: float,
-        every_minutes: int = DEFAULT_EVERY_MINUTES,
+        every_minutes: float = DEFAULT_EVERY_MINUTES,
         ask: Sequence[str] = (),
         distances: Mapping[Algorithm, int] | None = None,
     ) -> str:
@@ -152,7 +153,7 @@ class StandingClient:
             items: as for a lookup.
             justification: why; every node logs it with each question.
             days: for how long; at most as long as the kit is valid.
-            every_minutes: how often; 15 or more.
+            every_minutes: how often; 15 or more, if the gateway sets nothing else.
             ask: members to ask; all that are members now if empty.
             distances: maximum distance where it is not the algorithm's default.
 
@@ -297,7 +298,7 @@ class StandingClient:
         items = asked.part.items
         return [Found(kept.serial.hex(), items[hit.item].label, hit, kept.found_ms) for hit in verdict.outcome.hits]
 
-    async def _begin(self, mandate: Mandate, parts: Sequence[Part], every_minutes: int) -> None:
+    async def _begin(self, mandate: Mandate, parts: Sequence[Part], every_minutes: float) -> None:
         signed = Envelope(MANDATE_TYPE, write_mandate(mandate)).signed_by(self._kit.signer)
         await asyncio.to_thread(self._keep, mandate, signed, parts, every_minutes)  # before it is asked: what is found must be readable
 
@@ -307,13 +308,13 @@ class StandingClient:
                 if not number:
                     message.credential.CopyFrom(wire_envelope.to_message(self._kit.credential))
                     message.mandate.CopyFrom(wire_envelope.to_message(signed))
-                    message.every_minutes = every_minutes
+                    message.every_s = round(every_minutes * _MINUTE_S)
                 yield message
 
         with _failures():
             await self._gateway.Watch(requests(), timeout=_TIMEOUT_S)
 
-    def _keep(self, mandate: Mandate, signed: Envelope, parts: Sequence[Part], every_minutes: int) -> None:
+    def _keep(self, mandate: Mandate, signed: Envelope, parts: Sequence[Part], every_minutes: float) -> None:
         fields = {
             "kind": _KIND,
             "mandate": base64.b64encode(signed.to_json()).decode(),
@@ -330,7 +331,7 @@ class StandingClient:
             raise MailboxError(f"{'no watch' if not found else 'several watches'} named {named!r:.40}: `vidfed watch list` shows them")
         return found[0]
 
-    def _load(self, identity: str) -> tuple[Mandate, list[Part], int]:
+    def _load(self, identity: str) -> tuple[Mandate, list[Part], float]:
         path: Path = self._folder / f"{identity}.json"
         if not _ID.fullmatch(identity) or not path.exists():
             raise MailboxError(f"this kit has begun no watch {identity[:12]}")
@@ -340,7 +341,7 @@ class StandingClient:
             mandate = read_mandate(signed.verify(MANDATE_TYPE, [self._kit.signer.public]))
             distances = {Algorithm(name): int(distance) for name, distance in fields["distances"].items()}
             parts = [next(iter(split([_item(entry) for entry in part], distances))) for part in fields["parts"]]
-            return mandate, parts, int(fields["every_minutes"])
+            return mandate, parts, float(fields["every_minutes"])
         except (ValueError, KeyError, TypeError, StopIteration, SecurityError, WireError):
             raise MailboxError(f"{path}: damaged; stop the watch and begin it anew") from None
 

@@ -32,7 +32,7 @@ class ToldHit:
 
 
 def find_hit(kit: Kit, reference: str, member: str | None = None) -> ToldHit:
-    """Return the newest hit of a reference among the answers that a kit keeps.
+    """Return a hit of a reference among the answers that a kit keeps: the newest in which a digest agreed, else the newest.
 
     Raises:
         MailboxError: no answer told of it, or more than one member did and none is named.
@@ -50,6 +50,8 @@ def find_hit(kit: Kit, reference: str, member: str | None = None) -> ToldHit:
                 if record.reference == reference:
                     exact = any(match.algorithm.is_digest for hit in answer.hits if hit.record == position for match in hit.matches)
                     basis = "same-digest" if exact else "hash-distance-only"
+                    if not exact and receipt.member in found and found[receipt.member].basis == "same-digest":
+                        continue
                     found[receipt.member] = ToldHit(receipt.member, answer.header.request_digest, digest, basis)
     if not found:
         raise MailboxError(f"no answer kept in {kit.folder} tells of {reference!r:.80}; look up again, then ask")

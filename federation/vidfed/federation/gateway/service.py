@@ -27,7 +27,7 @@ from vidfed.rpc.parsing import new_server
 from vidfed.rpc.serving import Service, open_shared, run_until_signal
 from vidfed.rpc.supervision import supervise
 from vidfed.rpc.trust import TrustServicer
-from vidfed.security.clock import SECOND_MS, system_clock
+from vidfed.security.clock import MINUTE_MS, SECOND_MS, system_clock
 from vidfed.security.errors import AuditError, SecurityError
 from vidfed.security.lockfile import hold_lockfile
 from vidfed.security.member.issued import Standing
@@ -207,6 +207,7 @@ async def gateway_service(shared: Shared, on_ready: Callable[[str], None]) -> As
             trail=AuditTrail(shared.audit, home.member),
             ends=casework.transport,
             clock=system_clock,
+            shortest_s=int(casework.section.watch_minutes * MINUTE_MS / SECOND_MS),
         )
         rpc.add_StandingGatewayServiceServicer_to_server(StandingServicer(watched), server)
         work = {"standing lookups": watched.run, "status": lambda: keep_status(home, core.nodes, lambda: core.running)}

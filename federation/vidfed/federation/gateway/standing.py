@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vidfed.casework.errors import CaseworkStoreError, ConversationError, RefusedError
@@ -66,10 +67,12 @@ if TYPE_CHECKING:
             """
 
 
-SHORTEST_MINUTES = 15
+SHORTEST_S = 15 * 60  # between two questions of one watch, if nothing else is set
 DEADLINE_S = 60.0  # for one node's answer: nobody waits for it
-LOOK_S = 20.0
+LOOK_S = 20.0  # at the longest until it is looked again what is due
+_MINUTE_S = 60
 AGAIN_MS = 15 * MINUTE_MS  # after which a node that has not answered whole is asked again
+SHORTEST_PAUSE_S = 0.5
 _AT_ONCE = 64
 _KEY_BYTES = 32
 _log = logging.getLogger(__name__)
@@ -101,6 +104,7 @@ class StandingLookups:
         trail: logs what is asked and what comes.
         ends: tells nodes what has ended.
         clock: gives the time.
+        shortest_s: between two questions of one watch.
     """
 
     federation: str
@@ -113,6 +117,8 @@ class StandingLookups:
     trail: AuditTrail
     ends: EndTransport
     clock: Clock
+    shortest_s: int = SHORTEST_S
+    _changed: asyncio.Event = field(init=False, repr=False, default_factory=asyncio.Event)
 
     def begin(self, sent: Sequence[pb.WatchRequest], pseudonym: str) -> None:
         """Begin a watch. Blocking.
@@ -150,8 +156,8 @@ class StandingLookups:
             raise RefusedError("the mandate is for other hashes")
         if not mandate.begins_ms - MINUTE_MS <= now_ms < mandate.ends_ms <= credential.not_after_ms:
             raise RefusedError("the mandate does not begin now, or ends after the kit does: renew the kit first")
-        if sent[0].every_minutes < SHORTEST_MINUTES:
-            raise RefusedError(f"every {SHORTEST_MINUTES} minutes at most")
+        if sent[0].every_s < self.shortest_s:
+            raise RefusedError(f"every {self.shortest_s / _MINUTE_S:g} minutes at most")
         for member in mandate.audience:
             directory.member(member)
         with self.database.writing() as connection:
@@ -162,7 +168,7 @@ class StandingLookups:
                 credential=sent[0].credential.SerializeToString(),
                 mandate=sent[0].mandate.SerializeToString(),
                 sealing_key=credential.sealing_key,
-                every_ms=sent[0].every_minutes * MINUTE_MS,
+                every_ms=sent[0].every_s * SECOND_MS,
                 ends_ms=mandate.ends_ms,
                 closed_parts=[self.closet.close(each.part.SerializeToString()) for each in sent],
                 members=mandate.audience,
@@ -213,7 +219,22 @@ class StandingLookups:
                 _log.error("ALARM: standing lookups cannot be asked: %s", error)
             except Exception:  # noqa: BLE001 - the others go on whatever one of them did
                 _log.exception("ALARM: a defect in standing lookups")
-            await asyncio.sleep(LOOK_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(await asyncio.to_thread(self._pause_s)):
+                    await self._changed.wait()
+            self._changed.clear()
+
+    def wake(self) -> None:
+        """Let `run` look now: a watch has begun or ended. For the event loop's thread."""
+        self._changed.set()
+
+    def _pause_s(self) -> float:
+        try:
+            with self.database.reading() as connection:
+                next_ms = store.next_due(connection, self.clock())
+        except CaseworkStoreError:
+            return LOOK_S
+        return LOOK_S if next_ms is None else min(LOOK_S, max(SHORTEST_PAUSE_S, (next_ms - self.clock()) / SECOND_MS))
 
     async def round(self) -> int:
         """Ask what is due, each member by itself, and tell of what has ended; return how many questions were asked.

@@ -47,6 +47,7 @@ class StandingServicer(rpc.StandingGatewayServiceServicer):
                     raise PeerError(f"more than {MAX_PARTS} parts")
                 sent.append(request)
             await asyncio.to_thread(self._standing.begin, sent, pseudonym)
+            self._standing.wake()
         return pb.WatchResponse()
 
     async def ListWatches(  # noqa: N802 - the name in the .proto
@@ -65,6 +66,7 @@ class StandingServicer(rpc.StandingGatewayServiceServicer):
         """End one."""
         async with self._refusals(context):
             await asyncio.to_thread(self._standing.stop, request.serial, self._caller(context))
+            self._standing.wake()
         return pb.StopWatchResponse()
 
     async def WatchHits(  # noqa: N802 - the name in the .proto

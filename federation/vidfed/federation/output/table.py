@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -41,10 +42,11 @@ _HOUR_MS = 60 * MINUTE_MS
 _WIDE = 130  # columns of a terminal that take all of a hit in one row
 _NOTABLE_S = 60  # an answer on its way looks a little old
 _DAY_MS = 24 * _HOUR_MS
+_COMMANDS = 5  # that ask for details, each on a line: those of more records are alike
 
 
-def show_result(result: LookupResult, console: Console, *, now_ms: int) -> None:
-    """Print hits, what became of each node, and the line that says complete or incomplete."""
+def show_result(result: LookupResult, console: Console, *, now_ms: int, own: str = "") -> None:
+    """Print hits, what became of each node, and the line that says complete or incomplete; `own` is the asker's member."""
     many = len(result.items) > 1
     if hits := result.hits:
         console.print(_hit_table(result, hits, many=many, now_ms=now_ms, narrow=console.width < _WIDE))
@@ -69,7 +71,7 @@ def show_result(result: LookupResult, console: Console, *, now_ms: int) -> None:
     if searched := _searched(result):
         console.print(searched, style="dim")
     closing = result.closing
-    for line in _next_steps(result, hits, now_ms):
+    for line in _next_steps(result, [hit for hit in hits if hit.member != own], now_ms):
         console.print(line)
     console.print(Text(closing.line, style=STYLES[closing.verdict]))
 
@@ -131,9 +133,14 @@ def show_lookups(states: Sequence[LookupStatus], console: Console, *, now_ms: in
 
 
 def _next_steps(result: LookupResult, hits: Sequence[FoundHit], now_ms: int) -> Iterator[Text]:
-    """Yield what can be done now: ask for details, which an officer of that member decides about, and fetch what comes late."""
-    if hits:
-        yield Text(f"Details: vidfed cases ask {hits[0].record.reference} --want victim-identity --deputy COLLEAGUE", style="dim")
+    """Yield what can be done now: ask other members for details, which their officers decide about, and fetch what comes late."""
+    records = list(dict.fromkeys((hit.record.reference, hit.member) for hit in hits))
+    tellers = Counter(reference for reference, _ in records)
+    for reference, member in records[:_COMMANDS]:
+        named = f" --member {member}" if tellers[reference] > 1 else ""
+        yield Text(f"Details: vidfed cases ask {reference}{named} --want victim-identity --deputy COLLEAGUE", style="dim")
+    if len(records) > _COMMANDS:
+        yield Text(f"Details of the other {len(records) - _COMMANDS} records: the same with their ref.", style="dim")
     if result.lookup and result.closing.may_still_come:
         yield Text(_more_to_come(result, now_ms))
 

@@ -35,7 +35,7 @@ from vidfed.node.lookup import metrics
 from vidfed.node.lookup.authenticate import Authenticated, Authenticator, UnknownPeerError
 from vidfed.node.lookup.authorise import Authoriser
 from vidfed.node.lookup.question import Question, RefusalError, count, deciding
-from vidfed.node.lookup.standing import StandingQuestions, generation_of
+from vidfed.node.lookup.standing import SHORTEST_MS, StandingQuestions, generation_of
 from vidfed.node.policy.policy import SELF_TEST_RULE
 from vidfed.node.search.catalogue import PATIENCE_S
 from vidfed.node.search.query import SearchQuery
@@ -99,6 +99,7 @@ class LookupPipeline:
     clock: Clock
     epoch_key: bytes = field(default_factory=lambda: os.urandom(32), repr=False)
     mandate_ended: Callable[[str, bytes], bool] = lambda _member, _serial: False
+    watch_ms: int = SHORTEST_MS
     _standing: StandingQuestions = field(init=False, repr=False)
     _authenticator: Authenticator = field(init=False, repr=False)
     _authoriser: Authoriser = field(init=False, repr=False)
@@ -106,7 +107,7 @@ class LookupPipeline:
 
     def __post_init__(self) -> None:
         """Give each group of steps what it needs."""
-        standing = StandingQuestions(self.member, self.epoch_key, self.mandate_ended, self.catalogue.mark)
+        standing = StandingQuestions(self.member, self.epoch_key, self.mandate_ended, self.catalogue.mark, self.watch_ms)
         object.__setattr__(self, "_standing", standing)
         authenticator = Authenticator(self.federation, self.member, self.directory_source, self.replay, self.clock, standing)
         object.__setattr__(self, "_authenticator", authenticator)

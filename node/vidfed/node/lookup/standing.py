@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from vidfed.v1.lookup_pb2 import LookupCall
     from vidfed.wire.values import LookupRequest
 
-SHORTEST_MS = 15 * MINUTE_MS  # between two questions by one epoch
-_EARLY_MS = MINUTE_MS  # that the asker's timer may be ahead of this clock
+SHORTEST_MS = 15 * MINUTE_MS  # between two questions by one epoch, if nothing else is set
+_EARLY = 15  # a fifteenth of that: so far the asker's timer may be ahead of this clock
 _TOLERANCE_MS = MINUTE_MS
 _DIGEST_BYTES = 16
 _FORM = struct.Struct(f">qqq{_DIGEST_BYTES}s{_DIGEST_BYTES}s{_DIGEST_BYTES}s")  # 72 bytes, 40 more sealed
@@ -56,12 +56,14 @@ class StandingQuestions:
         key: 32 bytes that seal its epochs.
         has_ended: tells whether a member's mandate of this serial was ended before its time.
         mark: gives the mark of the records' history up to a version.
+        shortest_ms: between two questions by one epoch.
     """
 
     member: str
     key: bytes
     has_ended: Callable[[str, bytes], bool]
     mark: Callable[[int], str]
+    shortest_ms: int = SHORTEST_MS
 
     def verify(self, call: LookupCall, request: LookupRequest, credential: Credential, now_ms: int) -> Mandate:
         """Return the mandate by which a member may ask this question now.
@@ -98,13 +100,13 @@ class StandingQuestions:
         """Return the version behind which is searched; None: everything, since nothing was asked yet or something is not as it was.
 
         Raises:
-            RefusalError: it was asked less than 15 minutes ago.
+            RefusalError: it was asked too short a time ago.
         """
         epoch = self._open(request.standing.epoch if request.standing else b"")
         if epoch is None or epoch.bound_to != _bound_to(request, mandate):
             return None
-        if now_ms - epoch.asked_ms < SHORTEST_MS - _EARLY_MS:
-            raise RefusalError(Status.RATE_LIMITED, "a standing question is asked every 15 minutes at most")
+        if now_ms - epoch.asked_ms < self.shortest_ms - self.shortest_ms // _EARLY:
+            raise RefusalError(Status.RATE_LIMITED, f"a standing question is asked every {self.shortest_ms / MINUTE_MS:g} minutes at most")
         same = epoch.generation == generation and epoch.history == _short(self.mark(epoch.version).encode())
         return epoch.version if same else None
 

@@ -48,7 +48,7 @@ from vidfed.rpc.supervision import supervise
 from vidfed.rpc.trust import TrustServicer
 from vidfed.rpc.turns import Turns
 from vidfed.security.audit.changes import SEEN_FILE, Seen
-from vidfed.security.clock import SECOND_MS, system_clock
+from vidfed.security.clock import MINUTE_MS, SECOND_MS, system_clock
 from vidfed.security.errors import AuditError, PeerError
 from vidfed.security.identity.replay import ReplayMemory
 from vidfed.security.identity.tls import NODE_ROLE
@@ -285,6 +285,7 @@ def open_pipeline(
             clock=system_clock,
             epoch_key=epoch_key(casework.context.database),
             mandate_ended=Endings(casework.context).has_ended,
+            watch_ms=int(casework.section.watch_minutes * MINUTE_MS),
         )
         yield pipeline, casework
 
