@@ -27,6 +27,7 @@ class FileEntry:
         notes: what was left out of this entry and why.
         retracts: the source takes this item back.
         further: codes of other views of the item than that of `codes`; most have none.
+        file_name: of the item, where a list has a column of it: what a lookup calls the item. No record keeps it.
     """
 
     number: int
@@ -35,6 +36,7 @@ class FileEntry:
     notes: list[str] = field(default_factory=list)
     retracts: bool = False
     further: Sequence[Code] = ()
+    file_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ ICSE_COLUMNS = (
 BASELINE_SCALE = "interpol-baseline"
 _HASH_COLUMNS = {"hash", "hash_value", "hashvalue", "digest", "checksum", "file_hash", "filehash"}
 _NAME_COLUMNS = {"hash_type", "hashtype", "hash_name", "hashname", "algorithm", "hash_algorithm"}
+_FILE_NAME = "file_name"
 _HASH, _NAME, _FURTHER = "a hash whose length tells its algorithm", "the algorithm of that hash", "further"
 _ALGORITHMS = frozenset(algorithm.value for algorithm in Algorithm)
 
@@ -78,6 +79,8 @@ def column_name(header: str) -> str | None:
         return plain
     if plain in _HASH_COLUMNS:
         return _HASH
+    if plain in {_FILE_NAME, "filename"}:
+        return _FILE_NAME
     return _NAME if plain in _NAME_COLUMNS else ALIASES.get(plain)
 
 
@@ -147,6 +150,8 @@ def _entry(line: int, row: dict[str, str], algorithm: str | None) -> FileEntry |
                 _read_hash(entry, value, row.get(_NAME, ""), algorithm)
             elif name == _FURTHER:
                 entry.further = read.read_further(value)
+            elif name == _FILE_NAME:
+                entry.file_name = read.unguarded(value)
             elif (said := field_value(name, read.unguarded(value))) is not Ternary.UNKNOWN:
                 entry.values[name] = said
         except read.EmptyFileError as error:

@@ -17,17 +17,18 @@ from vidfed.federation.bulk.sources import SourceReader, picture_reader, read_fi
 from vidfed.federation.bulk.store import FILE, BulkStore
 from vidfed.federation.lookup.errors import GatewayError, GatewayRefusedError, QuestionError
 from vidfed.federation.lookup.outcome import FoundHit, FoundMatch, NodeOutcome, Outcome
-from vidfed.federation.lookup.question import Item, Justification
+from vidfed.federation.lookup.question import Item
+from vidfed.federation.output.report import ReportHead
 from vidfed.formats.entries import FormatError
 from vidfed.index import Algorithm
 from vidfed.synthetic.pictures import picture
-from vidfed.wire.values import Purpose, RecordView
+from vidfed.wire.values import RecordView
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
     from pathlib import Path
 
-JUSTIFICATION = Justification(Purpose.IDENTIFICATION, "law", "2026-17")
+HEAD = ReportHead("jansen", "nl", "2026-17", "identification", "law", "victim-identity", "", 0)
 SCOPE = {"case": "2026-17"}
 MEMBERS = ("fr", "nl")
 
@@ -332,7 +333,7 @@ async def test_the_files_say_what_was_answered_and_keep_what_the_source_said(tmp
     with BulkStore(tmp_path / "out", SCOPE) as store:
         read_file(store, source, algorithm=None, on_skip=lambda number, _why: skipped.append(number), on_read=lambda _bytes, _count: None)
         result = await ask(ScriptedNodes([code(1)]), store)
-        write_all(tmp_path / "out", store, MEMBERS, result, JUSTIFICATION, source=source, now_ms=0)
+        write_all(tmp_path / "out", store, MEMBERS, result, HEAD, source=source)
     assert skipped == [3]
     (case,) = json.loads((tmp_path / "out/annotated.vics.json").read_text())["value"]
     annotated = case["Media"]
@@ -340,7 +341,7 @@ async def test_the_files_say_what_was_answered_and_keep_what_the_source_said(tmp
     assert [each.get("Comments") for each in annotated] == ["c1", "c2", None]
     assert [each.get(ANNOTATION, {}).get("Status") for each in annotated] == ["known", "unseen", None]
     with (tmp_path / "out/unseen.csv").open() as file:
-        assert [row["md5"] for row in csv.DictReader(file)] == [code(2).hex()]
+        assert [(row["file_name"], row["md5"]) for row in csv.DictReader(file)] == [("entry 2", code(2).hex())]
     document = json.loads((tmp_path / "out/result.json").read_text())
     assert (document["complete"], document["known"], len(document["items"])) == (True, 1, 2)
     with (tmp_path / "out/result.csv").open() as file:

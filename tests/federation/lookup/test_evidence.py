@@ -18,13 +18,14 @@ from vidfed.federation.bulk.result_files import ANNOTATION, write_all
 from vidfed.federation.bulk.store import BulkStore
 from vidfed.federation.lookup.evidence import Evidence, evidence_of, in_words
 from vidfed.federation.lookup.outcome import FoundHit, FoundMatch, NodeOutcome, Outcome, outcome_of_answer
-from vidfed.federation.lookup.question import Item, Justification
+from vidfed.federation.lookup.question import Item
 from vidfed.federation.lookup.result import LookupResult
 from vidfed.federation.output.json import hit_fields, to_document
+from vidfed.federation.output.report import ReportHead
 from vidfed.federation.output.table import show_result
 from vidfed.index import Algorithm
 from vidfed.wire.statuses import Status
-from vidfed.wire.values import AnswerHeader, Hit, IndexState, LookupAnswer, Match, Purpose, RecordView, Searched, Ternary
+from vidfed.wire.values import AnswerHeader, Hit, IndexState, LookupAnswer, Match, RecordView, Searched, Ternary
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +34,7 @@ DIGESTS = [algorithm for algorithm in Algorithm if algorithm.is_digest]
 SHORT = [Algorithm.PHASH, Algorithm.DHASH, Algorithm.AHASH, Algorithm.WHASH]
 IDENTIFIED = RecordView("ref-1", "Tulip", victim_identified=Ternary.YES, case_contact="desk")
 ITEM = Item("photo.jpg", {Algorithm.DHASH: (bytes(8),), Algorithm.SHA256: (bytes(32),)})
-WHY = Justification(Purpose.IDENTIFICATION, "law", "2026-17")
+HEAD = ReportHead("jansen", "nl", "2026-17", "identification", "law", "victim-identity", "", 0)
 
 
 def evidence(*algorithms: Algorithm, plain: bool = False) -> Evidence:
@@ -114,7 +115,7 @@ def test_a_dhash_only_hit_is_never_known(tmp_path: Path) -> None:
         store.add([(1, ITEM), (2, Item("other.jpg", {Algorithm.SHA256: (b"\1" * 32,)}))])
         store.keep("fr", [1, 2], [(1, hit_fields(dhash_hit(1)))], whole=True)
         result = result_of(store, ["fr"], {})
-        write_all(tmp_path, store, ["fr"], result, WHY, source=None, now_ms=0)
+        write_all(tmp_path, store, ["fr"], result, HEAD, source=None)
     assert (result.known, result.weak, result.unseen, result.open) == (0, 1, 1, 0)
     assert (result.nodes["fr"].hits, result.nodes["fr"].weak_hits) == (0, 1)
     bulk = json.loads((tmp_path / "result.json").read_text())
@@ -125,7 +126,7 @@ def test_a_dhash_only_hit_is_never_known(tmp_path: Path) -> None:
     media = json.loads((tmp_path / "annotated.vics.json").read_text())["value"]
     assert [each[ANNOTATION]["Status"] for each in media] == ["weak", "unseen"]
     assert [(each[ANNOTATION]["Hits"], len(each[ANNOTATION]["WeakHits"])) for each in media] == [([], 1), ([], 0)]
-    known, _, weak = (tmp_path / "report.html").read_text().partition("<h2>Weak hits</h2>")
+    known, _, weak = (tmp_path / "report.html").read_text().partition('<h2 id="weak">')
     assert "ref-1" in weak
     assert "ref-1" not in known
 

@@ -9,11 +9,14 @@ import asyncio
 import json
 import secrets
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidfed.cli.printable import printable
 from vidfed.desk.shell.errors import FormError, GoneError
+from vidfed.desk.shell.language import LANGUAGES, language
+from vidfed.federation.bulk.result_files import report_name
 from vidfed.federation.bulk.run import BulkRun
 from vidfed.federation.bulk.sources import SourceReader, entry_label, picture_reader, read_file
 from vidfed.federation.bulk.store import BulkStore
@@ -174,9 +177,12 @@ class WholeCase:
                 reading = picture_reader(store, find_files([source]), any_quality=False)
             heard = await run.go(store, reading, on_members=self._meet, on_wait=self._wait, on_progress=self._heard)
             listed = source if self.request.is_list else None
-            finish = asyncio.to_thread(run.finish, self.folder, store, heard, skipped=self._skipped if listed else None, source=listed)
-            self.result, _ = await finish
-            self.line = (self.result.closing.verdict.value, self.result.closing.line)
+            languages = [language(code) for code in LANGUAGES]
+            skipped = self._skipped if listed else None
+            finish = partial(run.finish, self.folder, store, heard, skipped=skipped, source=listed, languages=languages)
+            result, _ = await asyncio.to_thread(finish)
+            self.result = result
+            self.line = (result.closing.verdict.value, result.closing.line)
             await asyncio.to_thread(write_private, self.folder / CLOSING, json.dumps(self.line).encode())
         except (FederationError, SecurityError, FormatError, OSError) as error:
             self.error = printable(error)
@@ -206,7 +212,15 @@ def _stamp(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-_FILES = ("report.html", "result.csv", "annotated.vics.json", "result.json", "unseen.csv", "unseen-in-part.csv", "weak.csv")
+_FILES = (
+    *(report_name(each) for each in LANGUAGES),
+    "result.csv",
+    "annotated.vics.json",
+    "result.json",
+    "unseen.csv",
+    "unseen-in-part.csv",
+    "weak.csv",
+)
 
 
 class WholeCases:

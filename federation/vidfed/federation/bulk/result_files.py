@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import json
 from collections import deque
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 from vidfed.federation.bulk.sources import entry_label
 from vidfed.federation.lookup.question import Shortfall
 from vidfed.federation.output.json import closing_fields
-from vidfed.federation.output.report import ReportCounts, ReportEntry, ReportNode, write_report
+from vidfed.federation.output.report import ENGLISH, Report, ReportCounts, ReportEntry, ReportHead, ReportNode, Words, gather
 from vidfed.formats.recognise import open_hash_file
 from vidfed.formats.values import code_text, dumps, guarded
 from vidfed.formats.vics_read import VicsCopy
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from vidfed.federation.bulk.result import BulkResult, NodePart
     from vidfed.federation.bulk.store import BulkStore, EntryResult
-    from vidfed.federation.lookup.question import Item, Justification
+    from vidfed.federation.lookup.question import Item
 
 SCHEMA = "vidfed.bulk-lookup/1"
 ANNOTATION = "vidfedLookup"
@@ -53,10 +54,10 @@ def write_all(
     store: BulkStore,
     members: Sequence[str],
     result: BulkResult,
-    justification: Justification,
+    head: ReportHead,
     *,
     source: Path | None,
-    now_ms: int,
+    languages: Sequence[Words] = (ENGLISH,),
 ) -> list[Path]:
     """Write all result files, each whole or not at all, and return their paths.
 
@@ -65,25 +66,27 @@ def write_all(
         store: what was asked and answered; a million entries are not kept in memory.
         members: who was asked.
         result: the counts, and what could not be asked about.
-        justification: why it was asked.
+        head: who asked, why and when.
         source: the file that was asked about; a VICS file's own fields go into the copy.
-        now_ms: time of the report.
+        languages: the report is written in; English is `report.html`, another one `report.CODE.html`.
     """
 
     def answered() -> Iterator[EntryResult]:
         return store.entries(members)
 
-    head = {"asked_at": as_text(now_ms), "purpose": justification.purpose.code, "legal_basis": justification.legal_basis}
-    head |= {"offence": justification.offence_type, "case": justification.case_reference, "source": source.name if source else ""}
+    stated = {"asked_at": as_text(head.asked_ms), "purpose": head.purpose, "legal_basis": head.legal_basis, "offence": head.offence}
+    stated |= {"case": head.case, "source": head.source, "asked_by": head.pseudonym, "unit": head.member}
     writers: dict[str, Callable[[IO[str]], None]] = {
         "annotated.vics.json": lambda file: _write_vics(file, answered(), source, result),
         "result.csv": lambda file: _write_csv(file, answered(), result),
         "unseen.csv": lambda file: _write_list(file, (each for each in answered() if each.status == "unseen" and not _less(each))),
         "unseen-in-part.csv": lambda file: _write_list(file, (each for each in answered() if each.status == "unseen" and _less(each))),
         "weak.csv": lambda file: _write_list(file, (each for each in answered() if each.status == "weak")),
-        "result.json": lambda file: _write_json(file, answered(), result, head),
-        "report.html": lambda file: _write_report(file, answered(), result, head),
+        "result.json": lambda file: _write_json(file, answered(), result, stated),
     }
+    report = _report(answered(), result, head)
+    for words in languages:
+        writers[report_name(words.code)] = partial(report.write, words=words)
     paths = []
     for name, write in writers.items():
         with new_text_file(folder / name) as file:
@@ -157,9 +160,11 @@ def _cell(value: object) -> str:
 def _write_list(file: IO[str], entries: Iterable[EntryResult]) -> None:
     """Write entries in a form that `vidfed lookup --csv` reads: what every node says it does not know is what to work on next."""
     rows = csv.writer(file, quoting=csv.QUOTE_ALL)
-    rows.writerow(_CODE_COLUMNS)
+    rows.writerow(("file_name", *_CODE_COLUMNS))
     for each in entries:
-        rows.writerow([code_text(a.value, each.item.codes[a][0]) if a in each.item.codes else "" for a in Algorithm])
+        rows.writerow(
+            [_safe(each.item.label), *(code_text(a.value, each.item.codes[a][0]) if a in each.item.codes else "" for a in Algorithm)]
+        )
 
 
 def _write_json(file: IO[str], answered: Iterator[EntryResult], result: BulkResult, head: dict[str, str]) -> None:
@@ -175,12 +180,16 @@ def _write_json(file: IO[str], answered: Iterator[EntryResult], result: BulkResu
     file.write("\n]}\n")
 
 
-def _write_report(file: IO[str], answered: Iterator[EntryResult], result: BulkResult, head: dict[str, str]) -> None:
+def report_name(language: str) -> str:
+    """Return what the report in a language is called."""
+    return "report.html" if language == ENGLISH.code else f"report.{language}.html"
+
+
+def _report(answered: Iterator[EntryResult], result: BulkResult, head: ReportHead) -> Report:
     counts = ReportCounts(result.asked, result.known, result.weak, result.unseen, result.open, result.skipped, result.exact_only)
     nodes = [_report_node(name, node) for name, node in result.nodes.items()]
-    nodes += [ReportNode(each.member, "", "", "", "", "", f"{each.outcome.value}: {each.detail}") for each in result.closing.not_tried]
     entries = (ReportEntry(each.number, each.item.label, each.hits, each.item.notes, each.weak_hits) for each in answered)
-    write_report(file, head, counts, nodes, entries, result.closing, result.not_asked)
+    return gather(head, counts, nodes, entries, result.closing, result.not_asked)
 
 
 def _report_node(member: str, node: NodePart) -> ReportNode:

@@ -12,6 +12,7 @@ from vidfed.federation.bulk.result_files import write_all
 from vidfed.federation.client.client import FederationClient
 from vidfed.federation.lookup.outcome import NodeOutcome, Outcome, not_asked
 from vidfed.federation.output.json import news_fields
+from vidfed.federation.output.report import ENGLISH, ReportHead, Unit, Words
 from vidfed.security.clock import system_clock
 
 if TYPE_CHECKING:
@@ -29,12 +30,13 @@ _GONE = "it is no member any more"
 
 
 class Heard(NamedTuple):
-    """What asking gave: whose answers are needed, why some are missing, who was not asked, and by which version of the directory."""
+    """What asking gave: whose answers are needed, why some are missing, who was not asked, the directory's version, and its names."""
 
     members: list[str]
     said: Mapping[str, NodeOutcome]
     left_out: Sequence[NodeOutcome]
     directory: int
+    units: Mapping[str, Unit]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +112,18 @@ class BulkRun:
             await lookup.run(reading)
             directory = await client.directory_for({member: store.heard(member).directory for member in members})
             left_out = not_asked(directory, members, chosen=bool(self.ask))
-        return Heard(members, lookup.said, left_out, directory.version)
+            units = {member.id: Unit(member.name, member.contact) for member in directory.members.values()}
+        return Heard(members, lookup.said, left_out, directory.version, units)
 
     def finish(
-        self, folder: Path, store: BulkStore, heard: Heard, *, skipped: Mapping[str, str] | None, source: Path | None
+        self,
+        folder: Path,
+        store: BulkStore,
+        heard: Heard,
+        *,
+        skipped: Mapping[str, str] | None,
+        source: Path | None,
+        languages: Sequence[Words] = (ENGLISH,),
     ) -> tuple[BulkResult, list[Path]]:
         """Sum up, and write the result files.
 
@@ -123,6 +133,7 @@ class BulkRun:
             heard: what asking gave.
             skipped: entries of a file that could not be asked about; None where pictures were hashed, whose failures the store knows.
             source: the file of hashes.
+            languages: of the report.
         """
         not_asked_about = store.failures() if skipped is None else skipped
         now_ms = system_clock()
@@ -137,7 +148,19 @@ class BulkRun:
             now_ms=now_ms,
         )
         self.supersede(store, heard.members)
-        return result, write_all(folder, store, heard.members, result, self.justification, source=source, now_ms=now_ms)
+        why, holder = self.justification, self.kit.holder
+        head = ReportHead(
+            holder.pseudonym,
+            holder.member,
+            why.case_reference,
+            why.purpose.code,
+            why.legal_basis,
+            why.offence_type,
+            source.name if source else "",
+            now_ms,
+            heard.units,
+        )
+        return result, write_all(folder, store, heard.members, result, head, source=source, languages=languages)
 
     def supersede(self, store: BulkStore, members: Sequence[str]) -> None:
         """Let hits kept from before be read with what their owners have said since."""

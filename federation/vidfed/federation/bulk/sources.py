@@ -105,12 +105,13 @@ def read_file(
 def _item_of_entry(entry: FileEntry) -> Item:
     """Return what is asked about an entry. As of pictures, the perceptual hashes of what is too plain for them are not."""
     codes = {Algorithm(name): (code,) for name, code in entry.codes.items()}
+    label = entry.file_name or entry_label(entry.number)
     quality = entry.values.get("pdq_quality")
     if not isinstance(quality, int) or quality >= RELIABLE_PDQ_QUALITY or all(algorithm.is_digest for algorithm in codes):
-        return Item(entry_label(entry.number), codes, notes=tuple(entry.notes))
+        return Item(label, codes, notes=tuple(entry.notes))
     note = f"too plain for perceptual hashes (PDQ quality {quality}, at least {RELIABLE_PDQ_QUALITY} is needed): not asked"
     digests = {algorithm: each for algorithm, each in codes.items() if algorithm.is_digest}
-    return Item(entry_label(entry.number), digests, notes=(note, *entry.notes), shortfalls=(Shortfall.EXACT_ONLY,))
+    return Item(label, digests, notes=(note, *entry.notes), shortfalls=(Shortfall.EXACT_ONLY,))
 
 
 def read_pictures(
