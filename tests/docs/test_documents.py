@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 WITH_COMMANDS = [document for document in DOCUMENTS if steps_of(document)]
 LONG = frozenset({"administrator.md", "import-export.md", "national-unit.md", "oversight.md", "recovery.md"})
-"""Guides on real servers that take about a minute each; README.md, administrator.md and investigator.md walk the same path."""
+"""Guides on real servers that take about a minute each; first-federation.md and investigator.md walk the same path."""
 
 
 @pytest.mark.parametrize(
@@ -36,5 +36,5 @@ def test_every_link_to_a_file_leads_somewhere(document: Path) -> None:
     assert not missing
 
 
-def test_the_readme_has_commands() -> None:
-    assert ROOT / "README.md" in WITH_COMMANDS
+def test_the_way_to_a_first_federation_is_run() -> None:
+    assert ROOT / "docs/first-federation.md" in WITH_COMMANDS
