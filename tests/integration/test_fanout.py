@@ -436,3 +436,31 @@ async def test_gateway_and_node_of_one_member_do_not_make_each_other_read_the_di
     assert (gateway.current().version, node.current().version) == (first.version + 1, first.version + 1)
     first, other = gateway.current(), node.current()
     assert (gateway.current() is first, node.current() is other) == (True, True)
+
+
+async def test_after_a_break_the_next_lookup_connects_anew(federation: SocketFederation) -> None:
+    """A connection that broke under a question is not used again, whatever gRPC would make of it."""
+    asked, again = asyncio.Event(), asyncio.Event()
+    servers: list[grpc.aio.Server] = []
+
+    async def hang_up(_: pb.LookupCall) -> EnvelopeMessage:
+        asked.set()
+        await again.wait()
+        raise AssertionError
+
+    def register(server: grpc.aio.Server) -> None:
+        rpc.add_NodeServiceServicer_to_server(ScriptedNode(hang_up), server)
+        servers.append(server)
+
+    federation.move("fr", await federation.serve("fr", register))
+    gateway = federation.gateway("nl")
+    kit = await federation.start_gateway("nl", gateway)
+    asking = asyncio.create_task(outcome_of_fr(kit))
+    await asked.wait()
+    _, broken = gateway.core.nodes._connections._channels["fr"]
+    await servers[0].stop(None)
+    assert await asking is Outcome.UNREACHABLE
+    assert "fr" not in gateway.core.nodes._connections._channels
+    await federation.start_node("fr", ScriptedNode(federation.honest("fr")))
+    assert await outcome_of_fr(kit) is Outcome.NO_MATCH
+    assert gateway.core.nodes._connections._channels["fr"][1] is not broken

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +16,7 @@ from tests.support.memory import MemoryFederation, columns_of
 from vidfed.index import Algorithm, Hash
 from vidfed.v1 import lookup_pb2 as pb
 from vidfed.wire.answers import answer_digest, read_answer, write_answer
+from vidfed.wire.records import read_record, write_record
 from vidfed.wire.requests import read_request, write_request
 from vidfed.wire.statuses import MalformedError, Status, VersionError, WireError
 from vidfed.wire.values import (
@@ -489,3 +490,18 @@ def test_repr_of_a_column_holds_no_code() -> None:
     said = repr(HashColumn(Algorithm.PDQ, codes, np.zeros(1, dtype=np.uint32), 31))
     assert "171" not in said
     assert "codes" not in said
+
+
+@pytest.mark.parametrize(
+    "name", [each.name for each in fields(RecordView) if isinstance(getattr(RecordView("r"), each.name), str)] + ["tags"]
+)
+@pytest.mark.parametrize("text", ["\x1b[2J", "a" * (MAX_TEXT + 1)])
+def test_every_text_of_a_record_is_checked(name: str, text: str) -> None:
+    honest = write_record(RecordView("r"))
+    assert read_record(honest) == RecordView("r")
+    if name == "tags":
+        honest.tags.extend(["good", text])
+    else:
+        setattr(honest, name, text)
+    with pytest.raises(MalformedError, match="text"):
+        read_record(honest)

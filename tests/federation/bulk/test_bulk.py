@@ -15,6 +15,7 @@ from vidfed.federation.bulk.result import BulkResult, result_of
 from vidfed.federation.bulk.result_files import ANNOTATION, write_all
 from vidfed.federation.bulk.sources import SourceReader, picture_reader, read_file
 from vidfed.federation.bulk.store import FILE, BulkStore
+from vidfed.federation.lookup.closing import Verdict
 from vidfed.federation.lookup.errors import GatewayError, GatewayRefusedError, QuestionError
 from vidfed.federation.lookup.outcome import FoundHit, FoundMatch, NodeOutcome, Outcome
 from vidfed.federation.lookup.question import Item
@@ -351,3 +352,26 @@ async def test_the_files_say_what_was_answered_and_keep_what_the_source_said(tmp
     assert "1 VICS UK" in report
     assert "COMPLETE; answered 2" in report
     assert not any(word in report for word in ("<img", "<script", "src=", "href=", "http:"))
+
+
+PAGE = """<?xml version="1.0"?><queryResult xmlns="https://hashsharing.ncmec.org/hashsharing/v2"><images count="2">
+<image><member id="42">m</member><id>1</id><fingerprints><md5>{}</md5></fingerprints></image>
+<deletedImage><member id="42">m</member><id>2</id><fingerprints><md5>{}</md5></fingerprints></deletedImage>
+</images></queryResult>"""
+
+
+def test_a_deletion_in_a_file_is_not_asked(tmp_path: Path) -> None:
+    """Its owner took it back: it must not be told, and to count it as not asked about would be an alarm about nothing."""
+    page, skipped = tmp_path / "page.xml", list[tuple[int, str]]()
+    page.write_text(PAGE.format(code(1001).hex(), code(1002).hex()))
+    with BulkStore(tmp_path / "bulk", SCOPE) as store:
+        read_file(store, page, algorithm=None, on_skip=lambda *why: skipped.append(why), on_read=lambda *_: None)
+        asked = [each.item.codes for each in store.entries(MEMBERS)]
+    assert (asked, skipped) == ([{Algorithm.MD5: (code(1001),)}], [])
+
+
+def test_nothing_asked_is_not_complete(tmp_path: Path) -> None:
+    """Every member has answered all of nothing."""
+    with BulkStore(tmp_path, SCOPE) as store:
+        result = result_of(store, MEMBERS, {})
+        assert (result.asked, result.partial, result.complete, result.closing.verdict) == (0, 0, False, Verdict.NOTHING_ASKED)

@@ -230,6 +230,7 @@ SAID = {
 
 
 @pytest.mark.parametrize("status", [status for status in Status if status is not Status.ANSWERED])
-def test_busy_is_rate_limited_and_every_other_status_is_what_it_says(status: Status) -> None:
+def test_busy_is_rate_limited(status: Status) -> None:
+    """And every other status is what it says."""
     said = outcome_of_answer("fr", LookupAnswer(header(status, searched=None, detail="why")), [ITEM], ASKED)
     assert (said.outcome, said.code, said.outcome.answered) == (SAID.get(status, Outcome.REFUSED), status.name, False)

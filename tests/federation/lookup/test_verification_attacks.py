@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import pytest
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from tests.support.memory import MemoryInvestigator
     from vidfed.federation.lookup.question import Part
+    from vidfed.security.identity.directory import Directory
     from vidfed.security.member.kit import Kit
 
 ASKED = [Hash(Algorithm.PDQ, bytes(range(32))), Hash(Algorithm.SHA256, bytes(32))]
@@ -306,3 +308,24 @@ def test_not_permitted_without_receipt_is_not_believed(scene: Scene, status: Sta
     refusal = replace(scene.answer(status=status, index=None), log=None)
     with pytest.raises(AnswerError):
         scene.judge(scene.signed(refusal))
+
+
+@pytest.mark.parametrize("found_for", ["br", "fr"])
+async def test_two_nodes_with_new_keys_are_both_believed(found_for: str) -> None:
+    """Whichever of the two brings the newer directory, and however often it is asked for."""
+    scene = Scene("lookup")
+    directory = scene.federation.directory()
+    rotated = {name: replace(directory.members[name], signing_keys=(SigningKey.generate().public,)) for name in ("br", "fr")}
+    older = replace(directory, version=directory.version - 1, members=MappingProxyType({**directory.members, **rotated}))
+    receipts: list[Receipt] = []
+    replies = LookupReplies(SignedPart(PART, scene.request, scene.envelope.digest), older, scene.federation.clock, receipts.append)
+    for member in ("fr", "nl", "br"):
+        replies.take(pb.NodeReply(member=member, answer=to_message(scene.signed(scene.answer(member), by=member))))
+    assert [replies.outcomes[member].outcome for member in ("br", "fr")] == [Outcome.BAD_SIGNATURE] * 2
+
+    async def newer(member: str) -> Directory | None:
+        return directory if member == found_for else None
+
+    await replies.judge_again(newer)
+    assert {node.member: node.outcome for node in replies.result().nodes} == dict.fromkeys(("br", "fr", "nl"), Outcome.NO_MATCH)
+    assert [receipt.member for receipt in receipts] == ["nl", "fr", "br"]

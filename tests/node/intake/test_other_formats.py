@@ -282,3 +282,13 @@ def test_equal_ids_of_two_members_are_two_records(store: RecordStore, tmp_path: 
 def test_an_overlong_element_is_refused(store: RecordStore, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="too long a text"):
         take_in(store, tmp_path, PAGE.format(image(1, MD5[1], classification="A" * 2_000_000)))
+
+
+@pytest.mark.parametrize("unknown", ["unknown", "UNKNOWN"])
+def test_unknown_in_csv_overwrites_nothing(store: RecordStore, tmp_path: Path, unknown: str) -> None:
+    """Whoever exports what it does not know takes nothing back from one who knows."""
+    take_in(store, tmp_path, f"md5,victim_identified,distributed\n{MD5[1]},yes,no\n")
+    take_in(store, tmp_path, f"md5,victim_identified,distributed\n{MD5[1]},{unknown},{unknown}\n")
+    take_in(store, tmp_path, f"{ICSE}\n{MD5[1]};;;;{unknown};{unknown};{unknown};;;;;{unknown}\n")
+    (held,) = store.records([1]).values()
+    assert (held.victim_identified, held.distributed) == (Ternary.YES, Ternary.NO)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -325,3 +325,33 @@ async def test_audit_that_cannot_be_written_mid_stream(call: Call, federation: M
     call.node.audit.close()
     assert await call.send(federation.chunks(asker, *PARTS)) == [Status.AUDIT_UNAVAILABLE] * 4
     assert call.hits == [[], [], [], []]
+
+
+async def test_the_fifth_chunk_is_read_only_after_an_answer_is_taken(
+    node: MemoryNode, federation: MemoryFederation, asker: MemoryInvestigator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer is taken when the next one is asked for: handed to a transport whose peer does not read, it still takes up its place."""
+    waits = asyncio.Event()
+    read = 0
+
+    class Room(asyncio.Semaphore):
+        async def acquire(self) -> Literal[True]:
+            if self.locked():
+                waits.set()
+            return await super().acquire()
+
+    async def arriving() -> AsyncIterator[LookupCall]:
+        nonlocal read
+        for _, envelope in federation.chunks(asker, *[[KNOWN]] * (3 * MAX_UNANSWERED_CHUNKS)):
+            read += 1
+            yield call_of(asker.credential, envelope)
+        waits.set()
+
+    monkeypatch.setattr(asyncio, "Semaphore", Room)
+    answers = node.stream(arriving(), "nl")
+    for taken in range(4):
+        await anext(answers)
+        await waits.wait()
+        assert read == MAX_UNANSWERED_CHUNKS + taken
+        waits.clear()
+    await answers.aclose()

@@ -6,6 +6,7 @@ import itertools
 import logging
 import shutil
 import threading
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -371,3 +372,11 @@ def test_merged_parts_that_cannot_be_written_stop_no_lookup(
     assert len(find(catalogue, PDQ).hits) == 1
     assert caplog.text.count("its merged parts cannot be written") <= len(catalogue._follower.indexes)
     assert "no space left" in caplog.text
+
+
+@pytest.mark.parametrize(("records", "band"), [(999, 0), (1000, 1000), (1001, 1000)])
+def test_exactly_1000_records_are_in_the_band(store: RecordStore, tmp_path: Path, records: int, band: int) -> None:
+    store.upsert([Record({Algorithm.SHA256: number.to_bytes(32)}) for number in range(1, records + 1)], now_ms=NOW)
+    with closing(Catalogue(store, tmp_path / "index", clock)) as counted:
+        counted.catch_up()
+        assert find(counted, SHA).state.records_at_least == band

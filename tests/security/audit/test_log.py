@@ -121,6 +121,15 @@ def test_a_process_adopts_the_checkpoint_another_has_just_signed(bench: Bench, l
         assert log.checkpoint(max_age_ms=1000).size == 2
 
 
+def test_a_checkpoint_from_the_future_is_not_young(bench: Bench, log: AuditLog) -> None:
+    log.append(bench.entry())
+    ahead = log.checkpoint()
+    log.append(bench.entry())
+    bench.now_ms -= 1  # the clock that signed it was ahead; else nothing newer were signed until then
+    renewed = log.checkpoint(max_age_ms=1000)
+    assert (ahead.size, renewed.size) == (1, 2)
+
+
 def test_processes_take_turns_and_every_reply_has_a_place_of_its_own(bench: Bench, log: AuditLog) -> None:
     code = """
 import threading

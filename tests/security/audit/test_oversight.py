@@ -417,6 +417,17 @@ def test_erasing_drops_the_salt_and_the_tree_still_verifies(bench: Bench) -> Non
     assert not [path for path in bench.folder.iterdir() if secret.salt in path.read_bytes()]
 
 
+def test_erased_salt_is_gone_while_the_log_is_open(bench: Bench) -> None:
+    bench.fill(3)
+    with closing(bench.open()) as log:
+        log.append(bench.entry())
+        secret = log.storage.entry(3).salt
+        assert secret is not None
+        assert [path for path in bench.folder.iterdir() if secret in path.read_bytes()], "it was never there"
+        erase(log, [3], member="nl", operator="me", reason="court order", now_ms=bench.now_ms)
+        assert not [path for path in bench.folder.iterdir() if secret in path.read_bytes()]
+
+
 def test_an_announced_erasure_cannot_itself_be_erased(bench: Bench) -> None:
     bench.fill(3)
     with closing(bench.open()) as log:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,7 @@ from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.errors import DirectoryError, DirectoryExpiredError
 from vidfed.security.identity.directory import MEMBER_REQUEST_TYPE, MemberRequest
 from vidfed.security.trust.anchor import Anchor
+from vidfed.security.trust.client import TufDirectory
 from vidfed.security.trust.metadata_rules import ENTRY_LIFE, tuf_key
 from vidfed.security.trust.reader import LIMITS
 
@@ -342,3 +344,16 @@ def test_a_running_source_closes_when_its_list_expires_before_its_timestamp(worl
     world.clock.now_ms = expires_ms
     with pytest.raises(DirectoryExpiredError):
         source.current()
+
+
+def test_held_from_a_kit_is_not_rolled_back_with_an_empty_cache(world: World) -> None:
+    """A new kit brings a verified copy and no cache that remembers what was seen; an older list that is still valid is older still."""
+    old = world.mirror()
+    world.add("be")
+    issuer = world.source(world.mirror())
+    newest = issuer.current()
+    kit = world.base / "kit"
+    shutil.copytree(issuer.held.folder, kit / issuer.held.folder.name)
+    source = TufDirectory(kit, world.folder.anchor, [old], clock=world.clock)
+    assert source.current().version == newest.version
+    assert "be" in source.current().members
