@@ -136,7 +136,11 @@ def _entry(received: _Received) -> AuditEntry:
         answer_digest=digest_back,
         outcome=outcome,
         records=records,
-        details={"took_ms": max(0, received.came_ms - header.issued_ms), "position": position},
+        details={
+            "took_ms": max(0, received.came_ms - header.issued_ms),
+            "position": position,
+            **({"standing": 1} if received.request.standing is not None else {}),
+        },
     )
 
 

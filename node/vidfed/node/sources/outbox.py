@@ -1,7 +1,8 @@
 """Back to the unit's own system: what happened here about its records, at least once each, with an id that stays the same.
 
-The audit log is the queue: what is in it happened, and an entry's place in it is its number for ever. Nothing of a question is told but who
-asked and why; no hash, no sealed text.
+The audit log is the queue: what is in it happened, and an entry's place in it is its number for ever. Told are: somebody asked about a
+record, a request for details and what follows it in its conversation, news of another member's record, a standing lookup's hit. Of each it
+is who, when, which kind and which records; no hash, no sealed text.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import sqlalchemy as sa
 from vidfed.node.records import schema
 from vidfed.node.records.known import open_store
 from vidfed.node.sources.errors import SourceError, SourceReadError
-from vidfed.node.sources.remote.process import run_command
+from vidfed.node.sources.remote.process import read_messages, run_command
+from vidfed.node.sources.remote.tasks import secret_of
+from vidfed.node.sources.settings import check_database_url
 from vidfed.security.audit import Event
 from vidfed.security.clock import as_text
 from vidfed.security.errors import NoLogError
@@ -27,7 +30,7 @@ from vidfed.security.member.audit_log import open_storage
 from vidfed.security.settings import check_above_zero
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from vidfed.node.records.store import RecordStore
@@ -36,30 +39,36 @@ if TYPE_CHECKING:
 
 AT_ONCE = 1_000
 """Entries of the log looked at before the place reached is noted."""
-_TOLD = frozenset({Event.LOOKUP_ANSWERED.value})
 _SCHEMA = "vidfed.outbox/1"
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxSection:
-    """`[outbox]`: where the unit's own system is told what happened about its records. Neither path nor command: nowhere.
+    """`[outbox]`: where the unit's own system is told what happened here. One of path, command and url; none of them: nowhere.
 
     Attributes:
         path: file to which JSON lines are added, relative to the member's folder.
         command: program and arguments, run for each event with its JSON on standard input; status 0 means taken.
-        run_as: user of this machine for the command; empty: the node's own.
+        url: SQLAlchemy's URL, without a password, of a database with the table.
+        table: name of the table, with its schema before a dot; its columns are in docs/connect.md.
+        password_file: file with the password alone, readable by its owner alone; relative to the member's folder.
+        run_as: user of this machine for the command, and for the process that writes the table; empty: the node's own.
         every_s: seconds between two looks at the log.
     """
 
     path: str = ""
     command: tuple[str, ...] = ()
+    url: str = ""
+    table: str = "vidfed_outbox"
+    password_file: str = ""
     run_as: str = ""
     every_s: float = 10.0
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
-        if self.path and self.command:
-            raise ValueError("path: give either a path or a command")
+        if sum(map(bool, (self.path, self.command, self.url))) > 1:
+            raise ValueError("path: give one of path, command and url")
+        check_database_url(self.url)
         check_above_zero(self, "every_s")
 
 
@@ -74,7 +83,7 @@ class Outbox:
     @property
     def is_wanted(self) -> bool:
         """Whether events are delivered anywhere."""
-        return bool(self._section.path or self._section.command)
+        return bool(self._section.path or self._section.command or self._section.url)
 
     async def run(self) -> None:
         """Deliver until cancelled; what cannot be delivered is tried again, nothing is passed by. Whoever starts this supervises it."""
@@ -98,37 +107,56 @@ class Outbox:
             size, start = storage.size(), self._reached(storage)
             while start < size:
                 end = min(start + AT_ONCE, size)
+                found: list[tuple[int, int, dict[str, object]]] = []
                 for position, entry in storage.entries(start, end):
                     fields = entry.fields() if entry.body is not None else {}
-                    if fields.get("event") in _TOLD and fields.get("records"):
-                        self._tell(self._event(store, position, entry.time_ms, fields))
-                        self._note(position + 1, entry.time_ms)
-                        delivered += 1
+                    if (what := _what(fields)) is not None:
+                        found.append((position, entry.time_ms, self._event(store, position, entry.time_ms, what, fields)))
+                # A command takes one event; what a file or a table takes, it takes as a whole.
+                step = 1 if self._section.command else AT_ONCE
+                for first in range(0, len(found), step):
+                    some = found[first : first + step]
+                    self._tell([event for _, _, event in some])
+                    self._note(some[-1][0] + 1, some[-1][1])
+                    delivered += len(some)
                 self._note(end, _time_of(storage, end - 1))
                 start = end
         return delivered
 
-    def _event(self, store: RecordStore, position: int, time_ms: int, fields: Mapping[str, Any]) -> dict[str, object]:
+    def _event(self, store: RecordStore, position: int, time_ms: int, what: str, fields: Mapping[str, Any]) -> dict[str, object]:
+        details = fields.get("details") or {}
+        said = {name: details[name] for name in ("kind", "code", "changes", "conversation") if details.get(name)}
         return {
             "schema": _SCHEMA,
             "id": f"{self._home.federation}/{self._home.member}/{position}-{time_ms}",  # a log put back gives positions again
             "time": as_text(time_ms),
-            "event": "asked",
+            "event": what,
             "member": fields["member"],
             "purpose": fields.get("purpose", ""),
-            "records": list(_keys(store, fields["records"])),
+            **said,
+            "records": list(_keys(store, fields.get("records") or [])),
         }
 
-    def _tell(self, event: Mapping[str, object]) -> None:
-        document = json.dumps(event, ensure_ascii=False).encode() + b"\n"
-        if self._section.command:
-            run_command(self._section.command, document, run_as=self._section.run_as)
-            return
-        path = self._home.folder / self._section.path
-        try:
-            _append(path, document)
-        except OSError as error:
-            raise SourceReadError(f"[outbox] path: {path}: {error.strerror}") from None
+    def _tell(self, events: Sequence[Mapping[str, object]]) -> None:
+        documents = [json.dumps(event, ensure_ascii=False) for event in events]
+        section = self._section
+        if section.command:
+            for document in documents:
+                run_command(section.command, document.encode() + b"\n", run_as=section.run_as)
+        elif section.url:
+            place = {"url": section.url, "table": section.table, "password": secret_of(section.password_file, self._home.folder)}
+            rows = [
+                {"id": event["id"], "happened": event["time"], "event": event["event"], "member": event["member"], "document": document}
+                for event, document in zip(events, documents, strict=True)
+            ]
+            for _ in read_messages({"task": "tell", "place": place, "events": rows}, run_as=section.run_as):
+                pass  # it says that it has ended, or raises
+        else:
+            path = self._home.folder / section.path
+            try:
+                _append(path, "".join(f"{document}\n" for document in documents).encode())
+            except OSError as error:
+                raise SourceReadError(f"[outbox] path: {path}: {error.strerror}") from None
 
     def _reached(self, storage: Storage) -> int:
         """Return where to go on; at the beginning if the log is not the one that was followed: another copy of it was put back."""
@@ -146,18 +174,33 @@ class Outbox:
         write_private(self._place, json.dumps({"next": position, "time_ms": time_ms}).encode())
 
 
+def _what(fields: Mapping[str, Any]) -> str | None:
+    """Return what an entry of the log is to the unit's own system; None: nothing."""
+    event, details = fields.get("event"), fields.get("details") or {}
+    if event == Event.LOOKUP_ANSWERED.value and fields.get("records"):
+        return "asked"
+    if event == Event.LOOKUP_RECEIVED.value and fields.get("records") and details.get("standing"):
+        return "standing-hit"
+    if event == Event.CASEWORK_RECEIVED.value and fields.get("outcome") == "TAKEN":
+        kind = details.get("kind")
+        return "news" if kind == "news" else "request" if kind == "ask" else "conversation"
+    return None
+
+
 def _time_of(storage: Storage, position: int) -> int:
     """Return when an entry was written, 0 where it is not there any more."""
     return next((entry.time_ms for _, entry in storage.entries(position, position + 1)), 0)
 
 
 def _keys(store: RecordStore, references: list[str]) -> Iterator[dict[str, str]]:
-    """Yield each record as the unit's own system knows it: its source and its key there."""
+    """Yield each record as the unit's own system knows it: its source and its key there; of other members' records the reference alone."""
     table = schema.records
     wanted = sa.select(table.c.reference, table.c.source, table.c.source_id).where(table.c.reference.in_(references))
     with store.database.reading() as connection:
-        for reference, source, key in connection.execute(wanted).all():
-            yield {"reference": reference, "source": source, "key": key}
+        own = {reference: (source, key) for reference, source, key in connection.execute(wanted).all()}
+    for reference in references:
+        source, key = own.get(reference, ("", ""))
+        yield {"reference": reference, "source": source, "key": key}
 
 
 def _append(path: Path, line: bytes) -> None:

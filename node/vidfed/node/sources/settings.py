@@ -34,6 +34,18 @@ NCMEC_ENVIRONMENTS = {
 }
 
 
+def check_database_url(url: str) -> None:
+    """Refuse a URL that is none or holds a password; an empty one says nothing.
+
+    Raises:
+        ValueError: it is refused.
+    """
+    if url and "://" not in url:
+        raise ValueError("url must be a database URL, such as postgresql://reader@host/database")
+    if re.match(r"[^/]+://[^/@]*:[^/@]+@", url):
+        raise ValueError("url must hold no password: write it into a file of mode 0600 and name that in password_file")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Common:
     """What every kind of source has.
@@ -104,10 +116,9 @@ class SqlSection(Common):
             raise ValueError("table: give either a table or a query")
         if ";" in self.query:
             raise ValueError("query must be one SELECT, without a semicolon")
-        if "://" not in self.url:
+        if not self.url:
             raise ValueError("url must be a database URL, such as postgresql://reader@host/database")
-        if re.match(r"[^/]+://[^/@]*:[^/@]+@", self.url):
-            raise ValueError("url must hold no password: write it into a file of mode 0600 and name that in password_file")
+        check_database_url(self.url)
         check_not_below_zero(self, "changed_overlap")
         check_above_zero(self, "full_every_s", "page_rows", "connect_s", "silence_s")
 

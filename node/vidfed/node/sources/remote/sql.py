@@ -7,27 +7,16 @@ import decimal
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import quote
 
 import sqlalchemy as sa
-from sqlalchemy import event
 
-from vidfed.cli.parts import how_to_add
 from vidfed.node.sources.errors import SourceReadError, SourceSettingsError
+from vidfed.node.sources.remote.engine import cause_of, engine_of
 from vidfed.node.sources.rows.mapping import key_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-DRIVERS = {
-    "postgresql": ("postgresql+psycopg", "psycopg", "postgresql"),
-    "mysql": ("mysql+pymysql", "pymysql", "mysql"),
-    "mariadb": ("mariadb+pymysql", "pymysql", "mysql"),
-    "sqlite": ("sqlite", "sqlite3", ""),
-    "mssql": ("mssql+pyodbc", "pyodbc", "mssql"),  # not run here: no server at hand
-    "oracle": ("oracle+oracledb", "oracledb", "oracle"),  # not run here: no server at hand
-}
-"""By the beginning of a URL: SQLAlchemy's dialect with its driver, the driver's module, and what installs it."""
 _MOST_TEXT = 20_000  # characters of one value: a PhotoDNA as decimals has 600; a picture in a column must not come in by mistake
 _TIME = re.compile(r"\d{4}-\d\d-\d\d")
 
@@ -75,7 +64,7 @@ class SqlReader:
             SourceSettingsError: the URL is of no known kind, or its driver is not installed.
         """
         self._query = query
-        self._engine = _engine(query)
+        self._engine = engine_of(query)
         self.rows_without_key = 0
         self.newest: object = None
         self._now: object = None
@@ -255,49 +244,9 @@ class SqlReader:
         try:
             return act()
         except sa.exc.SQLAlchemyError as error:
-            raise SourceReadError(f"{self._engine.url.render_as_string(hide_password=True)}: {_cause(error)}") from None
+            raise SourceReadError(f"{self._engine.url.render_as_string(hide_password=True)}: {cause_of(error)}") from None
         except UnicodeError:
             raise SourceReadError("the database gave a text that is not of its own encoding; set the encoding in the url") from None
-
-
-def _engine(query: Query) -> sa.Engine:
-    try:
-        url = sa.make_url(query.url)
-    except sa.exc.ArgumentError:
-        raise SourceSettingsError("url is no database URL; write such as postgresql://reader@host/database") from None
-    backend = url.drivername.partition("+")[0]
-    if backend not in DRIVERS:
-        raise SourceSettingsError(f"url: {backend} is not supported; known are {', '.join(DRIVERS)}")
-    drivername, module, extra = DRIVERS[backend]
-    url = url.set(drivername=drivername)
-    if query.password:
-        url = url.set(password=query.password)
-    seconds = max(1, round(query.connect_s))
-    options: dict[str, dict[str, Any]] = {
-        "postgresql": {"connect_timeout": seconds, "application_name": "vidfed"},
-        "mysql": {"connect_timeout": seconds, "read_timeout": max(1, round(query.silence_s)), "charset": "utf8mb4"},
-        "mssql": {"timeout": seconds},
-    }
-    arguments = options.get("mysql" if backend == "mariadb" else backend, {})
-    if backend == "sqlite":
-        if not url.database:
-            raise SourceSettingsError("url: name a file, such as sqlite:////srv/cases.db")
-        # mode=ro: a file that is not there is an error, not a new empty database; nothing in it can be changed.
-        url = sa.make_url("sqlite://").set(database=f"file:{quote(url.database)}", query={"mode": "ro", "uri": "true"})
-        arguments = {"timeout": query.connect_s}
-    try:
-        engine = sa.create_engine(url, connect_args=arguments, poolclass=sa.pool.NullPool, hide_parameters=True)
-    except ModuleNotFoundError:
-        raise SourceSettingsError(f"the driver {module} is not installed: {how_to_add(extra)}") from None
-    if backend == "sqlite":
-        event.listen(engine, "connect", _plain_transactions)
-        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
-    return engine
-
-
-def _plain_transactions(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's
-    connection.isolation_level = None  # the driver would begin no transaction for a SELECT, and so see no single moment
-    connection.execute("PRAGMA query_only=ON")
 
 
 def _from(order: Sequence[sa.ColumnElement[Any]], last: Sequence[Any]) -> sa.ColumnElement[bool]:
@@ -317,13 +266,6 @@ def _bounded(row: Sequence[Any]) -> Sequence[Any]:
             for value in row
         ]
     return row
-
-
-def _cause(error: Exception) -> str:
-    """Return the database's own words, first line; drivers put numbers and texts into a tuple."""
-    original = getattr(error, "orig", None) or error
-    parts = [str(part) for part in getattr(original, "args", ()) if isinstance(part, str | int)] or [str(original)]
-    return " ".join(" ".join(parts).split("\n")[0].split())[:300]
 
 
 def cursor_text(value: object) -> str:

@@ -52,7 +52,7 @@ def reading_task(settings: SourceSettings, folder: Path, start: Start) -> dict[s
         assert mapping is not None  # noqa: S101 - by `parse_sources`
         query = {
             "url": section.url,
-            "password": _secret(section.password_file, folder),
+            "password": secret_of(section.password_file, folder),
             "table": section.table,
             "query": section.query,
             "columns": list(mapping.needed),
@@ -93,14 +93,19 @@ def _client(section: HttpsCommon, address: str, folder: Path) -> dict[str, Any]:
     return {
         "address": address,
         "username": section.username,
-        "password": _secret(section.password_file, folder),
+        "password": secret_of(section.password_file, folder),
         "ca_pem": ca_pem,
         "timeout_s": section.timeout_s,
         "most_bytes": section.most_mib << 20,
     }
 
 
-def _secret(name: str, folder: Path) -> str:
+def secret_of(name: str, folder: Path) -> str:
+    """Return what a `password_file` of the settings holds; empty where none is named.
+
+    Raises:
+        SourceSettingsError: it cannot be read, or others can read it.
+    """
     if not name:
         return ""
     path = folder / Path(name)

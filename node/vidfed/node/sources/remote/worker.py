@@ -1,4 +1,4 @@
-"""The process that reads. It holds no key, has no environment, and knows only what came on its standard input.
+"""The process that reads, and writes the unit's outbox table. It has no key and no environment, and knows what came on its standard input.
 
 `python -I -m vidfed.node.sources.remote.worker` reads one JSON object, writes JSON lines, and ends when nobody takes them any more:
 `{"rows": [...]}` statements, `{"skipped": [...]}` why rows have none, `{"page": {...}}` where a broken look may go on,
@@ -140,7 +140,14 @@ def _statement(reader: Reader, row: Sequence[Any]) -> Statement | str:
     return reader.statement(row)
 
 
-_TASKS = {"sql": _read_sql, "ncmec": _read_ncmec, "list": _read_list}
+def _tell(task: dict[str, Any], talk: _Talk) -> None:
+    from vidfed.node.sources.remote.outbox_table import OutboxTable  # noqa: PLC0415 - only this task needs it
+
+    OutboxTable(**task["place"]).write(task["events"])
+    talk.say(end={})
+
+
+_TASKS = {"sql": _read_sql, "ncmec": _read_ncmec, "list": _read_list, "tell": _tell}
 
 if __name__ == "__main__":
     main()
