@@ -10,8 +10,13 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vidfed.casework.client import CaseworkClient
+    from vidfed.casework.errors import CaseworkError
     from vidfed.federation.client.blocking import BlockingFederationClient
+    from vidfed.federation.client.blocking_casework import BlockingCaseworkClient, BlockingStandingClient
     from vidfed.federation.client.client import FederationClient, LookupStatus
+    from vidfed.federation.client.standing import StandingClient
+    from vidfed.federation.client.told import ToldHit, find_hit
     from vidfed.federation.direct import open_direct
     from vidfed.federation.lookup.agreement import Conflict, SharedSeries
     from vidfed.federation.lookup.closing import Closing, Limit, Verdict
@@ -21,6 +26,7 @@ if TYPE_CHECKING:
     from vidfed.federation.lookup.outcome import FoundHit, FoundMatch, NodeOutcome, Outcome
     from vidfed.federation.lookup.question import Item, Justification
     from vidfed.federation.lookup.result import LookupResult
+    from vidfed.federation.output.cases import cases_schema
     from vidfed.federation.output.json import schema as result_schema
     from vidfed.federation.output.json import to_document
     from vidfed.index import Algorithm
@@ -29,7 +35,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Algorithm",
+    "BlockingCaseworkClient",
     "BlockingFederationClient",
+    "BlockingStandingClient",
+    "CaseworkClient",
+    "CaseworkError",
     "Closing",
     "Conflict",
     "Evidence",
@@ -52,9 +62,13 @@ __all__ = [
     "QuestionError",
     "RecordView",
     "SharedSeries",
+    "StandingClient",
     "Ternary",
+    "ToldHit",
     "Urgency",
     "Verdict",
+    "cases_schema",
+    "find_hit",
     "items_of_hashes",
     "items_of_pictures",
     "open_direct",
@@ -66,7 +80,12 @@ _HOMES = {
     "vidfed.federation.lookup.agreement": ("Conflict", "SharedSeries"),
     "vidfed.federation.lookup.closing": ("Closing", "Limit", "Verdict"),
     "vidfed.federation.lookup.evidence": ("Evidence",),
+    "vidfed.casework.client": ("CaseworkClient",),
+    "vidfed.casework.errors": ("CaseworkError",),
     "vidfed.federation.client.blocking": ("BlockingFederationClient",),
+    "vidfed.federation.client.blocking_casework": ("BlockingCaseworkClient", "BlockingStandingClient"),
+    "vidfed.federation.client.standing": ("StandingClient",),
+    "vidfed.federation.client.told": ("ToldHit", "find_hit"),
     "vidfed.federation.client.client": ("FederationClient", "LookupStatus"),
     "vidfed.federation.direct": ("open_direct",),
     "vidfed.federation.lookup.errors": ("FederationError", "GatewayError", "GatewayRefusedError", "MailboxError", "QuestionError"),
@@ -74,6 +93,7 @@ _HOMES = {
     "vidfed.federation.lookup.outcome": ("FoundHit", "FoundMatch", "NodeOutcome", "Outcome"),
     "vidfed.federation.lookup.question": ("Item", "Justification"),
     "vidfed.federation.lookup.result": ("LookupResult",),
+    "vidfed.federation.output.cases": ("cases_schema",),
     "vidfed.federation.output.json": ("to_document",),
     "vidfed.index": ("Algorithm",),
     "vidfed.security.member.kit": ("Kit",),

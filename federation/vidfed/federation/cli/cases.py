@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING
 import click
 
 from vidfed.cli.terminal import HELP, JSON, note, say
-from vidfed.federation.cli.conversations import COMMAND, FILE, KIT, list_views, look_for_news, read_text, run, show
+from vidfed.federation.cli.conversations import (
+    COMMAND,
+    FILE,
+    KIT,
+    list_views,
+    news_fields,
+    news_lines,
+    read_text,
+    run,
+    show,
+    take_news,
+    tell_written,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +28,7 @@ if TYPE_CHECKING:
     from vidfed.casework.client import CaseworkClient
     from vidfed.wire.casework_values import Body, Content
 
+INBOX_SCHEMA = "vidfed.inbox/1"
 _WANTED = ("victim-identity", "offender-identity", "case-state", "origin", "call")
 _URGENCIES = ("routine", "urgent", "life-at-risk")
 _BASES = ("same-digest", "compared", "hash-distance-only")
@@ -67,6 +80,7 @@ def show_case(conversation: str, kit: Path, as_json: bool) -> None:
 @click.option("--offence", default="", help="The offence you investigate, as the officer must weigh it.")
 @FILE
 @KIT
+@JSON
 def ask(
     reference: str,
     member: str | None,
@@ -78,6 +92,7 @@ def ask(
     offence: str,
     file: Path | None,
     kit: Path,
+    as_json: bool,
 ) -> None:
     """Ask the owner of the record REFERENCE, which a lookup of yours found, for details."""
     from vidfed.federation.cli.kits import open_kit
@@ -100,29 +115,32 @@ def ask(
         return await client.begin(hit.member, (hit.lookup_digest, hit.answer_digest, reference), deputy, body, content)
 
     identity = run(kit, go)
-    say(f"Asked. Conversation {identity.hex()[:12]}; an officer of {hit.member} decides. `vidfed inbox` shows what comes.")
+    words = f"Asked. Conversation {identity.hex()[:12]}; an officer of {hit.member} decides. `vidfed inbox` shows what comes."
+    tell_written(identity, body, words, as_json=as_json)
 
 
 @cases.command(cls=COMMAND)
 @click.argument("conversation")
 @FILE
 @KIT
-def message(conversation: str, file: Path | None, kit: Path) -> None:
+@JSON
+def message(conversation: str, file: Path | None, kit: Path, as_json: bool) -> None:
     """Write a message."""
     from vidfed.wire.casework_values import Content, Note
 
-    _say(kit, conversation, Note(), Content(text=read_text(file, "Message")))
+    _say(kit, conversation, Note(), Content(text=read_text(file, "Message")), as_json=as_json)
 
 
 @cases.command(cls=COMMAND)
 @click.argument("conversation")
 @FILE
 @KIT
-def withdraw(conversation: str, file: Path | None, kit: Path) -> None:
+@JSON
+def withdraw(conversation: str, file: Path | None, kit: Path, as_json: bool) -> None:
     """Say that you do not need it any more."""
     from vidfed.wire.casework_values import Content, Withdraw
 
-    _say(kit, conversation, Withdraw(), Content(text=read_text(file, "Why")))
+    _say(kit, conversation, Withdraw(), Content(text=read_text(file, "Why")), as_json=as_json)
 
 
 @cases.command(cls=COMMAND)
@@ -130,34 +148,37 @@ def withdraw(conversation: str, file: Path | None, kit: Path) -> None:
 @click.option("--disposition", required=True, type=click.Choice(_DISPOSITIONS), help="What came of it.")
 @FILE
 @KIT
-def close(conversation: str, disposition: str, file: Path | None, kit: Path) -> None:
+@JSON
+def close(conversation: str, disposition: str, file: Path | None, kit: Path, as_json: bool) -> None:
     """End a conversation and say what came of it. Contents are deleted after both members' retention times."""
     from vidfed.wire.casework_values import Close, Content, Disposition
 
     body = Close(Disposition[disposition.replace("-", "_").upper()])
-    _say(kit, conversation, body, Content(text=read_text(file, "For the record")))
+    _say(kit, conversation, body, Content(text=read_text(file, "For the record")), as_json=as_json)
 
 
 @cases.command("not-the-same", cls=COMMAND)
 @click.argument("conversation")
 @FILE
 @KIT
-def not_the_same(conversation: str, file: Path | None, kit: Path) -> None:
+@JSON
+def not_the_same(conversation: str, file: Path | None, kit: Path, as_json: bool) -> None:
     """Say that it is a false match. It is labelled at both ends for 180 days, never hidden."""
     from vidfed.wire.casework_values import Content, NotTheSame
 
-    _say(kit, conversation, NotTheSame(), Content(text=read_text(file, "What you saw")))
+    _say(kit, conversation, NotTheSame(), Content(text=read_text(file, "What you saw")), as_json=as_json)
 
 
 @cases.command("record-wrong", cls=COMMAND)
 @click.argument("conversation")
 @FILE
 @KIT
-def record_wrong(conversation: str, file: Path | None, kit: Path) -> None:
+@JSON
+def record_wrong(conversation: str, file: Path | None, kit: Path, as_json: bool) -> None:
     """Tell the owner that its record is wrong."""
     from vidfed.wire.casework_values import Content, RecordWrong
 
-    _say(kit, conversation, RecordWrong(), Content(text=read_text(file, "What is wrong")))
+    _say(kit, conversation, RecordWrong(), Content(text=read_text(file, "What is wrong")), as_json=as_json)
 
 
 @cases.command("hand-over", cls=COMMAND)
@@ -166,17 +187,19 @@ def record_wrong(conversation: str, file: Path | None, kit: Path) -> None:
 @click.option("--deputy", required=True, help="The new deputy.")
 @FILE
 @KIT
-def hand_over(conversation: str, holder: str, deputy: str, file: Path | None, kit: Path) -> None:
+@JSON
+def hand_over(conversation: str, holder: str, deputy: str, file: Path | None, kit: Path, as_json: bool) -> None:
     """Hand a case over to the colleague HOLDER, with all that was said in it."""
-    from vidfed.wire.casework_values import Content
+    from vidfed.wire.casework_values import Content, HandOver
 
     text = read_text(file, "For the colleague")
 
-    async def go(client: CaseworkClient) -> int:
-        _, view = await client.find(conversation)
-        return await client.hand_over(view, holder, deputy, Content(text=text))
+    async def go(client: CaseworkClient) -> tuple[bytes, int]:
+        identity, view = await client.find(conversation)
+        return identity, await client.hand_over(view, holder, deputy, Content(text=text))
 
-    say(f"Handed over; {holder} can read {run(kit, go)} entries.")
+    identity, count = run(kit, go)
+    tell_written(identity, HandOver, f"Handed over; {holder} can read {count} entries.", as_json=as_json, readable=count)
 
 
 @click.command(cls=COMMAND, context_settings=HELP)
@@ -189,15 +212,24 @@ def inbox(kit: Path, as_json: bool) -> None:
     """
     from vidfed.casework.reading import waits_for
 
-    for news in look_for_news(kit):
-        (note if as_json else say)(news)
-    list_views(kit, lambda client, view: waits_for(view, client.person.member), as_json=as_json, empty="Nothing waits for you.")
+    found = take_news(kit)
+    if not as_json:
+        for line in news_lines(found):
+            say(line)
+    list_views(
+        kit,
+        lambda client, view: waits_for(view, client.person.member),
+        as_json=as_json,
+        empty="Nothing waits for you.",
+        schema=INBOX_SCHEMA,
+        beside={"news": news_fields(found)},
+    )
 
 
-def _say(kit: Path, conversation: str, body: Body, content: Content) -> None:
-    async def go(client: CaseworkClient) -> None:
-        _, view = await client.find(conversation)
+def _say(kit: Path, conversation: str, body: Body, content: Content, *, as_json: bool) -> None:
+    async def go(client: CaseworkClient) -> bytes:
+        identity, view = await client.find(conversation)
         await client.say(view, body, content)
+        return identity
 
-    run(kit, go)
-    say("Signed, sealed and on its way.")
+    tell_written(run(kit, go), body, "Signed, sealed and on its way.", as_json=as_json)

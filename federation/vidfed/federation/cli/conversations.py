@@ -19,16 +19,20 @@ from vidfed.security.errors import SecurityError
 from vidfed.wire.statuses import WireError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from typing import TypeVar
 
     from vidfed.casework.client import CaseworkClient
     from vidfed.casework.reading import View
     from vidfed.security.member.kit import Kit
-    from vidfed.wire.casework_values import Content
+    from vidfed.wire.casework_values import Body, Content
+    from vidfed.wire.news import News
 
     Value = TypeVar("Value")
 
+LIST_SCHEMA = "vidfed.cases/1"
+SHOW_SCHEMA = "vidfed.case/1"
+WRITTEN_SCHEMA = "vidfed.written/1"
 _BESIDE_S = 5.0  # for looking into the inbox after a lookup
 _log = logging.getLogger(__name__)
 COMMAND = reporting(CaseworkError, FederationError, SecurityError, WireError)
@@ -53,17 +57,56 @@ def run(kit: Path, use: Callable[[CaseworkClient], Awaitable[Value]]) -> Value:
     return asyncio.run(go())
 
 
-def look_for_news(kit: Path) -> list[str]:
-    """Take in what became of records that the person was told; return lines about what of it is new."""
+def take_news(kit: Path) -> list[News]:
+    """Take in what became of records that the person was told; return what of it is new."""
+    return run(kit, lambda client: client.news())
+
+
+def news_lines(found: Sequence[News]) -> list[str]:
+    """Return a line for each record that something became of."""
     from vidfed.security.clock import as_text
 
-    found = run(kit, lambda client: client.news())
     return [
         f"NEWS {as_text(news.issued_ms)}: {news.issuer} {item.reference}: {', '.join(change.code for change in item.changes)}"
         + ("" if item.record else "; do not rely on what you were told")
         for news in found
         for item in news.items
     ]
+
+
+def news_fields(found: Sequence[News]) -> list[dict[str, object]]:
+    """Return the same as JSON."""
+    return [
+        {
+            "issued_ms": news.issued_ms,
+            "member": news.issuer,
+            "reference": item.reference,
+            "changes": [change.code for change in item.changes],
+            "to_be_relied_on": item.record is not None,
+        }
+        for news in found
+        for item in news.items
+    ]
+
+
+def tell_written(
+    identity: bytes, body: Body | type[Body], words: str, *, as_json: bool, waits: bool = False, readable: int | None = None
+) -> None:
+    """Say that an entry was written.
+
+    Args:
+        identity: the conversation's id, 32 bytes.
+        body: what was written.
+        words: the same for people.
+        as_json: for scripts.
+        waits: for a second officer's signature.
+        readable: after a case was handed over, how many entries the new holder can read.
+    """
+    if as_json:
+        written = {"conversation": identity.hex(), "kind": body.kind, "waits_for_second_officer": waits, "readable": readable}
+        print_json({"schema": WRITTEN_SCHEMA, **written})
+    else:
+        say(words)
 
 
 def after_a_lookup(kit: Kit) -> int:
@@ -115,7 +158,7 @@ def read_details(file: Path | None) -> Content:
 
 def show(kit: Path, named: str, *, as_json: bool) -> None:
     """Print one conversation, whole."""
-    from vidfed.federation.output.cases import SHOW_SCHEMA, conversation_fields, conversation_lines, entry_fields
+    from vidfed.federation.output.cases import conversation_fields, conversation_lines, entry_fields
     from vidfed.security.clock import system_clock
 
     async def look(client: CaseworkClient) -> None:
@@ -131,10 +174,18 @@ def show(kit: Path, named: str, *, as_json: bool) -> None:
     run(kit, look)
 
 
-def list_views(kit: Path, keep: Callable[[CaseworkClient, View], bool], *, as_json: bool, empty: str) -> None:
-    """Print conversations, a line each; the most pressing first."""
+def list_views(
+    kit: Path,
+    keep: Callable[[CaseworkClient, View], bool],
+    *,
+    as_json: bool,
+    empty: str,
+    schema: str = LIST_SCHEMA,
+    beside: Mapping[str, object] | None = None,
+) -> None:
+    """Print conversations, a line each, or as a document of this schema with what stands beside them; the most pressing first."""
     from vidfed.casework.reading import pressing
-    from vidfed.federation.output.cases import LIST_SCHEMA, conversation_fields, conversation_line
+    from vidfed.federation.output.cases import conversation_fields, conversation_line
     from vidfed.security.clock import system_clock
 
     now_ms = system_clock()
@@ -148,7 +199,7 @@ def list_views(kit: Path, keep: Callable[[CaseworkClient, View], bool], *, as_js
     found.sort(key=lambda pair: pressing(pair[1], now_ms))
     if as_json:
         conversations = [conversation_fields(identity, view, now_ms) for identity, view in found]
-        print_json({"schema": LIST_SCHEMA, "conversations": conversations, "problems": lost})
+        print_json({"schema": schema, "conversations": conversations, "problems": lost, **(beside or {})})
         return
     for identity, view in found:
         say(conversation_line(identity, view, now_ms))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vidfed.cli.terminal import HELP, JSON, note, say
-from vidfed.federation.cli.conversations import COMMAND, FILE, KIT, list_views, read_details, read_text, run, show
+from vidfed.federation.cli.conversations import COMMAND, FILE, KIT, list_views, read_details, read_text, run, show, tell_written
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vidfed.casework.client import CaseworkClient
     from vidfed.wire.casework_values import Body, Content
 
+REQUESTS_SCHEMA = "vidfed.requests/1"
 _GIVEN = ("victim-identity", "offender-identity", "case-state", "origin", "call")
 _GROUNDS = ("member-state", "adequacy", "safeguards", "derogation")
 _REASONS = (
@@ -74,7 +75,7 @@ def list_requests(everything: bool, kit: Path, as_json: bool) -> None:
         own = conversation.asker[0].header.owner == client.person.member
         return own and (everything or state_of(conversation).phase.open or bool(view.drafts or view.problems))  # type: ignore[attr-defined]
 
-    list_views(kit, keep, as_json=as_json, empty="Nothing is asked of your unit.")
+    list_views(kit, keep, as_json=as_json, empty="Nothing is asked of your unit.", schema=REQUESTS_SCHEMA)
 
 
 @requests.command("show", cls=COMMAND)
@@ -90,11 +91,12 @@ def show_request(conversation: str, kit: Path, as_json: bool) -> None:
 @click.argument("conversation")
 @FILE
 @KIT
-def acknowledge(conversation: str, file: Path | None, kit: Path) -> None:
+@JSON
+def acknowledge(conversation: str, file: Path | None, kit: Path, as_json: bool) -> None:
     """Say that somebody has it, and whom to reach."""
     from vidfed.wire.casework_values import Acknowledge, Content
 
-    _decide(kit, conversation, Acknowledge(), Content(contact=read_text(file, "Whom to reach")))
+    _decide(kit, conversation, Acknowledge(), Content(contact=read_text(file, "Whom to reach")), as_json=as_json)
 
 
 @requests.command(cls=COMMAND)
@@ -114,6 +116,7 @@ def template() -> None:
 @click.option("--yes", is_flag=True, help="Do not ask again before signing.")
 @FILE
 @KIT
+@JSON
 def release(
     conversation: str,
     given: Sequence[str],
@@ -124,6 +127,7 @@ def release(
     yes: bool,
     file: Path | None,
     kit: Path,
+    as_json: bool,
 ) -> None:
     """Give details, from a TOML file: see `vidfed requests template`."""
     from vidfed.wire.casework_values import Detail, Release, TransferGround
@@ -133,11 +137,11 @@ def release(
     body = Release(details, more_follows, HandlingCode[handling.upper()], TransferGround[ground.replace("-", "_").upper()])
     content = read_details(file)
 
-    async def go(client: CaseworkClient) -> bool:
+    async def go(client: CaseworkClient) -> tuple[bytes, bool]:
         from vidfed.casework.core.state import state_of
         from vidfed.casework.writing import hit_of
 
-        _, view = await client.find(conversation)
+        identity, view = await client.find(conversation)
         state, hit = state_of(view.conversation), hit_of(view.conversation)
         basis = (
             "CONFIRMED BY NOBODY: hash distance only"
@@ -150,9 +154,9 @@ def release(
         note(f"To {hit.asker} ({readers}), about {hit.subject.reference}: {', '.join(given)}. Basis: {basis}.")
         if not yes:
             click.confirm("Sign and release?", abort=True, err=True)
-        return await client.say(view, body, content, cosigner)
+        return identity, await client.say(view, body, content, cosigner)
 
-    _tell(waits=run(kit, go))
+    _tell(*run(kit, go), body, as_json=as_json)
 
 
 @requests.command(cls=COMMAND)
@@ -161,12 +165,13 @@ def release(
 @_WITH
 @FILE
 @KIT
-def refuse(conversation: str, reason: str, cosigner: str | None, file: Path | None, kit: Path) -> None:
+@JSON
+def refuse(conversation: str, reason: str, cosigner: str | None, file: Path | None, kit: Path, as_json: bool) -> None:
     """Refuse, with a reason and a text."""
     from vidfed.wire.casework_values import Content, RefusalReason, Refuse
 
     body = Refuse(RefusalReason[reason.replace("-", "_").upper()])
-    _decide(kit, conversation, body, Content(text=read_text(file, "Why, for the asker")), cosigner)
+    _decide(kit, conversation, body, Content(text=read_text(file, "Why, for the asker")), cosigner, as_json=as_json)
 
 
 @requests.command(cls=COMMAND)
@@ -176,25 +181,27 @@ def refuse(conversation: str, reason: str, cosigner: str | None, file: Path | No
 @_WITH
 @FILE
 @KIT
-def wait(conversation: str, reason: str, days: int, cosigner: str | None, file: Path | None, kit: Path) -> None:
+@JSON
+def wait(conversation: str, reason: str, days: int, cosigner: str | None, file: Path | None, kit: Path, as_json: bool) -> None:
     """Stop the clock, because somebody else must agree first."""
     from vidfed.security.clock import DAY_MS, MINUTE_MS, system_clock
     from vidfed.wire.casework_values import Content, Wait, WaitReason
 
     until_ms = system_clock() + days * DAY_MS - MINUTE_MS  # the longest is counted from the moment of signing
     body = Wait(WaitReason[reason.replace("-", "_").upper()], until_ms)
-    _decide(kit, conversation, body, Content(text=read_text(file, "For the asker")), cosigner)
+    _decide(kit, conversation, body, Content(text=read_text(file, "For the asker")), cosigner, as_json=as_json)
 
 
 @requests.command("not-the-same", cls=COMMAND)
 @click.argument("conversation")
 @FILE
 @KIT
-def not_the_same(conversation: str, file: Path | None, kit: Path) -> None:
+@JSON
+def not_the_same(conversation: str, file: Path | None, kit: Path, as_json: bool) -> None:
     """Say that it is a false match."""
     from vidfed.wire.casework_values import Content, NotTheSame
 
-    _decide(kit, conversation, NotTheSame(), Content(text=read_text(file, "What you saw")))
+    _decide(kit, conversation, NotTheSame(), Content(text=read_text(file, "What you saw")), as_json=as_json)
 
 
 @requests.command(cls=COMMAND)
@@ -204,35 +211,40 @@ def not_the_same(conversation: str, file: Path | None, kit: Path) -> None:
 @_WITH
 @FILE
 @KIT
-def correct(conversation: str, number: int, correction: str, cosigner: str | None, file: Path | None, kit: Path) -> None:
+@JSON
+def correct(conversation: str, number: int, correction: str, cosigner: str | None, file: Path | None, kit: Path, as_json: bool) -> None:
     """Say that what was released was wrong, or may no longer be used."""
     from vidfed.wire.casework_values import Content, Correct, Correction
 
     body = Correct(number, Correction[correction.replace("-", "_").upper()])
-    _decide(kit, conversation, body, Content(text=read_text(file, "What is right")), cosigner)
+    _decide(kit, conversation, body, Content(text=read_text(file, "What is right")), cosigner, as_json=as_json)
 
 
 @requests.command(cls=COMMAND)
 @click.argument("conversation")
 @FILE
 @KIT
-def message(conversation: str, file: Path | None, kit: Path) -> None:
+@JSON
+def message(conversation: str, file: Path | None, kit: Path, as_json: bool) -> None:
     """Write a message."""
     from vidfed.wire.casework_values import Content, Note
 
-    _decide(kit, conversation, Note(), Content(text=read_text(file, "Message")))
+    _decide(kit, conversation, Note(), Content(text=read_text(file, "Message")), as_json=as_json)
 
 
 @requests.command(cls=COMMAND)
 @click.argument("conversation")
 @click.option("--yes", is_flag=True, help="Do not ask again before signing.")
 @KIT
-def sign(conversation: str, yes: bool, kit: Path) -> None:
+@JSON
+def sign(conversation: str, yes: bool, kit: Path, as_json: bool) -> None:
     """Read a colleague's draft in which you are named, and sign it too."""
     from vidfed.federation.output.cases import draft_lines
+    from vidfed.wire import envelope as wire_envelope
+    from vidfed.wire.casework import read_entry
 
-    async def go(client: CaseworkClient) -> bool:
-        _, view = await client.find(conversation)
+    async def go(client: CaseworkClient) -> tuple[bytes, bool, Body]:
+        identity, view = await client.find(conversation)
         if not view.drafts:
             raise click.UsageError("no draft waits in this conversation")
         draft = view.drafts[-1]
@@ -240,20 +252,22 @@ def sign(conversation: str, yes: bool, kit: Path) -> None:
             note(line)
         if not yes:
             click.confirm("Sign it too?", abort=True, err=True)
-        return await client.sign_draft(draft)
+        body = read_entry(wire_envelope.from_message(draft.entry).payload).body
+        return identity, await client.sign_draft(draft), body
 
-    _tell(waits=run(kit, go))
-
-
-def _decide(kit: Path, conversation: str, body: Body, content: Content, cosigner: str | None = None) -> None:
-    async def go(client: CaseworkClient) -> bool:
-        _, view = await client.find(conversation)
-        return await client.say(view, body, content, cosigner)
-
-    _tell(waits=run(kit, go))
+    _tell(*run(kit, go), as_json=as_json)
 
 
-def _tell(*, waits: bool) -> None:
-    say(
-        "Signed; it goes out when the second officer has signed too: `vidfed requests sign`." if waits else "Signed, sealed and on its way."
-    )
+def _decide(kit: Path, conversation: str, body: Body, content: Content, cosigner: str | None = None, *, as_json: bool) -> None:
+    async def go(client: CaseworkClient) -> tuple[bytes, bool]:
+        identity, view = await client.find(conversation)
+        return identity, await client.say(view, body, content, cosigner)
+
+    _tell(*run(kit, go), body, as_json=as_json)
+
+
+def _tell(identity: bytes, waits: bool, body: Body, *, as_json: bool) -> None:
+    words = "Signed, sealed and on its way."
+    if waits:
+        words = "Signed; it goes out when the second officer has signed too: `vidfed requests sign`."
+    tell_written(identity, body, words, as_json=as_json, waits=waits)

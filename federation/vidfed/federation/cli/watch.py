@@ -15,7 +15,7 @@ from vidfed.security.errors import SecurityError
 from vidfed.wire.statuses import WireError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from typing import TypeVar
 
     from vidfed.federation.client.standing import Found, OwnWatch, StandingClient
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 COMMAND = reporting(FederationError, SecurityError, HashError, WireError)
 LIST_SCHEMA = "vidfed.watches/1"
 FOUND_SCHEMA = "vidfed.watch-hits/1"
+WATCH_SCHEMA = "vidfed.watch/1"
 _KIT = kit_option("--kit", what="Your kit.")
 _PURPOSES = ("identification", "investigation", "prosecution")
 _SHORT = 12  # hex digits of an id
@@ -57,6 +58,7 @@ def watch() -> None:
 @click.option("--every-minutes", default=360.0, show_default=True, type=click.FloatRange(0, min_open=True), help="How often it is asked.")
 @click.option("--ask", "ask", multiple=True, metavar="MEMBER", help="Ask only this member; may be repeated. Default: all.")
 @_KIT
+@JSON
 def add(
     pictures: tuple[Path, ...],
     hashes: tuple[str, ...],
@@ -68,6 +70,7 @@ def add(
     every_minutes: float,
     ask: tuple[str, ...],
     kit: Path,
+    as_json: bool,
 ) -> None:
     """Watch PICTURES (files or folders) or hashes."""
     from vidfed.federation.client.standing import purpose_of
@@ -91,7 +94,8 @@ def add(
         return await client.watch(items, justification, days=days, every_minutes=every_minutes, ask=ask)
 
     identity = _run(kit, go)
-    say(f"Watching {len(items)} items for {days:g} days: {identity[:_SHORT]}. `vidfed watch list` says who has answered.")
+    words = f"Watching {len(items)} items for {days:g} days: {identity[:_SHORT]}. `vidfed watch list` says who has answered."
+    _tell(words, began=identity, as_json=as_json)
 
 
 @watch.command("list", cls=COMMAND)
@@ -115,6 +119,7 @@ def list_watches(kit: Path, as_json: bool) -> None:
 @JSON
 def hits(kit: Path, as_json: bool) -> None:
     """Show what was found of all that you watch, verified here again."""
+    from vidfed.federation.output.table import superseded
     from vidfed.security.clock import as_text
 
     found = _run(kit, lambda client: client.found())
@@ -126,6 +131,10 @@ def hits(kit: Path, as_json: bool) -> None:
         weak = "  weak: says nothing by itself" if each.hit.weak else ""
         said = f"victim identified: {record.victim_identified.code}  {record.case_contact}"
         say(f"{as_text(each.found_ms)}  {each.hit.member} {record.reference}  {each.label}  {each.hit.words}  {said}{weak}")
+        if each.hit.news is not None:
+            say(f"    {superseded(each.hit.news).plain}")
+        elif not each.hit.weak:
+            say(f"    details: vidfed cases ask {record.reference} --want victim-identity --deputy COLLEAGUE")
     if not found:
         note("Nothing was found yet.")
 
@@ -134,29 +143,36 @@ def hits(kit: Path, as_json: bool) -> None:
 @click.argument("named", metavar="WATCH")
 @click.option("--days", default=14.0, show_default=True, type=click.FloatRange(0.1, 366), help="For how long from now.")
 @_KIT
-def renew(named: str, days: float, kit: Path) -> None:
+@JSON
+def renew(named: str, days: float, kit: Path, as_json: bool) -> None:
     """Watch the same for longer, by a new mandate that names all who are members now; the old one ends."""
-    identity = _run(kit, lambda client: client.renew(named, days=days))
-    say(f"Watching on for {days:g} days: {identity[:_SHORT]}.")
+
+    async def go(client: StandingClient) -> tuple[str, str]:
+        ended = await client.identify(named)
+        return await client.renew(ended, days=days), ended
+
+    identity, ended = _run(kit, go)
+    _tell(f"Watching on for {days:g} days: {identity[:_SHORT]}.", began=identity, ended=[ended], as_json=as_json)
 
 
 @watch.command(cls=COMMAND)
 @click.argument("named", metavar="[WATCH]", required=False)
 @click.option("--case", "case_reference", help="All watches of this case.")
 @_KIT
-def stop(named: str | None, case_reference: str | None, kit: Path) -> None:
+@JSON
+def stop(named: str | None, case_reference: str | None, kit: Path, as_json: bool) -> None:
     """End a watch, or all of a case: here at once, at every node as soon as it is reached."""
     if (named is None) == (case_reference is None):
         raise click.UsageError("name a watch, or a --case")
 
-    async def go(client: StandingClient) -> int:
+    async def go(client: StandingClient) -> list[str]:
         if case_reference is not None:
-            return len(await client.stop_case(case_reference))
+            return await client.stop_case(case_reference)
         assert named is not None  # noqa: S101 - one of the two is
-        await client.stop(named)
-        return 1
+        return [await client.stop(named)]
 
-    say(f"{_run(kit, go)} stopped.")
+    ended = _run(kit, go)
+    _tell(f"{len(ended)} stopped.", ended=ended, as_json=as_json)
 
 
 def _run(kit: Path, use: Callable[[StandingClient], Awaitable[Value]]) -> Value:
@@ -168,6 +184,13 @@ def _run(kit: Path, use: Callable[[StandingClient], Awaitable[Value]]) -> Value:
             return await use(client)
 
     return asyncio.run(go())
+
+
+def _tell(words: str, *, began: str | None = None, ended: Sequence[str] = (), as_json: bool) -> None:
+    if as_json:
+        print_json({"schema": WATCH_SCHEMA, "began": began, "ended": list(ended)})
+    else:
+        say(words)
 
 
 def _lines(own: OwnWatch) -> list[str]:

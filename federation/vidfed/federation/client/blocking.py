@@ -1,16 +1,15 @@
-"""The client for programs that do not run an event loop: the same calls, which return when they are done."""
+"""The clients for programs that do not run an event loop: the same calls, which return when they are done."""
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING
 
 from vidfed.federation.client.client import DEFAULT_DEADLINE_S, FederationClient
+from vidfed.federation.client.loop import OnItsLoop
 from vidfed.security.clock import Clock, system_clock
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from vidfed.federation.client.client import LookupStatus
     from vidfed.federation.lookup.outcome import NodeOutcome
@@ -19,10 +18,8 @@ if TYPE_CHECKING:
     from vidfed.index import Algorithm
     from vidfed.security.member.kit import Kit
 
-Value = TypeVar("Value")
 
-
-class BlockingFederationClient:
+class BlockingFederationClient(OnItsLoop[FederationClient]):
     """A `FederationClient` on an event loop in a thread of its own. Use as a context manager; safe from several threads.
 
     Each method does what the one of the same name in `FederationClient` does, and raises the same.
@@ -34,31 +31,7 @@ class BlockingFederationClient:
         Raises:
             SecurityError: the kit or its trust directory cannot be used.
         """
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="vidfed-client", daemon=True)
-        self._thread.start()
-        self._client: FederationClient | None = None
-        try:
-            self._client = self._run(_made(kit, clock))
-        except BaseException:
-            self.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let go of the gateway and end the thread. Closing twice is closing once."""
-        if self._loop.is_closed():
-            return
-        if self._client is not None:
-            self._run(self._client.__aexit__(None, None, None))
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        super().__init__(lambda: FederationClient(kit, clock=clock))
 
     def refresh_directory(self) -> int:
         """Take the gateway's trust directory if it is newer and holds; return the version in use."""
@@ -101,24 +74,3 @@ class BlockingFederationClient:
     def forget(self, lookup: str) -> None:
         """Delete a lookup here and at the gateway."""
         self._with(lambda client: client.forget(lookup))
-
-    def _with(self, use: Callable[[FederationClient], Awaitable[Value]]) -> Value:
-        if self._client is None or self._loop.is_closed():
-            raise RuntimeError("this client is closed")
-        return self._run(use(self._client))
-
-    def _run(self, work: Awaitable[Value]) -> Value:
-        async def wait() -> Value:
-            return await work
-
-        future = asyncio.run_coroutine_threadsafe(wait(), self._loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()  # Ctrl-C in the calling thread gives up the lookup too
-            raise
-
-
-async def _made(kit: Kit, clock: Clock) -> FederationClient:
-    """Make the client on its own loop: its connections belong to it."""
-    return FederationClient(kit, clock=clock)

@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 
+from vidfed.casework.news.book import NewsBook
 from vidfed.federation.client.receipt_store import RECEIPTS_FILE, ReceiptStore
 from vidfed.federation.lookup.errors import GatewayError, GatewayRefusedError, MailboxError, QuestionError
 from vidfed.federation.lookup.question import Item, Part, split
+from vidfed.federation.lookup.result import LookupResult
 from vidfed.federation.lookup.sealing import unseal
 from vidfed.federation.lookup.verification import ReplyVerifier, SignedPart
 from vidfed.index import Algorithm
@@ -215,16 +217,25 @@ class StandingClient:
             await self.stop(old.serial.hex())
         return mandate.serial.hex()
 
-    async def stop(self, named: str) -> None:
-        """End a watch: here and at the gateway now, at every node as soon as it is reached.
+    async def identify(self, named: str) -> str:
+        """Return the whole id, 32 hex digits, of the watch of this kit whose id begins so.
+
+        Raises:
+            MailboxError: there is none, or more than one.
+        """
+        return named if _ID.fullmatch(named) else await asyncio.to_thread(self._named, named)
+
+    async def stop(self, named: str) -> str:
+        """End a watch: here and at the gateway now, at every node as soon as it is reached; return its id.
 
         Raises:
             MailboxError: there is no such watch.
             GatewayError, GatewayRefusedError: the gateway fails or refuses.
         """
-        identity = named if _ID.fullmatch(named) else await asyncio.to_thread(self._named, named)
+        identity = await self.identify(named)
         with _failures():
             await self._gateway.StopWatch(pb.StopWatchRequest(serial=bytes.fromhex(identity)), timeout=_TIMEOUT_S)
+        return identity
 
     async def stop_case(self, case_reference: str) -> list[str]:
         """End all watches of a case; return their ids.
@@ -296,7 +307,8 @@ class StandingClient:
             with contextlib.closing(ReceiptStore(self._kit.folder / RECEIPTS_FILE)) as receipts:
                 receipts.keep([verdict.receipt])
         items = asked.part.items
-        return [Found(kept.serial.hex(), items[hit.item].label, hit, kept.found_ms) for hit in verdict.outcome.hits]
+        (told,) = LookupResult((), (verdict.outcome,)).with_news(NewsBook(self._kit.folder).all()).nodes
+        return [Found(kept.serial.hex(), items[hit.item].label, hit, kept.found_ms) for hit in told.hits]
 
     async def _begin(self, mandate: Mandate, parts: Sequence[Part], every_minutes: float) -> None:
         signed = Envelope(MANDATE_TYPE, write_mandate(mandate)).signed_by(self._kit.signer)

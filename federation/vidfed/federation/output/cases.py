@@ -19,13 +19,11 @@ if TYPE_CHECKING:
     from vidfed.casework.reading import View
     from vidfed.wire.casework_values import Body, Content, PersonDetails
 
-LIST_SCHEMA = "vidfed.cases/1"
-SHOW_SCHEMA = "vidfed.case/1"
 _SHORT = 12  # hex digits of an id
 
 
 def cases_schema(name: str) -> dict[str, Any]:
-    """Return the JSON Schema of `cases-1` (a list) or `case-1` (one conversation)."""
+    """Return a JSON Schema by its name: of casework `case-1`, `cases-1`, `inbox-1`, `requests-1`, `written-1`, `watch-1` and so on."""
     text = resources.files("vidfed.federation.output").joinpath(f"schemas/{name}.schema.json").read_text(encoding="utf-8")
     schema: dict[str, Any] = json.loads(text)
     return schema
