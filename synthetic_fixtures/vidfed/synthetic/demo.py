@@ -107,7 +107,7 @@ class _Story:
         if stay:
             self._stay()
         note()
-        note("Stopping what was started. Next: README.md, section 'A federation of your own'.")
+        note("Stopping what was started. Next: docs/first-federation.md.")
 
     def _set_up(self) -> None:
         self._say(f"Setting up three members in {self._base}: keys, certificates, a signed directory of members")
