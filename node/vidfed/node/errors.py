@@ -22,6 +22,10 @@ class StoreError(NodeError):
     """The record store cannot be opened, read or written."""
 
 
+class JournalBusyError(StoreError):
+    """Something was erased, and stays in the store's journal while another program reads."""
+
+
 class ImportFileError(NodeError):
     """A file to import is not what it should be."""
 

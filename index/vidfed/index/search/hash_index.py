@@ -21,7 +21,7 @@ from vidfed.index.search.hits import Nearest, SearchResult
 from vidfed.index.search.manifest import Disk, Folder
 from vidfed.index.search.merger import BackgroundMerger, Sizes, merge, removed_meanwhile, to_merge
 from vidfed.index.search.snapshot import OpenRows, Sealed, Snapshot
-from vidfed.index.search.storage import Flushed, Storage
+from vidfed.index.search.storage import Flushed, Storage, holds_erased
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -35,6 +35,16 @@ _BATCH, _LARGE_BATCH = 128, 1_024
 """Queries searched together, by one thread: as many as each thread gets, but without a limit few, because their hits pile up."""
 _ATTEMPTS = 8
 """How often a reader that meets a writer's sweep starts again; once is rare."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexGlance:
+    """What an index's manifest says, without its files having been read or checked."""
+
+    erased_version: int
+    """Whatever the record store had erased up to this version was told to the index."""
+    holds_erased: bool
+    """Rows of that may be in some file still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +67,8 @@ class IndexStats:
     plan: str
     """How the largest segment answers a query for the algorithm's default distance."""
     merging: bool
+    holds_erased: bool
+    """Rows that were erased are still in some file, which is being rewritten."""
     trouble: str
     """Why merging last failed, or why there is no compiled search; empty where all is well."""
 
@@ -127,6 +139,22 @@ class HashIndex:
                 os.close(lock)
             raise
         return index
+
+    @staticmethod
+    def glance(path: str | os.PathLike[str]) -> IndexGlance | None:
+        """Look at an index's manifest and the names of its files, whoever has it open; None where there is no index.
+
+        Raises:
+            IndexCorruptError: the manifest is damaged.
+            IndexStorageError: the folder cannot be read.
+        """
+        folder = Folder(Path(path), Disk())
+        try:
+            if not folder.path.is_dir() or (manifest := folder.read_manifest()) is None:
+                return None
+            return IndexGlance(manifest["erased_version"], holds_erased=holds_erased(folder, manifest))
+        except OSError as error:
+            raise IndexStorageError(f"{path}: cannot be read: {error.strerror}") from error
 
     @staticmethod
     def discard(path: str | os.PathLike[str]) -> None:
@@ -207,6 +235,11 @@ class HashIndex:
         self._current()
         return self._flushed.source_mark
 
+    @property
+    def holds_erased(self) -> bool:
+        """Whether rows that were erased are still in a file: of the state last flushed, or one that could not be removed yet."""
+        return self._snapshot.holds_erased or self._flushed.snapshot.holds_erased or bool(self._unswept())
+
     def stats(self) -> IndexStats:
         """Say how the index is doing."""
         snapshot = self._current()
@@ -224,6 +257,7 @@ class HashIndex:
             flushed_at=self._flushed.flushed_at,
             plan=described,
             merging=self._merger.running,
+            holds_erased=self.holds_erased,
             trouble=self._merger.trouble or (compiled.kernels()[1] if snapshot.sealed else ""),
         )
 
@@ -269,11 +303,14 @@ class HashIndex:
                 self._snapshot = self._with_added(before, labels, codes)
                 self._start_merging()
 
-    def remove(self, labels: NDArray[np.int64] | Sequence[int]) -> int:
+    def remove(self, labels: NDArray[np.int64] | Sequence[int], *, erase: bool = False) -> int:
         """Remove rows; the next query no longer finds them, and `flush` makes that durable.
 
         Args:
             labels: int64[n], not negative. Labels that are not in the index are passed over.
+            erase: Their codes, also those that these labels had before, are to be in no file any more. Segments that hold them are
+                rewritten in the background, from the next flush on also after a restart; `holds_erased` says when, after one more flush,
+                that is done.
 
         Returns:
             How many rows were removed.
@@ -289,15 +326,19 @@ class HashIndex:
             there = np.unique(self._snapshot.any_of(labels))
             if there.size:
                 self._snapshot = self._snapshot.without(there)
+            if erase:
+                self._snapshot = self._snapshot.with_erased(labels)
+            if there.size or erase:
                 self._start_merging()
             return before - self._snapshot.rows
 
-    def flush(self, source_version: int | None = None, source_mark: str | None = None) -> None:
+    def flush(self, source_version: int | None = None, source_mark: str | None = None, erased_version: int = 0) -> None:
         """Return when everything added and removed so far is on the disk.
 
         Args:
             source_version: The version of the record store that the index has now caught up with, stored in the same step. None keeps it.
             source_mark: Of the store's history up to that version; the same. None keeps it.
+            erased_version: The version of the record store up to which all that it erased was erased here, if that is later.
 
         Raises:
             HashInputError: `source_version` is not an integer from 0 on.
@@ -311,11 +352,17 @@ class HashIndex:
             before = self._flushed
             version = before.source_version if source_version is None else source_version
             mark = before.source_mark if source_mark is None else source_mark
-            unchanged = self._snapshot is before.snapshot and (version, mark) == (before.source_version, before.source_mark)
+            erased = max(version, erased_version, before.erased_version)
+            said = (before.source_version, before.source_mark, before.erased_version)
+            unchanged = self._snapshot is before.snapshot and (version, mark, erased) == said
             if before.generation and unchanged:
+                if self._unswept():
+                    self._sweep()
+                if self._snapshot.holds_erased and self._merger.may_try_again():
+                    self._start_merging()
                 return
             self._snapshot = self._storage.written(self._snapshot)
-            flushed = Flushed(self._snapshot, before.generation + 1, version, mark, time.time())
+            flushed = Flushed(self._snapshot, before.generation + 1, version, mark, erased, time.time())
             self._storage.commit(flushed)
             self._flushed = flushed
             self._sweep()
@@ -361,7 +408,14 @@ class HashIndex:
 
     def _sweep(self) -> None:
         """Remove files that neither the flushed state nor the present one needs."""
-        self._folder.sweep(self._flushed.snapshot.file_names() | self._snapshot.file_names() | {self._merge_name})
+        self._folder.sweep(self._needed())
+
+    def _unswept(self) -> list[Path]:
+        """Files that no state needs any more; of a reader none, because only the writer knows."""
+        return [] if self._read_only else self._folder.litter(self._needed())
+
+    def _needed(self) -> set[str]:
+        return self._flushed.snapshot.file_names() | self._snapshot.file_names() | {self._merge_name}
 
     # --- inside: merging ---
 
@@ -397,7 +451,8 @@ class HashIndex:
         now = {id(part.segment): part for part in self._snapshot.sealed}
         gone = removed_meanwhile(before, [now[id(part.segment)] for part in before])
         if gone.size:
-            merged = [part.without(part.find(gone)) for part in merged]
+            erased = any(now[id(part.segment)].holds_erased for part in before)
+            merged = [replace(part.without(part.find(gone)), holds_erased=erased) for part in merged]
         kept = tuple(part for part in self._snapshot.sealed if id(part.segment) not in replaced)
         self._snapshot = replace(self._snapshot, sealed=(*kept, *merged))
         self._storage.sync_later(merged)

@@ -212,10 +212,17 @@ class Folder:
 
     def sweep(self, named: set[str]) -> None:
         """Remove what an interrupted or replaced state left behind; `named` are the files still needed."""
-        for path in self.path.iterdir():
-            if (path.name.startswith(_PREFIXES) and path.name not in named) or path.name == f"{MANIFEST}.tmp":
-                with contextlib.suppress(OSError):  # litter costs space, nothing else; the next sweep tries again
-                    self.disk.unlink(path)
+        for path in self.litter(named):
+            with contextlib.suppress(OSError):  # the next sweep tries again
+                self.disk.unlink(path)
+
+    def litter(self, named: set[str]) -> list[Path]:
+        """The files of other states than that which needs those `named`."""
+        return [
+            path
+            for path in self.path.iterdir()
+            if (path.name.startswith(_PREFIXES) and path.name not in named) or path.name == f"{MANIFEST}.tmp"
+        ]
 
     @contextlib.contextmanager
     def _storage_errors(self, name: str) -> Iterator[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from vidfed.index.search.snapshot import Sealed
 
 _logger = logging.getLogger(__name__)
+RETRY_S = 60.0
+"""How long after merging failed it is tried again of itself, where rows were erased."""
 _NICENESS = 15
 """Of the merging thread: it gets what processor time the queries leave."""
 
@@ -59,6 +62,9 @@ def most_rows_for(memory_bytes: int) -> int:
 
 def to_merge(parts: Sequence[Sealed], sizes: Sizes) -> list[Sealed]:
     """The segments to replace by one next, smallest first; none where all is well."""
+    for part in parts:
+        if part.holds_erased:
+            return [part]
     for part in parts:
         if part.removed_rows > sizes.removed_share * part.segment.rows:
             return [part]
@@ -127,6 +133,7 @@ class BackgroundMerger:
         self._writing = writing
         self._merge_once = merge_once
         self._thread: threading.Thread | None = None
+        self._again_after_s = 0.0
 
     @property
     def running(self) -> bool:
@@ -143,6 +150,10 @@ class BackgroundMerger:
             except RuntimeError as error:  # no more threads are to be had: the next change tries again
                 self._thread = None
                 self._failed(error)
+
+    def may_try_again(self) -> bool:
+        """Whether it has not failed just now: a full disk is not written to several times a second."""
+        return time.monotonic() >= self._again_after_s
 
     def ended(self) -> None:
         """Say, with the lock held, that nothing is left to merge: whoever changes the index afterwards starts another thread."""
@@ -168,5 +179,6 @@ class BackgroundMerger:
                     self._thread = None
 
     def _failed(self, error: Exception) -> None:
+        self._again_after_s = time.monotonic() + RETRY_S
         self.trouble = f"merging failed, queries go on unmerged: {error}"
         _logger.warning("%s: %s", self._path, self.trouble)

@@ -69,6 +69,8 @@ class Sealed:
     removed_rows: int = 0
     removed_entry: FileEntry | None = None
     """The file that holds `removed`, once it was flushed."""
+    holds_erased: bool = False
+    """Some of the removed rows are to be in no file any more: the segment is rewritten before anything else is merged."""
 
     @property
     def live_rows(self) -> int:
@@ -89,7 +91,7 @@ class Sealed:
     def without(self, rows: NDArray[np.int64]) -> Sealed:
         """The same with more rows removed: none of `rows` was, and none is named twice."""
         removed = with_bits(self.removed, rows, self.segment.rows)
-        return Sealed(self.segment, removed, self.removed_rows + rows.size)
+        return Sealed(self.segment, removed, self.removed_rows + rows.size, holds_erased=self.holds_erased)
 
     def live(self) -> NDArray[np.int64]:
         """The rows not removed, ascending."""
@@ -142,6 +144,19 @@ class Snapshot:
             sealed.append(part.without(rows) if rows.size else part)
         removed = np.isin(self.open.labels, labels)
         return replace(self, sealed=tuple(sealed), open=self.open.without(removed) if removed.any() else self.open)
+
+    def with_erased(self, labels: NDArray[np.int64]) -> Snapshot:
+        """The same, knowing that the removed rows of `labels`, whenever they were removed, are to be in no file any more."""
+        sealed = tuple(
+            replace(part, holds_erased=True) if not part.holds_erased and (part.segment.find(labels) >= 0).any() else part
+            for part in self.sealed
+        )
+        return self if all(new is old for new, old in zip(sealed, self.sealed, strict=True)) else replace(self, sealed=sealed)
+
+    @property
+    def holds_erased(self) -> bool:
+        """Whether a segment still holds rows that are to be in no file any more."""
+        return any(part.holds_erased for part in self.sealed)
 
     def file_names(self) -> set[str]:
         """The files this state needs, as far as it was flushed."""

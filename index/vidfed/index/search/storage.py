@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from vidfed.index.algorithms import Algorithm
 
-_FORMAT = 3
+_FORMAT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,8 @@ class Flushed:
     """How many flushes there were; 0 before the first."""
     source_version: int = 0
     source_mark: str = ""
+    erased_version: int = 0
+    """Whatever the source had erased up to this version was erased here."""
     flushed_at: float | None = None
     """Seconds since the epoch; None before the first flush."""
 
@@ -107,6 +109,7 @@ class Storage:
             manifest["generation"],
             manifest["source_version"],
             manifest["source_mark"],
+            manifest["erased_version"],
             manifest["flushed_at"],
         )
 
@@ -124,10 +127,15 @@ class Storage:
             "sequence": self._sequence,
             "source_version": state.source_version,
             "source_mark": state.source_mark,
+            "erased_version": state.erased_version,
             "flushed_at": state.flushed_at,
             "open": opened and opened.to_json(),
             "segments": [
-                {"file": part.segment.entry.to_json(), "removed": part.removed_entry and part.removed_entry.to_json()}
+                {
+                    "file": part.segment.entry.to_json(),
+                    "removed": part.removed_entry and part.removed_entry.to_json(),
+                    "holds_erased": part.holds_erased,
+                }
                 for part in state.snapshot.sealed
             ],
         }
@@ -137,9 +145,9 @@ class Storage:
         removed_entry = FileEntry.from_json(item["removed"]) if item["removed"] else None
         part = known.get(entry) or Sealed(Segment(self._algorithm, entry, self.folder.read_arrays(entry)))
         if part.removed_entry == removed_entry:
-            return part
+            return replace(part, holds_erased=item["holds_erased"])
         removed = frozen(self.folder.read_arrays(removed_entry)["removed"]) if removed_entry else no_bits()
-        return Sealed(part.segment, removed, int(np.bitwise_count(removed).sum()), removed_entry)
+        return Sealed(part.segment, removed, int(np.bitwise_count(removed).sum()), removed_entry, item["holds_erased"])
 
     def _read_open(self, item: dict[str, Any] | None, known: OpenRows) -> OpenRows:
         entry = FileEntry.from_json(item) if item else None
@@ -149,3 +157,10 @@ class Storage:
             return OpenRows.none(self._algorithm)
         arrays = self.folder.read_arrays(entry)
         return OpenRows(self._algorithm, arrays["labels"], arrays["codes"].reshape(-1, self._algorithm.code_bytes), entry)
+
+
+def holds_erased(folder: Folder, manifest: dict[str, Any]) -> bool:
+    """Whether erased rows may still be in a file: of the state that a manifest names, or of another one that was not swept up yet."""
+    parts = manifest["segments"]
+    entries = (manifest["open"], *(part[kind] for part in parts for kind in ("file", "removed")))
+    return any(part.get("holds_erased", True) for part in parts) or bool(folder.litter({entry["name"] for entry in entries if entry}))

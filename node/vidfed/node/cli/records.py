@@ -134,14 +134,21 @@ def reinstate(reference: str, home: Path, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @HOME
 def erase(reference: str, home: Path, yes: bool) -> None:
-    """Remove a record's hashes and content from store and index for good. That it was erased is logged; what it was is not."""
-    from vidfed.node.operations.operator_audit import Operation
-    from vidfed.node.records.lifecycle import erase as erase_record
+    """Remove a record's hashes and content from every file of the member's folder for good.
+
+    That it was erased is logged; what it was is not. Other than a retracted record, whose tombstone keeps its hashes, nothing but its
+    reference and times is left. Where something is left, such as files of the index that a busy node is still rewriting, that is said.
+    """
+    from vidfed.node.operations.erasing import erase_record
+    from vidfed.security.member.home import MemberHome
 
     if not yes:
         click.confirm(f"Erase record {reference} for good?", abort=True)
-    _change(home, reference, Operation.ERASURE, "ERASED", erase_record)
-    say(f"record {reference} is erased; backups made before still hold it")
+    done = erase_record(MemberHome(home), reference)
+    where = "its codes are still in what follows" if done.left else "its codes are in no file of this folder"
+    say(f"record {reference} is erased; {where}. Backups made before still hold it")
+    for each in done.left:
+        note(f"  {each}")
     _tell_recipients(home, reference)
 
 

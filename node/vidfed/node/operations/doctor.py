@@ -192,6 +192,8 @@ class _Doctor(Checks):
             if status.serving:
                 raise FailedError(f"{behind}, so lookups are refused: see the node's log")
             raise WarnedError(f"{behind}; it catches up when the node starts")
+        if status.erased_left:
+            raise WarnedError(f"{status.erased_line()}; if that lasts, see the node's log")
         return f"equals the records at change {status.index_version}"
 
     def _decoding(self) -> str:

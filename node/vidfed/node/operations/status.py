@@ -12,6 +12,7 @@ from vidfed.node.errors import PolicyError
 from vidfed.node.policy.file import POLICY_FILE, not_in_force, read_own_policy
 from vidfed.node.records.known import open_store
 from vidfed.node.records.store import PERCEPTUAL
+from vidfed.node.search.erasure import indexes_with_erased
 from vidfed.node.sources.overview import SourceOverview, overview
 from vidfed.security.clock import DAY_MS, as_text, system_clock
 from vidfed.security.errors import SecurityError
@@ -31,7 +32,12 @@ _SCHEMA = "vidfed.node-status/1"
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """One node's state. Times in ms since the epoch; 0 for never. `refuses` says until when it refuses every question, and why."""
+    """One node's state. Times in ms since the epoch; 0 for never.
+
+    Attributes:
+        refuses: until when it refuses every question, and why.
+        erased_left: algorithms whose index files may still hold codes of erased records.
+    """
 
     federation: str
     member: str
@@ -43,6 +49,7 @@ class NodeStatus:
     store_version: int
     store_changed_ms: int
     index_version: int | None
+    erased_left: tuple[str, ...]
     directory: str
     directory_version: int | None
     directory_expires_ms: int | None
@@ -66,6 +73,8 @@ class NodeStatus:
         if self.sources:
             yield "sources", self._sources_line()
         yield "index", self._index_line()
+        if self.erased_left:
+            yield "erased", self.erased_line()
         yield "directory", self.directory
         yield "policy", self.policy
         days = (self.certificate_expires_ms - system_clock()) // DAY_MS
@@ -78,6 +87,11 @@ class NodeStatus:
         behind = [each.name for each in self.sources if each.behind]
         late = f"; BEHIND: {', '.join(behind)} (vidfed node source status)" if behind else ""
         return f"{len(self.sources)}, the oldest, {oldest.name}, {as_of}{late}"
+
+    def erased_line(self) -> str:
+        """Return where codes of erased records are still; they are found by no question from the moment of the erasure."""
+        what = "are rewritten now" if self.serving else "are rewritten when the node starts"
+        return f"codes of erased records are still in files of the index ({', '.join(self.erased_left)}), which {what}"
 
     def _index_line(self) -> str:
         if self.index_version is None:
@@ -97,6 +111,7 @@ def read_status(home: MemberHome) -> NodeStatus:
     with open_store(home, reads_only=True) as store:
         state = store.state()
         index_version = _index_version(home.folder / "index", store)
+        erased_left = _erased_left(home.folder / "index", store)
         sources = tuple(overview(home, store, system_clock()))
     try:
         directory = home.directory_source().current()
@@ -120,6 +135,7 @@ def read_status(home: MemberHome) -> NodeStatus:
         store_version=state.version,
         store_changed_ms=state.changed_ms,
         index_version=index_version,
+        erased_left=erased_left,
         directory=text,
         directory_version=version,
         directory_expires_ms=expires,
@@ -159,3 +175,10 @@ def _index_version(folder: Path, store: RecordStore) -> int | None:
         except HashError:
             return None
     return min(versions)
+
+
+def _erased_left(folder: Path, store: RecordStore) -> tuple[str, ...]:
+    try:
+        return tuple(algorithm.label for algorithm in indexes_with_erased(folder, store.last_erasure()))
+    except HashError:
+        return ()  # it is made anew

@@ -11,8 +11,10 @@ and backed up by itself, often. What is put back without one stays withheld: the
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import json
+import os
 import secrets
 import shutil
 import tarfile
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 BACKUP_KIND = "vidfed-whole-backup/1"
 REGISTER_KIND = "vidfed-register-backup/1"
 SUFFIX = ".sealed"
+_COPIES = ".backup-"
 _MANIFEST = "manifest.json"
 _FORM = {"kind": str, "federation": str, "member": str, "made_ms": int}
 _HOME = "home"
@@ -64,10 +67,11 @@ def back_up_all(home: MemberHome, target: Path, recipient: bytes, *, register_on
     """
     if target.exists():
         raise StoreError(f"{target}: exists; a backup is never overwritten")
-    copies = home.state_file(f".backup-{secrets.token_hex(4)}")  # not sealed yet, so it stays on the member's own disk
+    drop_left_copies(home)
+    copies = home.state_file(f"{_COPIES}{secrets.token_hex(4)}")  # not sealed yet, so it stays on the member's own disk
     try:
         copies.mkdir(mode=_FOLDER_MODE)
-        with new_file(target) as file:
+        with _locked(copies), new_file(target) as file:
             writer = SealingWriter(file, recipient)
             with tarfile.open(fileobj=writer, mode="w|", format=tarfile.PAX_FORMAT) as archive:
                 fields = {"kind": REGISTER_KIND if register_only else BACKUP_KIND, "federation": home.federation, "member": home.member}
@@ -82,6 +86,31 @@ def back_up_all(home: MemberHome, target: Path, recipient: bytes, *, register_on
     finally:
         shutil.rmtree(copies, ignore_errors=True)
     return target.stat().st_size
+
+
+def drop_left_copies(home: MemberHome) -> int:
+    """Delete the copies that killed backups have left, and return how many backups are being made now."""
+    running = 0
+    for copies in home.state_file(_COPIES).parent.glob(f"{_COPIES}*"):
+        try:
+            with _locked(copies):
+                shutil.rmtree(copies, ignore_errors=True)
+        except BlockingIOError:
+            running += 1
+        except FileNotFoundError:
+            continue
+    return running
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock, which ends with the process, however that ends."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def backup_name(home: MemberHome, *, register_only: bool) -> str:

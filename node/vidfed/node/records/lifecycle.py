@@ -17,6 +17,7 @@ from vidfed.formats.values import text
 from vidfed.index import Algorithm, Hash
 from vidfed.node.errors import StoreError
 from vidfed.node.records import schema
+from vidfed.node.records.free_space import overwrite_free_space
 from vidfed.node.records.further import further_codes, labels_with, of_record
 from vidfed.node.records.record import to_column
 from vidfed.node.records.store import RecordStore, Removal, to_record
@@ -51,6 +52,7 @@ class StoredRecord:
         record: what is known of the item; of an erased one nothing.
         origin: the source or file it came from, empty where it was neither; with the tool that wrote it and the file's SHA-256.
         source: name of the source that is in charge of it; empty: none is.
+        file_name: of the file that it was taken in from; empty where it was none.
     """
 
     number: int
@@ -62,6 +64,7 @@ class StoredRecord:
     erased_ms: int | None
     origin: str
     source: str = ""
+    file_name: str = ""
 
     @property
     def state(self) -> str:
@@ -223,26 +226,42 @@ def reinstate(store: RecordStore, reference: str, *, now_ms: int) -> StoredRecor
 
 
 def erase(store: RecordStore, reference: str, *, now_ms: int) -> StoredRecord:
-    """Remove a record's hashes and all that is known of it; only reference and times stay. The index follows at once.
+    """Remove a record's hashes and all that is known of it from its store; only reference and times stay. The index follows at once.
 
-    A source that is in charge of it does not bring it back: what is left of its key there is a digest.
-
-    SQLite overwrites the freed space (`secure_delete`), and its write-ahead log is emptied. The store that a restore set aside is treated
-    the same; copies and backups elsewhere are the operator's to erase.
+    `vidfed.node.operations.erasing` takes them out of the other files of the member's folder too. A source that is in charge of it does not
+    bring it back: what is left of its key there is a digest.
 
     Raises:
-        StoreError: there is no such record; or it was erased, and a program that keeps reading keeps it in the write-ahead log.
+        JournalBusyError: as `finish_erasures`; it was erased.
+        StoreError: there is no such record, or the store cannot be written.
     """
     kept = _change(store, reference, _emptied(now_ms), now_ms=now_ms, locally=True, erases=True)
-    path = store.database.path
-    if path is not None:
-        _empty_journal(store)
-        aside = path.with_name(f"{path.name}{BEFORE_RESTORE}")
-        if aside.exists():
-            with contextlib.closing(RecordStore(aside, make=False)) as older:
-                take_out_again(older, [Removal(reference, None, "", now_ms)], now_ms=now_ms)
-                _empty_journal(older)
+    finish_erasures(store, now_ms=now_ms)
     return kept
+
+
+def finish_erasures(store: RecordStore, *, now_ms: int) -> None:
+    """Take what was erased out of the database's files as well; also what an interrupted erasure left there.
+
+    SQLite has overwritten the rows (`secure_delete`); what is free in its pages is too, and its write-ahead log is emptied. The store that
+    a restore set aside is treated the same. PostgreSQL is told to vacuum; copies and backups elsewhere are the operator's to erase.
+
+    Raises:
+        JournalBusyError: a program that keeps reading or writing keeps it in the write-ahead log.
+        StoreError: the store, or the one that was set aside, cannot be written.
+    """
+    path = store.database.path
+    if path is None:
+        tables = ", ".join(table.name for table in (schema.records, schema.codes, schema.codes_aside))
+        with store.database.reading() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql(f"VACUUM {tables}")
+        return
+    overwrite_free_space(path)
+    aside = path.with_name(f"{path.name}{BEFORE_RESTORE}")
+    if aside.exists():
+        with contextlib.closing(RecordStore(aside, make=False)) as older:
+            take_out_again(older, [each for each in store.removed_after(0) if each.erased_ms is not None], now_ms=now_ms)
+        overwrite_free_space(aside)
 
 
 def take_out_again(store: RecordStore, removals: Iterable[Removal], *, now_ms: int) -> int:
@@ -281,14 +300,9 @@ def _delete_codes(connection: sa.Connection, record: int) -> None:
 def _emptied(erased_ms: int) -> dict[str, object]:
     """Return what an erased record's columns hold."""
     columns: dict[str, object] = {algorithm.value: None for algorithm in Algorithm}
-    return columns | empty_columns() | {"perceptual_key": None, "import_id": None, "erased_ms": erased_ms}
-
-
-def _empty_journal(store: RecordStore) -> None:
-    with store.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        ((busy, *_),) = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-    if busy:
-        raise StoreError(f"{store.database.name}: erased, but another program keeps reading: stop it, or it stays in the file's journal")
+    described = empty_columns()
+    del described["places"]  # by which the indexes know where its further codes are
+    return columns | described | {"perceptual_key": None, "import_id": None, "erased_ms": erased_ms}
 
 
 def _change(
@@ -342,4 +356,5 @@ def _stored(row: sa.Row[tuple[object, ...]], further: Sequence[Code]) -> StoredR
         row.erased_ms,
         ", ".join(part for part in parts if part),
         row.source,
+        row.import_file_name or "",
     )

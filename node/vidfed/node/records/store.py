@@ -82,6 +82,7 @@ class Changes:
         codes: for each perceptual algorithm each record's own code; None where it has none, or is retracted or erased.
         further: for each perceptual algorithm labels, rising, and codes: those that live ones of these records have beside their own.
         places: of each of these records, how many places for further codes it has ever had; those not in `further` are free.
+        erased: of each of these records, whether it was erased: then no file may hold its codes any more.
         mark: of the store's history up to the last of these changes; see `RecordStore.mark`.
     """
 
@@ -91,6 +92,7 @@ class Changes:
     mark: str
     further: Mapping[Algorithm, tuple[Sequence[int], Sequence[bytes]]] = field(default_factory=dict)
     places: Sequence[int] = ()
+    erased: Sequence[bool] = ()
 
 
 class RecordStore:
@@ -164,18 +166,19 @@ class RecordStore:
         """Return what to do to an index of that version: at most `limit` changes, and fewer where these records have many codes."""
         names = ", ".join(map(_found_by, PERCEPTUAL))
         mark = self.database.marks(1)
-        wanted = f"SELECT version, id, {_LIVE_SQL}, places, {names} FROM records WHERE version > {mark} ORDER BY version LIMIT {mark}"  # noqa: S608 - our own names
+        wanted_columns = f"version, id, {_LIVE_SQL}, places, erased_ms IS NOT NULL, {names}"
+        wanted = f"SELECT {wanted_columns} FROM records WHERE version > {mark} ORDER BY version LIMIT {mark}"  # noqa: S608 - our own names
         with self.database.reading() as connection:
             rows = connection.exec_driver_sql(wanted, (version, limit)).cursor.fetchall()
             if not rows:
                 return Changes((), (), dict.fromkeys(PERCEPTUAL, ()), "")
             rows = _at_once(rows)
-            versions, ids, present, places, *columns = zip(*rows, strict=True)
+            versions, ids, present, places, erased, *columns = zip(*rows, strict=True)
             if not all(present):
                 columns = [tuple(code if there else None for code, there in zip(column, present, strict=True)) for column in columns]
             further = _further_of(connection, [each for each, there, some in zip(ids, present, places, strict=True) if there and some])
             codes = dict(zip(PERCEPTUAL, columns, strict=True))
-            return Changes(versions, ids, codes, _mark(connection, versions[-1]), further, places)
+            return Changes(versions, ids, codes, _mark(connection, versions[-1]), further, places, erased)
 
     def mark(self, version: int) -> str:
         """Return the mark of the store's history up to this version, of the empty store for 0; empty where it has not come so far."""
@@ -202,6 +205,26 @@ class RecordStore:
         wanted = sa.select(*columns).where(_table.c.version > version, sa.not_(_LIVE))
         with self.database.reading() as connection:
             return [Removal(*row) for row in connection.execute(wanted)]
+
+    def erased_after(self, version: int) -> list[int]:
+        """Return the numbers of the records that were erased by the changes after this version.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        wanted = sa.select(_table.c.id).where(_table.c.erased_ms.is_not(None), _table.c.version > version)
+        with self.database.reading() as connection:
+            return list(connection.execute(wanted).scalars())
+
+    def last_erasure(self) -> int:
+        """Return the version of the last erasure, 0 where there was none.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        wanted = sa.select(sa.func.max(_table.c.version)).where(_table.c.erased_ms.is_not(None))
+        with self.database.reading() as connection:
+            return int(connection.execute(wanted).scalar() or 0)
 
     def live_among(self, references: Sequence[str]) -> list[str]:
         """Return those of some records that lookups find.

@@ -98,6 +98,11 @@ class Catalogue:
         """
         self._follower.catch_up()
 
+    @property
+    def erasing(self) -> bool:
+        """Whether something that was erased may be in the store's or the indexes' files still; known to the keeper."""
+        return self._follower.erasing
+
     def progress(self) -> tuple[int, int]:
         """Return (version the indexes have, version the store has)."""
         return self._follower.progress()

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vidfed.index import Algorithm, HashError, HashIndex, IndexCorruptError, IndexStorageError
-from vidfed.node.errors import IndexBehindError, IndexBrokenError, NodeError
+from vidfed.node.errors import IndexBehindError, IndexBrokenError, NodeError, StoreError
+from vidfed.node.records.lifecycle import finish_erasures
 from vidfed.node.records.schema import PLACE_BITS
 from vidfed.node.records.store import PERCEPTUAL
+from vidfed.security.clock import system_clock
 from vidfed.wire.values import RECORD_BANDS, Share
 
 if TYPE_CHECKING:
@@ -75,6 +77,8 @@ class IndexFollower:
         self._counted = -1  # the change at which the records were counted
         self._count_after_s = 0.0
         self._merged_after_s = 0.0
+        self._erases = keeper and store.last_erasure() > 0  # an erasure may have been interrupted
+        self._erase_after_s = 0.0
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._follow_forever, name="index-follower", daemon=True)
@@ -88,6 +92,11 @@ class IndexFollower:
         if not self._version:
             return dict.fromkeys(Algorithm, Share.NEARLY_ALL)
         return self._shares if self.records or self._counted == self._version else {}
+
+    @property
+    def erasing(self) -> bool:
+        """Whether something that was erased may be in a file still; of the keeper."""
+        return self._erases or any(index.holds_erased for index in self.indexes.values())
 
     def start(self) -> None:
         """Start following the store."""
@@ -211,8 +220,10 @@ class IndexFollower:
                 self._count()
                 self._report(broken=None)
                 self._keep_merged()
+                self._finish_erasures()
                 return False
             reached = changes.versions[-1]
+            self._erases = self._erases or any(changes.erased)
             for algorithm, index in self.indexes.items():
                 if index.source_version < reached:
                     _apply(index, algorithm, changes)
@@ -250,6 +261,18 @@ class IndexFollower:
             except IndexStorageError as error:  # what was flushed before holds, so lookups go on
                 _log.warning("%s index: its merged parts cannot be written: %s", algorithm.label, error)
                 self._merged_after_s = time.monotonic() + _STORAGE_RETRY_S
+
+    def _finish_erasures(self) -> None:
+        """Take what was erased out of the database's own files: whoever erased it may have been stopped before that."""
+        if not self._erases or time.monotonic() < self._erase_after_s:
+            return
+        try:
+            finish_erasures(self._store, now_ms=system_clock())
+        except StoreError as error:
+            _log.warning("what was erased is not out of every file yet: %s", error)
+            self._erase_after_s = time.monotonic() + _STORAGE_RETRY_S
+        else:
+            self._erases = False
 
     def _report(self, *, broken: str | None) -> None:
         with self._moved:
@@ -308,7 +331,8 @@ def _apply(index: HashIndex, algorithm: Algorithm, changes: Changes) -> None:
     if present.any():
         codes = np.frombuffer(b"".join(filter(None, column)), dtype=np.uint8).reshape(-1, algorithm.code_bytes)
         index.put(own[present], codes)
-    gone = [own[~present]]
+    erased = np.array(changes.erased, dtype=np.bool_)
+    gone, to_erase = [own[~present & ~erased]], [own[erased]]
     if any(changes.places):
         labels, further = changes.further.get(algorithm, ((), ()))
         kept = np.array(labels, dtype=np.int64)
@@ -318,5 +342,9 @@ def _apply(index: HashIndex, algorithm: Algorithm, changes: Changes) -> None:
         # Every place that these records have ever had, one after the other: those without a code now may have one in the index.
         first = np.repeat(np.cumsum(places) - places, places)
         had = np.repeat(own, places) + np.arange(1, len(first) + 1) - first
-        gone.append(np.setdiff1d(had, kept, assume_unique=True))
+        of_erased = np.repeat(erased, places)
+        gone.append(np.setdiff1d(had[~of_erased], kept, assume_unique=True))
+        to_erase.append(had[of_erased])
     index.remove(np.concatenate(gone))
+    if erased.any():
+        index.remove(np.concatenate(to_erase), erase=True)

@@ -11,6 +11,7 @@ from vidfed.node.config import NodeSection
 from vidfed.node.errors import NodeError
 from vidfed.node.policy.file import POLICY_FILE, not_in_force, read_own_policy
 from vidfed.node.records.known import open_store
+from vidfed.node.search.erasure import indexes_with_erased
 from vidfed.node.sources.overview import overview
 from vidfed.rpc.metrics import Counted, MemberCollector, serving_metrics
 from vidfed.security.clock import system_clock
@@ -79,7 +80,13 @@ class NodeCollector(MemberCollector):
 
     def _index(self) -> list[Metric]:
         size = sum(path.stat().st_size for path in (self._home.folder / "index").rglob("*") if path.is_file())
-        return [GaugeMetricFamily("vidfed_node_index_bytes", "Size of the search index.", size)]
+        with open_store(self._home, reads_only=True) as store:
+            left = indexes_with_erased(self._home.folder / "index", store.last_erasure())
+        held = "Indexes whose files may still hold codes of erased records."
+        return [
+            GaugeMetricFamily("vidfed_node_index_bytes", "Size of the search index.", size),
+            GaugeMetricFamily("vidfed_node_indexes_with_erased_codes", held, len(left)),
+        ]
 
     def _sources(self) -> list[Metric]:
         as_of = GaugeMetricFamily(
