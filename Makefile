@@ -1,6 +1,6 @@
 # vidfed: two commands matter, `make demo` and `make test`; each sets up all it needs.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check drawings venv protos requirements
+.PHONY: help demo test test-all check drawings venv protos requirements bundle
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -32,6 +32,10 @@ venv: ## only the virtual environment with everything for development
 
 protos: venv ## regenerate the modules below protos/vidfed/v1
 	@.venv/bin/python protos/generate.py
+
+bundle: venv ## one signed archive for machines without internet, into dist/: make bundle KEY=release.key
+	@[ -n "$(KEY)" ] || { echo "KEY is missing: make bundle KEY=release.key (.venv/bin/vidfed trust keygen release.key makes one; keep it offline)" >&2; exit 2; }
+	@.venv/bin/python deploy/bundle/build.py --key "$(KEY)"
 
 requirements: venv ## refresh the pinned, hashed requirement files
 	@.ci/pin
