@@ -29,13 +29,13 @@ from typing import TYPE_CHECKING, Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 
 from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.errors import SecurityError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from vidfed.security.crypto.keys import Signer
 
@@ -228,7 +228,7 @@ def _component(purl: str, files: list[Wheel]) -> dict[str, Any]:
     }
 
 
-def _needed(wheel: Wheel, by_name: dict[str, str]) -> set[str]:
+def _needed(wheel: Wheel, by_name: Mapping[NormalizedName, str]) -> set[str]:
     """Return what of the bundle a wheel needs, under any marker: a list of parts is better too long than too short."""
     names = (canonicalize_name(Requirement(text).name) for text in wheel.requires)
     return {by_name[name] for name in names if name in by_name}

@@ -84,7 +84,7 @@ def test_a_bundle_names_everything_in_it_and_all_of_it_is_signed(small: Made) ->
 
     inside = small.folder / "SHA256SUMS"
     assert openssl_verifies(small.key, inside, small.folder / "SHA256SUMS.sig")
-    listed = dict(reversed(line.split("  ./")) for line in inside.read_text().splitlines())
+    listed = {name: digest for digest, _, name in (line.partition("  ./") for line in inside.read_text().splitlines())}
     files = {path.relative_to(small.folder).as_posix(): path for path in small.folder.rglob("*") if path.is_file()}
     assert listed.keys() == files.keys() - {"SHA256SUMS", "SHA256SUMS.sig"}
     assert all(hashlib.sha256(files[name].read_bytes()).hexdigest() == digest for name, digest in listed.items())
