@@ -12,6 +12,8 @@ from vidfed.casework.settings import CaseworkSection
 from vidfed.federation.gateway.settings import GatewaySection
 from vidfed.node.config import NodeSection, StoreSection
 from vidfed.node.policy.policy import Limits, Rule
+from vidfed.node.sources.outbox import OutboxSection
+from vidfed.node.sources.settings import KINDS
 from vidfed.security.member.audit_log import AuditSection
 from vidfed.security.member.home import MemberSection, TrustSection
 from vidfed.security.member.logs import LogSection
@@ -27,6 +29,8 @@ _SECTIONS = {
     "log": LogSection,
     "audit": AuditSection,
 }
+_FURTHER = {"[outbox]": OutboxSection} | {f'[source.NAME]` with `kind = "{kind}"': section for kind, section in KINDS.items()}
+"""Sections that a new configuration does not have; connect.md says what they are for."""
 _HEAD = """\
 # Configuration
 
@@ -42,10 +46,10 @@ _TYPES = {str: "text", int: "whole number", float: "number", bool: "true or fals
 
 def described(kind: type) -> dict[str, str]:
     """Return what a dataclass's docstring says of each field; LookupError if it leaves one out."""
-    block = textwrap.dedent((kind.__doc__ or "").partition("Attributes:")[2])
     said: dict[str, str] = {}
     names: list[str] = []
-    for line in textwrap.dedent(block).splitlines():
+    blocks = [textwrap.dedent((each.__doc__ or "").partition("Attributes:")[2]) for each in reversed(kind.__mro__)]
+    for line in "\n".join(blocks).splitlines():
         if match := re.match(r"([a-z_]+(?:, [a-z_]+)*): (.*)", line):
             names = match[1].split(", ")
             said |= dict.fromkeys(names, match[2])
@@ -60,9 +64,11 @@ def described(kind: type) -> dict[str, str]:
 def page() -> str:
     """Return the whole page."""
     parts = [_HEAD]
-    for name, kind in _SECTIONS.items():
+    headings = {f"[{name}]": kind for name, kind in _SECTIONS.items()} | _FURTHER
+    for heading, kind in headings.items():
         hints, said = typing.get_type_hints(kind), described(kind)
-        parts.append(f"## `[{name}]`\n\n| setting | type | not said | meaning |\n|---|---|---|---|")
+        more = ": [connect.md](connect.md)" if heading in _FURTHER else ""
+        parts.append(f"## `{heading}`{more}\n\n| setting | type | not said | meaning |\n|---|---|---|---|")
         parts += [
             f"| `{field.name}` | {_TYPES[hints[field.name]]} | {_default(field)} | {_cell(said[field.name])} |"
             for field in dataclasses.fields(kind)

@@ -117,7 +117,7 @@ def test_new_changed_deleted_and_vanished_rows_are_followed(store: RecordStore, 
     assert [by_key[key].record.series for key in ("1", "2", "11")] == ["T", "", "S"]
     assert by_key["1"].record.reference == references["1"]
     reasons = [by_key[key].retraction_reason for key in ("3", "4", "5")]
-    assert reasons == ["taken back by its source", "its source has no usable hash of it any more", "no longer at its source"]
+    assert reasons == ["taken back by its source", "its source has nothing usable of it any more", "no longer at its source"]
     assert source_states(store.database)[0].live == 8
 
 

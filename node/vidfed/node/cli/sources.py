@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from vidfed.security.member.home import MemberHome
 
 _PREVIEWED = 20
-_KINDS = ("sql", "folder", "ncmec", "list")
+_KINDS = ("sql", "folder", "ncmec", "list", "known-good")
 
 
 @click.group(context_settings=HELP)
@@ -252,6 +253,8 @@ def _fields(name: str, found: Followed, *, dry_run: bool) -> dict[str, object]:
     if found.result is not None:
         result = found.result
         fields |= {"full": result.full, "taken_up": result.taken_up, "as_of_ms": result.as_of_ms, "counts": result.report.to_fields()}
+    if found.known_good is not None:
+        fields |= {"known_good": asdict(found.known_good)}
     if found.folder is not None:
         folder = found.folder
         fields |= {"files": [each.to_fields() for each in folder.imported], "failed": folder.failed, "waiting": folder.waiting}
@@ -275,7 +278,13 @@ def _print_followed(name: str, found: Followed, *, dry_run: bool) -> None:
         if not (found.folder.imported or found.folder.failed or found.folder.waiting):
             say(f"{name}: nothing new")
         return
-    assert found.result is not None  # noqa: S101 - one of the two
+    if found.known_good is not None:
+        good = found.known_good
+        before = f", in place of {good.before}" if good.before is not None else ""
+        would_be = "would be" if dry_run else "are"
+        say(f"{name}: {good.rows} rows read: {good.items} items {would_be} known good{before}; {good.passed_over} rows passed over")
+        return
+    assert found.result is not None  # noqa: S101 - one of the three
     report = found.result.report
     how = "compared in full" if found.result.full else "changes only"
     say(f"{name}: {report.rows} rows read, {how}{'; read by an earlier run that was stopped' if found.result.taken_up else ''}")
@@ -321,7 +330,8 @@ def status(home: Path, as_json: bool) -> None:
         say("no source is followed: vidfed node source add")
     for each in sources:
         as_of = f"as of {as_text(each.as_of_ms)}" if each.as_of_ms else "never read"
-        say(f"{each.name} ({each.kind}): {each.live} records {as_of}{', BEHIND its schedule' if each.behind else ''}")
+        what = "items that become no record" if each.kind == "known-good" else "records"
+        say(f"{each.name} ({each.kind}): {each.live} {what} {as_of}{', BEHIND its schedule' if each.behind else ''}")
         if not each.configured:
             say("  NOT in the configuration any more: its records grow old; put it back, or vidfed node source remove")
         if each.compared_ms and each.compared_ms != each.as_of_ms:

@@ -20,7 +20,7 @@ from vidfed.node.errors import ImportFileError
 from vidfed.security.sqlite import connect, connect_read_only, transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from vidfed.formats.entries import Skip
 
@@ -85,7 +85,7 @@ class KnownGood:
                 folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="vidfed-known-good-"))
                 database = connect(Path(folder) / "digests.db", _BUILDING)
                 self._sets["the exclusion list"] = self._stack.enter_context(contextlib.closing(database))
-                _fill(database, paths, version="", now_ms=0)
+                _fill(database, _entries_of(paths), version="", now_ms=0)
         except BaseException:
             self._stack.close()
             raise
@@ -151,6 +151,34 @@ def add_list(folder: Path, name: str, files: Sequence[Path], *, version: str, no
     Raises:
         ImportFileError, FormatError: nothing was changed.
     """
+    return replace_list(folder, name, _entries_of(files), version=version, now_ms=now_ms)
+
+
+def replace_list(
+    folder: Path,
+    name: str,
+    entries: Iterable[FileEntry | Skip],
+    *,
+    version: str,
+    now_ms: int,
+    check: Callable[[KnownGoodList, KnownGoodList | None], bool] = lambda _new, _old: True,
+) -> tuple[KnownGoodList, KnownGoodList | None]:
+    """Keep entries as a list under a name, in the place of the older one of that name; whole, or not at all.
+
+    Args:
+        folder: of the lists; made where it is missing.
+        name: as for `add_list`.
+        entries: of the list.
+        version: as its publisher calls it.
+        now_ms: time of the change.
+        check: called with the new list and the one it would replace; may raise, and what returns False replaces nothing.
+
+    Returns:
+        The list, and the one that it replaced, or would.
+
+    Raises:
+        ImportFileError: nothing was changed.
+    """
     if not _NAME.fullmatch(name):
         raise ImportFileError(f"{name!r:.80}: a list's name is of lower-case letters, digits, '.', '_' and '-', at most 60")
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -158,9 +186,11 @@ def add_list(folder: Path, name: str, files: Sequence[Path], *, version: str, no
     with tempfile.TemporaryDirectory(prefix=".adding-", dir=folder) as made:
         path = Path(made) / "list.db"
         with contextlib.closing(connect(path, _BUILDING)) as database:
-            items = _fill(database, files, version=version, now_ms=now_ms)
-        path.replace(folder / f"{name}.db")
-    return KnownGoodList(name, version, now_ms, items), before
+            items = _fill(database, entries, version=version, now_ms=now_ms)
+        new = KnownGoodList(name, version, now_ms, items)
+        if check(new, before):
+            path.replace(folder / f"{name}.db")
+    return new, before
 
 
 def remove_list(folder: Path, name: str) -> KnownGoodList:
@@ -176,25 +206,32 @@ def remove_list(folder: Path, name: str) -> KnownGoodList:
     raise ImportFileError(f"there is no known-good list {name!r:.80}; `vidfed node known-good list` shows them")
 
 
-def _fill(database: sqlite3.Connection, files: Sequence[Path], *, version: str, now_ms: int) -> int:
+def _entries_of(files: Iterable[Path]) -> Iterator[FileEntry | Skip]:
+    """Yield the entries of files; one without a single digest is another file than was meant."""
+    for path in files:
+        some = False
+        for entry in open_hash_file(path).entries():
+            some = some or (isinstance(entry, FileEntry) and any(name in entry.codes for name in _DIGESTS))
+            yield entry
+        if not some:
+            raise FormatError(f"{path}: a known-good set without a single digest")
+
+
+def _fill(database: sqlite3.Connection, entries: Iterable[FileEntry | Skip], *, version: str, now_ms: int) -> int:
     items = 0
     for statement in _SCHEMA:
         database.execute(statement)
+
+    def digests() -> Iterator[tuple[bytes, int]]:
+        nonlocal items
+        for entry in entries:
+            if isinstance(entry, FileEntry) and not entry.retracts:
+                of_entry = [(entry.codes[name], 1 << _stronger(entry.codes, name)) for name in _DIGESTS if name in entry.codes]
+                items += bool(of_entry)
+                yield from of_entry
+
     with transaction(database):
-        for path in files:
-            before = items
-
-            def digests(entries: Iterable[FileEntry | Skip]) -> Iterator[tuple[bytes, int]]:
-                nonlocal items
-                for entry in entries:
-                    if isinstance(entry, FileEntry) and not entry.retracts:
-                        of_entry = [(entry.codes[name], 1 << _stronger(entry.codes, name)) for name in _DIGESTS if name in entry.codes]
-                        items += bool(of_entry)
-                        yield from of_entry
-
-            database.executemany(_ADD, digests(open_hash_file(path).entries()))
-            if items == before:
-                raise FormatError(f"{path}: a known-good set without a single digest")
+        database.executemany(_ADD, digests())
         database.execute("INSERT INTO list VALUES (?, ?, ?)", (version, now_ms, items))
     return items
 

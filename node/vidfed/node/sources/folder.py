@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from vidfed.node.intake.known_good import KnownGood
     from vidfed.node.intake.report import ImportReport
     from vidfed.node.records.store import RecordStore
     from vidfed.node.sources.settings import FolderSection, SourceSettings
@@ -67,6 +68,7 @@ class FolderRun:
         folder: Path,
         state_folder: Path,
         *,
+        known_good: KnownGood | None = None,
         on_progress: Callable[[int, int, int], None] = lambda _done, _total, _entries: None,
     ) -> None:
         """Prepare.
@@ -77,6 +79,7 @@ class FolderRun:
             section: the same, as a folder's.
             folder: the member's, to which the path is relative.
             state_folder: for what was seen of files that are not yet whole.
+            known_good: digests that must not become records.
             on_progress: as of `import_files`.
         """
         self._store = store
@@ -84,6 +87,7 @@ class FolderRun:
         self._section = section
         self._path = folder / section.path
         self._seen_file = state_folder / f"{settings.name}.seen.json"
+        self._known_good = known_good
         self._on_progress = on_progress
 
     def run(self, *, now_ms: int, defaults: Mapping[str, object], values: Mapping[str, object], dry_run: bool = False) -> FolderReport:
@@ -164,7 +168,15 @@ class FolderRun:
         )
         report_file = None if dry_run else self._free(DONE, path.name + REPORT_SUFFIX)
         try:
-            taken = import_files(self._store, [path], options, now_ms=now_ms, report_file=report_file, on_progress=self._on_progress)
+            taken = import_files(
+                self._store,
+                [path],
+                options,
+                now_ms=now_ms,
+                known_good=self._known_good,
+                report_file=report_file,
+                on_progress=self._on_progress,
+            )
         except (FormatError, ImportFileError) as error:
             report.failed[path.name] = str(error)
             if report_file is not None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from vidfed.formats.fields import FIELDS
 from vidfed.node.config import StoreSection
 from vidfed.node.errors import NodeError
+from vidfed.node.intake.known_good import FOLDER as KNOWN_GOOD
+from vidfed.node.intake.known_good import KnownGood
 from vidfed.node.intake.report import open_private
 from vidfed.node.records.known import open_store
 from vidfed.node.records.record import to_column
@@ -16,9 +18,10 @@ from vidfed.node.records.source_states import register_source, source_states
 from vidfed.node.sources.comparison.run import RunOptions, RunResult, SourceRun
 from vidfed.node.sources.errors import SourceBusyError, SourceError, SuspiciousError
 from vidfed.node.sources.folder import FolderReport, FolderRun
+from vidfed.node.sources.known_good import KnownGoodReport, follow_known_good
 from vidfed.node.sources.remote.https import BusyServerError
 from vidfed.node.sources.schedule.history import RunHistory, read_history, write_history
-from vidfed.node.sources.settings import FolderSection, read_sources
+from vidfed.node.sources.settings import FolderSection, KnownGoodSection, read_sources
 from vidfed.security.audit import Event, Operation
 from vidfed.security.clock import DAY_MS, SECOND_MS, as_text, system_clock
 from vidfed.security.member.audit_log import logged
@@ -48,19 +51,23 @@ class Followed:
     Attributes:
         result: of a source that is compared; None for a folder.
         folder: of a folder; None for others.
+        known_good: of a known-good list; None for others.
         report: file with every row passed over; None: there was nothing to say, or it was a dry run of a folder.
     """
 
     result: RunResult | None
     folder: FolderReport | None
     report: Path | None
+    known_good: KnownGoodReport | None = None
 
     def counts(self) -> dict[str, int | str]:
         """Return what the log and the history say about it."""
         if self.result is not None:
             report = self.result.report
             return {name: getattr(report, name) for name in ("rows", "new", "changed", "unchanged", "passed_over")} | {"lost": report.lost}
-        assert self.folder is not None  # noqa: S101 - one of the two
+        if self.known_good is not None:
+            return {name: getattr(self.known_good, name) or 0 for name in ("rows", "items", "before", "passed_over")}
+        assert self.folder is not None  # noqa: S101 - one of the three
         reports = self.folder.imported
         sums = {name: sum(getattr(each.counts, name) for each in reports) for name in ("new", "updated", "unchanged", "retracted")}
         return {"files": len(reports), "failed": len(self.folder.failed), **sums}
@@ -100,7 +107,11 @@ def register_sources(home: MemberHome, store: RecordStore) -> None:
     """
     sources = read_sources(home)
     known = {state.name: (state.kind, state.late_after_ms) for state in source_states(store.database)}
-    wanted = {name: (each.section.kind, round(each.section.behind_after_s * SECOND_MS)) for name, each in sources.items()}
+    wanted = {
+        name: (each.section.kind, round(each.section.behind_after_s * SECOND_MS))
+        for name, each in sources.items()
+        if not isinstance(each.section, KnownGoodSection)  # of which no record is
+    }
     if all(known.get(name) == each for name, each in wanted.items()):
         return
     with store.database.writing() as connection:
@@ -131,7 +142,8 @@ def follow(
     path = history_path(home, name)
     try:
         with open_store(home) as store, _noted(home, name, options) as noted:
-            done = _run(home, store, settings, options, now_ms, on_progress)
+            with KnownGood(lists=home.folder / KNOWN_GOOD) as good:
+                done = _run(home, store, settings, good, options, now_ms, on_progress)
             noted.update(done.counts())
     except SourceBusyError:
         raise
@@ -169,10 +181,16 @@ def _run(
     home: MemberHome,
     store: RecordStore,
     settings: SourceSettings,
+    good: KnownGood,
     options: FollowOptions,
     now_ms: int,
     on_progress: Callable[[int], None],
 ) -> Followed:
+    if isinstance(settings.section, KnownGoodSection):
+        report = follow_known_good(
+            home, settings, now_ms=now_ms, dry_run=options.dry_run, accept_losses=options.accept_losses, on_progress=on_progress
+        )
+        return Followed(None, None, None, report)
     defaults: dict[str, object] = {"case_contact": home.identity.contact}
     if days := home.section("store", StoreSection).review_after_days:
         defaults["review_ms"] = now_ms + days * DAY_MS
@@ -183,6 +201,7 @@ def _run(
             settings.section,
             home.folder,
             state_folder(home),
+            known_good=good,
             on_progress=lambda _done, _total, entries: on_progress(entries),
         )
         values = {name: FIELDS[name].read(said) for name, said in settings.constants.items()}
@@ -200,7 +219,7 @@ def _run(
             lines += 1
             file.write(f"  {text}\n")
 
-        source = SourceRun(store, settings, home.folder, state_folder(home), on_line=line, on_progress=on_progress)
+        source = SourceRun(store, settings, home.folder, state_folder(home), known_good=good, on_line=line, on_progress=on_progress)
         columns: Mapping[str, object] = {name: to_column(value) for name, value in defaults.items()}
         chosen = RunOptions(
             now_ms,

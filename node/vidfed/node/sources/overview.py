@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
+from vidfed.node.intake.known_good import FOLDER, stored_lists
 from vidfed.node.records.source_states import SourceState, source_states
 from vidfed.node.sources.follow import history_path
 from vidfed.node.sources.schedule.history import read_history
 from vidfed.node.sources.schedule.times import next_ms
-from vidfed.node.sources.settings import read_sources
+from vidfed.node.sources.settings import KnownGoodSection, read_sources
 
 if TYPE_CHECKING:
     from vidfed.node.records.store import RecordStore
@@ -63,6 +64,9 @@ def _one(home: MemberHome, name: str, known: SourceState | None, settings: Sourc
     else:
         late_after_ms, kind, every_s = (known.late_after_ms, known.kind, 0.0) if known else (0, "", 0.0)
     state = known or SourceState(name, kind, 0, late_after_ms)
+    if settings is not None and isinstance(settings.section, KnownGoodSection):
+        kept = next((each for each in stored_lists(home.folder / FOLDER) if each.name == name), None)
+        state = replace(state, live=kept.items, as_of_ms=kept.added_ms) if kept else state
     history = read_history(history_path(home, name))
     due_ms = next_ms(history.run, every_s, chance_of(home, name, history.attempted_ms)) if settings is not None else 0
     return SourceOverview(

@@ -51,7 +51,7 @@ class Common:
     """What every kind of source has.
 
     Attributes:
-        kind: one of KINDS.
+        kind: `sql`, `folder`, `ncmec`, `list` or `known-good`.
         every_s: seconds from one look to the next, give or take a tenth.
         late_after_s: a source not followed for so many seconds is behind; 0: twice `every_s` and ten minutes.
         ask_above_share: of its live records, what a source may lose in one run, 0 to 1, before a person is asked.
@@ -187,7 +187,7 @@ class NcmecSection(HttpsCommon):
     """NCMEC Hash Sharing v2.
 
     Attributes:
-        environment: one of NCMEC_ENVIRONMENTS, or
+        environment: `industry`, `npo`, `exploitative`, or `test-` before one of these; or
         url: the address before `/v2/entries`.
         overlap_s: how far back before the last completed look entries are asked for again.
         since: ISO date of the oldest entries wanted.
@@ -236,8 +236,23 @@ class ListSection(HttpsCommon):
         check_https(self.url)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownGoodSection(ListSection):
+    """A list of harmless files by HTTPS: it becomes the known-good list of the source's name, and none of it a record.
+
+    Attributes:
+        url, key, items, deleted: as of a list.
+    """
+
+
 Section = SqlSection | FolderSection | NcmecSection | ListSection
-KINDS: dict[str, type[Section]] = {"sql": SqlSection, "folder": FolderSection, "ncmec": NcmecSection, "list": ListSection}
+KINDS: dict[str, type[Section]] = {
+    "sql": SqlSection,
+    "folder": FolderSection,
+    "ncmec": NcmecSection,
+    "list": ListSection,
+    "known-good": KnownGoodSection,
+}
 
 
 @dataclass(frozen=True, slots=True)

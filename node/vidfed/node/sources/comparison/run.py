@@ -12,6 +12,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from vidfed.formats.entries import FileEntry
 from vidfed.node.records.source_states import SourceState, register_source, source_state, update_source
 from vidfed.node.sources.comparison.plan import Comparison, RunReport, Seen, check_losses
 from vidfed.node.sources.comparison.spool import IDS_A_LINE, Spool
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from vidfed.node.intake.known_good import KnownGood
     from vidfed.node.records.store import RecordStore
     from vidfed.node.sources.settings import SourceSettings
 
@@ -85,6 +87,7 @@ class SourceRun:
         folder: Path,
         state_folder: Path,
         *,
+        known_good: KnownGood | None = None,
         on_line: Callable[[str], None] = lambda _text: None,
         on_progress: Callable[[int], None] = lambda _rows: None,
     ) -> None:
@@ -95,12 +98,14 @@ class SourceRun:
             settings: of a source that is read by a process of its own.
             folder: the member's.
             state_folder: for the spool and the lock, exists.
+            known_good: digests that must not become records; rows with one are passed over.
             on_line: gets a line for every row passed over and every value left out; no hash is in it.
             on_progress: gets the number of rows read so far.
         """
         self._store = store
         self._settings = settings
         self._folder = folder
+        self._known_good = known_good
         self._spool = Spool(state_folder / f"{settings.name}.spool")
         self._lock = state_folder / f"{settings.name}.lock"
         self._on_line = on_line
@@ -214,11 +219,19 @@ class SourceRun:
     def _changes(self, message: Mapping[str, Any], records: SourceRecords, comparison: Comparison) -> list[Statement]:
         if "rows" not in message:
             return []
-        statements = [from_wire(row) for row in message["rows"]]
+        statements = self._without_known_good([from_wire(row) for row in message["rows"]])
         for statement in statements:
             for note in statement.notes:
                 self._line(f"{statement.key}: {'passed over: ' if statement.kind is Kind.UNUSABLE else ''}{note}")
         return list(comparison.changes(statements, records.known([statement.key for statement in statements])))
+
+    def _without_known_good(self, statements: list[Statement]) -> list[Statement]:
+        if not self._known_good:
+            return statements
+        entries = [FileEntry(number, each.codes, {}) for number, each in enumerate(statements) if each.kind is Kind.LIVE]
+        for number, title in self._known_good.among(entries).items():
+            statements[number] = Statement(statements[number].key, Kind.UNUSABLE, notes=[f"known good: on {title}"])
+        return statements
 
     def _find_vanished(self, records: SourceRecords, comparison: Comparison, report: RunReport, *, spooled: bool) -> int:
         """Spool the live records that the run has not met; return how many live records there were."""

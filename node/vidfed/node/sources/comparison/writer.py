@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 DELETED_REASON = "taken back by its source"
 VANISHED_REASON = "no longer at its source"
-UNUSABLE_REASON = "its source has no usable hash of it any more"
+UNUSABLE_REASON = "its source has nothing usable of it any more"
 _REASONS = {Kind.DELETED: DELETED_REASON, Kind.UNUSABLE: UNUSABLE_REASON}
 _KEPT = ("id", "reference", "created_ms", "import_id", "source", "source_id", "edited", "places")
 _PAGE = 20_000
