@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vidfed.index import Algorithm
+from tests.support.memory import columns_of
+from vidfed.index import Algorithm, Hash
 from vidfed.node.errors import StoreError
 from vidfed.node.records.lifecycle import RecordQuery, edit, erase, reinstate, retract, stored_records
 from vidfed.node.records.record import Record
 from vidfed.node.records.source_states import Freshness, source_states
 from vidfed.node.records.store import RecordStore
 from vidfed.node.records.upsert.repeated import Repeats
+from vidfed.node.search.catalogue import Catalogue
+from vidfed.node.search.query import SearchQuery
 from vidfed.node.sources.comparison.run import RunOptions, RunResult, SourceRun
 from vidfed.node.sources.errors import SourceBusyError, SourceError, SourceReadError, SuspiciousError
 from vidfed.node.sources.settings import parse_sources
@@ -86,6 +89,37 @@ def test_everything_is_taken_over_as_the_source_says(store: RecordStore, unit: U
     }
     (state,) = source_states(store.database)
     assert (state.as_of_ms, state.compared_ms, state.live) == (NOW, NOW, 10)
+
+
+def test_several_columns_of_one_perceptual_hash_are_codes_of_one_record(store: RecordStore, unit: Unit, folder: Path) -> None:
+    """Each is found; what the source changes or takes out is found no more, whatever places it had."""
+    whole, trimmed, later = (bytes(range(start, start + 32)) for start in (1, 77, 140))
+    unit.run("CREATE TABLE media (id INTEGER PRIMARY KEY, md5 VARCHAR(40), a VARCHAR(64), b VARCHAR(64), c VARCHAR(64))")
+    unit.run(f"INSERT INTO media VALUES (1, NULL, NULL, '{whole.hex()}', '{trimmed.hex()}'), (2, '{7:032x}', '{later.hex()}', NULL, NULL)")
+    followed = source(store, unit, folder, columns={"md5": "md5", "pdq": ["a", "b", "c"]}, deleted=None, constants=None)
+
+    def views() -> dict[str, list[tuple[str, bytes]]]:
+        return {each.record.source_id: [(code.kind, code.code) for code in each.record.further] for each in live(store)}
+
+    run(followed)
+    assert views() == {"1": [("view:3", trimmed)], "2": []}
+    assert live(store)[0].record.hashes[Algorithm.PDQ] == whole
+    assert counts(run(followed, NOW + 1), "unchanged", "changed") == (2, 0)
+    with closing(Catalogue(store, folder / "index", lambda: NOW)) as catalogue:
+        catalogue.start()
+
+        def held(code: bytes) -> int:
+            (found,) = catalogue.search([SearchQuery(columns_of([Hash(Algorithm.PDQ, code)], 0), 20)], patience_s=60)
+            return len(found.hits)
+
+        assert [held(code) for code in (whole, trimmed, later)] == [1, 1, 1]
+        unit.run(f"UPDATE media SET c = '{later.hex()}' WHERE id = 1", "UPDATE media SET a = NULL WHERE id = 2")
+        assert counts(run(followed, NOW + 2), "unchanged", "changed") == (0, 2)
+        assert views() == {"1": [("view:3", later)], "2": []}
+        assert [held(code) for code in (whole, trimmed, later)] == [1, 0, 1]
+    unit.run("UPDATE media SET c = NULL WHERE id = 1")
+    run(followed, NOW + 3)
+    assert views() == {"1": [], "2": []}
 
 
 def test_a_second_run_changes_nothing(store: RecordStore, unit: Unit, folder: Path) -> None:

@@ -104,6 +104,14 @@ class FurtherCodes:
         self._rows += rows
         return len(rows)
 
+    def replace(self, record: int, places: int, entry: FileEntry) -> int:
+        """Give a known record what its entry says in place of what it had; return how many places it has had so far at most."""
+        if places:
+            self.write()
+            self._connection.execute(sa.delete(codes).where(of_record(record)))
+        # Places are never taken back: an index takes out as many labels as there are places before it puts in what is there now.
+        return max(places, self.give(record, entry)) if entry.further else places
+
     def write(self) -> None:
         """Write what was given so far."""
         if self._rows:

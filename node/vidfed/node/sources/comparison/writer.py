@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from vidfed.formats.entries import FileEntry
+from vidfed.index import Algorithm, Code
 from vidfed.node.records import schema
+from vidfed.node.records.further import FurtherCodes
 from vidfed.node.records.lifecycle import LOCAL_FIELDS, erased_key
 from vidfed.node.records.upsert.columns import AT, COLUMNS, empty_columns, perceptual_key_of
 from vidfed.node.records.upsert.digest_filter import DigestFilter
@@ -35,6 +37,7 @@ UNUSABLE_REASON = "its source has nothing usable of it any more"
 _REASONS = {Kind.DELETED: DELETED_REASON, Kind.UNUSABLE: UNUSABLE_REASON}
 _KEPT = ("id", "reference", "created_ms", "import_id", "source", "source_id", "edited", "places")
 _PAGE = 20_000
+_ALGORITHMS = {algorithm.value: algorithm for algorithm in Algorithm}
 _IDS_AT_ONCE = 5_000
 
 
@@ -133,6 +136,7 @@ class SourceWriter:
         had_records = SourceRecords(database, state.name, connection).exists
         self._written = None if had_records else DigestFilter()
         self._repeated = RepeatedCodes(database, connection, max_repeats)
+        self._further = FurtherCodes(database, connection)
         self._empty = empty_columns() | dict(defaults or {})
         self._common = {"source": state.name, "import_id": state.import_id, "created_ms": now_ms, "changed_ms": now_ms}
         mark = database.marks(1)
@@ -146,7 +150,7 @@ class SourceWriter:
         listed = list(statements)
         batch = {statement.key: statement for statement in (listed if self._journal else reversed(listed))}
         extra = collections.Counter(statement.key for statement in listed) if len(batch) < len(listed) else {}
-        entries = {key: FileEntry(0, statement.codes, {}) for key, statement in batch.items() if statement.kind is Kind.LIVE}
+        entries = {key: _entry(statement) for key, statement in batch.items() if statement.kind is Kind.LIVE}
         self._repeated.leave_out(entries.values())
         asked = list(batch) if self._written is None else [key for key in batch if self._written.add([key.encode()])]
         rows = self._rows(asked) if asked else {}
@@ -172,13 +176,14 @@ class SourceWriter:
                 fresh.append(entries[key])
             else:
                 self._repeated.written(entries[key], row[AT["id"]])
-                columns = self._replaced(statement, row)
+                columns = self._replaced(statement, row, entries[key])
                 changed.append((*columns, columns[AT["id"]]))
         self._insert(new, entries)
         if changed:
             self._connection.exec_driver_sql(self._update, changed)
         for reason, numbers in lost.items():
             self._retract(numbers, reason)
+        self._further.write()
         self._repeated.count(fresh)
 
     def retract(self, numbers: Sequence[int]) -> None:
@@ -215,14 +220,16 @@ class SourceWriter:
         """Write new records. Those with the same fields share a statement without the columns that stay empty: binding a NULL is dear."""
         groups: dict[tuple[str, ...], tuple[dict[str, object], list[tuple[object, ...]]]] = {}
         for statement in statements:
+            entry, number = entries[statement.key], next(self._next_id)
             codes, values = statement.codes, statement.values
+            if entry.further and (places := self._further.give(number, entry)):
+                values = values | {"places": places}
             shape = (*codes, *values)
             group = groups.get(shape)
             if group is None:
                 common = {name: value for name, value in self._empty.items() if value is not None and name not in values} | self._common
                 group = groups[shape] = (common, [])
-            number = next(self._next_id)
-            self._repeated.written(entries[statement.key], number)
+            self._repeated.written(entry, number)
             own = (number, next(self._next_version), next(self._references), statement.key, bytearray(statement.fingerprint))
             # To SQLite's driver a bytearray is at hand, while bytes are first offered to its adapters.
             group[1].append((*map(bytearray, codes.values()), *values.values(), *own, perceptual_key_of(codes), *group[0].values()))
@@ -231,7 +238,7 @@ class SourceWriter:
             marks = self._database.marks(len(names))
             self._connection.exec_driver_sql(f"INSERT INTO records ({', '.join(names)}) VALUES ({marks})", rows)  # noqa: S608 - our own column names
 
-    def _replaced(self, statement: Statement, row: Sequence[Any]) -> list[Any]:
+    def _replaced(self, statement: Statement, row: Sequence[Any], entry: FileEntry) -> list[Any]:
         """Return a record's columns as its source describes it now, with what was decided here."""
         number = row[AT["id"]]
         codes = {name: code for name, code in statement.codes.items() if not self._repeated.is_aside(number, name, code)}
@@ -248,8 +255,14 @@ class SourceWriter:
             "perceptual_key": perceptual_key_of(statement.codes),
             "fingerprint": statement.fingerprint,
             "retraction_reason": "",
+            "places": self._further.replace(number, row[AT["places"]], entry),
         }
         return [values.get(name) for name in COLUMNS]
+
+
+def _entry(statement: Statement) -> FileEntry:
+    further = [Code(_ALGORITHMS[name], code, kind) for name, code, kind in statement.further]
+    return FileEntry(0, statement.codes, {}, further=further)
 
 
 def _own(database: RecordDatabase, source: str, keys: Sequence[str]) -> tuple[str, tuple[Any, ...]]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MAX_CACHED = 10_000
 """Values of one column whose reading is remembered: categories and flags repeat, references do not."""
 _ALGORITHMS = {algorithm.value: algorithm.code_bytes for algorithm in Algorithm}
+_PERCEPTUAL = frozenset(algorithm.value for algorithm in Algorithm if algorithm.is_perceptual)
 COLUMNS = (*_ALGORITHMS, *(name for name in FIELDS if name != "source_id"))
 """What a column can be mapped to; `source_id` is the key's."""
 _SEVERAL = frozenset({*_ALGORITHMS, *LISTS})  # fields that several columns may make up
@@ -36,7 +37,8 @@ class RowMapping:
     """How a source's rows become statements.
 
     Attributes:
-        columns: names of the source's columns by field, in the order of preference where several may carry it.
+        columns: names of the source's columns by field, in the order of preference where several may carry it. Of a perceptual hash the
+            first that is there is the record's; others become its further codes, of the kind `view:N` for the Nth column named.
         constants: what is true of every record, by field, as text; a column's word goes before it.
         values: for a field, what each of the source's words means; a word that is not in it is a problem that is named.
         key: columns that together name an item, for ever.
@@ -136,28 +138,43 @@ class Reader:
                     return Statement(key, Kind.DELETED)
             except ValueError as error:
                 return Statement(key, Kind.UNUSABLE, notes=shorten([f"the flag of deletion: {error}"]))
-        codes: dict[str, bytes] = {}
-        for name, positions in self._codes:
-            for position in positions:
-                raw = row[position]
-                if raw is None or raw == "":
-                    continue
-                try:
-                    code = code_of(name, raw)
-                except read.EmptyFileError as error:
-                    return Statement(key, Kind.UNUSABLE, notes=[str(error)])
-                except ValueError as error:
-                    words = str(error)
-                    notes.append(f"{words if words.startswith(name) else f'{name}: {words}'}; left out")
-                    continue
-                if code is not None:
-                    codes.setdefault(name, code)
+        try:
+            codes, further = self._read_codes(row, notes)
+        except read.EmptyFileError as error:
+            return Statement(key, Kind.UNUSABLE, notes=[str(error)])
         if not codes:
             return Statement(key, Kind.UNUSABLE, notes=shorten(["no usable hash", *notes]))
         values = dict(self._constants)
         for name, sources, reader in self._fields:
             self._read_field(row, name, sources, reader, values, notes)
-        return Statement(key, Kind.LIVE, codes, values, shorten(notes))
+        return Statement(key, Kind.LIVE, codes, values, shorten(notes), further=further)
+
+    def _read_codes(self, row: Sequence[Any], notes: list[str]) -> tuple[dict[str, bytes], list[tuple[str, bytes, str]]]:
+        """Return a row's codes and further codes; what cannot be read goes into the notes.
+
+        Raises:
+            EmptyFileError: it is the empty file.
+        """
+        codes: dict[str, bytes] = {}
+        further: list[tuple[str, bytes, str]] = []
+        for name, positions in self._codes:
+            for number, position in enumerate(positions, 1):
+                raw = row[position]
+                if raw is None or raw == "":
+                    continue
+                try:
+                    code = code_of(name, raw)
+                except read.EmptyFileError:
+                    raise
+                except ValueError as error:
+                    words = str(error)
+                    notes.append(f"{words if words.startswith(name) else f'{name}: {words}'}; left out")
+                    continue
+                if code is None or codes.setdefault(name, code) == code:
+                    continue
+                if name in _PERCEPTUAL and all(code != known for algorithm, known, _ in further if algorithm == name):
+                    further.append((name, code, f"view:{number}"))
+        return codes, further
 
     @staticmethod
     def _read_field(

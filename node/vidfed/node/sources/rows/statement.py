@@ -13,6 +13,7 @@ from typing import Any
 
 from vidfed.formats.fields import FIELDS, LISTS
 from vidfed.index import Algorithm
+from vidfed.index.codes import is_kind
 from vidfed.node.sources.errors import SourceReadError
 from vidfed.wire.values import MAX_TEXT, HandlingCode, Ternary
 
@@ -20,6 +21,7 @@ MAX_KEY = 200
 """Characters of a key: it must fit, with the source's name, into a record's `source_id`."""
 FINGERPRINT_BYTES = 16
 _MAX_NOTES = 20
+_MAX_FURTHER = 100  # columns of one table
 _MAX_TAGS_TEXT = 100 * (MAX_TEXT + 4)  # characters: a JSON list of as many tags as a record may have
 _CODE_BYTES = {algorithm.value: algorithm.code_bytes for algorithm in Algorithm}
 _RANGES = {
@@ -53,6 +55,7 @@ class Statement:
         values: by the name of a record's field, in the form of the store's columns.
         notes: what was left out and why; of an UNUSABLE one the first says why.
         fingerprint: FINGERPRINT_BYTES; equal for equal statements.
+        further: codes of further views: algorithm's value, code, kind as `vidfed.index.Code`'s.
     """
 
     key: str
@@ -61,13 +64,16 @@ class Statement:
     values: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     fingerprint: bytes = b""
+    further: list[tuple[str, bytes, str]] = field(default_factory=list, repr=False)
 
     def to_wire(self) -> list[Any]:
         """Return the JSON form."""
         codes = {name: code.hex() for name, code in self.codes.items()}
-        print_of = repr((int(self.kind), sorted(codes.items()), sorted(self.values.items()))).encode("utf-8", "replace")
+        further = [[name, code.hex(), kind] for name, code, kind in self.further]
+        said = (int(self.kind), sorted(codes.items()), sorted(self.values.items()), *([further] if further else []))
+        print_of = repr(said).encode("utf-8", "replace")
         digest = hashlib.blake2b(print_of, digest_size=FINGERPRINT_BYTES).hexdigest()
-        return [self.key, digest, int(self.kind), codes, self.values, self.notes]
+        return [self.key, digest, int(self.kind), codes, self.values, self.notes, *([further] if further else [])]
 
 
 def from_wire(row: Any) -> Statement:  # noqa: ANN401 - anything may have come
@@ -77,7 +83,8 @@ def from_wire(row: Any) -> Statement:  # noqa: ANN401 - anything may have come
         SourceReadError: it is of another form. The message quotes nothing of it.
     """
     try:
-        key, digest, number, hexes, values, notes = row
+        key, digest, number, hexes, values, notes, *more = row
+        further = [(str(name), bytes.fromhex(text), str(which)) for name, text, which in more[0]] if more else []
         kind = Kind(number if type(number) is int else -1)
         fingerprint = bytes.fromhex(digest)
         codes = {name: bytes.fromhex(text) for name, text in hexes.items()}
@@ -87,6 +94,9 @@ def from_wire(row: Any) -> Statement:  # noqa: ANN401 - anything may have come
             and key.isprintable()
             and len(fingerprint) == FINGERPRINT_BYTES
             and _are_codes(codes)
+            and len(more) <= 1
+            and len(further) <= _MAX_FURTHER
+            and all(_are_codes({name: code}) and is_kind(which) for name, code, which in further)
             and _are_values(values)
             and (notes == [] or (len(notes) <= _MAX_NOTES and all(type(note) is str and len(note) <= MAX_TEXT for note in notes)))
             and (kind is not Kind.LIVE or bool(codes))
@@ -95,7 +105,7 @@ def from_wire(row: Any) -> Statement:  # noqa: ANN401 - anything may have come
         sound = False
     if not sound:
         raise SourceReadError("the reading process sent something that is no statement; nothing was changed")
-    return Statement(key, kind, codes, values, notes, fingerprint)
+    return Statement(key, kind, codes, values, notes, fingerprint, further)
 
 
 def shorten(notes: list[str]) -> list[str]:
