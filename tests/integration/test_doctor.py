@@ -56,8 +56,35 @@ def test_a_node_that_is_well_passes_and_a_peer_that_is_not_there_is_a_warning(ho
     assert said.pop("node fr")[0] == said.pop("gateway")[0] == "warning"
     assert said.pop("witnesses")[0] == "warning"  # fr's node, the only other one, does not run
     assert said.pop("requests")[0] == "warning"  # no officer has a kit yet
+    assert said.pop("duty")[0] == "warning"  # nor is there a rota
     assert [(point, *told) for point, told in said.items() if told[0] != "ok"] == []
     assert said.keys() > {"node nl", "records", "index", "policy", "audit log", "kits", "directory age", "clock", "ca", "state"}
+
+
+def test_it_says_when_nobody_is_on_duty(home: Path) -> None:
+    path, config = home / "duty.toml", home / "vidfed.toml"
+    usual = config.read_text()
+    days = '["mon", "tue", "wed", "thu", "fri", "sat", "sun"]'
+    always = f'[[shift]]\nmail = ["duty@nl.example"]\ndays = {days}\nfrom = "00:00"\nto = "00:00"\n'
+    seen = [found(home)["duty"]]
+    try:
+        for rota in ('[[escalation]]\npeople = ["nl-1"]\nafter_minutes = 5\nlife_at_risk_minutes = 1\n', always):
+            path.write_text(rota)
+            seen.append(found(home)["duty"])
+        config.write_text(
+            usual.replace('mail_host = ""', 'mail_host = "localhost"').replace('mail_from = ""', 'mail_from = "vidfed@nl.example"')
+        )
+        for rota in (always, always.replace("mail", 'people = ["nl-9"]\nmail'), "[[shift]]\n"):
+            path.write_text(rota)
+            seen.append(found(home)["duty"])
+    finally:
+        path.unlink()
+        config.write_text(usual)
+    assert [state for state, _ in seen] == ["warning", "warning", "warning", "ok", "warning", "failed"]
+    for words, (_, said) in zip(
+        ("is not there", "no shift for this moment", "nothing calls anybody", "on duty", "names nl-9", "lacks 'days'"), seen, strict=True
+    ):
+        assert words in said
 
 
 def test_the_command_prints_the_same_and_ends_with_its_status(home: Path) -> None:

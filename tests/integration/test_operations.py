@@ -99,6 +99,8 @@ def test_a_lookup_is_counted_and_timed_by_stage(operated: Operated) -> None:
     assert found["vidfed_node_hits_total"]["nl",] >= 1
     assert found["vidfed_node_urgent_lookups_total"]["ordinary",] >= 1
     assert {stage for (stage,) in found["vidfed_node_stage_seconds_count"]} == {"admit", "search", "audit", "sign"}
+    assert found["vidfed_node_requests_open"] == {("in time",): 0.0, ("half spent",): 0.0, ("overdue",): 0.0}
+    assert found["vidfed_node_on_duty"] == found["vidfed_node_officers"] == {(): 0.0}
     assert found["vidfed_node_index_version"] == found["vidfed_node_store_version"] == {(): 1.0}
     assert 0 < time.time() - found["vidfed_node_records_changed_timestamp_seconds"][()] < 3_600
     assert found["vidfed_audit_entries"][()] >= 4

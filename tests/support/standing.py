@@ -104,7 +104,9 @@ class StandingWorld:
             trail=AuditTrail(log, "nl", clock=federation.clock),
             ends=self.pool,
             clock=federation.clock,
+            found=lambda *called: self.called.append(called),
         )
+        self.called: list[tuple[str, ...]] = []
         self.private = PrivateKey.generate()
         person = federation.investigator("nl")
         credential = replace(Credential.read(person.credential.payload), sealing_key=bytes(self.private.public_key))

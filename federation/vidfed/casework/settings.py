@@ -30,7 +30,10 @@ class CaseworkSection:
         watch_minutes: how often, at most, one standing lookup is asked: by the gateway, and at the node by anybody. Shorter than 15 is for
             exercises.
         alarm: a program that is run when a person should look at once, with one JSON object on its standard input, without content; empty:
-            the log alone says so.
+            the log alone says so. Whom it calls stands in duty.toml.
+        mail_host: `HOST` or `HOST:PORT` of the unit's own mail server; those of duty.toml who have an address are then sent a mail without
+            content. Empty: no mail.
+        mail_from: sender of such mail.
     """
 
     url: str = ""
@@ -41,12 +44,16 @@ class CaseworkSection:
     give_up_days: float = 7.0
     watch_minutes: float = 15.0
     alarm: str = ""
+    mail_host: str = ""
+    mail_from: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
         check_above_zero(self, "retention_days", "maximum_days", "told_days", "give_up_days", "watch_minutes")
         if self.officers not in {1, 2}:
             raise ValueError("officers must be 1 or 2")
+        if bool(self.mail_host) != bool(self.mail_from):
+            raise ValueError("mail_host and mail_from: one without the other sends nothing")
         if self.retention_days > self.maximum_days:
             raise ValueError("retention_days must be at most maximum_days")
 

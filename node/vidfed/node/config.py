@@ -151,6 +151,9 @@ give_up_days = 7.0
 watch_minutes = 15.0
 # A program that calls somebody when another member asks; it gets no content. Empty: the log alone says so.
 alarm = ""
+# HOST or HOST:PORT of your own mail server, and a sender: those on duty (duty.toml) who have an address get a mail without content.
+mail_host = ""
+mail_from = ""
 
 [log]
 # "console" for people or "json" for machines, on stderr; "debug", "info", "warning" or "error".

@@ -40,6 +40,7 @@ async def test_record_that_is_added_later_is_reported_once(world: StandingWorld)
     opened = pb.WatchAnswer.FromString(bytes(SealedBox(world.private).decrypt(hit.sealed)))
     answer = read_answer(wire_envelope.from_message(opened.answer).payload)
     assert (opened.member, [found.item for found in answer.hits]) == ("de", [1])
+    assert world.called == [("de", world.person.pseudonym, world.serial.hex())]
 
 
 async def test_it_is_asked_as_often_as_said_and_no_more(world: StandingWorld) -> None:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-import subprocess
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vidfed.casework.carriage.courier import Courier, GrpcTransport
 from vidfed.casework.carriage.persons import PersonCore
-from vidfed.casework.carriage.pressing import Stage, pressing_asks, undelivered
+from vidfed.casework.carriage.pressing import Stage, level_of, pressing_asks, undelivered
 from vidfed.casework.carriage.readers import ReaderBook
 from vidfed.casework.carriage.receiving import Receiver
 from vidfed.casework.carriage.register import ToldRegister
 from vidfed.casework.carriage.sending import Sender
 from vidfed.casework.carriage.service import CaseworkServicer, PersonServicer
 from vidfed.casework.context import Context
+from vidfed.casework.duty.alarm import Alarm
+from vidfed.casework.duty.rota import DUTY_FILE, read_rota
 from vidfed.casework.errors import CaseworkStoreError
 from vidfed.casework.news import storage as news_store
 from vidfed.casework.news.carrying import NewsCourier, NewsReceiver, NewsSender
@@ -38,16 +37,15 @@ if TYPE_CHECKING:
 
     import grpc
 
+    from vidfed.casework.duty.rota import Called
     from vidfed.casework.news.records import Records
     from vidfed.casework.settings import CaseworkSection
     from vidfed.casework.storage.outbox import Waiting
     from vidfed.security.audit import AuditLog
     from vidfed.security.identity.directory import DirectorySource
     from vidfed.security.member.home import MemberHome
-    from vidfed.wire.casework_values import EntryHeader
 
 _THREADS = 4  # a lane of its own: signatures and a small transaction for each call
-_ALARM_S = 30.0  # how long the operator's program may take
 _TIDY_MS = HOUR_MS
 _WATCH_S = 30.0  # a life at risk counts as overdue after an hour
 _log = logging.getLogger(__name__)
@@ -116,8 +114,8 @@ class Casework:
                 begun_before_ms=now_ms - self.section.maximum_days * DAY_MS,
             )
 
-    def look(self, told: set[tuple[bytes, int, Stage]]) -> None:
-        """Call somebody about what presses, once for each ask and stage.
+    def look(self, told: set[tuple[bytes, int, Stage, int]]) -> None:
+        """Call somebody about what presses, once for each ask, stage and level of the escalation.
 
         Args:
             told: what was said already; takes in what is said now.
@@ -129,13 +127,15 @@ class Casework:
         with context.database.reading() as connection:
             found = list(pressing_asks(connection, context.member, now_ms))
             late = undelivered(connection, now_ms, self.section.give_up_days)
+        rota = self.alarm.current() if found else None
         for each in found:
-            said = (each.conversation, each.ask, each.stage)
-            if said not in told and each.stage is not Stage.ASKED:
-                self.alarm.call(each.asker, each.urgency.code, each.conversation, each.stage.value)
-            told.add(said)
+            for level in range(level_of(each, rota, now_ms) + 1):
+                said = (each.conversation, each.ask, each.stage, level)
+                if said not in told and (level or each.stage is not Stage.ASKED):  # that it was asked was said when it came
+                    self.alarm.call(each.asker, each.urgency.code, each.conversation.hex(), each.stage.value, level)
+                told.add(said)
         for waiting in late:
-            said = (waiting.digest, 0, Stage.OVERDUE)
+            said = (waiting.digest, 0, Stage.OVERDUE, 0)
             if said not in told:
                 _log.error(
                     "ALARM: an entry for %s is not delivered since %s: %s", waiting.member, as_text(waiting.since_ms), waiting.trouble
@@ -143,7 +143,7 @@ class Casework:
             told.add(said)
 
     async def _watch(self) -> None:
-        told: set[tuple[bytes, int, Stage]] = set()
+        told: set[tuple[bytes, int, Stage, int]] = set()
         while True:
             try:
                 await asyncio.to_thread(self.look, told)
@@ -168,14 +168,22 @@ class CaseworkState:
     Attributes:
         officers: how many can read what others ask.
         open: asks of other members without an answer.
+        half_spent: of these, with half of the time gone or more.
         overdue: of these.
         undelivered: own entries that a person should know of.
+        on_duty: who is, by the rota; None: there is no rota.
+        gap_ms: when next, within a week, nobody is; None: somebody always is, or there is no rota.
+        not_known: people of the rota who hold no valid kit with a sealing key of this unit.
     """
 
     officers: int
     open: int
+    half_spent: int
     overdue: int
     undelivered: tuple[Waiting, ...]
+    on_duty: Called | None
+    gap_ms: int | None
+    not_known: tuple[str, ...]
 
 
 def look_at_casework(home: MemberHome, source: DirectorySource) -> CaseworkState:
@@ -184,15 +192,27 @@ def look_at_casework(home: MemberHome, source: DirectorySource) -> CaseworkState
     Raises:
         HomeError, CaseworkStoreError: it cannot be known.
     """
-    section = read_casework_section(home)
+    section, rota = read_casework_section(home), read_rota(home.folder / DUTY_FILE)
     with contextlib.closing(CaseworkDatabase(casework_location(home, section))) as database:
         database.open()
         now_ms = system_clock()
-        officers = len(ReaderBook(home.member, database, source, system_clock).officers(home.member))
+        book = ReaderBook(home.member, database, source, system_clock)
+        known = {each.reader.pseudonym for each, _ in book.known(home.member)}
+        officers = len(book.officers(home.member))
         with database.reading() as connection:
             asks = [each.stage for each in pressing_asks(connection, home.member, now_ms, everything=True)]
             late = tuple(undelivered(connection, now_ms, section.give_up_days))
-    return CaseworkState(officers, len(asks), asks.count(Stage.OVERDUE), late)
+    people = rota.people if rota else ()
+    return CaseworkState(
+        officers=officers,
+        open=len(asks),
+        half_spent=sum(stage is not Stage.ASKED for stage in asks),
+        overdue=asks.count(Stage.OVERDUE),
+        undelivered=late,
+        on_duty=rota.on_duty(now_ms) if rota else None,
+        gap_ms=rota.gap(now_ms) if rota else None,
+        not_known=tuple(person for person in people if person not in known),
+    )
 
 
 @contextlib.contextmanager
@@ -224,7 +244,7 @@ def open_casework(
         def officers(member: str) -> Collection[bytes] | None:
             return readers.officers(member) if member == home.member else None
 
-        alarm = Alarm(section.alarm)
+        alarm = Alarm(section.alarm, home.folder / DUTY_FILE, section.mail_host, section.mail_from)
         context = Context(
             federation=home.federation,
             member=home.member,
@@ -239,36 +259,3 @@ def open_casework(
             catch_up=ToldRegister(database, audit.storage).catch_up,
         )
         yield Casework(section, context, readers, threads, GrpcTransport(home.node_tls, source), alarm, records)
-
-
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """Calls somebody: a line in the log, and the operator's program, which gets no content."""
-
-    program: str
-
-    def __call__(self, header: EntryHeader) -> None:
-        """Say that an ask has come."""
-        urgency = getattr(getattr(header.body, "urgency", None), "code", "")
-        self.call(header.asker, urgency, header.conversation, Stage.ASKED.value)
-
-    def call(self, asker: str, urgency: str, conversation: bytes, stage: str) -> None:
-        """Call somebody. The program runs on by itself; a later alarm does not wait for it."""
-        _log.warning("ALARM: an ask of %s, %s, is %s: vidfed requests", asker, urgency, stage)
-        if self.program:
-            said = {
-                "schema": "vidfed.casework-alarm/1",
-                "from": asker,
-                "urgency": urgency,
-                "stage": stage,
-                "conversation": conversation.hex(),
-            }
-            threading.Thread(target=self._run, args=(json.dumps(said),), daemon=True).start()
-
-    def _run(self, said: str) -> None:
-        try:
-            subprocess.run(  # noqa: S603 - the operator's own program, by its path
-                [self.program], input=said.encode(), timeout=_ALARM_S, check=True, capture_output=True
-            )
-        except (OSError, subprocess.SubprocessError) as error:
-            _log.error("ALARM: %s could not call anybody: %s", self.program, error)

@@ -6,18 +6,20 @@ from dataclasses import dataclass
 from enum import Enum, unique
 from typing import TYPE_CHECKING
 
-from vidfed.casework.core.clocks import clocks_of
+from vidfed.casework.core.clocks import ALLOWANCE_MS, clocks_of
+from vidfed.casework.core.state import answers_to
 from vidfed.casework.core.stored import chain_of
 from vidfed.casework.storage import conversations as store
 from vidfed.casework.storage import outbox
 from vidfed.security.clock import DAY_MS
-from vidfed.wire.casework_values import AskUrgency
+from vidfed.wire.casework_values import Acknowledge, AskUrgency
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import sqlalchemy as sa
 
+    from vidfed.casework.duty.rota import Rota
     from vidfed.casework.storage.outbox import Waiting
 
 
@@ -40,7 +42,8 @@ class Pressing:
         asker: the member that asks.
         urgency: as it says.
         stage: how far its time is gone.
-        due_ms: when it will be, or became, overdue.
+        since_ms: when it began to press in this stage: it was received, half of its time was gone, it became overdue.
+        acknowledged: somebody has said to have it.
     """
 
     conversation: bytes
@@ -48,7 +51,8 @@ class Pressing:
     asker: str
     urgency: AskUrgency
     stage: Stage
-    due_ms: int | None
+    since_ms: int
+    acknowledged: bool
 
 
 def pressing_asks(connection: sa.Connection, member: str, now_ms: int, *, everything: bool = False) -> Iterator[Pressing]:
@@ -71,7 +75,17 @@ def pressing_asks(connection: sa.Connection, member: str, now_ms: int, *, everyt
             continue
         stage = Stage.OVERDUE if clock.overdue else Stage.HALF_SPENT if clock.half_spent else Stage.ASKED
         if everything or stage is not Stage.ASKED or clock.urgency is AskUrgency.LIFE_AT_RISK:
-            yield Pressing(identity, clock.ask, conversation.asker[0].header.asker, clock.urgency, stage, clock.due_ms)
+            due_ms = clock.due_ms or now_ms
+            since_ms = {Stage.ASKED: clock.started_ms, Stage.HALF_SPENT: due_ms - ALLOWANCE_MS[clock.urgency] // 2, Stage.OVERDUE: due_ms}
+            said = any(isinstance(header.body, Acknowledge) for header in answers_to(conversation, clock.ask))
+            yield Pressing(identity, clock.ask, conversation.asker[0].header.asker, clock.urgency, stage, since_ms[stage], said)
+
+
+def level_of(pressing: Pressing, rota: Rota | None, now_ms: int) -> int:
+    """Return which level of the escalation an ask has reached: 0, those on duty, for as long as somebody says to have it in time."""
+    if rota is None or (pressing.acknowledged and pressing.stage is not Stage.OVERDUE):
+        return 0
+    return rota.level(now_ms - pressing.since_ms, life_at_risk=pressing.urgency is AskUrgency.LIFE_AT_RISK)
 
 
 def undelivered(connection: sa.Connection, now_ms: int, give_up_days: float) -> list[Waiting]:

@@ -208,6 +208,7 @@ async def gateway_service(shared: Shared, on_ready: Callable[[str], None]) -> As
             ends=casework.transport,
             clock=system_clock,
             shortest_s=int(casework.section.watch_minutes * MINUTE_MS / SECOND_MS),
+            found=casework.alarm.hit,
         )
         rpc.add_StandingGatewayServiceServicer_to_server(StandingServicer(watched), server)
         work = {"standing lookups": watched.run, "status": lambda: keep_status(home, core.nodes, lambda: core.running)}

@@ -42,7 +42,7 @@ from vidfed.wire.statuses import Status, WireError
 from vidfed.wire.values import MESSAGE_ID_BYTES, REQUEST_TYPE, STANDING_METHOD, LookupRequest, RequestHeader, Standing, Urgency
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
     from typing import Protocol
 
@@ -105,6 +105,7 @@ class StandingLookups:
         ends: tells nodes what has ended.
         clock: gives the time.
         shortest_s: between two questions of one watch.
+        found: called with the member and person of something new, and the watch's id in hex.
     """
 
     federation: str
@@ -118,6 +119,7 @@ class StandingLookups:
     ends: EndTransport
     clock: Clock
     shortest_s: int = SHORTEST_S
+    found: Callable[[str, str, str], None] = lambda _member, _pseudonym, _watch: None
     _changed: asyncio.Event = field(init=False, repr=False, default_factory=asyncio.Event)
 
     def begin(self, sent: Sequence[pb.WatchRequest], pseudonym: str) -> None:
@@ -361,7 +363,8 @@ class StandingLookups:
         header = answer.header
         hits = [(part, hit.item, answer.records[hit.record].reference) for hit in answer.hits]
         with self.database.writing() as connection:
-            if store.note_new(connection, asked.serial, asked.member, hits):
+            new = store.note_new(connection, asked.serial, asked.member, hits)
+            if new:
                 store.keep_hit(connection, asked, seal(answer_bytes, asked.sealing_key), now_ms)
             if header.status is not Status.ANSWERED:
                 store.failed(connection, asked, f"{header.status.name} {header.detail}".strip(), now_ms + AGAIN_MS)
@@ -369,6 +372,8 @@ class StandingLookups:
                 store.failed(connection, asked, "it holds more than it tells of some items", now_ms + asked.every_ms)
             else:
                 store.answered(connection, asked, header.epoch, now_ms)
+        if new:
+            self.found(asked.member, asked.pseudonym, asked.serial.hex())
 
 
 def _mandate(raw: bytes) -> Mandate:

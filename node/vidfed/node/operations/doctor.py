@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vidfed.casework.carriage.opening import look_at_casework
+from vidfed.casework.duty.rota import DUTY_FILE
+from vidfed.casework.settings import read_casework_section
 from vidfed.node.config import NodeSection, StoreSection
 from vidfed.node.errors import StoreError
 from vidfed.node.operations.check import Checks, FailedError, Report, WarnedError
@@ -76,6 +78,7 @@ class _Doctor(Checks):
         yield "decoding", self._decoding
         yield "policy", self._policy
         yield "requests", self._requests
+        yield "duty", self._duty
         yield "audit log", self._audit
         yield "witnesses", self._witnesses
         yield "state", self._state
@@ -155,6 +158,23 @@ class _Doctor(Checks):
         if not state.officers:
             raise WarnedError("nobody can read what others ask: no officer (role release-officer) has run `vidfed inbox`")
         return f"{state.officers} officers; {state.open} asks are open, none overdue"
+
+    def _duty(self) -> str:
+        """Whether somebody would be called now, and always in the week to come."""
+        state = look_at_casework(self._home, self._source)
+        path = self._home.folder / DUTY_FILE
+        if state.on_duty is None:
+            raise WarnedError(f"nobody is on duty: {path} is not there; an ask for a life at risk calls nobody (docs/national-unit.md)")
+        section = read_casework_section(self._home)
+        if not state.on_duty:
+            raise WarnedError(f"nobody is on duty now: {path} has no shift for this moment; everybody of the escalation is called instead")
+        if not section.alarm and not (section.mail_host and state.on_duty.mail):
+            raise WarnedError(f"{path} has a rota, but nothing calls anybody: set [casework] alarm, or mail_host and the shift's mail")
+        if state.not_known:
+            raise WarnedError(f"{path} names {', '.join(state.not_known)}, who can read no request: let them run `vidfed inbox`")
+        if state.gap_ms is not None:
+            raise WarnedError(f"from {as_text(state.gap_ms)} on nobody is on duty: {path}")
+        return f"{', '.join((*state.on_duty.people, *state.on_duty.mail))} on duty, and somebody for the week to come"
 
     def _records(self) -> str:
         with open_store(self._home, reads_only=True) as store:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import Gauge
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
+from vidfed.casework.carriage.opening import look_at_casework
+from vidfed.casework.errors import CaseworkStoreError
 from vidfed.node.config import NodeSection
 from vidfed.node.errors import NodeError
 from vidfed.node.policy.file import POLICY_FILE, not_in_force, read_own_policy
@@ -76,7 +78,7 @@ class NodeCollector(MemberCollector):
 
     def parts(self) -> dict[str, Callable[[], list[Metric]]]:
         """Return what reads each part."""
-        return super().parts() | {"index": self._index, "policy": self._policy, "sources": self._sources}
+        return super().parts() | {"index": self._index, "policy": self._policy, "sources": self._sources, "requests": self._requests}
 
     def _index(self) -> list[Metric]:
         size = sum(path.stat().st_size for path in (self._home.folder / "index").rglob("*") if path.is_file())
@@ -86,6 +88,26 @@ class NodeCollector(MemberCollector):
         return [
             GaugeMetricFamily("vidfed_node_index_bytes", "Size of the search index.", size),
             GaugeMetricFamily("vidfed_node_indexes_with_erased_codes", held, len(left)),
+        ]
+
+    def _requests(self) -> list[Metric]:
+        """What other members ask about own records, and whether somebody would be called."""
+        try:
+            state = look_at_casework(self._home, self._source)
+        except CaseworkStoreError as error:
+            raise OSError(str(error)) from None
+        asks = GaugeMetricFamily(
+            "vidfed_node_requests_open", "Asks of other members without an answer, by how far their time is gone.", labels=["time"]
+        )
+        asks.add_metric(["in time"], state.open - state.half_spent)
+        asks.add_metric(["half spent"], state.half_spent - state.overdue)
+        asks.add_metric(["overdue"], state.overdue)
+        on_duty = 0 if state.on_duty is None else len(state.on_duty.people) + len(state.on_duty.mail)
+        return [
+            asks,
+            GaugeMetricFamily("vidfed_node_requests_undelivered", "Own entries that are not delivered for days.", len(state.undelivered)),
+            GaugeMetricFamily("vidfed_node_officers", "Officers who can read what others ask.", state.officers),
+            GaugeMetricFamily("vidfed_node_on_duty", "People and addresses that would be called now by duty.toml.", on_duty),
         ]
 
     def _sources(self) -> list[Metric]:
