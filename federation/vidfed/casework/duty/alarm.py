@@ -16,6 +16,7 @@ from vidfed.security.clock import system_clock
 from vidfed.security.errors import HomeError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from vidfed.security.clock import Clock
@@ -92,7 +93,7 @@ class Alarm:
     def _say(self, what: str, people: str) -> None:
         _log.warning("ALARM: %s%s", what, f" (called: {people})" if people else "")
 
-    def _go(self, fields: dict[str, object], called: Called, level: int, subject: str, command: str) -> None:
+    def _go(self, fields: Mapping[str, str | None], called: Called, level: int, subject: str, command: str) -> None:
         if self.program:
             said = json.dumps({"schema": SCHEMA, **fields, "level": level, "people": list(called.people), "mail": list(called.mail)})
             threading.Thread(target=self._run, args=(said,), daemon=True).start()
