@@ -971,6 +971,33 @@ class Hit(_message.Message):
 Global___Hit: _TypeAlias = Hit  # noqa: Y015
 
 @_typing.final
+class FramesNotSearched(_message.Message):
+    """Frames of an item that the node did not search, as very many of its films, of those it may tell of, share them: titles, test pictures. They
+    were asked by PDQ and are on a list that the node's operator sees and can undo. Of an item that is no film, 1: it was searched, but those
+    films are not told.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_FIELD_NUMBER: _builtins.int
+    FRAMES_FIELD_NUMBER: _builtins.int
+    item: _builtins.int
+    frames: _builtins.int
+    def __init__(
+        self,
+        *,
+        item: _builtins.int = ...,
+        frames: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames", "item", b"item"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FramesNotSearched: _TypeAlias = FramesNotSearched  # noqa: Y015
+
+@_typing.final
 class LookupAnswer(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -978,6 +1005,7 @@ class LookupAnswer(_message.Message):
     RECORDS_FIELD_NUMBER: _builtins.int
     HITS_FIELD_NUMBER: _builtins.int
     TRUNCATED_ITEMS_FIELD_NUMBER: _builtins.int
+    FRAMES_NOT_SEARCHED_FIELD_NUMBER: _builtins.int
     LOG_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def header(self) -> Global___AnswerHeader: ...
@@ -990,6 +1018,10 @@ class LookupAnswer(_message.Message):
         """Items of which more records matched than the node tells; the nearest were kept."""
 
     @_builtins.property
+    def frames_not_searched(self) -> _containers.RepeatedCompositeFieldContainer[Global___FramesNotSearched]:
+        """By rising item."""
+
+    @_builtins.property
     def log(self) -> _audit_pb2.LogReceipt:
         """Written last. Absent only when the node could not log and therefore refuses, or is too busy to look at the question."""
 
@@ -1000,11 +1032,12 @@ class LookupAnswer(_message.Message):
         records: _abc.Iterable[Global___RecordView] | None = ...,
         hits: _abc.Iterable[Global___Hit] | None = ...,
         truncated_items: _abc.Iterable[_builtins.int] | None = ...,
+        frames_not_searched: _abc.Iterable[Global___FramesNotSearched] | None = ...,
         log: _audit_pb2.LogReceipt | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "log", b"log"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "hits", b"hits", "log", b"log", "records", b"records", "truncated_items", b"truncated_items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames_not_searched", b"frames_not_searched", "header", b"header", "hits", b"hits", "log", b"log", "records", b"records", "truncated_items", b"truncated_items"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,6 +27,7 @@ from vidfed.wire.values import (
     RECORD_BANDS,
     AnswerHeader,
     FilmMatch,
+    FramesNotSearched,
     Hit,
     IndexState,
     LogReceipt,
@@ -47,7 +48,8 @@ _SHORT_BYTES = 2048  # a header with its longest detail
 
 def write_answer(answer: LookupAnswer) -> bytes:
     """Return the bytes to be signed."""
-    core = write_answer_header(answer.header) + write_found(answer.records, answer.hits, answer.truncated_items)
+    found = write_found(answer.records, answer.hits, answer.truncated_items, answer.frames_not_searched)
+    core = write_answer_header(answer.header) + found
     return with_receipt(core, answer.log) if answer.log else core
 
 
@@ -86,7 +88,9 @@ def write_answer_header(header: AnswerHeader) -> bytes:
     return pb.LookupAnswer(header=message).SerializeToString()
 
 
-def write_found(records: Iterable[RecordView], hits: Iterable[Hit], truncated_items: Iterable[int]) -> bytes:
+def write_found(
+    records: Iterable[RecordView], hits: Iterable[Hit], truncated_items: Iterable[int], frames_not_searched: Iterable[FramesNotSearched]
+) -> bytes:
     """Return the second part of an answer: what was found."""
     message = pb.LookupAnswer(
         records=map(write_record, records),
@@ -100,6 +104,7 @@ def write_found(records: Iterable[RecordView], hits: Iterable[Hit], truncated_it
             for hit in hits
         ),
         truncated_items=truncated_items,
+        frames_not_searched=(pb.FramesNotSearched(**each._asdict()) for each in frames_not_searched),
     )
     return message.SerializeToString()
 
@@ -201,11 +206,17 @@ def _value(message: pb.LookupAnswer) -> LookupAnswer:
         tuple(map(_read_hit, message.hits)),
         tuple(message.truncated_items),
         LogReceipt(message.log.position, message.log.commitment, message.log.checkpoint) if message.HasField("log") else None,
+        tuple(FramesNotSearched(each.item, each.frames) for each in message.frames_not_searched),
     )
     if any(hit.record >= len(answer.records) or not hit.matches for hit in answer.hits):
         raise MalformedError("a hit without its record or without a match")
-    if answer.header.status is not Status.ANSWERED and (answer.records or answer.hits or answer.truncated_items):
+    told = answer.records or answer.hits or answer.truncated_items or answer.frames_not_searched
+    if answer.header.status is not Status.ANSWERED and told:
         raise MalformedError("a refusal with hits")
+    if any(not each.frames for each in answer.frames_not_searched):
+        raise MalformedError("no frames that were not searched")
+    if any(before.item >= after.item for before, after in itertools.pairwise(answer.frames_not_searched)):
+        raise MalformedError("frames that were not searched out of order")
     return answer
 
 

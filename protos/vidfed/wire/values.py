@@ -346,6 +346,13 @@ class Hit:
     film: FilmMatch | None = None
 
 
+class FramesNotSearched(NamedTuple):
+    """Frames of an item that very many of the node's films share, and that it did not search. Fields as in lookup.proto."""
+
+    item: int
+    frames: int
+
+
 @dataclass(frozen=True, slots=True)
 class LogReceipt:
     """Where an answer stands in the node's audit log.
@@ -370,3 +377,4 @@ class LookupAnswer:
     hits: tuple[Hit, ...] = ()
     truncated_items: tuple[int, ...] = field(default=())
     log: LogReceipt | None = None
+    frames_not_searched: tuple[FramesNotSearched, ...] = ()

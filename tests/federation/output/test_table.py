@@ -187,7 +187,7 @@ def test_document_says_what_a_record_is_now() -> None:
 # --- as JSON ---
 
 NODE_KEYS = {"refused_by_policy", "directory_version", "weak_hits"}
-NODE_KEYS |= {"member", "outcome", "code", "detail", "answered", "verified", "hits", "truncated_items", "index"}
+NODE_KEYS |= {"member", "outcome", "code", "detail", "answered", "verified", "hits", "truncated_items", "frames_not_searched", "index"}
 HIT_KEYS = {
     "item",
     "member",

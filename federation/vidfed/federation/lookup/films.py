@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 from vidfed.index.codes import clock_text
 
 if TYPE_CHECKING:
-    from vidfed.wire.values import FilmMatch, Stretch
+    from vidfed.federation.lookup.question import Item
+    from vidfed.wire.values import FilmMatch, FramesNotSearched, Stretch
 
 ENOUGH_FRAMES: Final = 3
 """Two films agree if so many distinct frames of each do, or all where one has fewer: one or two alike are a title, a logo or a test
@@ -33,6 +34,14 @@ def film_words(film: FilmMatch) -> str:
     shares = f"{share(film.record_frames_agreeing, film.record_frames)} of theirs, {share(film.frames_agreeing, film.frames)} of yours"
     few = "" if enough(film) else ", too few frames to tell"
     return f"film: {stretches}; {shares}{few}"
+
+
+def not_searched_words(left_out: FramesNotSearched, item: Item) -> str:
+    """Say of an item which frames a node did not search, for people."""
+    if item.times:
+        frames = len({first for first, _ in item.times})
+        return f"{left_out.frames} of {frames} frames of {item.label} were not searched: very many of its films share them"
+    return f"{item.label} was not searched among its films: very many of them share it"
 
 
 def share(agreeing: int, frames: int) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vidfed.casework.news.book import RecordNews
     from vidfed.federation.lookup.question import Item
     from vidfed.security.identity.directory import Directory
-    from vidfed.wire.values import FilmMatch, IndexState, LookupAnswer, Match, RecordView
+    from vidfed.wire.values import FilmMatch, FramesNotSearched, IndexState, LookupAnswer, Match, RecordView
 
 
 @unique
@@ -71,6 +71,7 @@ class Outcome(Enum):
         return self not in _UNSIGNED
 
 
+_NAMED = 3  # items in one line of detail
 _UNSIGNED = {
     Outcome.TIMEOUT,
     Outcome.UNREACHABLE,
@@ -180,6 +181,7 @@ class NodeOutcome:
         truncated_items: items of which it holds more records than it tells.
         code: the status it gave with a signed refusal, as `NOT_PERMITTED`; empty otherwise.
         directory: version of the trust directory by which it answered; 0 if it did not say.
+        frames_not_searched: frames of items that very many of its films share.
     """
 
     member: str
@@ -190,6 +192,7 @@ class NodeOutcome:
     truncated_items: tuple[int, ...] = ()
     code: str = ""
     directory: int = 0
+    frames_not_searched: tuple[FramesNotSearched, ...] = ()
 
     @property
     def refused_by_policy(self) -> bool:
@@ -241,9 +244,18 @@ def outcome_of_answer(
         )
         for hit in answer.hits
     )
-    less = _searched_less(header.index, asked)
+    less = "; ".join(filter(None, (_searched_less(header.index, asked), _frames_left_out(answer.frames_not_searched, items))))
     outcome = Outcome.PARTIAL if less else outcome_of_hits(hits)
-    return NodeOutcome(member, outcome, less, header.index, hits, answer.truncated_items, directory=header.directory_version)
+    return NodeOutcome(
+        member,
+        outcome,
+        less,
+        header.index,
+        hits,
+        answer.truncated_items,
+        directory=header.directory_version,
+        frames_not_searched=answer.frames_not_searched,
+    )
 
 
 def outcome_of_hits(hits: Sequence[FoundHit]) -> Outcome:
@@ -260,6 +272,17 @@ def _searched_less(index: IndexState | None, asked: Mapping[Algorithm, int]) -> 
     missing = [algorithm.label for algorithm in left_out if algorithm not in reached]
     nearer = [f"{each.label} only up to {reached[each]} of {asked[each]}" for each in left_out if each in reached]
     return "; ".join(([f"not searched: {', '.join(missing)}"] if missing else []) + nearer)
+
+
+def _frames_left_out(left_out: Sequence[FramesNotSearched], items: Sequence[Item]) -> str:
+    """Say of which items nothing was searched by PDQ among films; of a film that has other frames a note is enough."""
+    whole = [items[each.item] for each in left_out if each.frames >= max(1, len({first for first, _ in items[each.item].times}))]
+    return f"by PDQ not searched among its films, as very many share it: {_some(whole)}" if whole else ""
+
+
+def _some(items: Sequence[Item]) -> str:
+    names = ", ".join(item.label for item in items[:_NAMED])
+    return f"{names} and {len(items) - _NAMED} more" if len(items) > _NAMED else names
 
 
 def not_asked(directory: Directory, asked: Collection[str], *, chosen: bool) -> tuple[NodeOutcome, ...]:

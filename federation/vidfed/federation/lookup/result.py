@@ -170,7 +170,12 @@ def merge(parts: Sequence[LookupResult]) -> LookupResult:
 def shifted(node: NodeOutcome, offset: int) -> NodeOutcome:
     """Return what a node said of one part as it counts in the whole, where `offset` items stand before that part's."""
     hits = tuple(replace(hit, item=hit.item + offset) for hit in node.hits)
-    return replace(node, hits=hits, truncated_items=tuple(item + offset for item in node.truncated_items))
+    return replace(
+        node,
+        hits=hits,
+        truncated_items=tuple(item + offset for item in node.truncated_items),
+        frames_not_searched=tuple(each._replace(item=each.item + offset) for each in node.frames_not_searched),
+    )
 
 
 _FOUND = (Outcome.MATCH, Outcome.WEAK_MATCH, Outcome.NO_MATCH)
@@ -186,4 +191,5 @@ def _joined(before: NodeOutcome, after: NodeOutcome) -> NodeOutcome:
         index=after.index or before.index,
         hits=before.hits + after.hits,
         truncated_items=before.truncated_items + after.truncated_items,
+        frames_not_searched=before.frames_not_searched + after.frames_not_searched,
     )

@@ -207,8 +207,13 @@ def _check_hits(answer: LookupAnswer, answered: SignedPart[P]) -> None:
             if match.distance > answered.distances[match.algorithm]:
                 raise AnswerError("has a hit beyond the distance asked for")
         _check_film(hit, answered)
-    if any(item >= answered.request.item_count for item in answer.truncated_items):
+    named = (*answer.truncated_items, *(each.item for each in answer.frames_not_searched))
+    if any(item >= answered.request.item_count for item in named):
         raise AnswerError("names an item that was not asked")
+    for left_out in answer.frames_not_searched:
+        film = answered.films.get(left_out.item)
+        if left_out.frames > (1 if film is None else len(np.unique(film.from_ms))):
+            raise AnswerError("did not search more frames of an item than were asked")
 
 
 def _check_film(hit: Hit, answered: SignedPart[P]) -> None:

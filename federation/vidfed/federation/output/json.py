@@ -172,5 +172,6 @@ def _node(node: NodeOutcome) -> dict[str, Any]:
         "hits": sum(not hit.weak for hit in node.hits),
         "weak_hits": sum(hit.weak for hit in node.hits),
         "truncated_items": list(node.truncated_items),
+        "frames_not_searched": [each._asdict() for each in node.frames_not_searched],
         "index": state,
     }

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from vidfed.federation.lookup.closing import Verdict
 from vidfed.federation.lookup.evidence import Evidence
+from vidfed.federation.lookup.films import not_searched_words
 from vidfed.federation.lookup.outcome import Outcome
 from vidfed.index import Algorithm
 from vidfed.security.clock import MINUTE_MS, SECOND_MS, as_text
@@ -64,16 +65,26 @@ def show_result(result: LookupResult, console: Console, *, now_ms: int, own: str
     if result.weak_hits:
         console.print(_weak_table(result, many=many))
     console.print(_node_table(result, now_ms=now_ms))
-    for node in result.nodes:
-        if node.truncated_items:
-            labels = ", ".join(result.items[item].label for item in node.truncated_items[:5])
-            console.print(Text(f"Note: {node.member} holds more records than it tells for: {labels}", style="yellow"))
+    for line in _left_untold(result):
+        console.print(line)
     if searched := _searched(result):
         console.print(searched, style="dim")
     closing = result.closing
     for line in _next_steps(result, [hit for hit in hits if hit.member != own], now_ms):
         console.print(line)
     console.print(Text(closing.line, style=STYLES[closing.verdict]))
+
+
+def _left_untold(result: LookupResult) -> Iterator[Text]:
+    """Yield what nodes did not tell or search."""
+    for node in result.nodes:
+        if node.truncated_items:
+            labels = ", ".join(result.items[item].label for item in node.truncated_items[:5])
+            yield Text(f"Note: {node.member} holds more records than it tells for: {labels}", style="yellow")
+        for each in node.frames_not_searched[:_COMMANDS]:
+            yield Text(f"Note: {node.member}: {not_searched_words(each, result.items[each.item])}", style="yellow")
+        if more := len(node.frames_not_searched[_COMMANDS:]):
+            yield Text(f"Note: {node.member}: and frames of {more} more items", style="yellow")
 
 
 def superseded(news: RecordNews) -> Text:

@@ -69,6 +69,7 @@ def _take(member_home: Any, pictures: tuple[Path, ...], values: dict[str, Any], 
     from contextlib import ExitStack
 
     from vidfed.index.find import count_files
+    from vidfed.node.cli.repeats import find_shared
     from vidfed.node.intake.known_good import FOLDER, KnownGood
     from vidfed.node.intake.pictures import Intake
     from vidfed.node.records.known import open_store
@@ -86,6 +87,9 @@ def _take(member_home: Any, pictures: tuple[Path, ...], values: dict[str, Any], 
         intake = Intake(store, Record(hashes={}, **values), ledger, good, full_size)
         intake.take(pictures, clock=system_clock, on_file=told.tell, on_done=lambda count: update(count, total, max(count - before, 0)))
         done |= {name: ledger.counts[name] for name in ("new", "updated", "unchanged")} | {"skipped": told.failed}
+    if told.films:
+        with open_store(member_home) as store:
+            find_shared(member_home, store)
 
 
 @dataclass(slots=True)
@@ -94,6 +98,7 @@ class _Told:
 
     failures: list[str] = field(default_factory=list)
     failed: int = 0
+    films: int = 0
 
     def tell(self, file: HashingResult, known_on: str) -> None:
         """Say what there is to say about a file."""
@@ -105,7 +110,9 @@ class _Told:
             if len(self.failures) < MAX_FAILURES_LISTED:
                 self.failures.append(str(file))
             note(str(file))
-        elif known_on:
+            return
+        self.films += file.is_film
+        if known_on:
             note(f"{one_line(file.path)}: known good, on {known_on}; left out")
         elif not is_found_by_picture(file):
             note(f"{one_line(file.path)}: {file.notes[0]}; found by exact copies only")

@@ -1,4 +1,4 @@
-"""`vidfed node repeats ...`: hashes that one import had on many different files. Thin: parse, call, print."""
+"""`vidfed node repeats ...`: hashes on many different files, frames that many films share. Thin: parse, call, print."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vidfed.cli.terminal import HELP, HOME, JSON, print_json, say
+from vidfed.cli.terminal import HELP, HOME, JSON, note, print_json, say
 from vidfed.node.cli.options import COMMAND
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from vidfed.node.records.store import RecordStore
+    from vidfed.security.member.home import MemberHome
 
 _NUMBER = click.argument("number", type=click.IntRange(1))
 _REASON = click.option("--reason", required=True, help="Why; kept with the decision and in the audit log, without case data.")
@@ -18,11 +21,46 @@ _REASON = click.option("--reason", required=True, help="Why; kept with the decis
 
 @click.group(context_settings=HELP)
 def repeats() -> None:
-    """Decide about perceptual hashes that one import had on many different files.
+    """Decide about perceptual hashes that one import had on many different files, and about frames that very many films share.
 
     Either a tool wrote a filler where it had no hash, which would make lookups hits that are none; or it is one picture, saved many times,
     which must stay found. What contradicts the hash sets it aside when it is imported; everything else is kept until you decide.
+
+    Frames that more than 100 films share, such as titles and test pictures, are looked for after every `vidfed node ingest` and by `find`.
+    They are set aside from films whose other frames do not agree; lookups say that they were not searched.
     """
+
+
+@repeats.command(cls=COMMAND)
+@HOME
+def find(home: Path) -> None:
+    """Look for frames that more than 100 films share. Those of different films are set aside; `keep` undoes it."""
+    from vidfed.node.records.known import open_store
+    from vidfed.security.member.home import MemberHome
+
+    member_home = MemberHome(home)
+    with open_store(member_home) as store:
+        if not find_shared(member_home, store):
+            say("no frame that more than 100 films share is new")
+
+
+def find_shared(member_home: MemberHome, store: RecordStore) -> int:
+    """Look for frames that very many films share, log and say what was found, and return how many frames that is."""
+    from vidfed.node.records.shared_frames import find_shared_frames, has_films
+    from vidfed.security.audit import Event, Operation
+    from vidfed.security.clock import system_clock
+    from vidfed.security.member.audit_log import logged
+
+    if not has_films(store):
+        return 0
+    what = "frames that very many films share"
+    with logged(member_home, Operation.ALTERATION, Event.RECORDS_CHANGED, what=what, reason="looked for after an intake") as done:
+        found = find_shared_frames(store, now_ms=system_clock())
+        done["records"] = sum(each.films for each in found if each.is_aside)
+    for each in found:
+        done_about, undo = ("is set aside from them", "keep") if each.is_aside else ("is kept", "refuse")
+        note(f"one frame is in {each.films} films and {done_about}: {each.said}. Otherwise: vidfed node repeats {undo} {each.number}")
+    return len(found)
 
 
 @repeats.command("list", cls=COMMAND)
@@ -47,11 +85,12 @@ def list_(home: Path, as_json: bool) -> None:
         print_json({"schema": "vidfed.repeats/1", "repeats": [{**each, "found": each.pop("found_ms")} for each in listed]})
         return
     if not known:
-        say("no import had one perceptual hash on many different files")
+        say("no import had one perceptual hash on many different files, and no frame is known to be shared by very many films")
     for each in known:
         decided = f"; an operator decided: {each.decision} ({each.reason})" if each.decision else ""
-        say(f"{each.number}. {each.algorithm.label}, {each.state}{decided}")
-        say(f"   on {each.records} records of {each.origin}, {as_text(each.found_ms)}: {each.evidence}")
+        say(f"{each.number}. {'frame of films' if each.is_frame else each.algorithm.label}, {each.state}{decided}")
+        where = f"in {each.records} films" if each.is_frame else f"on {each.records} records of {each.origin}"
+        say(f"   {where}, {as_text(each.found_ms)}: {each.evidence}")
         if each.aside:
             say(f"   set aside from {each.aside} records, e.g. {', '.join(each.references)}")
 
@@ -71,6 +110,8 @@ def keep(number: int, reason: str, home: Path) -> None:
 @HOME
 def refuse(number: int, reason: str, home: Path) -> None:
     """Decide that hash NUMBER is a tool's filler: it is set aside from every record with a digest, also of imports to come.
+
+    A frame of films is set aside from every film, and what is near it too.
 
     `keep` undoes it.
     """

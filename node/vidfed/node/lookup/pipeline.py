@@ -339,10 +339,14 @@ def _digest_of(call: LookupCall) -> bytes:
     return Envelope(call.request.payload_type, call.request.payload).digest
 
 
+def _written(found: Found) -> bytes:
+    return write_found((record.view() for record in found.records), found.hits, found.truncated_items, found.frames_not_searched)
+
+
 def _fitted(rule: Rule, found: Found) -> tuple[Found, bytes]:
     """Return what was found, and as it goes into the answer, with as many records for each item as fit into one message."""
     cap = rule.max_hits_per_item
-    while len(written := write_found((record.view() for record in found.records), found.hits, found.truncated_items)) > _FOUND_BYTES:
+    while len(written := _written(found)) > _FOUND_BYTES:
         cap //= 2
         if not cap:
             raise RefusalError(Status.TOO_LARGE, "the answer does not fit into one message")

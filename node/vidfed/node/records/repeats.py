@@ -1,4 +1,4 @@
-"""What an operator does about hashes that an import has on many items: list, keep, refuse. How they are found: upsert/repeated."""
+"""What an operator does about hashes on many items: list, keep, refuse. How they are found: upsert/repeated, shared_frames."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from vidfed.index import Algorithm
 from vidfed.node.errors import StoreError
 from vidfed.node.records import schema
+from vidfed.node.records.shared_frames import Frames, take_frames
 from vidfed.node.records.upsert.repeated import KEEP, REFUSE, fingerprint, give_back, set_aside, take_from
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Repeat:
         aside: records it is set aside from now.
         references: of some records that it was on.
         found_ms: when.
+        is_frame: it is a frame that many films share, and what is near it is taken for it.
     """
 
     number: int
@@ -47,6 +49,7 @@ class Repeat:
     aside: int
     references: tuple[str, ...]
     found_ms: int
+    is_frame: bool = False
 
 
 def repeats(store: RecordStore) -> list[Repeat]:
@@ -78,6 +81,7 @@ def repeats(store: RecordStore) -> list[Repeat]:
                     count,
                     references,
                     row.found_ms,
+                    row.frame is not None,
                 )
             )
     return found
@@ -107,10 +111,15 @@ def _decide(store: RecordStore, number: int, decision: str, reason: str, now_ms:
         row = connection.execute(sa.select(known).where(known.c.number == number)).first()
         if row is None:
             raise StoreError(f"no repeated hash has the number {number}; vidfed node repeats list shows them")
-        same = list(connection.execute(sa.select(known.c.number).where(known.c.fingerprint == row.fingerprint)).scalars())
+        alike = sa.and_(known.c.fingerprint == row.fingerprint, known.c.frame.is_(None))
+        wanted = sa.select(known.c.number).where(alike if row.frame is None else known.c.number == number)
+        same = list(connection.execute(wanted).scalars())
         versions = itertools.count(int(connection.execute(sa.select(sa.func.max(table.c.version))).scalar() or 0) + 1)
         if decision == KEEP:
             count = give_back(connection, same, versions, now_ms)
+        elif row.frame is not None:
+            frames = Frames.of(connection)
+            count = take_frames(store, connection, number, frames.labels[frames.near(row.frame)].tolist(), now_ms)
         else:
             count = _take_everywhere(store, connection, number, same, row.algorithm, row.fingerprint, versions, now_ms)
         values = {"decision": decision, "reason": reason, "decided_ms": now_ms, "is_aside": decision == REFUSE}

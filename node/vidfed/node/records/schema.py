@@ -135,6 +135,9 @@ repeated_codes = sa.Table(
     sa.Column("reason", sa.String, nullable=False),
     sa.Column("found_ms", sa.BigInteger, nullable=False),
     sa.Column("decided_ms", sa.BigInteger),
+    # Set for a frame that very many films share (`shared_frames`): its code; what is near it is that frame too. It is nobody's alone, so
+    # it stays when a film is erased.
+    sa.Column("frame", sa.LargeBinary),
 )
 
 codes_aside = sa.Table(

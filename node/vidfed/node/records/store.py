@@ -351,6 +351,17 @@ class StoreReader:
         rows = self._rows(statement, (*labels_of(record), algorithm.value))
         return {label: (View(kind, quality), bytes(code)) for label, code, kind, quality in (*own, *rows)}
 
+    def stop_list(self) -> list[tuple[int, bytes]]:
+        """Return number and code of each frame that very many films share and that is set aside from them."""
+        wanted = "SELECT number, frame FROM repeated_codes WHERE frame IS NOT NULL AND is_aside ORDER BY number"
+        return [(number, bytes(frame)) for number, frame in self._rows(wanted)]
+
+    def stopped(self, number: int, after: int, limit: int) -> list[int]:
+        """Return the numbers of at most `limit` records, behind `after`, that a frame of the stop list is set aside from, rising."""
+        mark = self._database.marks(1)
+        where = f"repeated = {mark} AND record > {mark} ORDER BY record LIMIT {mark}"
+        return [row[0] for row in self._rows(f"SELECT DISTINCT record FROM codes_aside WHERE {where}", (number, after, limit))]  # noqa: S608 - only marks
+
     def _rows(self, statement: str, values: tuple[Any, ...] = ()) -> list[Any]:
         cursor = self._connection.cursor()
         try:

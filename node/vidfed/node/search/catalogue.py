@@ -24,6 +24,7 @@ from vidfed.node.search.follower import IndexFollower
 from vidfed.node.search.nearest import NOTHING_NEAR, Candidates, Near, Rows, choose, rows_wanted
 from vidfed.node.search.query import Found
 from vidfed.node.search.recent import Recent, TooManyError
+from vidfed.node.search.stop_list import frames_left_out
 from vidfed.wire.values import IndexState
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from vidfed.node.search.distinct import Distinct
     from vidfed.node.search.films import FilmHits, TakenApart
     from vidfed.node.search.query import SearchQuery
+    from vidfed.node.search.stop_list import LeftOut
     from vidfed.security.clock import Clock
     from vidfed.wire.values import HashColumn, Hit
 
@@ -138,9 +140,10 @@ class Catalogue:
             IndexBehindError, IndexBrokenError, StoreError: as `search`.
         """
         self._checked.require()
-        apart = take_apart(wanted, wanted.films)
-        asked = distinct(apart.query)
         with self.store.reading() as store:
+            left_out = frames_left_out(wanted, store)
+            apart = take_apart(wanted, wanted.films, left_out)
+            asked = distinct(apart.query)
             newest, changed_ms = store.version()
             self._check_history(store, newest)
             try:
@@ -163,7 +166,7 @@ class Catalogue:
         freshness = Freshness.of(states, current_ms)
         searched = wanted.searched(self._follower.shares)
         state = IndexState(newest, changed_ms, current_ms, searched, self._follower.band, freshness.as_of_ms, freshness.behind)
-        return _found(state, apart, asked, told, films)
+        return _found(state, apart, asked, told, films, left_out)
 
     def search(self, wanted: Sequence[SearchQuery], *, patience_s: float = PATIENCE_S) -> list[Found]:
         """Find for each question every record within each of its columns' distances, all in one state of the store.
@@ -179,11 +182,12 @@ class Catalogue:
         """
         self._checked.require()
         whole = wanted
-        apart = [take_apart(question, question.films) for question in whole]
-        asked = [distinct(each.query) for each in apart]
-        wanted = [each.query for each in asked]
         renewals = self._follower.renewals()
         with self.store.reading() as store:
+            left_out = [frames_left_out(question, store) for question in whole]
+            apart = [take_apart(question, question.films, each) for question, each in zip(whole, left_out, strict=True)]
+            asked = [distinct(each.query) for each in apart]
+            wanted = [each.query for each in asked]
             version, changed_ms = store.version()
             states = store.source_states()
             self._check_history(store, version)
@@ -204,7 +208,7 @@ class Catalogue:
         state = (self._follower.band, freshness.as_of_ms, freshness.behind)
         shares = self._follower.shares
         searched = [IndexState(version, changed_ms, current_ms, question.searched(shares), *state) for question in whole]
-        return [_found(*each) for each in zip(searched, apart, asked, told, films, strict=True)]
+        return [_found(*each) for each in zip(searched, apart, asked, told, films, left_out, strict=True)]
 
     def _check_history(self, store: StoreReader, version: int) -> None:
         """Make sure that the store is the one of before: a volume or a database may have been exchanged under a running node.
@@ -283,12 +287,13 @@ def _found(
     asked: Distinct,
     told: tuple[tuple[Record, ...], Sequence[Hit], Sequence[int]],
     films: Sequence[FilmHits],
+    left_out: LeftOut,
 ) -> Found:
     records, some, more = told
     hits, truncated = asked.expand(some, more)
-    if not films:
-        return Found(state, records, hits, truncated)
-    return Found(state, *merged(records, [apart.in_asked_column(hit) for hit in hits], truncated, films))
+    if films:
+        records, hits, truncated = merged(records, [apart.in_asked_column(hit) for hit in hits], truncated, films)
+    return Found(state, records, hits, truncated, left_out.told)
 
 
 def _same_searches(wanted: Sequence[SearchQuery]) -> Iterable[list[tuple[int, int, HashColumn]]]:

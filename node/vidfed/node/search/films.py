@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from vidfed.node.records.record import Record
     from vidfed.node.records.store import StoreReader
     from vidfed.node.search.query import SearchQuery
+    from vidfed.node.search.stop_list import LeftOut
     from vidfed.wire.values import FilmMatch, FilmTimes, HashColumn
 
 ROWS_A_CODE: Final = 128
@@ -93,21 +94,31 @@ class TakenApart:
         return replace(hit, matches=tuple(moved))
 
 
-def take_apart(query: SearchQuery, films: Sequence[FilmTimes]) -> TakenApart:
-    """Take the frames of films out of a question."""
+def take_apart(query: SearchQuery, films: Sequence[FilmTimes], left_out: LeftOut) -> TakenApart:
+    """Take the frames of films out of a question.
+
+    Args:
+        query: the question.
+        films: its items that are films.
+        left_out: which codes are of frames that are not searched.
+    """
     column = next((each for each in query.columns if each.algorithm is Algorithm.PDQ), None)
     if not films or column is None:
         return TakenApart(query, (), np.empty(0, np.int64))
-    asked = tuple(_asked(column, film) for film in films)
+    asked = tuple(_asked(column, film, left_out) for film in films)
     rest = np.flatnonzero(~np.isin(column.items, [film.item for film in films]))
     left = replace(column, codes=column.codes[rest], items=column.items[rest])
     columns = tuple(left if each is column else each for each in query.columns)
     return TakenApart(replace(query, columns=tuple(each for each in columns if len(each.codes))), asked, rest)
 
 
-def _asked(column: HashColumn, film: FilmTimes) -> AskedFilm:
+def _asked(column: HashColumn, film: FilmTimes, left_out: LeftOut) -> AskedFilm:
     places = np.flatnonzero(column.items == film.item)
-    return AskedFilm(film.item, column.codes[places], places, AskedFrames.of(film.from_ms, film.until_ms), column.max_distance)
+    frames = AskedFrames.of(film.from_ms, film.until_ms)
+    if left_out.told:
+        kept = ~left_out.codes[places]
+        places, frames = places[kept], replace(frames, of_codes=frames.of_codes[kept])
+    return AskedFilm(film.item, column.codes[places], places, frames, column.max_distance)
 
 
 def find(film: AskedFilm, query: SearchQuery, store: StoreReader, search: SearchCodes) -> FilmHits:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from vidfed.index import Algorithm
     from vidfed.node.records.record import Record
-    from vidfed.wire.values import FilmTimes, HashColumn
+    from vidfed.wire.values import FilmTimes, FramesNotSearched, HashColumn
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,13 @@ class SearchQuery:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a search gave: the state searched, hits (`Hit.record` is a position in `records`), and items cut to the cap."""
+    """What a search gave: the state searched, hits (`Hit.record` is a position in `records`), items cut to the cap, frames left out."""
 
     state: IndexState
     records: tuple[Record, ...]
     hits: tuple[Hit, ...]
     truncated_items: tuple[int, ...]
+    frames_not_searched: tuple[FramesNotSearched, ...] = ()
 
     def nearest(self, cap: int) -> Found:
         """Return this with at most `cap` records for each item, the nearest; items cut by it are named too."""
@@ -65,4 +66,5 @@ class Found:
             tuple(self.records[record] for record in order),
             tuple(replace(hit, record=order[hit.record]) for hit in hits),
             tuple(sorted(cut.union(self.truncated_items))),
+            self.frames_not_searched,
         )

@@ -15,7 +15,8 @@ import numpy as np
 import sqlalchemy as sa
 
 from vidfed.index import Algorithm
-from vidfed.index.codes import WHOLE
+from vidfed.index.codes import WHOLE, frame_times
+from vidfed.index.hashing.film.hashing import SAME_FRAME_BITS
 from vidfed.index.search.flat import distances_to
 from vidfed.node.records import schema
 from vidfed.node.records.upsert.columns import DIGESTS, PERCEPTUAL
@@ -68,6 +69,11 @@ def fingerprint(algorithm: str, code: bytes) -> bytes:
     return hashlib.blake2b(algorithm.encode() + code, digest_size=16).digest()
 
 
+def is_same_frame(one: bytes, other: bytes) -> bool:
+    """Return whether two PDQ codes of films' frames are taken for those of one frame."""
+    return (int.from_bytes(one) ^ int.from_bytes(other)).bit_count() <= SAME_FRAME_BITS
+
+
 class RepeatedCodes:
     """One import's watch for repeated hashes."""
 
@@ -86,7 +92,12 @@ class RepeatedCodes:
         self._decided: dict[bytes, str] = {}
         self._refused: dict[bytes, int] = {}
         self._aside: set[bytes] = set()
+        self._frames: dict[bytes, int] = {}
         for row in connection.execute(sa.select(known).order_by(known.c.number)):
+            if row.frame is not None:
+                if row.is_aside:
+                    self._frames[bytes(row.frame)] = row.number
+                continue
             if row.decision:
                 self._decided[row.fingerprint] = row.decision
             if row.decision == REFUSE:
@@ -99,9 +110,9 @@ class RepeatedCodes:
         self._times_left_out = 0
 
     def leave_out(self, entries: Iterable[FileEntry]) -> None:
-        """Take from entries what an operator has refused; whoever writes such an entry's record says so to `written`."""
+        """Take from entries what is refused, and frames that many films share; whoever writes an entry's record says so to `written`."""
         self._left_out = {}
-        if not self._refused:
+        if not self._refused and not self._frames:
             return
         for entry in entries:
             taken: list[tuple[int, str, bytes, str, int | None]] = []
@@ -113,7 +124,7 @@ class RepeatedCodes:
                         del entry.codes[name]
             kept: list[Code] = []
             for each in entry.further:
-                if number := self._refused.get(fingerprint(each.algorithm.value, each.code)):
+                if number := self._refused.get(fingerprint(each.algorithm.value, each.code)) or self._frame(each):
                     taken.append((number, each.algorithm.value, each.code, each.kind, each.quality))
                 else:
                     kept.append(each)
@@ -121,6 +132,12 @@ class RepeatedCodes:
                 entry.further = kept
                 self._left_out[id(entry)] = taken
                 self._times_left_out += len(taken)
+
+    def _frame(self, code: Code) -> int:
+        """Return the number of the frame, of those on the stop list, that a film's frame is; 0 if it is none."""
+        if not self._frames or code.algorithm is not Algorithm.PDQ or frame_times(code.kind) is None:
+            return 0
+        return next((number for frame, number in self._frames.items() if is_same_frame(frame, code.code)), 0)
 
     def written(self, entry: FileEntry, record: int) -> None:
         """Keep what was left out of an entry with its record, so that it can be had back."""
@@ -174,7 +191,9 @@ class RepeatedCodes:
                 undecided += not evidence.confirms
                 on_note(0, f"{words} and is kept: {evidence.said}. To set it aside: vidfed node repeats refuse {number}")
         if self._times_left_out:
-            on_note(0, f"hashes that were refused here before were left out {self._times_left_out} times: vidfed node repeats list")
+            on_note(
+                0, f"hashes that are set aside here for every record were left out {self._times_left_out} times: vidfed node repeats list"
+            )
         return Repeats(kept, undecided, aside, self._times_left_out)
 
     def _carriers(self, name: str, code: bytes, import_id: int, first_id: int) -> Sequence[sa.Row[Any]]:
