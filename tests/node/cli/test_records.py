@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,10 @@ from click.testing import CliRunner, Result
 from tests.support.administrators import Administrators
 from tests.support.disk import full_disk
 from tests.support.records import code
-from vidfed.index import Algorithm
+from vidfed.index import Algorithm, Code
 from vidfed.node.cli.node import node
+from vidfed.node.records.known import open_store
+from vidfed.node.records.record import Record
 from vidfed.node.records.schema import REVISION
 from vidfed.node.records.store import RecordStore
 from vidfed.security.audit import Operation
@@ -113,7 +116,7 @@ READINGS = (
 )
 """Commands by which an operator learns of a record, or whether there is one."""
 CHANGES = {
-    *("records edit", "records retract", "records reinstate", "records erase", "repeats keep", "repeats refuse", "restore"),
+    *("records edit", "records retract", "records reinstate", "records erase", "repeats keep", "repeats refuse", "repeats find", "restore"),
     *("adopt-store", "import", "source sync", "source add", "source remove", "news confirm", "news narrow"),
 }
 """Commands that log what they change."""
@@ -155,6 +158,21 @@ def consultations(home: Path) -> list[str]:
     with closing(open_storage(MemberHome(home))) as storage:
         entries = [entry.fields() for _, entry in storage.entries(0, storage.size())]
     return [entry["event"] for entry in entries if entry["operation"] == Operation.CONSULTATION.value]
+
+
+def test_a_frame_that_very_many_films_share_is_looked_for_shown_and_given_back(home: Path) -> None:
+    assert "no frame that more than 100 films share is new" in run("repeats", "find", "--home", home).output
+    rng = random.Random(4)
+    title = Code(Algorithm.PDQ, rng.randbytes(32), "second:0-1", 90)
+    with open_store(MemberHome(home)) as store:
+        others = [[Code(Algorithm.PDQ, rng.randbytes(32), f"second:{n}-{n + 1}", 90) for n in range(1, 5)] for _ in range(101)]
+        films = (Record({Algorithm.MD5: rng.randbytes(16)}, further=(title, *own)) for own in others)
+        store.upsert(films, now_ms=1)
+    assert "one frame is in 101 films and is set aside from them: they are different films" in run("repeats", "find", "--home", home).stderr
+    listed = run("repeats", "list", "--home", home).output
+    assert "1. frame of films, set aside\n   in 101 films" in listed
+    assert "set aside from 101 records" in listed
+    assert "hash 1: back on 101 records" in run("repeats", "keep", "1", "--reason", "one maker", "--home", home).output
 
 
 def test_lists_say_how_to_go_on(home: Path, tmp_path: Path) -> None:

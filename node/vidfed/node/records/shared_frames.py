@@ -217,7 +217,8 @@ def _band(codes: NDArray[np.uint8], number: int) -> NDArray[np.int64]:
     for byte in range(first // 8, (end + 7) // 8):
         key = key << 8 | codes[:, byte]
     low = (end + 7) // 8 * 8 - end
-    return key >> low & (1 << (end - first)) - 1
+    band: NDArray[np.int64] = key >> low & (1 << (end - first)) - 1
+    return band
 
 
 def _sorted(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
