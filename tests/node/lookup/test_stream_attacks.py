@@ -340,6 +340,10 @@ async def test_the_fifth_chunk_is_read_only_after_an_answer_is_taken(
                 waits.set()
             return await super().acquire()
 
+        def release(self) -> None:
+            waits.clear()
+            super().release()
+
     async def arriving() -> AsyncIterator[LookupCall]:
         nonlocal read
         for _, envelope in federation.chunks(asker, *[[KNOWN]] * (3 * MAX_UNANSWERED_CHUNKS)):
@@ -353,5 +357,4 @@ async def test_the_fifth_chunk_is_read_only_after_an_answer_is_taken(
         await anext(answers)
         await waits.wait()
         assert read == MAX_UNANSWERED_CHUNKS + taken
-        waits.clear()
     await answers.aclose()
