@@ -70,7 +70,7 @@ async def test_an_investigator_with_another_key_is_refused(federation: SocketFed
 async def test_a_question_from_another_time_is_refused_by_the_gateway_already(federation: SocketFederation) -> None:
     async with FederationClient(await federation.start_gateway("nl"), clock=lambda: system_clock() + 2 * WINDOW_MS) as client:
         await client.refresh_directory()
-        with pytest.raises(GatewayRefusedError, match="in the future here: compare the clocks"):
+        with pytest.raises(GatewayRefusedError, match="ahead of the time here: one of the two clocks is wrong"):
             await client.lookup(PART, WHY)
 
 

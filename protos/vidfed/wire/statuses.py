@@ -81,7 +81,7 @@ _ADVICE = {
     Status.WRONG_FEDERATION: "the node belongs to another federation; check the trust directory",
     Status.WRONG_AUDIENCE: "the question was not addressed to this node; check the trust directory",
     Status.WRONG_METHOD: "the two programs disagree; compare their versions",
-    Status.OUTSIDE_TIME_WINDOW: "compare this machine's clock with the correct time",
+    Status.OUTSIDE_TIME_WINDOW: "it came too late, or one of the two clocks is wrong: compare both with the correct time",
     Status.REPLAYED: "ask again: every lookup must be new",
     Status.JUSTIFICATION_MISSING: "give purpose, legal basis, offence type and case reference",
     Status.NOT_PERMITTED: "the member's policy does not allow this; contact the member",

@@ -3,6 +3,7 @@
 FederationError
 ├── QuestionError   what is asked is not complete or not allowed
 ├── AnswerError     a node's answer does not hold: signature, binding to the question, or content
+│   └── ClockError  it is dated so that the node's clock is not the asker's
 ├── UnreachableError  no connection to a member's node could be made; nothing was sent
 ├── BusyError       this member's gateway has as many lookups as it takes at once
 ├── MailboxError       what gateway or kit keep of a lookup cannot be written, read, or is not there
@@ -11,6 +12,8 @@ FederationError
 """
 
 from __future__ import annotations
+
+from vidfed.security.clock import SECOND_MS, as_text
 
 
 class FederationError(Exception):
@@ -23,6 +26,18 @@ class QuestionError(FederationError, ValueError):
 
 class AnswerError(FederationError):
     """A node's answer does not hold: signature, binding to the question, or content."""
+
+
+class ClockError(AnswerError):
+    """A node's answer is dated so that its clock is not the asker's.
+
+    Attributes:
+        ahead_ms: by how much at least the node's is ahead; negative where it is behind.
+    """
+
+    def __init__(self, answered_ms: int, ahead_ms: int) -> None:
+        super().__init__(f"is dated {as_text(answered_ms)}, by a clock that differs by {abs(ahead_ms) // SECOND_MS} s")
+        self.ahead_ms = ahead_ms
 
 
 class UnreachableError(FederationError):

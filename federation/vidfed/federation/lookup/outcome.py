@@ -15,6 +15,7 @@ from vidfed.index import Algorithm
 from vidfed.index.codes import kind_title
 from vidfed.index.hashing.results import ORIENTATIONS, RELIABLE_PDQ_QUALITY
 from vidfed.index.worth import is_plain
+from vidfed.security.clock import SECOND_MS
 from vidfed.wire.statuses import Status
 from vidfed.wire.values import Ternary
 
@@ -41,6 +42,7 @@ class Outcome(Enum):
     INDEX_UNAVAILABLE = "index unavailable"
     VERSION_UNSUPPORTED = "version unsupported"
     EXPIRED = "expired"
+    CLOCK = "clock differs"
     TIMEOUT = "timeout"
     UNREACHABLE = "unreachable"
     BREAKER_OPEN = "breaker open"
@@ -72,12 +74,15 @@ class Outcome(Enum):
 
 
 _NAMED = 3  # items in one line of detail
+NOTABLE_SKEW_MS = 2_000
+"""Clocks that differ by less agree, as far as a lookup can tell."""
 _UNSIGNED = {
     Outcome.TIMEOUT,
     Outcome.UNREACHABLE,
     Outcome.BREAKER_OPEN,
     Outcome.PROTOCOL_ERROR,
     Outcome.BAD_SIGNATURE,
+    Outcome.CLOCK,
     Outcome.MISSING,
     Outcome.NOT_ASKED,
     Outcome.NOT_CHOSEN,
@@ -182,6 +187,7 @@ class NodeOutcome:
         code: the status it gave with a signed refusal, as `NOT_PERMITTED`; empty otherwise.
         directory: version of the trust directory by which it answered; 0 if it did not say.
         frames_not_searched: frames of items that very many of its films share.
+        ahead_ms: by how much its clock is at least ahead of the asker's, negative where it is behind; 0: they agree as far as is known.
     """
 
     member: str
@@ -193,6 +199,7 @@ class NodeOutcome:
     code: str = ""
     directory: int = 0
     frames_not_searched: tuple[FramesNotSearched, ...] = ()
+    ahead_ms: int = 0
 
     @property
     def refused_by_policy(self) -> bool:
@@ -256,6 +263,39 @@ def outcome_of_answer(
         directory=header.directory_version,
         frames_not_searched=answer.frames_not_searched,
     )
+
+
+def clock_outcome(member: str, ahead_ms: int) -> NodeOutcome:
+    """Return what there is to say of a node whose clock is not the asker's: nothing that it says of times can be checked."""
+    which = "ahead of" if ahead_ms > 0 else "behind"
+    detail = f"its clock is {_seconds(abs(ahead_ms))} {which} this machine's; what it said was not believed"
+    return NodeOutcome(member, Outcome.CLOCK, detail, ahead_ms=ahead_ms)
+
+
+def outcome_out_of_time(member: str, answer: LookupAnswer, issued_ms: int, expires_ms: int, now_ms: int) -> NodeOutcome:
+    """Return why a node refused a question for its time: for its clock, or because it came too late.
+
+    Args:
+        member: who refused it.
+        answer: verified against the question.
+        issued_ms: when the question was written.
+        expires_ms: until when it was to be answered.
+        now_ms: when the answer came, by the asker's clock.
+    """
+    header = answer.header
+    answered_ms = header.answered_ms
+    if answered_ms > now_ms + NOTABLE_SKEW_MS:
+        return clock_outcome(member, answered_ms - now_ms)
+    if answered_ms < issued_ms - NOTABLE_SKEW_MS:
+        return clock_outcome(member, answered_ms - issued_ms)
+    late_ms = answered_ms - expires_ms
+    said = f"arrived {_seconds(late_ms)} too late" if late_ms > 0 else f"arrived {_seconds(answered_ms - issued_ms)} after it was written"
+    detail = f"{header.status.name}: the question {said}, so it was not answered; ask again, or with a longer deadline"
+    return NodeOutcome(member, Outcome.EXPIRED, detail, code=header.status.name, directory=header.directory_version)
+
+
+def _seconds(span_ms: int) -> str:
+    return f"{max(1, round(span_ms / SECOND_MS)):,} s"
 
 
 def outcome_of_hits(hits: Sequence[FoundHit]) -> Outcome:

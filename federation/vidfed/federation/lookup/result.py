@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from vidfed.federation.lookup.agreement import SeriesTable, Statement, conflicts
 from vidfed.federation.lookup.closing import Closing, Subject, close
 from vidfed.federation.lookup.outcome import NodeOutcome, Outcome
+from vidfed.security.clock import SECOND_MS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -103,6 +104,22 @@ class LookupResult:
     def conflicts(self) -> list[Conflict]:
         """Where members contradict each other, by item."""
         return conflicts(map(Statement.of_hit, self.hits))
+
+    @property
+    def clock_note(self) -> str:
+        """Whose clock is wrong and by how much, as far as the answers tell; empty where all agree."""
+        off = [node for node in self.nodes if node.outcome is Outcome.CLOCK]
+        if not off:
+            return ""
+        agreeing = sum(node.outcome.verified for node in self.nodes)
+        by = ", ".join(f"{node.member}'s {'+' if node.ahead_ms > 0 else '-'}{max(1, abs(node.ahead_ms) // SECOND_MS):,} s" for node in off)
+        if agreeing:
+            whose = f"{'that is' if len(off) == 1 else 'those are'} wrong, not this machine's, with which {agreeing} agree: call the member"
+        elif len({node.ahead_ms > 0 for node in off}) == 1 and len(off) > 1:
+            whose = "no member's clock agrees with this machine's, which is wrong: set it, and ask again"
+        else:
+            whose = "compare both with the correct time"
+        return f"Clocks differ from this machine's: {by}; {whose}"
 
     @property
     def asked_count(self) -> int:

@@ -14,18 +14,24 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
-from vidfed.federation.lookup.errors import AnswerError
-from vidfed.federation.lookup.outcome import NodeOutcome, Outcome, first_codes, outcome_of_answer
+from vidfed.federation.lookup.errors import AnswerError, ClockError
+from vidfed.federation.lookup.outcome import (
+    NodeOutcome,
+    Outcome,
+    clock_outcome,
+    first_codes,
+    outcome_of_answer,
+    outcome_out_of_time,
+)
 from vidfed.federation.lookup.question import Part
 from vidfed.federation.lookup.receipts import UNLOGGED, Receipt
 from vidfed.index import Algorithm
 from vidfed.security.audit.notes import Checkpoint
-from vidfed.security.clock import as_text
 from vidfed.security.errors import CheckpointError, EnvelopeError, SignatureError, UnknownMemberError
 from vidfed.security.identity.replay import WINDOW_MS
 from vidfed.wire import envelope as wire_envelope
 from vidfed.wire.answers import read_answer
-from vidfed.wire.statuses import WireError
+from vidfed.wire.statuses import Status, WireError
 from vidfed.wire.values import ANSWER_TYPE, MAX_UNANSWERED_CHUNKS, FailureKind
 
 if TYPE_CHECKING:
@@ -127,7 +133,10 @@ class ReplyVerifier(Generic[P]):
             if envelope.digest in seen:
                 return None
             member = self._directory.member(member_id)
-            answered, answer = verify_answer(envelope, member=member, pending=pending, now_ms=self._clock())
+            now_ms = self._clock()
+            answered, answer = verify_answer(envelope, member=member, pending=pending, now_ms=now_ms)
+        except ClockError as error:
+            return Verdict(clock_outcome(member_id, error.ahead_ms))
         except UnknownMemberError:
             return Verdict(NodeOutcome(member_id, Outcome.BAD_SIGNATURE, "it is no member any more: its answer cannot be checked"))
         except (AnswerError, WireError) as error:
@@ -137,7 +146,10 @@ class ReplyVerifier(Generic[P]):
         header = answered.request.header
         starts = answered.first_codes if answer.hits else {}
         try:
-            outcome = outcome_of_answer(member_id, answer, answered.part.items, answered.distances, starts)
+            if answer.header.status is Status.OUTSIDE_TIME_WINDOW:
+                outcome = outcome_out_of_time(member_id, answer, header.issued_ms, header.expires_ms, now_ms)
+            else:
+                outcome = outcome_of_answer(member_id, answer, answered.part.items, answered.distances, starts)
         except Exception:  # noqa: BLE001 - as above
             return _defect(member_id)
         seen.append(envelope.digest)
@@ -180,7 +192,8 @@ def verify_answer(
     if request.stream is None and (header.sequence or not header.last or header.previous_digest):
         raise AnswerError("is a piece of a stream, not a whole answer")
     if not request.header.issued_ms - WINDOW_MS <= header.answered_ms <= now_ms + WINDOW_MS:
-        raise AnswerError(f"is dated {as_text(header.answered_ms)}; compare the clocks")
+        behind = header.answered_ms < request.header.issued_ms
+        raise ClockError(header.answered_ms, header.answered_ms - (request.header.issued_ms if behind else now_ms))
     _check_receipt(answer, member, request)
     _check_hits(answer, answered)
     return answered, answer

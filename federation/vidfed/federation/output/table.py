@@ -76,7 +76,7 @@ def show_result(result: LookupResult, console: Console, *, now_ms: int, own: str
 
 
 def _left_untold(result: LookupResult) -> Iterator[Text]:
-    """Yield what nodes did not tell or search."""
+    """Yield what nodes did not tell or search, and whose clock is wrong."""
     for node in result.nodes:
         if node.truncated_items:
             labels = ", ".join(result.items[item].label for item in node.truncated_items[:5])
@@ -85,6 +85,8 @@ def _left_untold(result: LookupResult) -> Iterator[Text]:
             yield Text(f"Note: {node.member}: {not_searched_words(each, result.items[each.item])}", style="yellow")
         if more := len(node.frames_not_searched[_COMMANDS:]):
             yield Text(f"Note: {node.member}: and frames of {more} more items", style="yellow")
+    if result.clock_note:
+        yield Text(result.clock_note, style="bold yellow")
 
 
 def superseded(news: RecordNews) -> Text:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vidfed.node.records.store import RecordStore
 
 PATIENCE_S = 60.0
-"""How long an erasure is waited for. A segment of ten million rows is rewritten in about that time; the largest take some minutes."""
+"""How long an erasure is waited for. A segment of two million rows is rewritten in 3 s, of the most that one can have in some minutes."""
 _LOOK_S = 0.1
 _log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from vidfed.security.clock import MINUTE_MS, Clock, as_text, system_clock
+from vidfed.security.clock import MINUTE_MS, SECOND_MS, Clock, as_text, system_clock
 from vidfed.security.errors import ForgottenError, ReplayError, ReplayMemoryError, TimeWindowError
 from vidfed.security.sqlite import connect, connect_read_only, transaction
 
@@ -54,11 +54,12 @@ def check_time_window(issued_ms: int, expires_ms: int, now_ms: int) -> None:
         TimeWindowError: too old, expired, or from a clock that is ahead.
     """
     if issued_ms > now_ms + WINDOW_MS:
-        raise TimeWindowError(f"issued at {as_text(issued_ms)}, which is in the future here: compare the clocks")
+        raise TimeWindowError(f"written {(issued_ms - now_ms) // SECOND_MS} s ahead of the time here: one of the two clocks is wrong")
     if issued_ms < now_ms - WINDOW_MS:
-        raise TimeWindowError(f"issued at {as_text(issued_ms)}, more than {WINDOW_MS // 1000} s ago: too old, or compare the clocks")
+        ago = (now_ms - issued_ms) // SECOND_MS
+        raise TimeWindowError(f"written {ago} s ago by the clock here, too long: it was late, or one of the two clocks is wrong")
     if expires_ms <= now_ms:
-        raise TimeWindowError(f"expired at {as_text(expires_ms)}")
+        raise TimeWindowError(f"arrived {-(-(now_ms - expires_ms) // SECOND_MS)} s too late by the clock here")
 
 
 class Message(NamedTuple):
