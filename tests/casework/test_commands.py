@@ -127,6 +127,30 @@ def test_who_was_told_hears_that_the_record_was_taken_back(units: Units) -> None
     assert "Everybody who was told has confirmed" in in_this_process("node", "news", *home).err
 
 
+@pytest.mark.slow
+def test_exposure_names_what_a_member_was_told_and_what_was_written(units: Units) -> None:
+    """For a compromise, and the notice within 72 hours: by the command, opened by an overseer, and logged."""
+    home = units.home("fr")
+    in_this_process("audit", "appoint", units.base / "dpo", "--name", "DPO FR", *home)
+    listed = units.base / "exposed.csv"
+    listed.write_text("md5\n" + "e4" * 16 + "\n")
+    in_this_process("node", "import", listed, "--case", "FR-9", "--contact", "desk", *home)
+    (hit,) = units.run("nl-7", "lookup", "--hash", "md5:" + "e4" * 16, *WHY, "--json").json()["hits"]
+    reference = hit["reference"]
+    units.run("nl-7", "cases", "ask", reference, "--want", "origin", "--deputy", "nl-8", "--file", units.text("Secret-Facts"))
+    units.until("fr-1", "requests", lambda found: found["reference"] == reference)
+    asked = ("audit", "exposure", "--member", "nl", "--since", "2020-01-01", "--as", units.base / "dpo", *home)
+    found = in_this_process(*asked, "--json").json()
+    told = found["told"][reference]
+    assert (told["persons"], told["times"], found["member"], found["schema"]) == (["nl-7"], 1, "nl", "vidfed.exposure/1")
+    assert ("ask (taken)", False, [reference]) in [(each["kind"], each["sent"], each["references"]) for each in found["casework"]]
+    said = in_this_process(*asked).out
+    assert f"told {reference}: 1 times" in said
+    assert "Secret-Facts" not in said
+    shown = in_this_process("audit", "show", "--as", units.base / "dpo", *home, "--last", "1000", "--json").json()["entries"]
+    assert [each["details"]["what"] for each in shown if each["event"] == "log-read"][:1] == ["exposure"]
+
+
 def test_reference_that_no_answer_told(units: Units) -> None:
     ran = units.run("nl-7", "cases", "ask", "FR-unknown", "--want", "origin", "--deputy", "nl-8", "--file", units.text("x"), status=1)
     assert "look up again" in ran.err

@@ -120,6 +120,9 @@ class MadeUpRecords:
     def may_tell(self, member: str, reference: str) -> bool:
         return (member, reference) not in self.withheld
 
+    def source_of(self, reference: str) -> str:
+        return f"source of {reference}"
+
     def changes_after(self, version: int, limit: int) -> list[tuple[int, str]]:
         return sorted((now.version, name) for name, now in self.kept.items() if now.version > version)[:limit]
 
@@ -166,6 +169,7 @@ class CaseworkMember:
             officers=self.world.officer_keys,
             may_tell=self.records.may_tell,
             alarm=self.alarms.append,
+            source_of=lambda _reference: "national list",
         )
         self.receiver = Receiver(self.context)
         self.sender = Sender(self.context)

@@ -11,7 +11,7 @@ from tests.support.memory import MemoryFederation, MemoryNode, call_of
 from vidfed.index import Algorithm, Hash
 from vidfed.node.lookup.question import Call
 from vidfed.security.audit import AuditEntry, Event
-from vidfed.security.audit.report import blurred, make_report
+from vidfed.security.audit.reporting.report import blurred, make_report
 from vidfed.security.errors import AuditError
 from vidfed.security.member.logs import LINES_OF_A_KIND, LineBudget
 from vidfed.security.member.refusals import ANOTHER_MS, AT_ONCE, TOGETHER_MS, Refusals

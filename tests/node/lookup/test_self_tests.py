@@ -12,7 +12,7 @@ from tests.node.lookup.conftest import KNOWN
 from tests.support.memory import FEDERATION, MemoryFederation, MemoryNode, call_of
 from vidfed.node.policy.policy import Policy
 from vidfed.node.search.canary import CANARY, canary_hashes
-from vidfed.security.audit.report import make_report
+from vidfed.security.audit.reporting.report import make_report
 from vidfed.security.clock import MINUTE_MS
 from vidfed.security.identity.replay import WINDOW_MS, refuses_until_ms
 from vidfed.security.sqlite import connect

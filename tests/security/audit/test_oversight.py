@@ -23,8 +23,9 @@ from vidfed.security.audit.compare import compare, exposure_of
 from vidfed.security.audit.entries import commit_case, seal
 from vidfed.security.audit.export import ExportReport, verify_export, write_export
 from vidfed.security.audit.oversight import Overseer, appoint, listed, revoke
-from vidfed.security.audit.report import _count, _Gathered, blurred, combine, is_draft, make_report, read_report, sign_report
-from vidfed.security.audit.report_html import render
+from vidfed.security.audit.reporting.asks import Asks
+from vidfed.security.audit.reporting.html import render
+from vidfed.security.audit.reporting.report import _count, _Gathered, blurred, combine, is_draft, make_report, read_report, sign_report
 from vidfed.security.audit.retention import erase, prune
 from vidfed.security.audit.verify import verify_log
 from vidfed.security.clock import DAY_MS, system_clock
@@ -252,8 +253,9 @@ def test_exposure_names_all_that_a_member_was_told_and_wrote() -> None:
 
 
 def test_report_counts_requests_and_what_came_of_them() -> None:
-    report = _Gathered()
+    report, asks = _Gathered(), Asks()
     blank = {"member": "nl", "purpose": "", "operation": "disclosure", "records": []}
+    took = []
     for time_ms, event, outcome, details in (
         (1_000, "casework-received", "TAKEN", {"kind": "ask", "code": "urgent", "basis": "compared", "conversation": "a"}),
         (5_000, "casework-sent", "SIGNED", {"kind": "release", "conversation": "a"}),
@@ -263,8 +265,10 @@ def test_report_counts_requests_and_what_came_of_them() -> None:
         (8_000, "casework-received", "TAKEN", {"kind": "close", "code": "victim-identified", "conversation": "a"}),
         (9_000, "casework-received", "TAKEN", {"kind": "not-the-same", "conversation": "b"}),
     ):
-        _count(blank | {"time_ms": time_ms, "event": event, "outcome": outcome, "details": details}, report)
-    assert (report.totals["requests"], report.totals["releases"], report.times["until_release"]) == (2, 1, [4_000])
+        entry = blank | {"time_ms": time_ms, "event": event, "outcome": outcome, "details": details}
+        _count(entry, report)
+        took.append(asks.follow(entry))
+    assert (report.totals["requests"], report.totals["releases"], [each for each in took if each is not None]) == (2, 1, [4_000])
     assert dict(report.tables["refusals_by_code"]) == {"law": 1}
     assert dict(report.tables["dispositions"]) == {"victim-identified": 1}
     assert dict(report.tables["false_matches"]) == {"nl": 1}

@@ -256,6 +256,7 @@ def open_casework(
             officers=officers,
             may_tell=records.may_tell if records else lambda _member, _reference: False,
             alarm=alarm,
+            source_of=records.source_of if records else None,
             catch_up=ToldRegister(database, audit.storage).catch_up,
         )
         yield Casework(section, context, readers, threads, GrpcTransport(home.node_tls, source), alarm, records)

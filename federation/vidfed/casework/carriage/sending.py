@@ -115,7 +115,7 @@ class Sender:
         context, header, now_ms = self.context, each.entry.header, self.context.clock()
         raw = wire_envelope.to_message(answer).SerializeToString()
         if receipt.status is ReceiptStatus.TAKEN:
-            context.log(Event.CASEWORK_SENT, each.entry, waiting.member, "TAKEN")
+            context.log(Event.CASEWORK_SENT, each.entry, waiting.member, "TAKEN", receipt.received_ms)
             store.add_receipt(connection, each.entry.digest, raw, receipt.received_ms)
             outbox.take_out(connection, each.entry.digest)
         elif receipt.status is ReceiptStatus.LATER:

@@ -45,6 +45,9 @@ class Records(Protocol):
     def may_tell(self, member: str, reference: str) -> bool:
         """Tell whether a member would be told of a record today."""
 
+    def source_of(self, reference: str) -> str:
+        """Return which source is in charge of a record, in a word or two; what cannot be known is `not known`."""
+
     def changes_after(self, version: int, limit: int) -> Sequence[tuple[int, str]]:
         """Return version and reference of at most `limit` records changed after a version, in order.
 

@@ -95,7 +95,7 @@ def _print_report(report: VerifyReport, holders: Sequence[str]) -> None:
 
 def _verify_file(file: Path, home: Path, *, as_json: bool) -> None:
     from vidfed.security.audit.export import verify_export
-    from vidfed.security.audit.report import REPORT_TYPE, read_report
+    from vidfed.security.audit.reporting.report import REPORT_TYPE, read_report
     from vidfed.security.member.home import MemberHome
 
     with file.open("rb") as opened:

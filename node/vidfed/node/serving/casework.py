@@ -40,6 +40,13 @@ class NodeRecords:
             return False
         return self._tellable(kept, member)
 
+    def source_of(self, reference: str) -> str:
+        """See `vidfed.casework.news.records.Records`."""
+        try:
+            return stored_record(self.store, reference).source or "taken in by hand"
+        except NodeError:
+            return "not known"
+
     def changes_after(self, version: int, limit: int) -> Sequence[tuple[int, str]]:
         """See `vidfed.casework.news.records.Records`."""
         wanted = sa.select(_table.c.version, _table.c.reference).where(_table.c.version > version).order_by(_table.c.version).limit(limit)

@@ -224,7 +224,7 @@ def compare(one: Path, other: Path, as_json: bool) -> None:
 @JSON
 def stats(from_: Any, to: Any, appointment: Path, home: Path, as_json: bool) -> None:  # noqa: ANN401 - click gives datetimes
     """Count entries by member, purpose and outcome, without case data. Counts are told as ranges of five."""
-    from vidfed.security.audit.report import TABLES, TOTALS, range_text
+    from vidfed.security.audit.reporting.report import TABLES, TOTALS, range_text
 
     report = _report(_home(home), appointment, from_, to, "stats")
     if as_json:
@@ -289,7 +289,7 @@ def report(from_: Any, to: Any, draft: bool, html: Path | None, out: Path, appoi
     A report to be published covers whole months that are over: two reports over times that overlap could be subtracted from each other, and
     the difference would tell what each of them hides.
     """
-    from vidfed.security.audit.report import is_draft
+    from vidfed.security.audit.reporting.report import is_draft
     from vidfed.security.clock import system_clock
 
     member = _home(home)
@@ -309,7 +309,7 @@ def report(from_: Any, to: Any, draft: bool, html: Path | None, out: Path, appoi
 @HOME
 def combine_command(reports: tuple[Path, ...], html: Path | None, out: Path, home: Path) -> None:
     """Add up the signed REPORTS of several members, whose logs are not needed for that; signed by this member."""
-    from vidfed.security.audit.report import combine, read_report
+    from vidfed.security.audit.reporting.report import combine, read_report
     from vidfed.security.clock import system_clock
 
     member = _home(home)
@@ -384,7 +384,8 @@ def _period(from_: Any, to: Any, now_ms: int) -> tuple[int, int]:  # noqa: ANN40
 def _report(member: MemberHome, appointment: Path, from_: Any, to: Any, what: str) -> dict[str, Any]:  # noqa: ANN401 - click gives datetimes
     from contextlib import closing
 
-    from vidfed.security.audit.report import make_report
+    from vidfed.security.audit.reporting.asks import LOOK_BACK_MS
+    from vidfed.security.audit.reporting.report import make_report
     from vidfed.security.clock import system_clock
     from vidfed.security.member.audit_log import open_log
 
@@ -394,7 +395,7 @@ def _report(member: MemberHome, appointment: Path, from_: Any, to: Any, what: st
     with closing(open_log(member)) as log:
         overseer.announce(log, what, {"from_ms": from_ms, "to_ms": to_ms}, now_ms=now_ms)
         checkpoint = log.checkpoint()
-        first, end = log.storage.positions(from_ms, to_ms)
+        first, end = log.storage.positions(max(0, from_ms - LOOK_BACK_MS), to_ms)
         return make_report(
             _opened(log, first, min(end, checkpoint.size)),
             federation=member.federation,
@@ -411,8 +412,8 @@ def _opened(log: AuditLog, first: int, end: int) -> Any:  # noqa: ANN401 - an it
 
 
 def _write_report(member: MemberHome, made: dict[str, Any], out: Path, html: Path | None) -> None:
-    from vidfed.security.audit.report import sign_report
-    from vidfed.security.audit.report_html import render
+    from vidfed.security.audit.reporting.html import render
+    from vidfed.security.audit.reporting.report import sign_report
     from vidfed.security.files import write_whole
 
     envelope = sign_report(made, member.signer)

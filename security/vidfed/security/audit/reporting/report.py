@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vidfed.security.audit.entries import Event
+from vidfed.security.audit.reporting.asks import Asks
 from vidfed.security.clock import SECOND_MS, as_text
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.documents import read_document
@@ -64,6 +65,9 @@ TABLES = {
     "refusals_by_code": "Requests for details refused, by code",
     "dispositions": "What came of requests, by the asking member's word",
     "false_matches": "Entries that say: not the same, by the member that says it",
+    "false_matches_by_source": "The same, by the source of the record: own ones by name, others by member",
+    "overdue_by_urgency": "Requests for details received that became overdue, by urgency",
+    "own_overdue_by_member": "Own requests that became overdue, by the member that was asked",
     "changes": "Changes, corrections, erasures and readings",
 }
 TOTALS = {
@@ -76,6 +80,8 @@ TOTALS = {
     "hashes": "Hashes searched for others",
     "requests": "Requests for details received",
     "releases": "Releases of details",
+    "overdue": "Requests for details received that became overdue",
+    "own_overdue": "Own requests for details that became overdue",
     "news": "News of records sent and confirmed",
 }
 _SELF_TEST = "self-test"
@@ -88,7 +94,7 @@ class _Gathered:
     totals: Counter[str] = field(default_factory=Counter)
     tables: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in TABLES})
     times: dict[str, list[int]] = field(default_factory=lambda: {"being_answered": [], "until_release": []})
-    asked_ms: dict[str, int] = field(default_factory=dict)  # since when a request is open, by conversation
+    asks: Asks = field(default_factory=Asks)
 
 
 def make_report(
@@ -97,7 +103,7 @@ def make_report(
     """Count a member's entries.
 
     Args:
-        entries: opened entries of the time [from_ms, to_ms); others are left out.
+        entries: opened entries of the time [from_ms, to_ms), and those of `LOOK_BACK_MS` before: of these only how long requests took.
         federation: of the member.
         member: whose log.
         from_ms: begin of the time reported on.
@@ -107,8 +113,17 @@ def make_report(
     """
     gathered = _Gathered()
     for entry in entries:
+        took_ms = gathered.asks.follow(entry) if entry["event"] in _CASEWORK and entry["time_ms"] < to_ms else None
         if from_ms <= entry["time_ms"] < to_ms:
             _count(entry, gathered)
+            if took_ms is not None and entry["event"] == Event.CASEWORK_SENT.value:
+                gathered.times["until_release"].append(took_ms)
+    for ask in gathered.asks.overdue(from_ms, min(to_ms, made_ms)):
+        gathered.totals["own_overdue" if ask.own else "overdue"] += 1
+        if ask.own:
+            gathered.tables["own_overdue_by_member"][ask.member] += 1
+        else:
+            gathered.tables["overdue_by_urgency"][ask.urgency] += 1
     totals = {name: blurred(gathered.totals[name]) for name in TOTALS}
     return {
         "schema": SCHEMA,
@@ -276,22 +291,20 @@ def _count_casework(entry: dict[str, Any], gathered: _Gathered) -> None:
     if kind == "news":
         totals["news"] += not received and entry["outcome"] == "TAKEN"
         return
+    if kind == "not-the-same" and "source" in details:
+        tables["false_matches_by_source"][str(details["source"])] += 1
     if entry["outcome"] != ("TAKEN" if received else "SIGNED"):
         return
-    conversation, code = str(details.get("conversation", "")), str(details.get("code", ""))
+    code = str(details.get("code", ""))
     if kind == "ask" and received:
         totals["requests"] += 1
         tables["requests_by_urgency"][code] += 1
         tables["requests_by_member"][member] += 1
         tables["requests_by_basis"][str(details.get("basis", ""))] += 1
-        gathered.asked_ms.setdefault(conversation, entry["time_ms"])
     elif kind == "release" and not received:
         totals["releases"] += 1
-        if (since_ms := gathered.asked_ms.pop(conversation, None)) is not None:
-            gathered.times["until_release"].append(max(0, entry["time_ms"] - since_ms))
     elif kind == "refuse" and not received:
         tables["refusals_by_code"][code] += 1
-        gathered.asked_ms.pop(conversation, None)
     elif kind == "close" and received:
         tables["dispositions"][code] += 1
     elif kind == "not-the-same":

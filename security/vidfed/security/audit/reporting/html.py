@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from vidfed.security.audit.report import MIN_COUNT, TABLES, TOTALS, range_text
+from vidfed.security.audit.reporting.report import MIN_COUNT, TABLES, TOTALS, range_text
 from vidfed.security.clock import as_text
 
 if TYPE_CHECKING:
