@@ -446,7 +446,27 @@ def test_a_jpeg_with_further_pictures_attached_is_a_jpeg(tmp_path: Path) -> None
     path = tmp_path / "a.jpg"
     picture(1).save(path, format="MPO", save_all=True, append_images=[picture(2)])
 
-    assert hashes_of(path).media_type == "image/jpeg"
+    hashes = hashes_of(path)
+    assert hashes.media_type == "image/jpeg"
+    assert [code.kind for code in hashes.codes if code.kind.startswith("frame")] == ["frame:2"]
+    assert distance(next(code.code for code in hashes.codes if code.kind == "frame:2"), pdq_of(picture(2))) <= 10
+
+
+def test_a_heic_is_hashed_as_the_picture_it_was_made_from() -> None:
+    """Encoded once from a drawn picture of the generator; no encoder of it is installed here, the decoder is."""
+    drawn = Path(__file__).parent / "assets/picture-5.heic"
+    hashes = hashes_of(drawn)
+    assert (hashes.media_type, hashes.width, hashes.height, hashes.notes) == ("image/heic", 256, 192, ())
+    assert distance(hashes.code(Algorithm.PDQ), pdq_of(picture(5).resize((256, 192)))) <= 10
+
+
+def test_a_damaged_further_frame_is_decoded_as_far_as_it_goes(tmp_path: Path) -> None:
+    """As a first one is: other programs show it."""
+    path = tmp_path / "a.gif"
+    picture(1).save(path, save_all=True, append_images=[picture(2)], duration=100)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 9 // 10])
+    assert [code.kind for code in hashes_of(path).codes if code.kind.startswith("frame")] == ["frame:2"]
 
 
 def test_a_picture_too_small_for_pdq_has_quality_zero(tmp_path: Path) -> None:

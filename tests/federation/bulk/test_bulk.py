@@ -326,6 +326,32 @@ def test_stored_hit_is_read_with_what_its_owner_has_said_since(tmp_path: Path) -
         assert found["superseded"]["taken_back"]
 
 
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("md5\nbroken\n", "entry 2: no usable hash"),
+        ("md5,colour\n" + "5d" * 16 + ",red\n", "columns passed over: 'colour'"),
+        ("md5,sha1\n" + "5d" * 16 + ",abc\n", "entry 2: sha1"),
+    ],
+)
+def test_a_file_of_which_something_would_be_passed_over_is_refused_where_that_is_wanted(tmp_path: Path, text: str, what: str) -> None:
+    source = tmp_path / "list.csv"
+    source.write_text(text)
+    seen: list[str] = []
+
+    def read(*, strict: bool) -> None:
+        with BulkStore(tmp_path / "out", SCOPE) as store:
+            skip = read_file(
+                store, source, algorithm=None, strict=strict, on_skip=lambda _number, why: seen.append(why), on_read=lambda *_: None
+            )
+            seen.extend(skip)
+
+    with pytest.raises(FormatError, match="without --strict") as refused:
+        read(strict=True)
+    assert what in str(refused.value)
+    read(strict=False)
+
+
 async def test_the_files_say_what_was_answered_and_keep_what_the_source_said(tmp_path: Path) -> None:
     source = tmp_path / "case.json"
     media = [{"MD5": code(number).hex(), "Comments": f"c{number}"} for number in (1, 2)] + [{"MD5": "broken"}]

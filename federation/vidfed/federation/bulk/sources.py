@@ -67,7 +67,13 @@ def entry_label(number: int) -> str:
 
 
 def read_file(
-    store: BulkStore, path: Path, *, algorithm: str | None, on_skip: Callable[[int, str], None], on_read: Callable[[int, int], None]
+    store: BulkStore,
+    path: Path,
+    *,
+    algorithm: str | None,
+    on_skip: Callable[[int, str], None],
+    on_read: Callable[[int, int], None],
+    strict: bool = False,
 ) -> list[str]:
     """Take every entry of a file of hashes, in any format that a node imports, into the store.
 
@@ -77,19 +83,28 @@ def read_file(
         algorithm: what a plain list holds, where the length does not tell.
         on_skip: called with the number of an entry that cannot be asked about, and why.
         on_read: called with the number of bytes and of entries read so far.
+        strict: refuse a file of which anything would be passed over.
 
     Returns:
         what there is to know about the file as a whole: columns that were passed over.
 
     Raises:
-        FormatError: the file cannot be used as a whole.
+        FormatError: the file cannot be used as a whole, or `strict` and something of it would be passed over.
     """
+
+    def passed_over(what: str) -> None:
+        if strict:
+            raise FormatError(f"{path}: {what}. Nobody was asked; without --strict it is passed over and named")
+
     file = open_hash_file(path, algorithm=algorithm)
     batch: list[tuple[int, Item]] = []
     for count, entry in enumerate(file.entries(), 1):
         if not isinstance(entry, FileEntry):
+            passed_over(f"entry {entry.number}: {entry.reason}")
             on_skip(entry.number, entry.reason)
         elif not entry.retracts:
+            for text in entry.notes:
+                passed_over(f"entry {entry.number}: {text}")
             if (item := _item_of_entry(entry)).codes:
                 batch.append((entry.number, item))
             else:
@@ -98,6 +113,8 @@ def read_file(
             store.add(batch)
             batch.clear()
             on_read(file.source.read_bytes, count)
+    for text in file.notes:
+        passed_over(text)
     store.add(batch)
     return file.notes
 

@@ -45,8 +45,8 @@ class Bulk:
     out: Path
     as_json: bool
 
-    def file(self, path: Path, algorithm: str | None) -> int:
-        """Look up every entry of a file of hashes and return the exit status."""
+    def file(self, path: Path, algorithm: str | None, *, strict: bool = False) -> int:
+        """Look up every entry of a file of hashes and return the exit status; `strict`: refuse one of which anything is passed over."""
         skipped: dict[str, str] = {}
         status = path.stat()
         with BulkStore(self.out, self.run.scope(source=[path.name, status.st_size, status.st_mtime_ns], algorithm=algorithm)) as store:
@@ -56,6 +56,7 @@ class Bulk:
                     store,
                     path,
                     algorithm=algorithm,
+                    strict=strict,
                     on_skip=lambda number, why: skipped.update({entry_label(number): why}),
                     on_read=lambda done, entries: bar(done, status.st_size, entries),
                 )

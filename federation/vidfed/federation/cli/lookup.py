@@ -73,6 +73,7 @@ _PURPOSES = ("identification", "investigation", "prosecution", "self-test")
     metavar="HOME",
     help="Without a gateway: ask the nodes from this machine, which holds the member's folder HOME. Nothing is kept for later.",
 )
+@click.option("--strict", is_flag=True, help="Refuse a file of hashes of which anything would be passed over; nobody is asked then.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON (schema vidfed.lookup/1).")
 def lookup(
     pictures: tuple[Path, ...],
@@ -94,6 +95,7 @@ def lookup(
     keep: bool,
     resume: str | None,
     direct_home: Path | None,
+    strict: bool,
     as_json: bool,
 ) -> None:
     """Ask every member's database about PICTURES (files or folders) or hashes.
@@ -127,6 +129,8 @@ def lookup(
         raise click.UsageError("name a picture, a folder, a --hash, or a file with --vics or --csv")
     if hash_file and (pictures or hashes):
         raise click.UsageError("a file of hashes is looked up by itself")
+    if strict and not hash_file:
+        raise click.UsageError("--strict is for a file of hashes: --vics or --csv")
     if hash_file and not out:
         raise click.UsageError("say with --out into which folder the results of the file go")
     if direct_home and out:
@@ -145,7 +149,7 @@ def lookup(
         raise SystemExit(
             or_refused(
                 lambda: (
-                    bulk.file(hash_file, algorithm)
+                    bulk.file(hash_file, algorithm, strict=strict)
                     if hash_file
                     else bulk.pictures(pictures, items, any_quality=any_quality, full_size=full_size)
                 )

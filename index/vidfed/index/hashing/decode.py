@@ -98,11 +98,12 @@ class Decoded:
                 yield number, None
                 return
             try:
-                self._opened.seek(number - 1)
-                _check_pixels(self._opened)
-                pixels += self._opened.width * self._opened.height
-                self._opened.load()
-                frame = _upright(self._opened.copy())
+                with _pillow(tolerant=True):
+                    self._opened.seek(number - 1)
+                    _check_pixels(self._opened)
+                    pixels += self._opened.width * self._opened.height
+                    self._opened.load()
+                    frame = _upright(self._opened.copy())
             except Exception:  # noqa: BLE001 - decoders of hostile files raise anything
                 yield number, None
                 return
