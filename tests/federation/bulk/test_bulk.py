@@ -331,7 +331,7 @@ def test_stored_hit_is_read_with_what_its_owner_has_said_since(tmp_path: Path) -
     [
         ("md5\nbroken\n", "entry 2: no usable hash"),
         ("md5,colour\n" + "5d" * 16 + ",red\n", "columns passed over: 'colour'"),
-        ("md5,sha1\n" + "5d" * 16 + ",abc\n", "entry 2: sha1"),
+        ("md5,sha1\n" + "5d" * 16 + ",abc\n", "entry 2: SHA-1"),
     ],
 )
 def test_a_file_of_which_something_would_be_passed_over_is_refused_where_that_is_wanted(tmp_path: Path, text: str, what: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vidfed.federation.lookup.items import item_of_file
 from vidfed.federation.lookup.question import Item, Shortfall
-from vidfed.formats.entries import FileEntry
+from vidfed.formats.entries import FileEntry, FormatError
 from vidfed.formats.recognise import open_hash_file
 from vidfed.index import Algorithm
 from vidfed.index.hashing.results import RELIABLE_PDQ_QUALITY
