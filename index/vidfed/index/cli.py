@@ -38,7 +38,9 @@ _QUIET_S: Final = 1.5  # work that is done sooner needs no progress bar
 @click.argument("paths", metavar="FILE|DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--full-size", is_flag=True, help="Decode every JPEG at its full size: slower, and PDQ is bit for bit that of `pdqhash`.")
 @click.option("--json", "as_json", is_flag=True, help=f"Print one JSON object, schema {JSON_SCHEMA}.")
-@click.option("--vpdq", is_flag=True, help="Print of one film the lines that vPDQ's tools write: frame,quality,hash,seconds.")
+@click.option(
+    "--vpdq", is_flag=True, help="Print one film as vPDQ's tools write it: frame,quality,hash,seconds a line; with --json HMA's list."
+)
 def hash_command(paths: tuple[Path, ...], full_size: bool, as_json: bool, vpdq: bool) -> None:
     """Print the hashes of files: MD5, SHA-1 and SHA-256 of any, PDQ, pHash and dHash of pictures, PDQ of the frames of films.
 
@@ -50,13 +52,11 @@ def hash_command(paths: tuple[Path, ...], full_size: bool, as_json: bool, vpdq: 
     from vidfed.index.find import count_files, find_files
     from vidfed.index.hashing.workers import hash_files
 
-    if vpdq and as_json:
-        raise click.UsageError("--vpdq and --json do not go together")
     total = count_files(paths)
     if vpdq and total != 1:
         raise click.UsageError("--vpdq prints the frames of one film")
     if vpdq:
-        _print_vpdq(next(hash_files(find_files(paths))))
+        _print_vpdq(next(hash_files(find_files(paths))), as_json=as_json)
         return
     with _progress(total) as advance, closing(hash_files(find_files(paths), full_size=full_size, on_progress=advance)) as results:
         failed, exact_only = _print_json(results) if as_json else _print_blocks(results)
@@ -67,7 +67,7 @@ def hash_command(paths: tuple[Path, ...], full_size: bool, as_json: bool, vpdq: 
     sys.exit(1 if failed else 0)
 
 
-def _print_vpdq(result: HashingResult) -> None:
+def _print_vpdq(result: HashingResult, *, as_json: bool) -> None:
     """Print a film's distinct frames as the vpdq tools do, numbered from 0 in the order in which they are shown."""
     from vidfed.index.codes import FRAME, frame_times
     from vidfed.index.hashing.results import FileFailure
@@ -78,12 +78,12 @@ def _print_vpdq(result: HashingResult) -> None:
         raise click.ClickException(f"{result.path}: {result.exact_only or 'a picture, not a film'}")
     for note in result.notes:
         click.echo(f"{result.path}: {note}", err=True)
-    number = 0
-    for code in result.codes:
-        times = frame_times(code.kind)
-        if times is not None and code.kind.startswith(f"{FRAME}:"):
-            click.echo(f"{number},{code.quality},{code.code.hex()},{times[0] / 1000:.3f}")
-            number += 1
+    shown = [(code, times) for code in result.codes if code.kind.startswith(f"{FRAME}:") and (times := frame_times(code.kind))]
+    if as_json:
+        click.echo(json.dumps([f"{code.code.hex()},{code.quality},{times[0] / 1000:.3f}" for code, times in shown]))
+        return
+    for number, (code, times) in enumerate(shown):
+        click.echo(f"{number},{code.quality},{code.code.hex()},{times[0] / 1000:.3f}")
 
 
 def _print_blocks(results: Iterable[HashingResult]) -> tuple[int, int]:

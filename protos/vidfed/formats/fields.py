@@ -12,6 +12,7 @@ from enum import Enum, unique
 from typing import TYPE_CHECKING, Any
 
 from vidfed.formats import values as read
+from vidfed.formats.unsearched import other_hashes
 from vidfed.wire.values import HandlingCode, Ternary
 
 if TYPE_CHECKING:
@@ -152,6 +153,7 @@ FIELDS: dict[str, RecordField] = {
             option=Option("sharing", "Who may see it, within the policy: nobody, only:fr,nl or not:de."),
         ),
         RecordField("votes", Kind.TEXTS, read.texts, is_told=False),
+        RecordField("other_hashes", Kind.TEXTS, other_hashes, is_told=False, aliases=("tmk", "tmk_pdqf", "tmkpdqf")),
         RecordField("method", Kind.TEXT, read.text, is_told=False),
         RecordField("source_id", Kind.TEXT, read.text, is_told=False),
         RecordField(
@@ -200,7 +202,7 @@ def field_text(name: str, value: object) -> str:
     if isinstance(value, HandlingCode):
         return value.name
     if isinstance(value, tuple):
-        return (";" if name == "votes" else ",").join(value)
+        return (";" if name in {"votes", "other_hashes"} else ",").join(value)
     if FIELDS[name].kind is Kind.MOMENT and isinstance(value, int):
         return datetime.fromtimestamp(value / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
     return "" if value is None else str(value)

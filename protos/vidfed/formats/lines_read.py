@@ -9,6 +9,7 @@ from vidfed.formats import values as read
 from vidfed.formats.entries import FileEntry, FormatError, Skip
 from vidfed.formats.fields import ALIASES, FIELDS, RESTRICTING, field_value
 from vidfed.formats.list_read import algorithm_of
+from vidfed.formats.source import MAX_LINE
 from vidfed.index import Algorithm
 from vidfed.wire.values import Ternary
 
@@ -39,7 +40,7 @@ _ALGORITHMS = frozenset(algorithm.value for algorithm in Algorithm)
 
 def _rows(source: Source, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield (line number, values), blank lines left out, and what stands before the header: comments, and Excel's `sep=;`."""
-    csv.field_size_limit(1 << 20)
+    csv.field_size_limit(MAX_LINE)
     rows = csv.reader(source.lines(), delimiter=delimiter, strict=True)
     begins, in_header = 1, True
     try:
@@ -160,7 +161,7 @@ def _entry(line: int, row: dict[str, str], algorithm: str | None) -> FileEntry |
             if name in RESTRICTING:
                 return Skip(line, str(error))
             entry.notes.append(f"{error}; left out")
-    return entry if entry.codes else Skip(line, "; ".join(["no usable hash", *entry.notes]))
+    return entry if entry.codes or entry.further else Skip(line, "; ".join(["no usable hash", *entry.notes]))
 
 
 def _read_hash(entry: FileEntry, value: str, said: str, algorithm: str | None) -> None:

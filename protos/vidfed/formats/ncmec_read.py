@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from xml.parsers import expat  # document types, and with them entities, are refused below
 
 from vidfed.formats import values as read
+from vidfed.formats import vpdq
 from vidfed.formats.entries import FileEntry, FormatError, Skip
+from vidfed.formats.unsearched import take_unsearched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,6 +142,20 @@ def read_ncmec(source: Source, notes: list[str]) -> Iterator[FileEntry | Skip]:
         notes.append(FURTHER_PAGE)
 
 
+def _take_of_film(entry: FileEntry, tag: str, text: str) -> bool:
+    """Take TMK, which is kept, or vPDQ, whose frames are searched; False if the tag is that of another hash."""
+    try:
+        if take_unsearched(entry, tag, text):
+            return True
+        if not vpdq.is_name(tag):
+            return False
+        entry.further, notes = vpdq.frames_of(text)
+        entry.notes += notes
+    except ValueError as error:
+        entry.notes.append(f"{tag}: {error}; left out")
+    return True
+
+
 def _entry(number: int, item: _Item) -> FileEntry | Skip:
     entry = FileEntry(number, {}, {}, retracts=item.deleted)
     identity = item.texts.get("id", "")
@@ -152,8 +168,7 @@ def _entry(number: int, item: _Item) -> FileEntry | Skip:
         if len(item.votes) > MAX_VOTES:
             entry.notes.append(f"{len(item.votes)} votes: the first {MAX_VOTES} were kept")
     for tag, text in item.fingerprints:
-        name = read.algorithm_name(tag)
-        if name is None or not text:
+        if not text or (_take_of_film(entry, tag, text) or (name := read.algorithm_name(tag)) is None):
             continue
         try:
             entry.codes[name] = read.read_code(name, text)
@@ -163,4 +178,4 @@ def _entry(number: int, item: _Item) -> FileEntry | Skip:
             entry.notes.append(f"{error}; left out")
     if entry.retracts:
         return entry if identity or entry.codes else Skip(number, "a deletion that names no item")
-    return entry if entry.codes else Skip(number, "; ".join(["no usable hash", *entry.notes]))
+    return entry if entry.codes or entry.further else Skip(number, "; ".join(["no usable hash", *entry.notes]))

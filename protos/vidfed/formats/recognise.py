@@ -13,6 +13,7 @@ from vidfed.formats.ncmec_read import read_ncmec
 from vidfed.formats.nsrl_read import read_nsrl
 from vidfed.formats.source import Source
 from vidfed.formats.vics_read import VicsAbout, VicsCopy, read_vics
+from vidfed.formats.vpdq import is_vpdq, read_vpdq
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +27,7 @@ _LABELS = {
     "ncmec": "NCMEC Hash Sharing XML",
     "hashdeep": "list by hashdeep",
     "nsrl": "NSRL RDSv3 database",
+    "vpdq": "vPDQ of films",
 }
 FORMATS = tuple(_LABELS)
 _ICSE_MARKS = {"image id", "number of submissions", "file available", "is distributed"}
@@ -85,7 +87,7 @@ class HashFile:
         return _READERS[self.format](self.source, self.notes)
 
 
-_READERS = {"ncmec": read_ncmec, "icse": read_icse, "hashdeep": read_hashdeep, "nsrl": read_nsrl}
+_READERS = {"ncmec": read_ncmec, "icse": read_icse, "hashdeep": read_hashdeep, "nsrl": read_nsrl, "vpdq": read_vpdq}
 
 
 def open_hash_file(path: Path, *, format_name: str | None = None, algorithm: str | None = None) -> HashFile:
@@ -107,6 +109,8 @@ def _recognise(source: Source) -> str:
     if source.is_database:
         return "nsrl"
     head = source.head.lstrip()
+    if is_vpdq(head):
+        return "vpdq"
     if head.startswith("{") and head[1:].lstrip()[:1] in {'"', "}", ""}:
         return "vics"
     if head.startswith("[") and head[1:].lstrip()[:1] in {"{", "]", ""}:

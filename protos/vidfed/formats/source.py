@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 CHUNK = 1 << 20  # characters or bytes read at a time
-MAX_LINE = 1 << 20  # characters: the longest line any format has is a few KB
+MAX_LINE = 8 << 20  # characters: the longest line any format has is that of a film with all its frames in our own CSV
 _HEAD_BYTES = 64 * 1024
 _BINARY = {b"PK\x03\x04": "a ZIP archive: unpack it first", b"\x1f\x8b": "gzip-compressed: unpack it first"}
 _BINARY |= {b"7z\xbc\xaf": "a 7-Zip archive: unpack it first"}
@@ -51,7 +51,8 @@ class Source:
         self.is_database = head.startswith(_SQLITE)
         self.lines_not_utf8 = 0
         self.encoding = _encoding(head)
-        self.head = head[: len(head) & ~1].decode(self.encoding, "replace")
+        whole = len(head) & ~1 if self.encoding.startswith("utf-16") else len(head)
+        self.head = head[:whole].decode(self.encoding, "replace")
         if not self.head.strip():
             raise FormatError(f"{path}: the file is empty")
 

@@ -9,12 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from vidfed.formats import values as read
+from vidfed.formats import vpdq
 from vidfed.formats.entries import FileEntry, Skip
 from vidfed.formats.fields import FIELDS, RESTRICTING, Kind, UnreadableLimitError, field_value
+from vidfed.formats.unsearched import take_unsearched
 from vidfed.wire.values import Ternary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from vidfed.index import Code
 
 SCALE = "VICS"
 EXTENSION = "vidfedRecord"
@@ -22,6 +26,9 @@ EXTENSION = "vidfedRecord"
 
 KIND, QUALITY = "vidfedKind", "vidfedQuality"
 """Keys of an alternative hash that say what of the picture it is the hash of; others take it for one more hash of it, which it is."""
+
+FRAMES = "vidfedFrames"
+"""Key of an alternative hash vPDQ: the same frames with how long each is shown, and without borders."""
 
 _MAX_KEYS = 1_000  # spellings of keys remembered; a hostile file may have millions
 _FLAG_VALUES: dict[object, Ternary] = {True: Ternary.YES, False: Ternary.NO, "true": Ternary.YES, "false": Ternary.NO}
@@ -61,7 +68,7 @@ class MediaReader:
                 return Skip(number, str(error))
             except ValueError as error:
                 entry.notes.append(f"{key!r:.40}: {error}; left out")
-        if not entry.codes:
+        if not entry.codes and not entry.further:
             return Skip(number, "; ".join(["no usable hash", *entry.notes]))
         return entry
 
@@ -120,6 +127,12 @@ def _alternative_hashes(entry: FileEntry, hashes: object) -> None:
             hash_name, value = fields.get("hashname"), fields.get("hashvalue")
         if not isinstance(hash_name, str) or not isinstance(value, str) or not value:
             continue
+        try:
+            if take_unsearched(entry, hash_name, value) or _frames(entry, hash_name, value, each):
+                continue
+        except ValueError as error:
+            entry.notes.append(f"alternative hash {error}; left out")
+            continue
         if (name := read.algorithm_name(hash_name)) is None:
             entry.notes.append(f"alternative hash {hash_name!r:.40}: not known; left out")
             continue
@@ -129,6 +142,24 @@ def _alternative_hashes(entry: FileEntry, hashes: object) -> None:
             raise
         except ValueError as error:
             entry.notes.append(f"alternative hash {error}; left out")
+
+
+def _frames(entry: FileEntry, hash_name: str, value: str, each: dict[str, Any]) -> bool:
+    """Take vPDQ of a film: in our own export with the whole of what is known of each frame. False if it is another hash.
+
+    Raises:
+        ValueError: it is vPDQ and cannot be read.
+    """
+    if not vpdq.is_name(hash_name):
+        return False
+    own = each.get(FRAMES)
+    if isinstance(own, str):
+        frames: tuple[Code, ...] = read.read_further(own)
+    else:
+        frames, notes = vpdq.frames_of(value)
+        entry.notes += notes
+    entry.further = (*entry.further, *frames)
+    return True
 
 
 def _alternative_hash(entry: FileEntry, name: str, code: bytes, each: dict[str, Any]) -> None:

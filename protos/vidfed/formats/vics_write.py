@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import IO, TYPE_CHECKING, Any
 
 from vidfed.formats.fields import FIELDS, Kind, field_text
-from vidfed.formats.values import code_text, dumps
-from vidfed.formats.vics_media import EXTENSION, KIND, QUALITY
+from vidfed.formats.values import code_text, dumps, further_text
+from vidfed.formats.vics_media import EXTENSION, FRAMES, KIND, QUALITY
+from vidfed.formats.vpdq import frame_lines
 from vidfed.index import Algorithm
+from vidfed.index.codes import frame_times
 from vidfed.wire.values import Ternary
 
 if TYPE_CHECKING:
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
 CONTEXT = "http://github.com/VICSDATAMODEL/ProjectVic/DataModels/2.0.xml/Default/$metadata#Media"
 _OWN_KEYS = {"md5": "MD5", "sha1": "SHA1", "photodna": "PhotoDNA"}
 _FLAG = {Ternary.YES: True, Ternary.NO: False, Ternary.UNKNOWN: None}
+OTHER_HASHES = "other_hashes"
 _NATIVE = {field.name: field for field in FIELDS.values() if field.vics}
+_IN_PLACE = {*_NATIVE, OTHER_HASHES}
 
 
 def write_hash_set(file: IO[str], media: Iterable[Mapping[str, Any]]) -> int:
@@ -40,7 +44,7 @@ def media_hashes(codes: Mapping[Algorithm, bytes], further: Iterable[Code] = ())
 
     Args:
         codes: of the item as a whole.
-        further: of other views of it: alternative hashes that say of which.
+        further: of other views of it: alternative hashes that say of which; frames of a film are one, vPDQ.
     """
     texts = {algorithm: code_text(algorithm.value, code, upper=algorithm.value in _OWN_KEYS) for algorithm, code in codes.items()}
     md5 = texts.get(Algorithm.MD5, "")
@@ -50,7 +54,14 @@ def media_hashes(codes: Mapping[Algorithm, bytes], further: Iterable[Code] = ())
         for algorithm, text in texts.items()
         if algorithm.value not in _OWN_KEYS
     ]
-    for each in further:
+    every = tuple(further)
+    frames = [each for each in every if frame_times(each.kind) is not None]
+    if frames:
+        value = dumps(frame_lines(frames))
+        alternatives.append({"MD5": md5, "HashName": "vPDQ", "HashValue": value, FRAMES: further_text(frames)})
+    for each in every:
+        if frame_times(each.kind) is not None:
+            continue
         said = {
             "MD5": md5,
             "HashName": _hash_name(each.algorithm),
@@ -79,6 +90,9 @@ def media_object(number: int, codes: Mapping[Algorithm, bytes], values: Mapping[
     category, tags = values["category"], values["tags"]
     media: dict[str, Any] = {"MediaID": number, "Category": int(category) if _is_number(category) else None}
     media |= media_hashes(codes, further)
+    kept = [{"MD5": media["MD5"], "HashName": "TMK", "HashValue": each.removeprefix("TMK:")} for each in values[OTHER_HASHES]]
+    if kept:
+        media["AlternativeHashes"] = [*media.get("AlternativeHashes", ()), *kept]
     for name, field in _NATIVE.items():
         value = values[name]
         if field.kind is Kind.TERNARY:
@@ -88,7 +102,9 @@ def media_object(number: int, codes: Mapping[Algorithm, bytes], values: Mapping[
         else:
             media[field.vics] = None if value == "" else value
     extension: dict[str, Any] = {
-        name: field_text(name, values[name]) for name, field in FIELDS.items() if name not in _NATIVE and values[name] != field.kind.absent
+        name: field_text(name, values[name])
+        for name, field in FIELDS.items()
+        if name not in _IN_PLACE and values[name] != field.kind.absent
     }
     if any("," in tag for tag in tags):
         extension["tags"] = list(tags)

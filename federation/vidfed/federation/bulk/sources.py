@@ -7,11 +7,12 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from vidfed.federation.lookup.items import item_of_file
+from vidfed.federation.lookup.items import item_of_file, item_of_frames
 from vidfed.federation.lookup.question import Item, Shortfall
 from vidfed.formats.entries import FileEntry, FormatError
 from vidfed.formats.recognise import open_hash_file
 from vidfed.index import Algorithm
+from vidfed.index.codes import frame_times
 from vidfed.index.hashing.results import RELIABLE_PDQ_QUALITY
 
 if TYPE_CHECKING:
@@ -123,6 +124,8 @@ def _item_of_entry(entry: FileEntry) -> Item:
     """Return what is asked about an entry. As of pictures, the perceptual hashes of what is too plain for them are not."""
     codes = {Algorithm(name): (code,) for name, code in entry.codes.items()}
     label = entry.file_name or entry_label(entry.number)
+    if any(frame_times(each.kind) is not None for each in entry.further):
+        return item_of_frames(label, codes, entry.further, entry.notes)
     quality = entry.values.get("pdq_quality")
     if not isinstance(quality, int) or quality >= RELIABLE_PDQ_QUALITY or all(algorithm.is_digest for algorithm in codes):
         return Item(label, codes, notes=tuple(entry.notes))

@@ -36,9 +36,10 @@ _PURPOSES = ("identification", "investigation", "prosecution", "self-test")
 @click.option(
     "--vics",
     "--csv",
+    "--vpdq",
     "hash_file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="A file of hashes, VICS or CSV or any other format a node imports: every item in it is looked up.",
+    help="A file of hashes, VICS, CSV, vPDQ or any other format a node imports: every item in it is looked up.",
 )
 @click.option("--algorithm", help="What a plain list in that file holds, where the length does not tell.")
 @click.option(

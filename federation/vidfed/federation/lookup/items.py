@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeVar
 
 from vidfed.federation.lookup.errors import QuestionError
 from vidfed.federation.lookup.question import Item, Shortfall
@@ -12,13 +12,14 @@ from vidfed.index.worth import is_plain, why_plain, why_worthless
 from vidfed.wire.values import MAX_WORK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from vidfed.index import Code
     from vidfed.index.hashing.results import FileHashes, PictureCode
 
-    _Frame: TypeAlias = tuple[PictureCode, tuple[int, int]]
 
+_Shown = TypeVar("_Shown")
 _MIRRORED = 5  # of `vidfed.index.hashing.results.ORIENTATIONS`
 _FILM_TURNS = (0, _MIRRORED)  # films are mirrored to hide them; turned they are played the right way round
 _THINNEST = 4  # of so many frames one must be asked, which leaves one a second, as of records
@@ -134,6 +135,30 @@ def item_of_file(file: FileHashes, *, any_quality: bool) -> Item:
     return Item(one_line(file.path), codes, views, tuple(notes), tuple(plain), _shortfalls(file, asked=bool(asked)))
 
 
+def item_of_frames(label: str, codes: Mapping[Algorithm, tuple[bytes, ...]], frames: Sequence[Code], notes: Sequence[str]) -> Item:
+    """Return what is asked about a film of which somebody else's hashes are known, not the film.
+
+    Args:
+        label: what it is called.
+        codes: its digests; another PDQ than those of its frames is not asked.
+        frames: codes of its frames, and others, which are passed over.
+        notes: what was left out when they were read.
+    """
+    from vidfed.index.hashing.results import ORIENTATIONS  # noqa: PLC0415
+
+    digests = {algorithm: each for algorithm, each in codes.items() if algorithm.is_digest}
+    shown = [(code, times) for code in frames if code.algorithm is Algorithm.PDQ and (times := frame_times(code.kind)) is not None]
+    every = sorted(shown, key=lambda frame: frame[1])
+    kept = _fitting(every, MAX_WORK - len(digests))
+    said = [*notes, "asked by the frames' hashes alone: a mirrored copy is not found by them"]
+    if len(kept) < len(every):
+        said.append(f"a long film: asked about with {len(kept):,} of the {len(every):,} hashes of its frames, evenly spread")
+    shortfalls = (Shortfall.FRAMES,) if len(kept) < len(every) else ()
+    asked = digests | {Algorithm.PDQ: tuple(code.code for code, _ in kept)}
+    views = {Algorithm.PDQ: tuple("borders trimmed" if code.kind.startswith(FRAME_TRIMMED) else ORIENTATIONS[0] for code, _ in kept)}
+    return Item(label, asked, views, tuple(said), shortfalls=shortfalls, times=tuple(times for _, times in kept))
+
+
 def _item_of_film(file: FileHashes) -> Item:
     """Return what is asked about a film: its digests, and each distinct frame as it is and mirrored, with its borders and without."""
     from vidfed.index.hashing.results import ORIENTATIONS, one_line  # noqa: PLC0415
@@ -157,7 +182,7 @@ def _item_of_film(file: FileHashes) -> Item:
     return Item(label, codes, named, tuple(notes), shortfalls=shortfalls, times=shown)
 
 
-def _fitting(frames: list[_Frame], most: int) -> list[_Frame]:
+def _fitting(frames: list[tuple[_Shown, tuple[int, int]]], most: int) -> list[tuple[_Shown, tuple[int, int]]]:
     """Return codes of frames that fit into one lookup, spread evenly over the film."""
     if len(frames) <= most:
         return frames

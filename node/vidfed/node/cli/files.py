@@ -163,7 +163,7 @@ def _print_report(report: ImportReport, *, dry_run: bool) -> None:
 
 @click.command(cls=COMMAND)
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--format", "format_name", type=click.Choice(["vics", "csv"]), help="[default: csv for a name in .csv, else vics]")
+@click.option("--format", "format_name", type=click.Choice(["vics", "csv", "vpdq"]), help="[default: csv for a name in .csv, else vics]")
 @click.option("--series", help="Only this series.")
 @click.option("--case", "case_reference", help="Only this case.")
 @click.option("--tag", default="", help="Only records with this tag.")
@@ -171,12 +171,12 @@ def _print_report(report: ImportReport, *, dry_run: bool) -> None:
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
 @HOME
 def export(file: Path, home: Path, format_name: str | None, tag: str, in_scale: str | None, force: bool, **equal: str | None) -> None:
-    """Write this member's own records to FILE: VICS 2.0 (Default, #Media), which other tools read, or CSV.
+    """Write this member's own records to FILE: VICS 2.0 (Default, #Media), which other tools read, CSV, or, of films, vPDQ as HMA has it.
 
     Perceptual hashes are sensitive: FILE is readable by you alone, and is not meant for bulk exchange between members. Retracted and
     erased records are not in it.
     """
-    from vidfed.node.intake.exports import write_csv, write_vics
+    from vidfed.node.intake.exports import write_csv, write_vics, write_vpdq
     from vidfed.node.operations.operator_audit import Operation, log_operation
     from vidfed.node.records.known import open_store
     from vidfed.node.records.lifecycle import RecordQuery, stored_records
@@ -187,7 +187,7 @@ def export(file: Path, home: Path, format_name: str | None, tag: str, in_scale: 
     member_home = MemberHome(home)
     if file.exists() and not force:
         raise click.ClickException(f"{file}: exists; --force overwrites it")
-    write = write_csv if (format_name or file.suffix.lower().lstrip(".")) == "csv" else write_vics
+    write = {"csv": write_csv, "vpdq": write_vpdq}.get(format_name or file.suffix.lower().lstrip("."), write_vics)
     wanted = RecordQuery(equal={name: value for name, value in equal.items() if value is not None}, tag=tag)
     with open_store(member_home) as store, progress() as bar:
         task = bar.add_task("exporting", total=store.state().records)

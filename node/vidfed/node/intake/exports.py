@@ -1,4 +1,4 @@
-"""What one owns, out again: VICS 2.0 or CSV, both as `vidfed node import` reads them. Streaming: memory does not grow with the records."""
+"""What one owns, out again: VICS 2.0, CSV or vPDQ, as `vidfed node import` reads them. Streaming: memory does not grow with the records."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import csv
 from typing import IO, TYPE_CHECKING
 
 from vidfed.formats.fields import FIELDS, field_text
-from vidfed.formats.values import code_text, further_text, guarded
+from vidfed.formats.values import code_text, dumps, further_text, guarded
 from vidfed.formats.vics_write import media_object, write_hash_set
+from vidfed.formats.vpdq import hma_object
 from vidfed.index import Algorithm
+from vidfed.index.codes import frame_times
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -35,6 +37,21 @@ def write_vics(records: Iterable[Record], file: IO[str], on_record: Callable[[in
             for number, record in numbered()
         ),
     )
+
+
+def write_vpdq(records: Iterable[Record], file: IO[str], on_record: Callable[[int], None]) -> int:
+    """Write the films among records as a list of HMA's objects, digests and vPDQ, and return how many; nothing else of them is in it."""
+    count = 0
+    file.write("[")
+    for number, record in enumerate(records, 1):
+        if any(frame_times(each.kind) is not None for each in record.further):
+            said = hma_object({algorithm.value: code for algorithm, code in record.hashes.items()}, record.further)
+            file.write(("\n" if not count else ",\n") + dumps(said))
+            count += 1
+        if not number % _REPORT_EVERY:
+            on_record(number)
+    file.write("\n]\n")
+    return count
 
 
 def write_csv(records: Iterable[Record], file: IO[str], on_record: Callable[[int], None]) -> int:

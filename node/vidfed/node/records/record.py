@@ -25,6 +25,7 @@ class Record:
         pdq_quality: 0 to 100, or None where it is not known.
         size_bytes, mime_type: of the file, where known.
         votes: what others said of it to the organisation it came from, "affirmed Md5 by 77": never told to anybody.
+        other_hashes: kept as they came and not searched, as `TMK:...`: never told to anybody.
         method: how its perceptual hashes were made, see `FileHashes.method`; empty where it is not known, as of hashes from elsewhere.
         sharing: who may see it, within what the node's policy allows: see `Sharing`.
         source_id: the number another system knows it by, as `system/id`; never told to anybody.
@@ -53,6 +54,7 @@ class Record:
     information_grading: str = ""
     sharing: str = ""
     votes: tuple[str, ...] = ()
+    other_hashes: tuple[str, ...] = ()
     method: str = ""
     source_id: str = ""
     review_ms: int | None = None

@@ -11,7 +11,9 @@ from vidfed.node.records import schema
 from vidfed.node.records.record import Record, to_column
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from vidfed.index import Code
 
 DIGESTS = ("sha256", "sha1", "md5")  # strongest first
 PERCEPTUAL = tuple(algorithm.value for algorithm in Algorithm if algorithm.is_perceptual)
@@ -20,13 +22,15 @@ AT = {name: position for position, name in enumerate(COLUMNS)}
 DEFAULTS = {each.name: each.default for each in fields(Record) if each.name not in {"hashes", "further", "reference"}}
 
 
-def perceptual_key_of(codes: Mapping[str, bytes]) -> bytes | None:
-    """Return by what an item without any digest is recognised; None for one with a digest."""
+def perceptual_key_of(codes: Mapping[str, bytes], further: Sequence[Code] = ()) -> bytes | None:
+    """Return by what an item without any digest is recognised, of a film all its frames; None for one with a digest."""
     if "md5" in codes or "sha1" in codes or "sha256" in codes:
         return None
     for name in PERCEPTUAL:
         if (code := codes.get(name)) is not None:
             return hashlib.blake2b(name.encode() + code, digest_size=16).digest()
+    if further:
+        return hashlib.blake2b(b"".join(each.algorithm.value.encode() + each.code for each in further), digest_size=16).digest()
     return None
 
 

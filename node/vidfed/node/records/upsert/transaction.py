@@ -194,14 +194,14 @@ class UpsertTransaction:
 
     def _merge_all(self, entries: Sequence[FileEntry]) -> None:
         """Take in entries that may speak of known records, one after the other."""
-        perceptual_keys = [perceptual_key_of(entry.codes) for entry in entries]
+        perceptual_keys = [perceptual_key_of(entry.codes, entry.further) for entry in entries]
         known = fetch_known(self._database, self._connection, entries, perceptual_keys, self._source)
         touched: list[Row] = []
         for entry, perceptual_key in zip(entries, perceptual_keys, strict=True):
             row = known.match(entry, perceptual_key)
             if entry.retracts:
                 self._retract(entry, row, touched)
-            elif not entry.codes:
+            elif not entry.codes and not entry.further:
                 continue
             elif row is None:
                 touched.append(row := self._new_row(entry, perceptual_key))
