@@ -12,7 +12,7 @@ from enum import Enum, unique
 from typing import TYPE_CHECKING, Any
 
 from vidfed.formats import values as read
-from vidfed.formats.unsearched import other_hashes
+from vidfed.formats.vpdq import other_hashes
 from vidfed.wire.values import HandlingCode, Ternary
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from xml.parsers import expat  # document types, and with them entities, are ref
 from vidfed.formats import values as read
 from vidfed.formats import vpdq
 from vidfed.formats.entries import FileEntry, FormatError, Skip
-from vidfed.formats.unsearched import take_unsearched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -145,7 +144,7 @@ def read_ncmec(source: Source, notes: list[str]) -> Iterator[FileEntry | Skip]:
 def _take_of_film(entry: FileEntry, tag: str, text: str) -> bool:
     """Take TMK, which is kept, or vPDQ, whose frames are searched; False if the tag is that of another hash."""
     try:
-        if take_unsearched(entry, tag, text):
+        if vpdq.take_unsearched(entry, tag, text):
             return True
         if not vpdq.is_name(tag):
             return False

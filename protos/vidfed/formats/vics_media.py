@@ -12,7 +12,6 @@ from vidfed.formats import values as read
 from vidfed.formats import vpdq
 from vidfed.formats.entries import FileEntry, Skip
 from vidfed.formats.fields import FIELDS, RESTRICTING, Kind, UnreadableLimitError, field_value
-from vidfed.formats.unsearched import take_unsearched
 from vidfed.wire.values import Ternary
 
 if TYPE_CHECKING:
@@ -128,7 +127,7 @@ def _alternative_hashes(entry: FileEntry, hashes: object) -> None:
         if not isinstance(hash_name, str) or not isinstance(value, str) or not value:
             continue
         try:
-            if take_unsearched(entry, hash_name, value) or _frames(entry, hash_name, value, each):
+            if vpdq.take_unsearched(entry, hash_name, value) or _frames(entry, hash_name, value, each):
                 continue
         except ValueError as error:
             entry.notes.append(f"alternative hash {error}; left out")

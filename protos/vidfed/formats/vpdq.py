@@ -1,4 +1,4 @@
-"""vPDQ hashes of films as the vpdq tools and HMA write them: read and written.
+"""vPDQ hashes of films as the vpdq tools and HMA write them: read and written. And TMK hashes, which are kept as they come.
 
 In use are a text with a line for each frame, a JSON list of such lines, and an object by frame numbers:
 
@@ -35,6 +35,16 @@ MAX_CHARACTERS: Final = 64 << 20
 """Of one file: half a million frames; it is held in memory."""
 MAX_FRAMES: Final = 65_535
 """Of one film, as many codes as a record has: 18 hours at one a second."""
+
+MAX_TMK: Final = 400_000
+"""Of one hash: TMK+PDQF's full features are 262,148 bytes, in base64 349,532 characters."""
+MAX_TMK_HASHES: Final = 4
+"""Of one item."""
+FIELD: Final = "other_hashes"
+KEPT: Final = "kept as it came, and exported; lookups do not search it"
+
+_VALUE: Final = re.compile(r"[A-Za-z0-9+/=_.,|-]+")
+_TMK: Final = frozenset(("tmk", "tmkpdqf", "tmkpdqfhash", "tmkhash"))
 
 _HASH: Final = re.compile(r"[0-9A-Fa-f]{64}")
 _LINE: Final = re.compile(r"(?:\d{1,9} *, *)?(?:\d{1,3} *, *[0-9A-Fa-f]{64}|[0-9A-Fa-f]{64} *, *\d{1,3}) *, *\d{1,9}(?:\.\d{1,12})?")
@@ -193,3 +203,47 @@ def _frame(number: int, said: object) -> tuple[int, bytes, int]:
     if quality > _MAX_QUALITY or at_ms > MAX_FILM_MS:
         raise ValueError(f"frame {number}: quality {quality} at {seconds} seconds: at most 100, and 100 hours")
     return at_ms, bytes.fromhex(code), quality
+
+
+# --- TMK+PDQF, of whole films: kept as it comes, exported and never searched ---
+
+
+def is_unsearched(text: str) -> bool:
+    """Return whether a file calls such a hash this: `TMK`, `tmk_pdqf`, `TMK+PDQF`."""
+    return "".join(c for c in text.casefold() if c.isalnum()) in _TMK
+
+
+def other_hashes(value: object) -> tuple[str, ...]:
+    """Read such hashes: a list or one text with `;` between them, each `TMK:VALUE` or the value alone.
+
+    Raises:
+        ValueError: too many, too long, or with characters that no such hash has.
+    """
+    parts = value if isinstance(value, list | tuple) else str(value).split(";")
+    found = tuple(dict.fromkeys(_checked(part.strip()) for part in parts if isinstance(part, str) and part.strip()))
+    if len(found) > MAX_TMK_HASHES:
+        raise ValueError(f"{len(found)} hashes that are not searched, at most {MAX_TMK_HASHES} are kept")
+    return found
+
+
+def take_unsearched(entry: FileEntry, name: str, value: str) -> bool:
+    """Keep a hash with an entry, and say so; False if the name is that of another hash.
+
+    Raises:
+        ValueError: as `other_hashes`.
+    """
+    if not is_unsearched(name):
+        return False
+    before = entry.values.get(FIELD, ())
+    entry.values[FIELD] = other_hashes([*(before if isinstance(before, tuple) else ()), value])
+    entry.notes.append(f"{name:.20}: {KEPT}")
+    return True
+
+
+def _checked(said: str) -> str:
+    value = said.removeprefix("TMK:")
+    if len(value) > MAX_TMK:
+        raise ValueError(f"TMK: {len(value):,} characters, at most {MAX_TMK:,}")
+    if not _VALUE.fullmatch(value):
+        raise ValueError(f"TMK: {value!r:.40} is neither hex nor base64")
+    return f"TMK:{value}"
