@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import re
+import sqlite3
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -30,6 +32,8 @@ from vidfed.federation import (
 from vidfed.wire.casework_values import Ask, AskUrgency, Basis, Content, Detail, Withdraw
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.support.units import Units
 
 
@@ -149,6 +153,39 @@ def test_exposure_names_what_a_member_was_told_and_what_was_written(units: Units
     assert "Secret-Facts" not in said
     shown = in_this_process("audit", "show", "--as", units.base / "dpo", *home, "--last", "1000", "--json").json()["entries"]
     assert [each["details"]["what"] for each in shown if each["event"] == "log-read"][:1] == ["exposure"]
+
+
+@pytest.mark.slow
+def test_closing_the_last_conversation_of_a_case_ends_what_is_watched_for_it(units: Units) -> None:
+    """Here at once; at the nodes too, which refuse the mandate from then on and keep its serial and end alone."""
+    why = ("--case", "NL-CLOSES", *WHY[2:])
+    listed = units.base / "closes.csv"
+    listed.write_text("md5\n" + "c4" * 16 + "\n" + "c5" * 16 + "\n")
+    in_this_process("node", "import", listed, "--case", "FR-9", "--contact", "desk", *units.home("fr"))
+    hits = units.run("nl-7", "lookup", "--hash", "md5:" + "c4" * 16, "--hash", "md5:" + "c5" * 16, *why, "--json").json()["hits"]
+    first, second = (hit["reference"] for hit in hits)
+    for reference in (first, second):
+        units.run("nl-7", "cases", "ask", reference, "--want", "origin", "--deputy", "nl-8", "--file", units.text("where?"))
+    watch = units.run("nl-7", "watch", "add", "--hash", "md5:" + "9c" * 16, *why, "--json").json()["began"]
+    elsewhere = units.run("nl-7", "watch", "add", "--hash", "md5:" + "9d" * 16, *WHY, "--json").json()["began"]
+    close = ("cases", "close", "--disposition", "useful", "--file", units.text("done"))
+    said = units.run("nl-7", *close, first).out
+    assert "What is watched for case NL-CLOSES goes on: 1 of its conversations are open." in said
+    assert units.run("nl-7", *close, second, "--json").json()["watches_ended"] == [watch]
+    states = {own["watch"]: own["ended_ms"] for own in units.run("nl-7", "watch", "list", "--json").json()["watches"]}
+    assert (bool(states[watch]), states[elsewhere]) == (True, None)
+    path = units.federation.places["fr"].folder / "state" / "casework.db"
+    kept = look_until(lambda: ended_at(path, bytes.fromhex(watch)))
+    assert kept[0] == "nl"
+    units.run("nl-7", "watch", "stop", elsewhere)
+
+
+def ended_at(path: Path, serial: bytes) -> tuple[str, ...] | None:
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        found: tuple[str, ...] | None = database.execute(
+            "SELECT member FROM casework_ended_mandates WHERE serial = ?", (serial,)
+        ).fetchone()
+        return found
 
 
 def test_reference_that_no_answer_told(units: Units) -> None:

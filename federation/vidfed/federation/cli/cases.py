@@ -20,6 +20,8 @@ from vidfed.federation.cli.conversations import (
     take_news,
     tell_written,
 )
+from vidfed.federation.lookup.errors import FederationError
+from vidfed.security.errors import SecurityError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -146,15 +148,41 @@ def withdraw(conversation: str, file: Path | None, kit: Path, as_json: bool) -> 
 @cases.command(cls=COMMAND)
 @click.argument("conversation")
 @click.option("--disposition", required=True, type=click.Choice(_DISPOSITIONS), help="What came of it.")
+@click.option("--keep-watches", is_flag=True, help="What is watched for its case goes on.")
 @FILE
 @KIT
 @JSON
-def close(conversation: str, disposition: str, file: Path | None, kit: Path, as_json: bool) -> None:
-    """End a conversation and say what came of it. Contents are deleted after both members' retention times."""
+def close(conversation: str, disposition: str, keep_watches: bool, file: Path | None, kit: Path, as_json: bool) -> None:
+    """End a conversation and say what came of it. Contents are deleted after both members' retention times.
+
+    With the last conversation of a case its standing lookups end too, at every node.
+    """
+    from vidfed.federation.cli.kits import open_kit
+    from vidfed.federation.client.closing import EndedWatches, end_watches_of
     from vidfed.wire.casework_values import Close, Content, Disposition
 
     body = Close(Disposition[disposition.replace("-", "_").upper()])
-    _say(kit, conversation, body, Content(text=read_text(file, "For the record")), as_json=as_json)
+    content = Content(text=read_text(file, "For the record"))
+
+    async def go(client: CaseworkClient) -> tuple[bytes, EndedWatches]:
+        identity, view = await client.find(conversation)
+        await client.say(view, body, content)
+        if keep_watches:
+            return identity, EndedWatches("")
+        try:
+            return identity, await end_watches_of(open_kit(kit), client, view)
+        except (FederationError, SecurityError) as error:
+            raise click.ClickException(
+                f"it is closed, but what is watched for its case is not ended: {error}; vidfed watch stop --case"
+            ) from None
+
+    identity, ended = run(kit, go)
+    words = ["Signed, sealed and on its way."]
+    if ended.watches:
+        words.append(f"{len(ended.watches)} standing lookups of case {ended.case_reference} have ended.")
+    if ended.still_open:
+        words.append(f"What is watched for case {ended.case_reference} goes on: {ended.still_open} of its conversations are open.")
+    tell_written(identity, body, " ".join(words), as_json=as_json, watches_ended=ended.watches)
 
 
 @cases.command("not-the-same", cls=COMMAND)

@@ -90,7 +90,14 @@ def news_fields(found: Sequence[News]) -> list[dict[str, object]]:
 
 
 def tell_written(
-    identity: bytes, body: Body | type[Body], words: str, *, as_json: bool, waits: bool = False, readable: int | None = None
+    identity: bytes,
+    body: Body | type[Body],
+    words: str,
+    *,
+    as_json: bool,
+    waits: bool = False,
+    readable: int | None = None,
+    watches_ended: Sequence[str] = (),
 ) -> None:
     """Say that an entry was written.
 
@@ -101,10 +108,11 @@ def tell_written(
         as_json: for scripts.
         waits: for a second officer's signature.
         readable: after a case was handed over, how many entries the new holder can read.
+        watches_ended: ids of standing lookups that ended with it.
     """
     if as_json:
         written = {"conversation": identity.hex(), "kind": body.kind, "waits_for_second_officer": waits, "readable": readable}
-        print_json({"schema": WRITTEN_SCHEMA, **written})
+        print_json({"schema": WRITTEN_SCHEMA, **written, "watches_ended": list(watches_ended)})
     else:
         say(words)
 
