@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +13,10 @@ import click
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+_FULL = frozenset({errno.ENOSPC, errno.EFBIG, errno.EIO})
+"""What a device says that takes no more output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,4 +118,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     keep_memory_private()
     keep_grpc_silent()
-    root.main(args=arguments, prog_name="vidfed")
+    try:
+        try:
+            root.main(args=arguments, prog_name="vidfed")
+        finally:
+            sys.stdout.flush()  # not when the interpreter ends, where nobody could be told
+    except OSError as error:
+        if error.filename is not None or error.errno not in _FULL:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left of the output is not tried again
+        sys.stderr.write(f"Error: the output cannot be written: {error.strerror}\n")
+        sys.exit(1)

@@ -266,9 +266,18 @@ def test_names_may_contain_spaces_and_nothing_that_hides(tmp_path: Path, name: s
 
 
 def test_a_wrong_file_at_the_start_is_no_policy(tmp_path: Path, opened: Callable[..., PolicyFile]) -> None:
-    written(tmp_path, MINIMAL.replace("nl", "de"))
-    with pytest.raises(PolicyError, match="'de' is not in the trust directory"):
+    written(tmp_path, MINIMAL.replace("purposes", "purpose"))
+    with pytest.raises(PolicyError, match="has no setting 'purpose'"):
         opened()
+
+
+def test_a_member_never_seen_in_the_file_at_the_start_is_told_and_the_rest_holds(
+    tmp_path: Path, opened: Callable[..., PolicyFile], caplog: pytest.LogCaptureFixture
+) -> None:
+    """There is no policy before it to go by."""
+    written(tmp_path, MINIMAL.replace('"nl"', '"nl", "de"'))
+    assert opened().current().rules
+    assert "names de, not in the trust directory" in caplog.text
 
 
 def test_a_member_that_left_the_directory_does_not_keep_the_node_from_starting(

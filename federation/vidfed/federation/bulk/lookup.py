@@ -140,7 +140,8 @@ class BulkLookup:
         hits = ((part.numbers[hit.item], hit_fields(hit) | {"item": part.numbers[hit.item]}) for hit in node.hits)
         searched = node.index.searched if node.index else ()
         few = [each.algorithm for each in searched if each.share is Share.FEW and each.algorithm.is_perceptual]
-        self.store.keep(node.member, part.numbers, hits, whole=node.outcome.answered, directory=node.directory, few=few)
+        more = [part.numbers[item] for item in node.truncated_items]
+        self.store.keep(node.member, part.numbers, hits, whole=node.outcome.answered, directory=node.directory, few=few, more=more)
         if node.outcome.answered:
             self._limited.pop(node.member, None)
         else:

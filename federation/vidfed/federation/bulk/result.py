@@ -29,6 +29,7 @@ class NodePart:
         detail: why it did not answer, the last time.
         few: algorithms, by label, that few of its records carry: by these it cannot be said not to know something.
         answered_from_ms, answered_to_ms: when its answers came; None if there is none.
+        more: items of which it holds more records than it told.
     """
 
     answered: int
@@ -40,6 +41,7 @@ class NodePart:
     few: tuple[str, ...] = ()
     answered_from_ms: int | None = None
     answered_to_ms: int | None = None
+    more: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,8 @@ def result_of(
         hits, weak = store.hit_count(member), store.hit_count(member, weak=True)
         unanswered = sum(each.size for each in missing)
         few = tuple(algorithm.label for algorithm in heard.few)
-        nodes[member] = NodePart(len(ranges), unanswered, missing, hits, weak, detail, few, heard.first_ms, heard.last_ms)
+        more = store.more_count(member)
+        nodes[member] = NodePart(len(ranges), unanswered, missing, hits, weak, detail, few, heard.first_ms, heard.last_ms, more)
         if missing:
             outcomes.append(outcome or NodeOutcome(member, Outcome.MISSING, "it has not answered", directory=heard.directory))
         else:

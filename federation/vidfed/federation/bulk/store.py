@@ -48,6 +48,7 @@ CREATE TABLE IF NOT EXISTS members (
     member TEXT PRIMARY KEY, first_ms INTEGER, last_ms INTEGER, directory INTEGER NOT NULL DEFAULT 0, few TEXT NOT NULL DEFAULT ''
     ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS hits (item INTEGER NOT NULL, member TEXT NOT NULL, weak INTEGER NOT NULL, hit TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS more (item INTEGER NOT NULL, member TEXT NOT NULL, PRIMARY KEY (item, member)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS hits_of_item ON hits (item, weak, member);
 """
 _KNOWN = "item IN (SELECT item FROM hits WHERE NOT weak)"
@@ -167,7 +168,7 @@ class BulkStore:
             self._database.execute("PRAGMA synchronous=NORMAL")
             self._database.executescript(_SCHEMA)
             if not self._one("SELECT count(*) FROM answered"):  # nothing to lose: the source was broken, or nobody was there
-                for table in ("meta", "items", "entries", "files", "members", "hits"):
+                for table in ("meta", "items", "entries", "files", "members", "hits", "more"):
                     self._database.execute(f"DELETE FROM {table}")  # noqa: S608 - names from the line above
             self._database.execute("INSERT OR IGNORE INTO meta VALUES ('scope', ?)", (scope,))
             stated = self._one("SELECT value FROM meta WHERE name = 'scope'")
@@ -276,6 +277,7 @@ class BulkStore:
         whole: bool,
         directory: int = 0,
         few: Iterable[Algorithm] = (),
+        more: Iterable[int] = (),
     ) -> None:
         """Keep one answer.
 
@@ -286,6 +288,7 @@ class BulkStore:
             whole: False if it does not cover the whole question, so that it stays open.
             directory: version of the trust directory by which it was given; 0 if that is not said.
             few: algorithms that few of the member's records carry.
+            more: items of which the member holds more records than it told.
         """
         now_ms = self._clock()
         stretches = ranges_of(numbers)
@@ -295,7 +298,10 @@ class BulkStore:
                 done.add(stretch)
         with self._writing():
             for first, last in stretches:
-                self._database.execute("DELETE FROM hits WHERE item BETWEEN ? AND ? AND member = ?", (first, last, member))
+                for table in ("hits", "more"):
+                    where = "item BETWEEN ? AND ? AND member = ?"
+                    self._database.execute(f"DELETE FROM {table} WHERE {where}", (first, last, member))  # noqa: S608 - constants
+            self._database.executemany("INSERT OR IGNORE INTO more VALUES (?, ?)", ((item, member) for item in more))
             self._database.executemany(
                 "INSERT INTO hits VALUES (?, ?, ?, ?)",
                 ((item, member, hit["evidence"] == Evidence.WEAK.value, json.dumps(hit, ensure_ascii=False)) for item, hit in hits),
@@ -312,6 +318,10 @@ class BulkStore:
     def hit_count(self, member: str, *, weak: bool = False) -> int:
         """How many exact and near hits a member gave, or how many weak ones."""
         return int(self._one("SELECT count(*) FROM hits WHERE member = ? AND weak = ?", (member, weak)))
+
+    def more_count(self, member: str) -> int:
+        """How many items a member holds more records of than it told."""
+        return int(self._one("SELECT count(*) FROM more WHERE member = ?", (member,)))
 
     def counts(self, members: Iterable[str]) -> Counts:
         """Count the entries by their status."""
@@ -333,18 +343,22 @@ class BulkStore:
         stretches = self._lacking(members)
         number = -1
         while rows := self._rows(
-            "SELECT e.number, e.label, i.item, i.codes, i.extra, (SELECT json_group_array(json(hit)) FROM hits WHERE item = i.item)"
+            "SELECT e.number, e.label, i.item, i.codes, i.extra, (SELECT json_group_array(json(hit)) FROM hits WHERE item = i.item),"
+            " (SELECT group_concat(member, ' ') FROM more WHERE item = i.item)"
             " FROM entries e JOIN items i ON i.item = e.item WHERE e.number > ? ORDER BY e.number LIMIT ?",
             (number, _BATCH),
         ):
-            for number, label, item, codes, extra, told in rows:
+            for number, label, item, codes, extra, told, more in rows:
                 hits = sorted(map(self.amend, json.loads(told)), key=_strongest_first)
                 weak = [hit for hit in hits if hit["evidence"] == Evidence.WEAK.value]
                 strong = hits[: len(hits) - len(weak)]
                 lacking_names = next((names for (first, last), names in stretches if first <= item <= last), None)
                 is_open = lacking_names is not None
                 status = "known" if strong else "weak" if weak else "open" if is_open else "unseen"
-                yield EntryResult(number, _item(label, codes, extra), status, strong, weak, sorted(lacking_names or ()))
+                asked = _item(label, codes, extra)
+                notes = (f"{member} holds more records than it tells" for member in sorted((more or "").split()))
+                asked = replace(asked, notes=(*asked.notes, *notes))
+                yield EntryResult(number, asked, status, strong, weak, sorted(lacking_names or ()))
 
     def told(self, wanted: HitFilter, *, after: tuple[int, int] = (0, 0), limit: int) -> list[ToldHit]:
         """Return a page of the hits that a filter lets through, in the order of the source.

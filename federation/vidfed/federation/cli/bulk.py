@@ -144,6 +144,7 @@ def _print(result: BulkResult, paths: Sequence[Path], *, to_stderr: bool) -> Non
     for name, node in result.nodes.items():
         line = f"  {name}: {node.answered} answered, {node.hits} hits" + (f" and {node.weak_hits} weak ones" if node.weak_hits else "")
         line += "".join(f"; {label}: {Share.FEW.text}" for label in node.few)
+        line += f"; holds more records than it tells of {node.more} items" if node.more else ""
         if node.unanswered:
             shown = ", ".join(f"{each.first}-{each.last}" if each.size > 1 else str(each.first) for each in node.missing[:_RANGES])
             more = ", ..." if len(node.missing) > _RANGES else ""

@@ -256,7 +256,7 @@ class PolicyFile:
             path: the file; need not exist.
             directory_source: of the members that may be named; while it has no directory, ids are not looked at.
             accept: called with each policy before it takes effect; what it cannot log is not taken over.
-            accepted: tells whether a policy was in force before this start: then a member that has left the directory since is no error.
+            accepted: tells whether a policy was in force before this start: then nothing is said of a member that has left since.
             clock: the time, by which a file that is being written is let settle.
 
         Raises:
@@ -270,8 +270,10 @@ class PolicyFile:
         self._lock = threading.Lock()
         self._mark = self._look()
         policy = read_policy(path)
-        if not accepted(policy):
-            policy = read_policy(path, self._known_members())
+        members = None if accepted(policy) else self._known_members()
+        if members is not None and (strangers := policy.strangers(members)):
+            # There is no policy before it to go by, and who is listed is not to go without answers for one who is not.
+            _log.error("the policy names %s, not in the trust directory: nobody is answered by that; a mistake?", ", ".join(strangers))
         accept(policy)
         self._policy = policy
         self.taken_ms = clock()
