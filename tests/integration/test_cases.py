@@ -270,7 +270,7 @@ async def test_case_16_names_out_a_file_name_that_is_no_utf_8_is_looked_up_and_s
     folder = tmp_path / "names"
     folder.mkdir()
     picture(1).save(folder / "a.png")
-    shutil.copy(folder / "a.png", os.fsencode(folder) + b"/\xff\xfe-latin.png")
+    shutil.copy(folder / "a.png", folder / os.fsdecode(b"\xff\xfe-latin.png"))
     ran = await look_up(await federation.start_gateway("nl"), str(folder), "--out", str(tmp_path / "out"))
     assert ran.exit_code in {0, 5}, ran.output
     assert "2 items" in ran.output or "2 files" in ran.output
@@ -309,7 +309,7 @@ async def test_case_holds_more_than_it_tells_is_said_in_bulk_too(federation: Soc
     async def reply(call: pb.LookupCall) -> EnvelopeMessage:
         envelope = read_call(call)[1]
         request = read_request(envelope.payload)
-        place = {"method": request.header.method}
+        place: dict[str, object] = {"method": request.header.method}
         place |= {"sequence": request.stream.number, "last": request.stream.last} if request.stream else {}
         answer = answer_to(request, envelope.digest, "se", home.audit_signer, Status.ANSWERED, system_clock(), **place)
         return to_message(sign_answer(replace(answer, truncated_items=(0,)), home.signer))
