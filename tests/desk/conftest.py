@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import selectors
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from playwright.sync_api import sync_playwright
 
+from vidfed.desk.opening import for_home, for_kit
+from vidfed.desk.shell.serving import listen, server
+from vidfed.security.member.home import MemberHome
+from vidfed.security.member.kit import Kit
 from vidfed.synthetic.demo import run_quietly
 from vidfed.synthetic.federation import LocalFederation
 from vidfed.synthetic.modifications import resized
 from vidfed.synthetic.pictures import picture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from playwright.sync_api import Browser, Page
+
+    from vidfed.desk.opening import Opened
 
 CHROMIUM = os.environ.get("VIDFED_CHROMIUM", "/usr/bin/chromium")
 START_S = 60.0
@@ -36,10 +44,15 @@ class World(NamedTuple):
 
 
 class Running(NamedTuple):
-    """A desk that runs: where it is, and how its process is reached."""
+    """A desk that runs, and how its program is reached where it has one of its own."""
 
-    address: str
-    process: subprocess.Popen[str]
+    origin: str
+    new_token: Callable[[], str]
+
+    @property
+    def address(self) -> str:
+        """An address that opens it once."""
+        return f"{self.origin}/enter?token={self.new_token()}"
 
 
 @contextlib.contextmanager
@@ -61,8 +74,7 @@ def build_world(base: Path) -> Iterator[World]:
             options = ["--home", str(place.folder), "--gateway", place.gateway_address, "--pseudonym", name, "--no-passphrase"]
             options += ["--role", "release-officer"] if name == "br-1" else []
             run_quietly(["trust", "issue-investigator", str(kit), *options])
-        federation.start("nl", "br", service="unit")
-        federation.start("fr")
+        federation.start("nl", "fr", "br", service="unit")
         for name in ("nl-8", "br-1"):
             run_quietly(["inbox", "--kit", str(kits[name])])
         known.save(asked / "exact.png")
@@ -78,8 +90,24 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 @contextlib.contextmanager
-def running_desk(*arguments: str | Path) -> Iterator[Running]:
-    """Run a desk in a process of its own."""
+def running_desk(opened: Opened) -> Iterator[Running]:
+    """Serve a desk as the command does, on a thread of this process: a program of its own takes seconds to start."""
+    with contextlib.closing(listen()) as listener:
+        shown = f"127.0.0.1:{listener.getsockname()[1]}"
+        serving = server(opened.application({shown}))
+        thread = threading.Thread(target=lambda: asyncio.run(serving.serve(sockets=[listener])))
+        thread.start()
+        try:
+            yield Running(f"http://{shown}", opened.desk.sessions.new_token)
+        finally:
+            serving.should_exit = True
+            thread.join(20)
+    assert not thread.is_alive()
+
+
+@contextlib.contextmanager
+def desk_program(*arguments: str | Path) -> Iterator[tuple[Running, subprocess.Popen[str]]]:
+    """Run `vidfed desk` as a program of its own, which can be killed."""
     command = [sys.executable, "-m", "vidfed.cli", "desk", "--no-open", *map(str, arguments)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("VIDFED_")}
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as process:
@@ -88,7 +116,8 @@ def running_desk(*arguments: str | Path) -> Iterator[Running]:
             with selectors.DefaultSelector() as selector:
                 selector.register(process.stdout, selectors.EVENT_READ)
                 assert selector.select(START_S), "the desk did not start"
-            yield Running(process.stdout.readline().strip(), process)
+            origin, _, token = process.stdout.readline().strip().partition("/enter?token=")
+            yield Running(origin, lambda: token), process
         finally:
             process.terminate()
             process.wait(20)
@@ -96,7 +125,19 @@ def running_desk(*arguments: str | Path) -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def desk(world: World) -> Iterator[Running]:
-    with running_desk("--kit", world.kits["nl-7"]) as running:
+    with running_desk(for_kit(Kit(world.kits["nl-7"]))) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def officers_desk(world: World) -> Iterator[Running]:
+    with running_desk(for_kit(Kit(world.kits["br-1"]))) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def units_desk(world: World) -> Iterator[Running]:
+    with running_desk(for_home(MemberHome(world.federation.places["fr"].folder))) as running:
         yield running
 
 
@@ -116,7 +157,7 @@ def browser() -> Iterator[Browser]:
 @contextlib.contextmanager
 def entered(browser: Browser, running: Running, **options: Any) -> Iterator[Page]:  # noqa: ANN401 - Playwright's own
     """Enter a desk with its one-time address. Whatever asks anything but the desk, or breaks its rules, fails the test."""
-    origin = running.address.partition("/enter")[0]
+    origin = running.origin
     context = browser.new_context(**options)
     foreign: list[str] = []
     context.on("request", lambda request: foreign.append(request.url) if not request.url.startswith(origin) else None)

@@ -10,7 +10,10 @@ from playwright.sync_api import expect
 
 from tests.desk.conftest import entered, running_desk
 from tests.desk.test_paths import ask_about
+from vidfed.desk.opening import for_home, for_kit
 from vidfed.desk.shell.language import LANGUAGES
+from vidfed.security.member.home import MemberHome
+from vidfed.security.member.kit import Kit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
 AXE = Path(__file__).parent / "assets/axe-4.14.1.min.js"
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-KIT_ROOMS = ("/", "/whole-cases", "/inbox", "/cases")
+KIT_ROOMS = ("/", "/earlier", "/whole-cases", "/inbox", "/cases", "/watched")
 UNIT_ROOMS = ("/", "/records", "/import", "/policy", "/kits", "/news", "/audit")
 
 pytestmark = [pytest.mark.exhaustive, pytest.mark.timeout(600)]
@@ -29,16 +32,19 @@ pytestmark = [pytest.mark.exhaustive, pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="module")
 def unit(world: World, browser: Browser) -> Iterator[Page]:
-    with running_desk("--home", world.federation.places["nl"].folder) as running, entered(browser, running, bypass_csp=True) as opened:
+    with running_desk(for_home(MemberHome(world.federation.places["nl"].folder))) as running, entered(browser, running, bypass_csp=True) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
 def person(world: World, browser: Browser) -> Iterator[Page]:
     """The desk of nl-7, with a lookup that was answered. axe-core is put into the page, which the policy of the page would forbid."""
-    with running_desk("--kit", world.kits["nl-7"]) as running, entered(browser, running, bypass_csp=True) as opened:
+    with running_desk(for_kit(Kit(world.kits["nl-7"]))) as running, entered(browser, running, bypass_csp=True) as opened:
         ask_about(opened, world, "exact.png", "smaller.jpg")
         yield opened
+        for name, value in (("language", "en"), ("theme", "auto")):  # the kit remembers them, and other tests use it too
+            if opened.locator(f"select[name={name}]").input_value() != value:
+                choose(opened, name, value)
 
 
 def violations(page: Page) -> list[str]:

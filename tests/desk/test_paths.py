@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from playwright.sync_api import expect
 
-from tests.desk.conftest import entered, running_desk
+from tests.desk.conftest import entered
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from playwright.sync_api import Browser, Page
 
-    from tests.desk.conftest import World
+    from tests.desk.conftest import Running, World
 
 SLOW_MS = 30_000
 """For what waits for other members, on a machine that others use too."""
@@ -31,26 +31,9 @@ def ask_about(page: Page, world: World, *names: str) -> None:
     )
 
 
-def test_a_whole_case_is_asked_its_hits_are_filtered_and_its_files_downloaded(page: Page, world: World) -> None:
-    page.get_by_role("link", name="Whole cases").click()
-    page.get_by_label("Where it is").fill(str(world.pictures))
-    page.get_by_label("Case", exact=True).fill("NL-2026-10")
-    page.get_by_label("Legal basis").fill("Police Data Act, art. 10")
-    page.get_by_role("button", name="Ask every member").click()
-    expect(page.locator("#closing")).to_contain_text("COMPLETE; answered 3", timeout=SLOW_MS)
-    expect(page.locator(".hits tbody tr")).to_have_count(4)
-    page.get_by_text("Filter and group").click()
-    page.locator("details a", has_text="exact").click()
-    expect(page.locator(".hits tbody tr")).to_have_count(2)
-    with page.expect_download() as download:
-        page.get_by_role("link", name="result.csv").click()
-    assert "exact" in download.value.path().read_text()
-    page.get_by_role("button", name="Ask again").click()
-    expect(page.locator("#closing")).to_contain_text("COMPLETE", timeout=SLOW_MS)
-    page.get_by_role("link", name="Ask", exact=True).click()
-
-
-def test_an_investigator_goes_from_a_dropped_file_to_released_details_and_a_closed_case(page: Page, world: World, browser: Browser) -> None:
+def test_an_investigator_goes_from_a_dropped_file_to_released_details_and_a_closed_case(
+    page: Page, world: World, browser: Browser, officers_desk: Running
+) -> None:
     ask_about(page, world, "exact.png", "smaller.jpg", "unknown.png")
     entries = page.locator("article.entry")
     expect(entries).to_have_count(2)
@@ -70,7 +53,7 @@ def test_an_investigator_goes_from_a_dropped_file_to_released_details_and_a_clos
     page.get_by_role("button", name="Sign, seal and ask").click()
     expect(page.get_by_text("Found on a seized disk.")).to_be_visible()
 
-    with running_desk("--kit", world.kits["br-1"]) as officers, entered(browser, officers) as officer:
+    with entered(browser, officers_desk) as officer:
         officer.get_by_role("link", name="Requests").click()
         officer.locator("tr.entry a").click()
         expect(officer.get_by_text("Found on a seized disk.")).to_be_visible()
@@ -95,12 +78,11 @@ def test_an_investigator_goes_from_a_dropped_file_to_released_details_and_a_clos
 
 
 def test_an_operator_sees_the_node_changes_a_record_takes_a_file_in_and_asks_the_doctor(
-    world: World, browser: Browser, tmp_path: Path
+    browser: Browser, units_desk: Running, tmp_path: Path
 ) -> None:
     hashes = tmp_path / "hashes.csv"
     hashes.write_text(f"sha256,series\n{'ab' * 32},Tulip\n")
-    home = world.federation.places["fr"].folder
-    with running_desk("--home", home) as running, entered(browser, running) as page:
+    with entered(browser, units_desk) as page:
         expect(page.locator(".closing").first).to_have_text("The node runs and answers.")
         page.get_by_role("button", name="Examine now").click()
         expect(page.locator("#doctor table")).to_contain_text("policy", timeout=SLOW_MS)

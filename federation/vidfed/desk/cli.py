@@ -36,33 +36,13 @@ def desk(kit: Path, home: Path | None, port: int, public_port: int | None, open_
       vidfed desk --kit /media/stick/kit --no-open
       ssh -L 8500:127.0.0.1:8500 server vidfed desk --home /srv/vidfed/nl --port 8500 --no-open
     """  # noqa: D301 - click wants the character itself
-    from vidfed.desk.app import application
+    from vidfed.desk.opening import for_home, for_kit
     from vidfed.desk.run import run_desk
+    from vidfed.security.member.home import MemberHome
+    from vidfed.security.member.kit import Kit
 
     try:
-        if home is not None:
-            from vidfed.desk.rooms import unit as unit_rooms
-            from vidfed.desk.unit import UnitDesk
-            from vidfed.node.errors import NodeError
-            from vidfed.security.member.home import MemberHome
-
-            of_unit = UnitDesk(MemberHome(home))
-            run_desk(
-                lambda shown: application(of_unit, unit_rooms.ROUTES, shown, [NodeError]),
-                of_unit,
-                port,
-                public_port,
-                open_it=open_it,
-                say=say,
-                note=note,
-            )
-            return
-        from vidfed.desk.desk import Desk
-        from vidfed.desk.rooms import ask, cases, whole_cases
-        from vidfed.security.member.kit import Kit
-
-        own = Desk(Kit(kit))
-        rooms = [*ask.ROUTES, *whole_cases.ROUTES, *cases.ROUTES]
-        run_desk(lambda shown: application(own, rooms, shown), own, port, public_port, open_it=open_it, say=say, note=note)
+        opened = for_home(MemberHome(home)) if home is not None else for_kit(Kit(kit))
+        run_desk(opened, port, public_port, open_it=open_it, say=say, note=note)
     except OSError as error:
         raise click.ClickException(f"{error.filename or f'port {port}'}: {error.strerror}") from None

@@ -12,6 +12,7 @@ from vidfed.desk.shell.uploads import Uploads
 from vidfed.desk.work.asking import Draft, Lookups
 from vidfed.desk.work.whole_cases import WholeCases
 from vidfed.federation.client.client import FederationClient
+from vidfed.federation.client.standing import StandingClient
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,6 +57,7 @@ class Desk:
         self.whole_cases = WholeCases(self.folder / "whole-cases", kit)
         self._client: FederationClient | None = None
         self._casework: CaseworkClient | None = None
+        self._standing: StandingClient | None = None
 
     @property
     def who(self) -> str:
@@ -70,6 +72,7 @@ class Desk:
             Room("whole-cases", "/whole-cases", "Whole cases"),
             Room("inbox", "/inbox", "Inbox"),
             Room("cases", "/cases", "Cases"),
+            Room("watched", "/watched", "Watched"),
         ]
         if {OFFICER_ROLE, DUTY_ROLE} & set(self.kit.holder.roles):
             rooms.append(Room("requests", "/requests", "Requests"))
@@ -90,6 +93,17 @@ class Desk:
         if self._client is None:
             self._client = FederationClient(self.kit)
         return self._client
+
+    @property
+    def standing(self) -> StandingClient:
+        """This person's standing lookups. To be used on the desk's event loop only.
+
+        Raises:
+            SecurityError: the kit or its trust directory cannot be used.
+        """
+        if self._standing is None:
+            self._standing = StandingClient(self.kit)
+        return self._standing
 
     async def casework(self) -> CaseworkClient:
         """Return this person's conversations. To be used on the desk's event loop only.
@@ -114,5 +128,7 @@ class Desk:
         self.uploads.close()
         if self._client is not None:
             await self._client.__aexit__()
+        if self._standing is not None:
+            await self._standing.__aexit__()
         if self._casework is not None:
             await self._casework.__aexit__()

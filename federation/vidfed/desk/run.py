@@ -12,15 +12,11 @@ from vidfed.desk.shell.serving import LOOPBACK, OPENING_FILE, listen, open_brows
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from starlette.types import ASGIApp
-
-    from vidfed.desk.desk import Desk
-    from vidfed.desk.unit import UnitDesk
+    from vidfed.desk.opening import Opened
 
 
 def run_desk(
-    app: Callable[[set[str]], ASGIApp],
-    desk: Desk | UnitDesk,
+    opened: Opened,
     port: int,
     public_port: int | None,
     *,
@@ -31,8 +27,7 @@ def run_desk(
     """Serve until Ctrl-C or SIGTERM.
 
     Args:
-        app: makes the application for the `host:port` as the browser names it.
-        desk: this run.
+        opened: what is served.
         port: on loopback; 0 for a free one.
         public_port: as the browser sees it; the same if None.
         open_it: open a browser.
@@ -42,9 +37,10 @@ def run_desk(
     Raises:
         OSError: the port is taken.
     """
+    opening_file = opened.desk.folder / OPENING_FILE
     with contextlib.closing(listen(port)) as listener:
         shown = f"{LOOPBACK}:{public_port or listener.getsockname()[1]}"
-        serving = server(app({shown}))
+        desk, serving = opened.desk, server(opened.application({shown}))
 
         def show_address() -> None:
             address = f"http://{shown}/enter?token={desk.sessions.new_token()}"
@@ -64,4 +60,4 @@ def run_desk(
             with contextlib.suppress(KeyboardInterrupt):
                 asyncio.run(serve())
         finally:
-            (desk.folder / OPENING_FILE).unlink(missing_ok=True)
+            opening_file.unlink(missing_ok=True)

@@ -14,10 +14,12 @@ from vidfed.cli.printable import printable
 from vidfed.desk.shell.errors import GoneError
 from vidfed.federation.lookup.errors import FederationError
 from vidfed.federation.lookup.items import item_of_file, items_of_hashes
+from vidfed.federation.lookup.question import Justification
 from vidfed.federation.lookup.result import LookupResult, shifted
 from vidfed.index.hashing.results import FileHashes
 from vidfed.security.clock import system_clock
 from vidfed.security.errors import SecurityError
+from vidfed.wire.values import Purpose
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Mapping, Sequence
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from vidfed.desk.shell.uploads import Uploads
     from vidfed.federation.client.client import FederationClient
     from vidfed.federation.lookup.outcome import NodeOutcome
-    from vidfed.federation.lookup.question import Item, Justification
+    from vidfed.federation.lookup.question import Item
     from vidfed.index import Algorithm
 
 MAX_KEPT = 50
@@ -62,6 +64,13 @@ class Draft:
         finally:
             for path in names:
                 uploads.remove(path)
+
+    def add_unknown(self, result: LookupResult) -> int:
+        """Take the items of an earlier lookup of which no member said anything, not even weakly; return how many."""
+        told = result.known_items | result.weak_items
+        unknown = [item for number, item in enumerate(result.items) if number not in told]
+        self.items += unknown
+        return len(unknown)
 
     def add_hashes(self, text: str) -> None:
         """Take pasted hashes, one a line as `algorithm:value`; digests may stand alone, their length tells which they are.
@@ -170,10 +179,8 @@ class Lookups:
         deadline_s: float,
     ) -> Lookup:
         """Ask; return at once."""
-        while len(self._kept) >= MAX_KEPT:
-            del self._kept[next(iter(self._kept))]
         lookup = Lookup(secrets.token_hex(8), justification, tuple(draft.items), dict(draft.failures), system_clock())
-        self._kept[lookup.id] = lookup
+        self._keep(lookup)
 
         async def run() -> None:
             try:
@@ -197,6 +204,32 @@ class Lookups:
 
         self._start(run())
         return lookup
+
+    async def fetch(self, client: FederationClient, named: str) -> Lookup:
+        """Fetch an earlier lookup with what has come since, each answer verified again, and keep it at hand.
+
+        Args:
+            client: asks for the person.
+            named: its id in the kit.
+
+        Raises:
+            FederationError, SecurityError: kit or gateway do not have it, or what they have is damaged.
+        """
+        await client.refresh_directory()
+        result = await client.resume(named)
+        past = await asyncio.to_thread(client.remembered, named)
+        header = past.parts[0].asked.request.header
+        why = Justification(header.purpose or Purpose.IDENTIFICATION, header.legal_basis, header.case_reference, header.offence_type, header.urgency)
+        nodes = {node.member: node for node in result.nodes}
+        lookup = Lookup(named, why, result.items, {}, past.asked_ms, tuple(nodes), nodes, result)
+        self._keep(lookup)
+        return lookup
+
+    def _keep(self, lookup: Lookup) -> None:
+        self._kept.pop(lookup.id, None)
+        while len(self._kept) >= MAX_KEPT:
+            del self._kept[next(iter(self._kept))]
+        self._kept[lookup.id] = lookup
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

@@ -227,6 +227,15 @@ class FederationClient:
         own = await asyncio.to_thread(lambda: [self._history.load(lookup) for lookup in self._history.ids()])
         return sorted(await self._states(own), key=lambda state: -state.lookup.asked_ms)
 
+    def remembered(self, lookup: str) -> PastLookup:
+        """Return one of the lookups this kit remembers, as it was asked.
+
+        Raises:
+            QuestionError: not an id.
+            MailboxError: this kit remembers no such lookup, or what it has of it is damaged.
+        """
+        return self._history.load(lookup)
+
     async def forget(self, lookup: str) -> None:
         """Delete a lookup here and at the gateway. Of one that is damaged here the gateway keeps for its time what nobody can open.
 
