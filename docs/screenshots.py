@@ -16,6 +16,9 @@ from playwright.sync_api import Page, expect, sync_playwright  # noqa: E402 - af
 
 from tests.desk.conftest import CHROMIUM, build_world, entered, running_desk  # noqa: E402
 from tests.desk.test_paths import ask_about  # noqa: E402
+from vidfed.desk.opening import for_home, for_kit  # noqa: E402
+from vidfed.security.member.home import MemberHome  # noqa: E402
+from vidfed.security.member.kit import Kit  # noqa: E402
 
 FOLDER = ROOT / "docs/desk"
 WIDTH, HEIGHT = 1280, 760
@@ -28,7 +31,10 @@ def main() -> None:
     size = {"width": WIDTH, "height": HEIGHT}
     with tempfile.TemporaryDirectory() as folder, build_world(Path(folder)) as world, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        with running_desk("--kit", world.kits["nl-7"]) as running, entered(browser, running, viewport=size, color_scheme="light") as page:
+        with (
+            running_desk(for_kit(Kit(world.kits["nl-7"]))) as running,
+            entered(browser, running, viewport=size, color_scheme="light") as page,
+        ):
             _keep(page, "ask")
             ask_about(page, world, "exact.png", "smaller.jpg", "unknown.png")
             _keep(page, "answers")
@@ -38,7 +44,10 @@ def main() -> None:
             page.get_by_label("Facts for the officer").fill("Found on a seized disk, with 31 others of the same series.")
             page.get_by_role("button", name="Sign, seal and ask").click()
             expect(page.locator("#said-title")).to_be_visible()
-        with running_desk("--kit", world.kits["br-1"]) as running, entered(browser, running, viewport=size, color_scheme="light") as page:
+        with (
+            running_desk(for_kit(Kit(world.kits["br-1"]))) as running,
+            entered(browser, running, viewport=size, color_scheme="light") as page,
+        ):
             page.get_by_role("link", name="Requests").click()
             _keep(page, "requests")
             page.locator("tr.entry a").first.click()
@@ -49,7 +58,7 @@ def main() -> None:
             page.locator("#preview-box").scroll_into_view_if_needed()
             _keep(page, "preview")
         home = world.federation.places["nl"].folder
-        with running_desk("--home", home) as running, entered(browser, running, viewport=size, color_scheme="light") as page:
+        with running_desk(for_home(MemberHome(home))) as running, entered(browser, running, viewport=size, color_scheme="light") as page:
             _keep(page, "node")
         browser.close()
 

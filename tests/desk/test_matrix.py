@@ -32,7 +32,10 @@ pytestmark = [pytest.mark.exhaustive, pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="module")
 def unit(world: World, browser: Browser) -> Iterator[Page]:
-    with running_desk(for_home(MemberHome(world.federation.places["nl"].folder))) as running, entered(browser, running, bypass_csp=True) as opened:
+    with (
+        running_desk(for_home(MemberHome(world.federation.places["nl"].folder))) as running,
+        entered(browser, running, bypass_csp=True) as opened,
+    ):
         yield opened
 
 

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
-from tests.desk.conftest import entered, running_desk
+from tests.desk.conftest import desk_program, entered, running_desk
 from tests.desk.test_paths import SLOW_MS, ask_about
-from vidfed.desk.opening import for_kit
+from vidfed.desk.opening import for_home, for_kit
+from vidfed.security.member.home import MemberHome
 from vidfed.security.member.kit import Kit
 from vidfed.synthetic.demo import run_quietly
 from vidfed.synthetic.pictures import picture
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Locator, Page
 
     from tests.desk.conftest import Running, World
 
@@ -32,7 +38,12 @@ def test_a_whole_case_is_asked_its_hits_are_filtered_and_its_files_downloaded(pa
     page.get_by_role("button", name="Ask every member").click()
     expect(page.locator("#closing")).to_contain_text("COMPLETE; answered 3", timeout=SLOW_MS)
     expect(page.locator(".hits tbody tr")).to_have_count(4)
-    page.get_by_text("Filter and group").click()
+    page.get_by_role("link", name="reference", exact=True).click()
+    expect(page.locator(".groups tbody tr")).to_have_count(2)
+    page.get_by_role("link", name="evidence", exact=True).click()
+    expect(page.locator(".groups tbody tr").filter(has_text="near")).to_contain_text("2")
+    page.get_by_role("link", name="not grouped").click()
+    page.get_by_text("Filter", exact=True).click()
     page.locator("details a", has_text="exact").click()
     expect(page.locator(".hits tbody tr")).to_have_count(2)
     with page.expect_download() as download:
@@ -90,3 +101,155 @@ def test_answers_that_came_late_are_fetched_and_a_lookup_is_forgotten(page: Page
     page.go_back()
     rows.first.get_by_role("button", name="Delete").click()
     expect(rows).to_have_count(before - 1)
+
+
+SEIZED = 1_500
+"""Files: a desk that is killed two seconds after it began has not asked about all of them."""
+
+
+def seize(folder: Path) -> None:
+    """Fill a folder with different pictures of noise."""
+    folder.mkdir()
+    noise = np.random.default_rng(7)
+    for number in range(SEIZED):
+        Image.fromarray(noise.integers(0, 256, (96, 96), dtype=np.uint8)).save(folder / f"{number:04}.bmp")
+
+
+def answered(page: Page) -> int:
+    """Return how many items the member that is furthest has answered, by what the page says."""
+    said = page.locator("#progress-part tbody tr td:nth-of-type(1)").all_inner_texts()
+    return max((int(re.sub(r"\D", "", text.split(" of ")[0]) or 0) for text in said), default=0)
+
+
+def test_a_seizure_goes_on_after_the_desk_was_killed(browser: Browser, world: World, tmp_path: Path) -> None:
+    seize(tmp_path / "seized")
+    kit = world.kits["nl-8"]
+    with desk_program("--kit", kit) as (running, program), entered(browser, running, dies=True) as page:
+        page.get_by_role("link", name="Whole cases").click()
+        page.get_by_label("Where it is").fill(str(tmp_path / "seized"))
+        page.get_by_label("Case", exact=True).fill("NL-2026-11")
+        page.get_by_label("Legal basis").fill("Police Data Act, art. 10")
+        page.get_by_role("button", name="Ask every member").click()
+        page.wait_for_function("[...document.querySelectorAll('#progress-part progress')].some(each => each.value > 0)", timeout=SLOW_MS)
+        before = answered(page)
+        program.kill()
+        program.wait()
+    assert 0 < before < SEIZED
+    with desk_program("--kit", kit) as (running, _), entered(browser, running) as page:
+        page.get_by_role("link", name="Whole cases").click()
+        page.get_by_role("link", name="NL-2026-11").click()
+        expect(page.locator("#closing")).to_have_text("Paused: not everybody was asked about everything")
+        assert answered(page) >= before
+        page.get_by_role("button", name="Go on").click()
+        expect(page.locator("#closing")).to_contain_text("COMPLETE; answered 3", timeout=4 * SLOW_MS)
+        expect(page.locator(".summary")).to_contain_text(f"{SEIZED:,} items asked")
+        with page.expect_download() as download:
+            page.get_by_role("link", name="unseen.csv").click()
+        assert len(download.value.path().read_text().splitlines()) == SEIZED + 1
+
+
+@contextlib.contextmanager
+def colleague(world: World, browser: Browser, name: str, *options: str) -> Iterator[Page]:
+    """Enter the desk of somebody else, whose kit is made if there is none."""
+    place, kit = world.federation.places[name[:2]], world.federation.folder / f"kit-{name}"
+    kit = world.kits.get(name, kit)
+    if not kit.exists():
+        home = ["--home", str(place.folder), "--gateway", place.gateway_address]
+        run_quietly(["trust", "issue-investigator", str(kit), *home, "--pseudonym", name, "--no-passphrase", *options])
+        run_quietly(["inbox", "--kit", str(kit)])
+    with running_desk(for_kit(Kit(kit))) as running, entered(browser, running) as page:
+        yield page
+
+
+def state(page: Page) -> Locator:
+    return page.locator("#state-title + p")
+
+
+def test_two_officers_release_and_correct_and_the_case_is_handed_over_and_withdrawn(
+    page: Page, world: World, browser: Browser, officers_desk: Running
+) -> None:
+    page.get_by_role("link", name="Ask", exact=True).click()
+    ask_about(page, world, "exact.png")
+    page.locator("tbody tr").filter(has_text="br").first.get_by_role("link", name="Ask for details").click()
+    page.get_by_label("victim identity").check()
+    page.get_by_label("contact", exact=True).check()
+    page.get_by_label("Deputy").select_option("nl-8")
+    page.get_by_label("Facts for the officer").fill("Two signatures, please.")
+    page.get_by_role("button", name="Sign, seal and ask").click()
+    expect(page.get_by_text("Two signatures, please.")).to_be_visible()
+
+    with colleague(world, browser, "br-2", "--role", "release-officer") as second, entered(browser, officers_desk) as first:
+        first.get_by_role("link", name="Requests").click()
+        first.locator("tr.entry a").first.click()
+        first.get_by_label("contact", exact=True).uncheck()
+        first.get_by_role("combobox", name="Handling").select_option("h1")
+        first.get_by_label("Ground of transfer").select_option("member-state")
+        first.get_by_role("group", name="Victim").get_by_label("names").fill("B. Example")
+        first.locator("details", has_text="Release").get_by_label("A second officer signs too").first.select_option("br-2")
+        first.get_by_role("button", name="Show what would be released").click()
+        expect(first.locator("#preview-box")).to_contain_text("Nothing leaves before this officer has read and signed the same: br-2")
+        first.locator("#preview-box").get_by_role("button", name="Sign and send").click()
+        expect(first.get_by_text("Waits for a second officer's signature")).to_be_visible()
+        expect(state(first)).not_to_contain_text("released")
+
+        second.get_by_role("link", name="Requests").click()
+        second.locator("tr.entry", has_text="waits for a second officer's signature").locator("a").click()
+        second.get_by_role("button", name="I have read it: sign it too").click()
+        expect(second.locator("article.told").last).to_contain_text("br-1, br-2")
+
+        first.reload()
+        first.get_by_text("Correct what was released").click()
+        correction = first.locator("details", has_text="Correct what was released")
+        correction.get_by_label("What is the matter").select_option(index=1)
+        correction.get_by_label("What is right").fill("The name was another one.")
+        first.get_by_role("button", name="Show the correction").click()
+        first.locator("#preview-box").get_by_role("button", name="Sign and send").click()
+        expect(first.locator("article.told").last).to_contain_text("The name was another one.")
+
+    page.reload()
+    expect(page.get_by_text("B. Example")).to_be_visible()
+    expect(page.get_by_text("CORRECTED BY ITS OWNER")).to_be_visible()
+    page.get_by_text("The record is wrong").click()
+    page.get_by_label("What is wrong").fill("The series is another one.")
+    page.get_by_role("button", name="Tell its owner").click()
+    expect(page.locator("article.told").last).to_contain_text("The series is another one.")
+    address = page.url.rpartition("/")[2]
+    page.get_by_text("Hand over to a colleague").click()
+    page.get_by_label("Who takes it").select_option("nl-8")
+    page.get_by_label("New deputy").select_option("nl-7")
+    page.get_by_label("For the colleague").fill("Yours now.")
+    page.get_by_role("button", name="Hand over").click()
+    page.wait_for_url("**/cases")
+
+    with colleague(world, browser, "nl-8") as taker:
+        taker.get_by_role("link", name="Cases", exact=True).click()
+        taker.locator(f"tr.entry a[href$='{address}']").click()
+        expect(taker.get_by_text("B. Example")).to_be_visible()
+        expect(taker.get_by_text("Yours now.")).to_be_visible()
+        taker.get_by_text("Not needed any more").click()
+        taker.get_by_label("Why").fill("Solved.")
+        taker.get_by_role("button", name="Withdraw").click()
+        expect(state(taker)).to_contain_text("withdrawn")
+
+
+def test_a_record_is_taken_back_and_reinstated_and_a_kit_revoked(world: World, browser: Browser) -> None:
+    home = world.federation.places["nl"].folder
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(colleague(world, browser, "nl-9"))  # makes the kit
+        running = stack.enter_context(running_desk(for_home(MemberHome(home))))
+        page = stack.enter_context(entered(browser, running))
+        page.get_by_role("link", name="Records").click()
+        page.locator("tr.entry a").first.click()
+        page.get_by_text("Take it back", exact=True).first.click()
+        page.get_by_label("Why", exact=True).fill("Another child.")
+        page.get_by_role("button", name="Take it back").click()
+        page.get_by_role("button", name="Reinstate it").click()
+        expect(page.get_by_role("button", name="Change it")).to_be_visible()
+
+        page.get_by_role("link", name="Kits").click()
+        row = page.locator("tr.entry", has_text="nl-9")
+        row.get_by_text("Revoke", exact=True).click()
+        row.get_by_role("button", name="Revoke the kit of nl-9").click()
+        expect(page.locator("#done")).to_contain_text("Revoked:")
+        page.reload()
+        expect(page.locator("tr.entry", has_text="nl-9")).to_contain_text("revoked")

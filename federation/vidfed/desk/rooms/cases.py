@@ -126,6 +126,7 @@ async def _conversation(client: CaseworkClient, identity: bytes, view: View) -> 
         "entries": entries,
         "drafts": drafts,
         "colleagues": [each.reader.pseudonym for each in others],
+        "deputies": [each.reader.pseudonym for each in colleagues],
         "officers": [each.reader.pseudonym for each in others if each.officer],
         "decides": OFFICER_ROLE in client.roles,
         "running": bool(clocks_of(view.conversation, view.receipts, now_ms)),

@@ -60,19 +60,27 @@ async def show(request: Request) -> Response:
 def _hits(case: WholeCase, request: Request) -> dict[str, Any]:
     asked = request.query_params
     wanted = HitFilter(**{name: asked.get(name, "") for name in BY})
+    chosen = {name: getattr(wanted, name) for name in BY if getattr(wanted, name)}
+    by = asked.get("by", "") if asked.get("by") in set(BY) - set(chosen) else ""
+    store = case.open()
+    counts = {name: store.told_counts(name, wanted, limit=GROUPS) for name in BY if name not in chosen}
+    links = {name: [(value, count, urlencode(chosen | {name: value})) for value, count in each] for name, each in counts.items()}
+    without = [(name, value, urlencode({n: v for n, v in chosen.items() if n != name})) for name, value in chosen.items()]
+    groupings = [("", urlencode(chosen)), *((name, urlencode(chosen | {"by": name})) for name in BY if name not in chosen)]
+    values: dict[str, Any] = {"groups": links, "chosen": without, "by": by, "groupings": groupings, "told": [], "table": [], "more": ""}
+    if by:
+        skip = int(asked["skip"]) if asked.get("skip", "").isdecimal() else 0
+        found = store.told_counts(by, wanted, limit=ROWS + 1, skip=skip)
+        table = [(number, value, count, urlencode(chosen | {by: value})) for number, (value, count) in enumerate(found[:ROWS], skip + 1)]
+        more = urlencode(chosen | {"by": by, "skip": str(skip + ROWS)}) if len(found) > ROWS else ""
+        return values | {"table": table, "more": more, "paged": skip > 0}
     number, _, row = asked.get("after", "").partition(".")
     after = (int(number), int(row)) if number.isdecimal() and row.isdecimal() else (0, 0)
-    store = case.open()
     told = store.told(wanted, after=after, limit=ROWS + 1)
-    chosen = {name: getattr(wanted, name) for name in BY if getattr(wanted, name)}
-    more = ""
     if len(told) > ROWS:
         place = told[ROWS - 1].place
-        more = urlencode(chosen | {"after": f"{place[0]}.{place[1]}"})
-    groups = {name: store.told_counts(name, wanted, limit=GROUPS) for name in BY if name not in chosen}
-    links = {name: [(value, count, urlencode(chosen | {name: value})) for value, count in each] for name, each in groups.items()}
-    without = [(name, value, urlencode({n: v for n, v in chosen.items() if n != name})) for name, value in chosen.items()]
-    return {"told": told[:ROWS], "more": more, "groups": links, "chosen": without, "paged": after != (0, 0)}
+        values["more"] = urlencode(chosen | {"after": f"{place[0]}.{place[1]}"})
+    return values | {"told": told[:ROWS], "paged": after != (0, 0)}
 
 
 async def pause(request: Request) -> Response:

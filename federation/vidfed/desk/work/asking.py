@@ -219,7 +219,9 @@ class Lookups:
         result = await client.resume(named)
         past = await asyncio.to_thread(client.remembered, named)
         header = past.parts[0].asked.request.header
-        why = Justification(header.purpose or Purpose.IDENTIFICATION, header.legal_basis, header.case_reference, header.offence_type, header.urgency)
+        why = Justification(
+            header.purpose or Purpose.IDENTIFICATION, header.legal_basis, header.case_reference, header.offence_type, header.urgency
+        )
         nodes = {node.member: node for node in result.nodes}
         lookup = Lookup(named, why, result.items, {}, past.asked_ms, tuple(nodes), nodes, result)
         self._keep(lookup)

@@ -376,16 +376,26 @@ class BulkStore:
         rows = self._rows(statement, (*after, *values, limit))
         return [ToldHit((number, row), label, self.amend(json.loads(hit))) for number, row, label, hit in rows]
 
-    def told_counts(self, by: str, wanted: HitFilter, *, limit: int) -> list[tuple[str, int]]:
-        """Count the hits that a filter lets through by one of HitFilter's fields, most first; at most `limit` groups."""
+    def told_counts(self, by: str, wanted: HitFilter, *, limit: int, skip: int = 0) -> list[tuple[str, int]]:
+        """Count the hits that a filter lets through by one of HitFilter's fields, most first.
+
+        Args:
+            by: the field.
+            wanted: the filter.
+            limit: at most so many groups.
+            skip: so many groups that come before.
+
+        Raises:
+            ValueError: hits have no such field.
+        """
         if by not in HitFilter.__dataclass_fields__:
             raise ValueError(f"hits have no {by}")
         where, values = wanted.condition()
         statement = (
             f"SELECT coalesce(json_extract(h.hit, '$.{by}'), ''), count(*) AS n FROM entries e JOIN hits h ON h.item = e.item"  # noqa: S608
-            f" WHERE {where} GROUP BY 1 ORDER BY n DESC, 1 LIMIT ?"
+            f" WHERE {where} GROUP BY 1 ORDER BY n DESC, 1 LIMIT ? OFFSET ?"
         )
-        return [(str(name), count) for name, count in self._rows(statement, (*values, limit))]
+        return [(str(name), count) for name, count in self._rows(statement, (*values, limit, skip))]
 
     def _lacking(self, members: Iterable[str]) -> list[tuple[Range, frozenset[str]]]:
         """Return the stretches of items that somebody has not answered; all of them where nobody was to answer."""
