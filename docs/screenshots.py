@@ -6,6 +6,7 @@ import io
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -28,12 +29,12 @@ MAX_BYTES = 150_000
 def main() -> None:
     """Make them all."""
     FOLDER.mkdir(exist_ok=True)
-    size = {"width": WIDTH, "height": HEIGHT}
+    look: Any = {"viewport": {"width": WIDTH, "height": HEIGHT}, "color_scheme": "light"}
     with tempfile.TemporaryDirectory() as folder, build_world(Path(folder)) as world, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         with (
             running_desk(for_kit(Kit(world.kits["nl-7"]))) as running,
-            entered(browser, running, viewport=size, color_scheme="light") as page,
+            entered(browser, running, **look) as page,
         ):
             _keep(page, "ask")
             ask_about(page, world, "exact.png", "smaller.jpg", "unknown.png")
@@ -46,7 +47,7 @@ def main() -> None:
             expect(page.locator("#said-title")).to_be_visible()
         with (
             running_desk(for_kit(Kit(world.kits["br-1"]))) as running,
-            entered(browser, running, viewport=size, color_scheme="light") as page,
+            entered(browser, running, **look) as page,
         ):
             page.get_by_role("link", name="Requests").click()
             _keep(page, "requests")
@@ -58,7 +59,7 @@ def main() -> None:
             page.locator("#preview-box").scroll_into_view_if_needed()
             _keep(page, "preview")
         home = world.federation.places["nl"].folder
-        with running_desk(for_home(MemberHome(home))) as running, entered(browser, running, viewport=size, color_scheme="light") as page:
+        with running_desk(for_home(MemberHome(home))) as running, entered(browser, running, **look) as page:
             _keep(page, "node")
         browser.close()
 

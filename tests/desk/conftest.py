@@ -57,7 +57,7 @@ class Running(NamedTuple):
 
 @contextlib.contextmanager
 def build_world(base: Path) -> Iterator[World]:
-    """nl, fr and br; nl and br hold a picture of which nl-7, an investigator, has a smaller copy; nl-8 is a colleague, br-1 an officer."""
+    """nl, fr and br; nl and br hold a picture of which nl-7, an investigator, has a smaller copy; nl-8 is a colleague, br-1 and br-2 are officers."""
     asked = base / "asked"
     asked.mkdir()
     known = picture(1)
@@ -68,14 +68,14 @@ def build_world(base: Path) -> Iterator[World]:
             own.mkdir()
             known.save(own / "known.png")
             run_quietly(["node", "ingest", str(own), "--home", str(federation.places[member].folder), "--case", f"{member}-1", *options])
-        kits = {name: base / name for name in ("nl-7", "nl-8", "br-1")}
+        kits = {name: base / name for name in ("nl-7", "nl-8", "br-1", "br-2")}
         for name, kit in kits.items():
             place = federation.places[name[:2]]
             options = ["--home", str(place.folder), "--gateway", place.gateway_address, "--pseudonym", name, "--no-passphrase"]
-            options += ["--role", "release-officer"] if name == "br-1" else []
+            options += ["--role", "release-officer"] if name.startswith("br") else []
             run_quietly(["trust", "issue-investigator", str(kit), *options])
         federation.start("nl", "fr", "br", service="unit")
-        for name in ("nl-8", "br-1"):
+        for name in ("nl-8", "br-1", "br-2"):
             run_quietly(["inbox", "--kit", str(kits[name])])
         known.save(asked / "exact.png")
         resized(70)(known).save(asked / "smaller.jpg", quality=60)
