@@ -57,7 +57,7 @@ class Running(NamedTuple):
 
 @contextlib.contextmanager
 def build_world(base: Path) -> Iterator[World]:
-    """nl, fr and br; nl and br hold a picture of which nl-7, an investigator, has a smaller copy; nl-8 is a colleague, br-1 and br-2 are officers."""
+    """nl, fr and br; nl and br hold a picture of which nl-7 has a smaller copy; nl-8 is a colleague, br-1 and br-2 are officers."""
     asked = base / "asked"
     asked.mkdir()
     known = picture(1)
