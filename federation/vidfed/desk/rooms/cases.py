@@ -131,6 +131,7 @@ async def _conversation(client: CaseworkClient, identity: bytes, view: View) -> 
         "decides": OFFICER_ROLE in client.roles,
         "running": bool(clocks_of(view.conversation, view.receipts, now_ms)),
         "seen": _seen(view),
+        "withdrawable": state_of(view.conversation).phase.open,
         "moved": False,
         "choices": CHOICES,
         "current": "requests" if fields["ours"] else "cases",
