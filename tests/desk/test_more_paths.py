@@ -248,7 +248,7 @@ def test_two_officers_release_and_correct_and_the_case_is_handed_over_and_ended(
 
 def test_a_request_that_is_not_needed_any_more_is_withdrawn(page: Page, world: World) -> None:
     page.get_by_role("link", name="Ask", exact=True).click()
-    ask_about(page, world, "smaller.jpg")
+    ask_about(page, world, "exact.png")
     page.locator("tbody tr").filter(has_text="br").first.get_by_role("link", name="Ask for details").click()
     page.get_by_label("victim identity").check()
     page.get_by_label("Deputy").select_option("nl-8")

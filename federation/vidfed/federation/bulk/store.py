@@ -167,8 +167,12 @@ class BulkStore:
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=NORMAL")
             self._database.executescript(_SCHEMA)
-            if not self._one("SELECT count(*) FROM answered"):  # nothing to lose: the source was broken, or nobody was there
-                for table in ("meta", "items", "entries", "files", "members", "hits", "more"):
+            if not self._one("SELECT count(*) FROM answered"):  # no answer to lose: the source was broken, or nobody was there
+                # Hashing took its time, though: of the same question the files that were read stay.
+                same = self._one("SELECT count(*) FROM meta WHERE name = 'scope' AND value = ?", (scope,))
+                hashed = same and self._one("SELECT count(*) FROM files")
+                source = () if hashed else ("meta", "items", "entries", "files")
+                for table in (*source, "members", "hits", "more"):
                     self._database.execute(f"DELETE FROM {table}")  # noqa: S608 - names from the line above
             self._database.execute("INSERT OR IGNORE INTO meta VALUES ('scope', ?)", (scope,))
             stated = self._one("SELECT value FROM meta WHERE name = 'scope'")
