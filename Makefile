@@ -1,6 +1,6 @@
 # vidfed: two commands matter, `make demo` and `make test`; each sets up all it needs.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check drawings venv protos requirements bundle
+.PHONY: help demo test test-all check drawings venv protos requirements bundle signing-tool
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -35,7 +35,10 @@ protos: venv ## regenerate the modules below protos/vidfed/v1
 
 bundle: venv ## one signed archive for machines without internet, into dist/: make bundle KEY=release.key
 	@[ -n "$(KEY)" ] || { echo "KEY is missing: make bundle KEY=release.key (.venv/bin/vidfed trust keygen release.key makes one; keep it offline)" >&2; exit 2; }
-	@.venv/bin/python deploy/bundle/build.py --key "$(KEY)"
+	@.venv/bin/python -m deploy.bundle.build --key "$(KEY)"
+
+signing-tool: venv ## one file with which administrators sign on laptops that are never online, into dist/
+	@.venv/bin/python -m deploy.signing_tool.build
 
 requirements: venv ## refresh the pinned, hashed requirement files
 	@.ci/pin

@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
+from deploy.signing_tool.build import build as build_signing_tool
 from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.errors import SecurityError
 
@@ -325,6 +326,7 @@ def make(key: Signer, out: Path, *, wheels: Path | None, requirements: Path, pyt
         for script in SCRIPTS:
             shutil.copyfile(ROOT / "deploy/bundle" / script, folder / script)
         shutil.copytree(ROOT / "deploy/systemd", folder / "systemd")
+        build_signing_tool(folder / "vidfed-sign.pyz")
         for document in ("LICENSE", "README.md", "docs/install.md"):
             shutil.copyfile(ROOT / document, folder / Path(document).name)
         (folder / "sbom.cdx.json").write_text(json.dumps(sbom(own, held, made), indent=1) + "\n", encoding="utf-8")

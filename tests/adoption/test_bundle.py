@@ -8,58 +8,23 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
-import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 
 from deploy.bundle.build import EXTRAS, BundleError, read_wheel
+from tests.adoption.bundles import build, make_wheel
 from tests.support.fresh_system import needs_root, run_inside, unpack_fresh_system
 from vidfed.security.crypto.keys import SigningKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.adoption.bundles import Made
+
 ROOT = Path(__file__).parents[2]
 MOST_MB_OF_AN_ASKER = 300
-
-
-class Made(NamedTuple):
-    """A bundle that was made, and where it was unpacked."""
-
-    archive: Path
-    folder: Path
-    key: Path
-
-
-def make_wheel(folder: Path, name: str, licence: str = "MIT", needs: tuple[str, ...] = ()) -> Path:
-    """Write a wheel that installs nothing, but is one."""
-    lines = [
-        f"Name: {name}",
-        "Version: 1.0",
-        "Summary: nothing",
-        f"License-Expression: {licence}",
-        *(f"Requires-Dist: {need}" for need in needs),
-    ]
-    path = folder / f"{name}-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(f"{name}-1.0.dist-info/METADATA", "\n".join(["Metadata-Version: 2.4", *lines, "", ""]))
-        archive.writestr(f"{name}-1.0.dist-info/licenses/LICENSE", f"the terms of {name}")
-    return path
-
-
-def build(folder: Path, *options: str | Path) -> Made:
-    SigningKey.generate().save(folder / "release.key")
-    command = (sys.executable, ROOT / "deploy/bundle/build.py", "--key", folder / "release.key", "--out", folder / "out", *options)
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    made = subprocess.run(list(map(str, command)), cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert made.returncode == 0, made.stderr
-    (archive,) = (folder / "out").glob("*.tar")
-    with tarfile.open(archive) as packed:
-        packed.extractall(folder, filter="data")
-    return Made(archive, folder / archive.stem, archive.with_suffix(".pem"))
 
 
 @pytest.fixture(scope="module")
@@ -191,9 +156,7 @@ def test_a_fresh_machine_without_network_is_set_up_from_the_bundle_and_cleared_a
     demo = run_inside(root, "runuser -u vidfed -- env HOME=/srv/vidfed vidfed demo --folder /srv/vidfed/demo", timeout=600)
     assert demo.status == 0, demo.text[-3000:]
     assert "COMPLETE; answered 3" in " ".join(demo.text.split())
-    facts = run_inside(
-        root, "stat -c '%U %a %n' /srv/vidfed /srv/backup; getent passwd vidfed; bash -ic 'complete -p vidfed' -- ; ls /etc/systemd/system"
-    ).text
+    facts = run_inside(root, "stat -c '%U %a %n' /srv/vidfed /srv/backup; getent passwd vidfed; ls /etc/systemd/system").text
     for fact in ("vidfed 700 /srv/vidfed", "vidfed 700 /srv/backup", "/usr/sbin/nologin", "vidfed-node@.service", "vidfed-backup@.timer"):
         assert fact in facts
     completed = run_inside(root, ". /usr/share/bash-completion/completions/vidfed && complete -p vidfed")

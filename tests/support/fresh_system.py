@@ -15,7 +15,7 @@ import pytest
 SUITE = "bookworm"
 PACKAGES = ("openssl", "python3")
 _MIRROR = "http://deb.debian.org/debian"
-_PATH = "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PATH = "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="debootstrap, chroot and network namespaces need root")
 
@@ -36,14 +36,14 @@ def _mirror() -> str:
     return _MIRROR
 
 
-def unpack_fresh_system(into: Path) -> None:
+def unpack_fresh_system(into: Path, packages: tuple[str, ...] = PACKAGES) -> None:
     """Lay out a fresh system in the folder `into`. It is fetched once on a machine and kept beside its temporary files."""
-    kept = Path(tempfile.gettempdir(), f"vidfed-tests-{os.geteuid()}-{SUITE}-{'-'.join(PACKAGES)}.tar")
+    kept = Path(tempfile.gettempdir(), f"vidfed-tests-{os.geteuid()}-{SUITE}-{'-'.join(packages)}.tar")
     with kept.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not kept.exists():
             with tempfile.TemporaryDirectory() as work:
-                command = ("debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, f"{work}/root", _mirror())
+                command = ("debootstrap", "--variant=minbase", f"--include={','.join(packages)}", SUITE, f"{work}/root", _mirror())
                 made = subprocess.run(command, capture_output=True, text=True, check=False)
                 assert made.returncode == 0, made.stdout[-2000:] + made.stderr
                 half = kept.with_suffix(".half")
@@ -54,10 +54,12 @@ def unpack_fresh_system(into: Path) -> None:
 
 def run_inside(root: Path, command: str, timeout: float = 300) -> Said:
     """Run a shell's `command` in the system below `root`: a network of its own that holds only loopback, processes of its own."""
-    inside = f'mount -t proc proc {root}/proc && ip link set lo up && exec chroot {root} /bin/bash -c "$1"'
+    inside = (
+        f'mount -t proc proc {root}/proc && mount -t tmpfs shm {root}/dev/shm && ip link set lo up && exec chroot {root} /bin/bash -c "$1"'
+    )
     ran = subprocess.run(
         ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "bash", "-c", inside, "bash", command),
-        env={"PATH": _PATH, "HOME": "/root", "LANG": "C.UTF-8"},
+        env={"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -42,11 +42,13 @@ def issue_investigator(
     from vidfed.security.member.home import MemberHome
     from vidfed.security.member.invitation import INVITATION_DAYS
     from vidfed.security.member.issued import issued_kits
-    from vidfed.security.member.persons import invite_person
+    from vidfed.security.member.persons import gateway_unreachable, invite_person
 
     if invitation.exists():
         raise click.ClickException(f"{invitation}: exists; nothing is overwritten")
     member_home = MemberHome(home)
+    if warning := gateway_unreachable(member_home, gateway):
+        note(f"WARNING: {warning}.")
     passphrase = None if no_passphrase else passphrase_from(passphrase_file, passphrase_fd)(str(invitation))
     if passphrase is None:
         with logged(member_home, Operation.ALTERATION, Event.KIT_ISSUED) as done:

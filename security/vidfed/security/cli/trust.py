@@ -76,6 +76,29 @@ def keygen(keys: tuple[Path, ...], no_passphrase: bool, passphrase_file: Path | 
 
 @trust.command(cls=COMMAND)
 @_FOLDER
+@click.option("--open", "opening", is_flag=True, help="Take the passphrase off again.")
+@passphrase_options
+def passphrase(folder: Path, opening: bool, passphrase_file: Path | None, passphrase_fd: int | None) -> None:
+    """Close the online key in FOLDER with a passphrase, so that who copies the disk or a backup cannot confirm anything.
+
+    Who publishes takes it as a node does: the file that $VIDFED_PASSPHRASE_FILE names, or systemd's credential vidfed-passphrase.
+    """
+    from vidfed.security.trust.federation import FederationFolder
+
+    source = passphrase_from(passphrase_file, passphrase_fd)
+    opened = FederationFolder(folder, passphrase=source)
+    if opening:
+        done = opened.open_online_keys()
+    else:
+        given = source(f"the online key of {folder}")
+        if passphrase_file is None and passphrase_fd is None and source("the same, again") != given:
+            raise click.ClickException("not the same twice")
+        done = opened.close_online_keys(given)
+    note(f"{'Opened' if opening else 'Closed'} {', '.join(done) or 'nothing: it was already'}.")
+
+
+@trust.command(cls=COMMAND)
+@_FOLDER
 @click.option("--federation", required=True, help="Id of the federation, e.g. europe.")
 @click.option("--threshold", required=True, type=click.IntRange(1), help="How many administrators must sign a change.")
 @click.option("--key", "keys", multiple=True, required=True, type=FILE, help="An administrator's public key file; repeat for each.")

@@ -105,7 +105,8 @@ class MemberHome:
             HomeError: there is none, or it is wrong.
         """
         self.folder = folder
-        self.keys = Keyring(folder, passphrase or of_services())
+        self._passphrase = passphrase or of_services()
+        self.keys = Keyring(folder, self._passphrase)
         self.config_path = folder / CONFIG_FILE
         self._settings = read_settings(self.config_path)
         known = {"member", "trust", "node", "gateway", "audit", "store", "log", "casework", "source", "outbox"}
@@ -182,7 +183,9 @@ class MemberHome:
         Raises:
             DirectoryError: it is not one.
         """
-        return FederationFolder(self.folder / self._trust.publish_folder) if self._trust.publish_folder else None
+        if not self._trust.publish_folder:
+            return None
+        return FederationFolder(self.folder / self._trust.publish_folder, passphrase=self._passphrase)
 
     @property
     def refresh_s(self) -> float:

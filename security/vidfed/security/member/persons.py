@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import TYPE_CHECKING, NamedTuple
 
 from vidfed.security.audit import Event, Operation
@@ -61,6 +62,30 @@ def revoke_kit(home: MemberHome, serial: str) -> tuple[list[str], int]:
         with logged(home, Operation.ALTERATION, Event.KIT_REVOKED, serial=serial, with_renewed=len(serials) - 1):
             made = own.revoke(*serials)
     return list(serials), made.version
+
+
+def gateway_unreachable(home: MemberHome, gateway: str) -> str:
+    """Tell why nobody will reach the own gateway at `gateway` (`host:port`), which is about to go into a kit; empty if they may.
+
+    A gateway that listens on loopback only is reached from its own machine; that is the default, and right for a first look only.
+    """
+    settings = home.tables("gateway")
+    listen = str(settings.get("listen", "")) if isinstance(settings, dict) else ""
+    if not listen or not _is_loopback(listen) or _is_loopback(gateway):
+        return ""
+    port = gateway.rpartition(":")[2]
+    return (
+        f"the gateway listens on {listen}, which only this machine reaches, and the kit says {gateway}: set [gateway] listen = "
+        f'"0.0.0.0:{port}" in {home.config_path} and restart it'
+    )
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def invite_person(

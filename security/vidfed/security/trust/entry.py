@@ -25,6 +25,7 @@ from vidfed.security.identity.directory import MemberRequest, read_revoked, writ
 from vidfed.security.trust.fingerprint import fingerprint
 from vidfed.security.trust.metadata_rules import (
     ENTRY_LIFE,
+    MAX_MEMBER_FILE_BYTES,
     MAX_VERSION,
     MEMBER_FILE,
     REVOKED_FILE,
@@ -36,7 +37,6 @@ from vidfed.security.trust.metadata_rules import (
     signed_by,
     tuf_key,
 )
-from vidfed.security.trust.reader import MAX_MEMBER_FILE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

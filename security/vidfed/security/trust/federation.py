@@ -19,6 +19,7 @@ from tuf.api.metadata import TOP_LEVEL_ROLE_NAMES, Delegations, Metadata, Role, 
 
 from vidfed.security.clock import DAY_MS, HOUR_MS, Clock, as_text, system_clock
 from vidfed.security.crypto.keys import SigningKey
+from vidfed.security.crypto.passphrase import is_closed, of_services
 from vidfed.security.documents import MAX_NAME_CHARS, check_line
 from vidfed.security.errors import DirectoryError, UnknownMemberError
 from vidfed.security.files import write_whole
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from tuf.api.metadata import Key
 
     from vidfed.security.crypto.keys import PublicKey, Signer
+    from vidfed.security.crypto.passphrase import Passphrase
     from vidfed.security.identity.directory import Directory
     from vidfed.security.trust.entry import Entry
 
@@ -61,8 +63,13 @@ _OFFLINE = (Root.type, Targets.type)
 class FederationFolder:
     """A federation's folder, created or about to be."""
 
-    def __init__(self, folder: Path, *, clock: Clock = system_clock) -> None:
+    def __init__(self, folder: Path, *, passphrase: Passphrase | None = None, clock: Clock = system_clock) -> None:
         """Open `folder`.
+
+        Args:
+            folder: where the federation is published from.
+            passphrase: gives that of the online key, if it is closed; by default `passphrase.of_services`.
+            clock: the time.
 
         Raises:
             DirectoryError: it holds neither a federation nor the draft of one.
@@ -72,6 +79,7 @@ class FederationFolder:
         self.draft_path = folder / "draft.json"
         self.online_key_path = folder / "online.key"
         self.repository = Repository(folder / "directory")
+        self._passphrase = passphrase or of_services()
         self._clock = clock
         if not self.anchor_path.exists() and not self.draft_path.exists():
             raise DirectoryError(f"{folder}: no federation here; `vidfed trust create` makes one")
@@ -252,7 +260,8 @@ class FederationFolder:
         present = tuf_key(self.online_signer(root).public).keyid
         name = holder_of(root.keys[present])
         new = SigningKey.generate()
-        new.save(self._next_online_key_path)
+        closed = self._passphrase is not None and is_closed(self.online_key_path)
+        new.save(self._next_online_key_path, self._passphrase(str(self._next_online_key_path)) if self._passphrase and closed else None)
         key = tuf_key(new.public, name)
         self._set_publishers(root, [key if each.keyid == present else each for each in self._online_keys(root)])
         return self._propose(root=root)
@@ -410,10 +419,33 @@ class FederationFolder:
             KeyFileError: it is not on this machine.
         """
         if self._next_online_key_path.exists():
-            following = SigningKey.load(self._next_online_key_path)
+            following = SigningKey.load(self._next_online_key_path, self._passphrase)
             if tuf_key(following.public).keyid in root.roles["timestamp"].keyids:
                 return following
-        return SigningKey.load(self.online_key_path)
+        return SigningKey.load(self.online_key_path, self._passphrase)
+
+    def close_online_keys(self, passphrase: bytes) -> list[str]:
+        """Close the online keys here that are still open with a passphrase; return the names of their files.
+
+        Raises:
+            KeyFileError: there is none, or the passphrase is too short.
+        """
+        return self._rewrite_online_keys(False, passphrase)
+
+    def open_online_keys(self) -> list[str]:
+        """Take the passphrase off the online keys here again; return the names of their files.
+
+        Raises:
+            KeyFileError: there is none, or the passphrase at hand is another.
+        """
+        return self._rewrite_online_keys(True, None)
+
+    def _rewrite_online_keys(self, closed: bool, passphrase: bytes | None) -> list[str]:
+        next_too = [self._next_online_key_path] if self._next_online_key_path.exists() else []
+        paths = [path for path in (self.online_key_path, *next_too) if is_closed(path) is closed]
+        for path in paths:
+            SigningKey.load(path, self._passphrase).save(path, passphrase)
+        return [path.name for path in paths]
 
     @property
     def _next_online_key_path(self) -> Path:

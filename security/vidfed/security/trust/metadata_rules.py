@@ -55,6 +55,8 @@ MAX_VERSION = 999_999_999
 
 MEMBER_FILE = "member.json"
 REVOKED_FILE = "revoked.json"
+MAX_MEMBER_FILE_BYTES = 256 * 1024
+"""A member's file has 4 KiB; its list of revoked credentials 60 bytes for each of 4,000."""
 _ROLE_PREFIX = "member-"
 PUBLISHED_NAME = re.compile(
     r"metadata/([0-9]{1,9}\.)?(root|targets|snapshot|timestamp|member-[a-z0-9-]{2,32})\.json"

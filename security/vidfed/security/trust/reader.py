@@ -29,6 +29,7 @@ from vidfed.security.files import write_whole
 from vidfed.security.identity.directory import Directory, Member, MemberRequest, read_revoked
 from vidfed.security.trust.metadata_rules import (
     ISSUED_FIELD,
+    MAX_MEMBER_FILE_BYTES,
     MEMBER_FILE,
     REVOKED_FILE,
     Standing,
@@ -63,9 +64,6 @@ LIMITS = UpdaterConfig(
     targets_max_length=1024 * 1024,  # 194 members have 130 KiB
 )
 """How much of each file is read at most: what a lying source can make a reader take in."""
-
-MAX_MEMBER_FILE_BYTES = 256 * 1024
-"""A member's file has 4 KiB; its list of revoked credentials 60 bytes for each of 4,000."""
 
 
 @dataclass(frozen=True, slots=True)
