@@ -50,6 +50,8 @@ def test_two_machines_and_two_laptops_come_to_a_first_lookup_by_the_guide(bundle
             assert machine.enter("mount", "--bind", str(stick), f"{machine.root}/media/stick").status == 0
         join_by_cable(machines["nl"], machines["fr"], ADDRESSES)
         for step in typed_in(GUIDE):
+            if anchor := re.search(r"newcomers start from \S+, words (\S+)\.", "".join(said.values())):
+                step = step._replace(command=re.sub(r"--words \S+", f"--words {anchor[1]}", step.command))  # noqa: PLW2901 - as read aloud
             status, text = type_at(machines[step.machine], step) if step.machine in machines else type_on_laptop(tmp_path, stick, step)
             assert status == 0, f"{GUIDE.name}:{step.line}: {step.command}\n{text}"
             said[step.line] = text

@@ -62,7 +62,7 @@ def start(unit: str) -> None:
         where = said.get("WorkingDirectory", ["/"])[-1]
         who = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": [user.pw_gid]}
         process = subprocess.Popen(
-            command,
+            (*who, *command),
             cwd=where,
             env=environment,
             stdout=out,
@@ -70,7 +70,6 @@ def start(unit: str) -> None:
             stdin=subprocess.DEVNULL,
             umask=0o077,
             start_new_session=True,
-            **who,
         )
     (RUN / f"{unit}.pid").write_text(str(process.pid))
     if said["Type"][-1] == "oneshot":

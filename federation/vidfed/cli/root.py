@@ -42,6 +42,7 @@ _COMMANDS = {
     "hash": _Registered("vidfed.index.cli", "hash_command", "Investigators", "Show the digests and perceptual hashes of pictures."),
     "requests": _Registered("vidfed.federation.cli.requests", "requests", "Officers", "Answer what others ask about your records."),
     "node": _Registered("vidfed.node.cli.node", "node", "National units", "Set up, fill and run a member's node."),
+    "join": _Registered("vidfed.node.cli.membership", "join", "National units", "Join a federation: what is read aloud, and the wait."),
     "gateway": _Registered(
         "vidfed.federation.cli.gateway", "gateway", "National units", "Run the gateway that a member's investigators ask through."
     ),

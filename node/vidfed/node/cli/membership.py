@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -11,8 +12,6 @@ from vidfed.node.cli.options import COMMAND
 from vidfed.security.cli.common import passphrase_from, passphrase_options
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from vidfed.node.operations.check import Report
 
 
@@ -118,6 +117,54 @@ def submit(publisher: str | None, home: Path) -> None:
         raise click.ClickException(f"no member's node publishes, but {to or 'nobody known'}: hand {member_home.entry_path} in there")
     submit_entry(member_home.entry_path.read_bytes(), member_home.node_tls(), directory, directory.member(to))
     note(f"The node of {to} has published it.")
+
+
+@click.command(cls=COMMAND)
+@click.argument("address")
+@click.option("--words", required=True, help="The words of the anchor, as the administrators read them to you on the telephone.")
+@click.option("--carry", type=click.Path(path_type=Path), help="A stick, share or file on which the request goes to the administrators.")
+@click.option("--no-wait", is_flag=True, help="Look once: exit status 3 if they have not signed yet.")
+@HOME
+def join(address: str, words: str, carry: Path | None, no_wait: bool, home: Path) -> None:
+    """Join the federation at ADDRESS, host:port of any member's node, with the folder that `vidfed node init` made.
+
+    Compares the anchor's words, lays out the request, says what is read aloud on the telephone, waits until the administrators have signed,
+    hands in what has changed since, and runs `vidfed node check`. It can be broken off and given again. While you are not in the
+    directory no node talks to you, so the request itself goes by hand: a stick, a letter, a mail; its words protect it on any way.
+    """
+    import contextlib
+    import time
+
+    from vidfed.node.operations.check import check_node
+    from vidfed.node.operations.joining import Join, check_anchor, checklist
+    from vidfed.node.operations.joining import request as lay_out_request
+    from vidfed.security.documents import check_endpoint
+    from vidfed.security.errors import HomeError
+    from vidfed.security.member.home import MemberHome
+
+    check_endpoint(address, HomeError, "ADDRESS")
+    member_home = MemberHome(home)
+    check_anchor(member_home, words)
+    with contextlib.closing(Join(member_home, address)) as joining:
+        standing = joining.look()
+        if not standing:
+            at = lay_out_request(member_home, carry)
+            for line in checklist(member_home).lines():
+                say(line)
+            note(f"The request is {at}. The administrators: vidfed trust propose add-member FOLDER {at.name}")
+            if no_wait:
+                note("Not in the directory yet. Give the same command again.")
+                raise SystemExit(3)
+            note(f"Waiting until they have signed; Ctrl-C is safe, the same command goes on. Asking {address}")
+            note("If they say it is published and this still waits, read the words once more: another request may have been signed.")
+            standing = joining.wait(time.sleep, lambda: note("."))
+        say(f"{member_home.member} is in the directory, standing: {standing}")
+        if handed_in := joining.submit():
+            note(handed_in)
+    if address not in member_home.ask:
+        note(f'For a day on which no copy leads to anybody, write ask = ["{address}"] into [trust] of {member_home.config_path}')
+    _show(check_node(member_home), as_json=False)
+    note(f"Next: systemctl enable --now vidfed-node@{home.name}, or vidfed node serve --home {home}; then vidfed node doctor --home {home}")
 
 
 @click.command(cls=COMMAND)
