@@ -32,7 +32,7 @@ def typed_in(document: Path) -> list[Typed]:
     inside = False
     for number, line in enumerate(document.read_text().splitlines(), 1):
         if line.startswith("```"):
-            inside = line == "```console"
+            inside = line == "```shell-session"
         elif inside and (prompt := _PROMPT.match(line)):
             found.append(Typed(number, prompt[1], prompt[2] == "#", prompt[3]))
         elif inside and found and found[-1].command.endswith("\\"):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _MINIMUM = 15
 
 
-def _programs() -> Path | None:
+def programs() -> Path | None:
     """Return the folder with initdb and postgres, of the newest version found."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     if found and int(found[-1].parts[-3]) >= _MINIMUM:
@@ -34,8 +34,8 @@ def server() -> Iterator[str]:
 
     Without the programs the test fails in CI and is skipped elsewhere, naming the package.
     """
-    programs = _programs()
-    if programs is None:
+    found = programs()
+    if found is None:
         missing = "PostgreSQL 15 or newer is not installed (Debian: apt-get install postgresql)"
         if os.environ.get("CI"):
             pytest.fail(missing)
@@ -58,9 +58,9 @@ def server() -> Iterator[str]:
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, **who)  # type: ignore[call-overload]
             assert done.returncode == 0, done.stderr
 
-        run(f"{programs}/initdb", "-D", f"{folder}/data", "-A", "trust", "-U", "vidfed", "-E", "UTF8", "--no-sync")
-        run(f"{programs}/pg_ctl", "-D", f"{folder}/data", "-o", options, "-l", f"{folder}/log", "-w", "start")
+        run(f"{found}/initdb", "-D", f"{folder}/data", "-A", "trust", "-U", "vidfed", "-E", "UTF8", "--no-sync")
+        run(f"{found}/pg_ctl", "-D", f"{folder}/data", "-o", options, "-l", f"{folder}/log", "-w", "start")
         try:
             yield f"postgresql://vidfed@127.0.0.1:{port}/postgres"
         finally:
-            run(f"{programs}/pg_ctl", "-D", f"{folder}/data", "-m", "immediate", "-w", "stop")
+            run(f"{found}/pg_ctl", "-D", f"{folder}/data", "-m", "immediate", "-w", "stop")

@@ -60,17 +60,10 @@ def start(unit: str) -> None:
     with log.open("wb") as out:
         command = shlex.split(said["ExecStart"][-1])
         where = said.get("WorkingDirectory", ["/"])[-1]
-        who = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": [user.pw_gid]}
-        process = subprocess.Popen(
-            (*who, *command),
-            cwd=where,
-            env=environment,
-            stdout=out,
-            stderr=out,
-            stdin=subprocess.DEVNULL,
-            umask=0o077,
-            start_new_session=True,
-        )
+        os.umask(0o077)
+        whole = ("setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--init-groups", *command)
+        streams = {"stdout": out, "stderr": out}
+        process = subprocess.Popen(whole, cwd=where, env=environment, stdin=subprocess.DEVNULL, start_new_session=True, **streams)
     (RUN / f"{unit}.pid").write_text(str(process.pid))
     if said["Type"][-1] == "oneshot":
         if process.wait():

@@ -36,14 +36,15 @@ def request(home: Path, endpoint: str | None) -> None:
 
 
 @click.command(cls=COMMAND)
-@click.argument("what", type=click.Choice(["signing-key", "audit-key", "ca", "certificate", "entry-key"]))
+@click.argument("what", type=click.Choice(["signing-key", "audit-key", "ca", "certificate", "entry-key", "everything"]))
 @click.option("--finish", is_flag=True, help="Go over to the new one, a day after it was published.")
 @HOME
 def rotate(what: str, finish: bool, home: Path) -> None:
     """Rotate a key of this member, without a ceremony: begin, publish member.json, a day later --finish, publish again.
 
     The node's certificate is renewed at once and needs no publishing: the member's CA stands behind it. A new entry key takes a ceremony
-    of the administrators, because the entry key is what they know this member by.
+    of the administrators, because the entry key is what they know this member by. `everything` is for a member whose keys somebody else
+    has: all are new at once, kits end, and the administrators sign it like a newcomer's.
     """
     from vidfed.security.audit import Event, Operation
     from vidfed.security.identity.tls import make_node_leaf
@@ -58,11 +59,14 @@ def rotate(what: str, finish: bool, home: Path) -> None:
         note("Made a new certificate; running services use it from the next connection on.")
         return
     own = OwnEntry(member_home)
-    if what == "entry-key":
+    if what in {"entry-key", "everything"}:
         with logged(member_home, Operation.ALTERATION, Event.ENTRY_CHANGED, what=what) as done:
-            made = own.replace_entry_key()
+            made = own.replace_entry_key() if what == "entry-key" else own.replace_everything()
             done["version"] = made.version
-        note(f"Made version {made.version} of {member_home.entry_path}, signed with a new entry key; words: {made.words}")
+        keys = "a new entry key" if what == "entry-key" else "new keys, all of them"
+        note(f"Made version {made.version} of {member_home.entry_path}, signed with {keys}; words: {made.words}")
+        if what == "everything":
+            note("Kits of this member have ended: invite its investigators anew, under the same pseudonyms.")
         note("Next: the administrators: vidfed trust propose add-member FOLDER member.json --standing member")
         return
     steps = {

@@ -140,6 +140,30 @@ class OwnEntry:
         present = self.present()
         return self._write(present.member, present.revoked)
 
+    def replace_everything(self) -> Entry:
+        """Make every key anew at once, without an overlap: somebody else has the old ones. A request, as after `replace_entry_key`.
+
+        The old signing keys stay listed as retired and the old audit keys after the new one, for what they signed before; the old
+        certification authority goes, and with it every certificate and kit. Rotations that were begun end. Interrupted, it is done again.
+        """
+        home, present = self._home, self.present()
+        for name in ("signing", "audit", "ca"):
+            home.keys.path(_next(name)).unlink(missing_ok=True)
+        for name in ("signing", "audit", "entry"):
+            home.keys.save(name, SigningKey.generate())
+        ca = make_ca(home.federation, home.member)
+        home.keys.save_tls("ca", ca)
+        home.keys.save_tls("node", make_node_leaf(ca, home.federation, home.member))
+        listed = present.member
+        member = replace(
+            listed,
+            signing_keys=(home.signer.public,),
+            retired_keys=(*listed.retired_keys, *listed.signing_keys),
+            audit_keys=(home.audit_signer.public, *listed.audit_keys),
+            tls_ca=ca.certificate,
+        )
+        return self._write(member, present.revoked)
+
     def begin_ca(self) -> Entry:
         """Make a new certification authority and list it beside the present one, which goes on."""
         self._check_none_begun("ca")
