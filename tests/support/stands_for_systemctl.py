@@ -62,8 +62,9 @@ def start(unit: str) -> None:
         where = said.get("WorkingDirectory", ["/"])[-1]
         os.umask(0o077)
         whole = ("setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--init-groups", *command)
-        streams = {"stdout": out, "stderr": out}
-        process = subprocess.Popen(whole, cwd=where, env=environment, stdin=subprocess.DEVNULL, start_new_session=True, **streams)
+        process = subprocess.Popen(
+            whole, cwd=where, env=environment, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True
+        )
     (RUN / f"{unit}.pid").write_text(str(process.pid))
     if said["Type"][-1] == "oneshot":
         if process.wait():
