@@ -13,14 +13,20 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 
 from tests.integration.test_recovery import CODES, Place
+from tests.support.administrators import Administrators
 from tests.support.postgresql import programs
 from tests.support.sockets import SocketFederation
+from vidfed.cli.root import root
 from vidfed.security.clock import system_clock
-from vidfed.security.errors import HomeError, PeerError
+from vidfed.security.crypto.keys import SigningKey
+from vidfed.security.crypto.passphrase import SERVICE_PASSPHRASE
+from vidfed.security.errors import HomeError, KeyFileError, PeerError
 from vidfed.security.identity.tls import verify_peer
 from vidfed.security.member.rotation import OwnEntry
+from vidfed.security.trust.federation import FederationFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,3 +154,26 @@ async def test_keys_that_somebody_else_has_end_when_the_administrators_sign_the_
         with pytest.raises(PeerError):
             verify_peer(certificate, after, system_clock())
         verify_peer(home.node_tls().certificate, after, system_clock())
+
+
+@pytest.mark.exhaustive  # argon2id, seven times
+def test_who_copies_a_publisher_s_disk_cannot_confirm_anything_without_the_passphrase(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Administrators(tmp_path / "federation", "example").folder
+    phrase = tmp_path / "phrase"
+    phrase.write_text("four words drawn by lot\n")
+    phrase.chmod(0o600)
+    command = ["trust", "passphrase", str(folder.folder), "--passphrase-file", str(phrase)]
+    closed = CliRunner().invoke(root, command)
+    assert (closed.exit_code, "Closed online.key" in closed.output) == (0, True), closed.output
+    with pytest.raises(KeyFileError, match="closed with a passphrase"):
+        FederationFolder(folder.folder).renew_timestamp()
+    monkeypatch.setenv(SERVICE_PASSPHRASE, str(phrase))
+    FederationFolder(folder.folder).renew_timestamp()
+    FederationFolder(folder.folder).propose_online_key()
+    following = folder.folder / "online-next.key"
+    with pytest.raises(KeyFileError, match="closed with a passphrase"):
+        SigningKey.load(following)
+    assert CliRunner().invoke(root, [*command, "--open"]).exit_code == 0
+    SigningKey.load(following)

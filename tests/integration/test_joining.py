@@ -128,3 +128,22 @@ async def test_a_request_of_somebody_else_under_one_s_name_is_an_alarm(newcomer:
     told = await newcomer.join("--no-wait")
     assert told.exit_code == 1
     assert "a request that is not yours was signed" in told.output
+
+
+@pytest.mark.parametrize(
+    ("listens", "kit", "warned"),
+    [
+        ("127.0.0.1:7444", "gateway.be.example:7444", True),
+        ("[::1]:7444", "10.77.0.1:7444", True),
+        ("0.0.0.0:7444", "gateway.be.example:7444", False),
+        ("127.0.0.1:7444", "localhost:7444", False),
+    ],
+)
+def test_a_kit_for_an_address_that_the_gateway_does_not_listen_on_is_told(tmp_path: Path, listens: str, kit: str, warned: bool) -> None:
+    home = SocketFederation(tmp_path, "nl", gateway=listens).homes["nl"]
+    (tmp_path / "phrase").write_text("four words drawn by lot\n")
+    (tmp_path / "phrase").chmod(0o600)
+    options = ("--home", str(home.folder), "--gateway", kit, "--passphrase-file", str(tmp_path / "phrase"))
+    made = Newcomer.run("trust", "issue-investigator", str(tmp_path / "invitation"), *options)
+    assert made.exit_code == 0, made.output
+    assert ("which only this machine reaches" in made.output) is warned
