@@ -11,13 +11,14 @@ import pytest
 from sqlalchemy import event
 
 from tests.support.memory import ANSWERING, MemoryFederation, MemoryNode, call_of, columns_of
-from vidfed.index import Algorithm, Hash
+from tests.support.records import code
+from vidfed.index import Algorithm, Code, Hash
 from vidfed.node.policy.policy import Category, Distances, Limits, Policy, Rule
 from vidfed.node.records.record import Record
 from vidfed.node.search.nearest import Candidates
 from vidfed.wire.answers import read_answer
 from vidfed.wire.statuses import Status
-from vidfed.wire.values import ANSWER_TYPE, HandlingCode, LookupAnswer, RecordView, Share, Urgency
+from vidfed.wire.values import ANSWER_TYPE, FilmTimes, HandlingCode, LookupAnswer, RecordView, Share, Urgency
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,6 +119,57 @@ def test_request_for_a_category_it_may_not_see(
         kept.policy.policy = Policy((ANSWERING,))
         kept.hold(replace(secret, sharing="only:nl"))
         assert len(told(kept, federation).records) == 1 + len(others)
+
+
+FRAMES = tuple(code(Algorithm.PDQ, 70 + number) for number in range(6))
+FILM = Record(
+    {Algorithm.MD5: code(Algorithm.MD5, 70)},
+    further=tuple(Code(Algorithm.PDQ, each, f"second:{number}-{number + 1}", 90) for number, each in enumerate(FRAMES)),
+)
+
+
+def about_film(node: MemoryNode, federation: MemoryFederation) -> LookupAnswer:
+    """Ask about a film of these frames, each also mirrored."""
+    codes = [each for frame in FRAMES for each in (frame, bytes(reversed(frame)))]
+    (column,) = columns_of([Hash(Algorithm.PDQ, each) for each in codes])
+    begins = np.repeat(np.arange(len(FRAMES), dtype=np.uint32) * 250, 2)
+    asker = federation.investigator("nl")
+    film = FilmTimes(0, begins, begins + np.uint32(200))
+    column = replace(column, items=np.zeros(len(codes), np.uint32))
+    request = replace(federation.request(asker, ASKED), item_count=1, columns=(column,), films=(film,))
+    node.catalogue.catch_up()
+    envelope = node.ask(call_of(asker.credential, federation.sign(request, asker)), "nl")
+    return read_answer(envelope.verify(ANSWER_TYPE, node.member.entry.signing_keys))
+
+
+def test_a_withheld_film_looks_like_one_that_nobody_has(federation: MemoryFederation, tmp_path: Path) -> None:
+    told = []
+    for name, held in (("with", [replace(FILM, sharing="nobody")]), ("without", [])):
+        with MemoryNode(federation, "fr", tmp_path / name) as node:
+            node.hold(*held, KNOWN)
+            answer, logged = about_film(node, federation), node.last_entry()
+            told.append(
+                (answer.records, answer.hits, answer.truncated_items, answer.frames_not_searched, logged["outcome"], logged["records"])
+            )
+    assert told[0] == told[1] == ((), (), (), (), told[0][4], told[0][5])
+    with MemoryNode(federation, "fr", tmp_path / "told") as node:
+        node.hold(FILM)
+        (hit,) = about_film(node, federation).hits
+    assert hit.film is not None
+    assert hit.film.frames_agreeing == len(FRAMES)
+
+
+def test_a_film_is_one_lookup_and_each_code_of_its_frames_one_hash(node: MemoryNode, federation: MemoryFederation) -> None:
+    node.hold(FILM)
+    codes = 2 * len(FRAMES)
+    for limits, answers in (
+        (Limits(lookups_per_minute=2, hashes_per_minute=10 * codes), 2),
+        (Limits(lookups_per_minute=10, hashes_per_minute=3 * codes), 3),
+        (Limits(lookups_per_minute=10, hashes_per_minute=codes - 1), 0),
+    ):
+        node.policy.policy = Policy((replace(ANSWERING, name=f"rule {limits.hashes_per_minute}", limits=limits),))
+        said = [about_film(node, federation).header.status for _ in range(answers + 1)]
+        assert said == [Status.ANSWERED] * answers + [Status.RATE_LIMITED]
 
 
 def test_withheld_in_time_within_noise_with_one_code_asked_900_times(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from vidfed.federation.bulk.ranges import Range, plan
 from vidfed.federation.lookup.errors import GatewayError
-from vidfed.federation.lookup.outcome import NodeOutcome, Outcome
+from vidfed.federation.lookup.outcome import NodeOutcome, Outcome, asked_without_frames
 from vidfed.federation.lookup.question import Part, split
 from vidfed.federation.output.json import hit_fields
 from vidfed.wire.values import MAX_ITEMS, MAX_WORK, Share
@@ -36,9 +36,10 @@ _FAR = 2**62  # the end, as long as nobody knows it
 
 @dataclass(frozen=True, slots=True)
 class NumberedPart(Part):
-    """A part whose items have these numbers in the store."""
+    """A part whose items have these numbers in the store; of films it may ask the digests alone."""
 
     numbers: tuple[int, ...]
+    lacks_frames: bool = False
 
 
 class StreamAsk(Protocol):
@@ -63,6 +64,7 @@ class BulkLookup:
         on_wait: called with a text when something makes us wait.
         sleep: waits so many seconds.
         said: the last thing each member said instead of an answer.
+        without_frames: members that are asked about films by their digests alone.
     """
 
     store: BulkStore
@@ -73,6 +75,7 @@ class BulkLookup:
     on_wait: Callable[[str], None] = lambda _: None
     sleep: Callable[[float], Any] = asyncio.sleep
     said: dict[str, NodeOutcome] = field(default_factory=dict)
+    without_frames: frozenset[str] = frozenset()
     _limited: dict[str, int] = field(default_factory=dict)
     _pause: bool = False
 
@@ -115,13 +118,14 @@ class BulkLookup:
     async def _round(self, work: Mapping[frozenset[str], list[Range]], reading: SourceReader) -> GatewayError | None:
         """Ask all of them for what they lack; return what was wrong with the gateway, if something was."""
         await self._wait_for_rates()
-        room = asyncio.Semaphore(_TOGETHER)
+        room, older = asyncio.Semaphore(_TOGETHER), self.without_frames
 
         async def ask(names: frozenset[str], ranges: list[Range]) -> None:
             async with room:
-                self.said |= await self.ask(self._parts(ranges, reading), sorted(names), self._keep)
+                self.said |= await self.ask(self._parts(ranges, reading, older=names <= older), sorted(names), self._keep)
 
-        tasks = [asyncio.create_task(ask(names, ranges)) for names, ranges in work.items()]
+        groups = [(part, ranges) for names, ranges in work.items() for part in (names - older, names & older) if part]
+        tasks = [asyncio.create_task(ask(names, ranges)) for names, ranges in groups]
         try:
             ended = await asyncio.gather(*tasks, return_exceptions=True)
         finally:
@@ -136,7 +140,8 @@ class BulkLookup:
     def _progress(self, members: Iterable[str]) -> dict[str, int]:
         return {member: len(ranges) for member, ranges in self.store.answered(members).items()}
 
-    def _keep(self, part: NumberedPart, node: NodeOutcome) -> None:
+    def _keep(self, part: NumberedPart, said: NodeOutcome) -> None:
+        node = asked_without_frames(said) if part.lacks_frames else said
         hits = ((part.numbers[hit.item], hit_fields(hit) | {"item": part.numbers[hit.item]}) for hit in node.hits)
         searched = node.index.searched if node.index else ()
         few = [each.algorithm for each in searched if each.share is Share.FEW and each.algorithm.is_perceptual]
@@ -152,7 +157,14 @@ class BulkLookup:
                 self._pause = self._pause or tries <= RATE_TRIES
         self.on_progress()
 
-    async def _parts(self, ranges: Sequence[Range], reading: SourceReader) -> AsyncIterator[NumberedPart]:
+    async def _parts(self, ranges: Sequence[Range], reading: SourceReader, *, older: bool) -> AsyncIterator[NumberedPart]:
+        async for part in self._whole_parts(ranges, reading):
+            if not older or not part.films:
+                yield part
+            elif (without := part.without_frames()).columns:
+                yield NumberedPart(without.items, without.columns, part.numbers, lacks_frames=True)
+
+    async def _whole_parts(self, ranges: Sequence[Range], reading: SourceReader) -> AsyncIterator[NumberedPart]:
         loop = asyncio.get_running_loop()
         until_s = loop.time() + STREAM_S
         items: list[Item] = []

@@ -14,6 +14,7 @@ from vidfed.federation.lookup.outcome import NodeOutcome, Outcome, not_asked
 from vidfed.federation.output.json import news_fields
 from vidfed.federation.output.report import ENGLISH, ReportHead, Unit, Words
 from vidfed.security.clock import system_clock
+from vidfed.security.identity.capabilities import FILMS, all_speak
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -108,7 +109,8 @@ class BulkRun:
                 return left | {member: NodeOutcome(member, Outcome.MISSING, _GONE) for member in ask if member not in there}
 
             on_members(members)
-            lookup = BulkLookup(store, members, self.distances, ask, on_progress=on_progress, on_wait=on_wait)
+            older = frozenset(member for member in members if not all_speak(directory, [member], FILMS))
+            lookup = BulkLookup(store, members, self.distances, ask, on_progress=on_progress, on_wait=on_wait, without_frames=older)
             await lookup.run(reading)
             directory = await client.directory_for({member: store.heard(member).directory for member in members})
             left_out = not_asked(directory, members, chosen=bool(self.ask))

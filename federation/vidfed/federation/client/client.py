@@ -20,15 +20,16 @@ from vidfed.federation.client.stream import PartStream
 from vidfed.federation.client.transport import GrpcTransport, NotInLogError
 from vidfed.federation.lookup.closing import OLD_ANSWER_MS, Answered
 from vidfed.federation.lookup.errors import GatewayError, MailboxError
-from vidfed.federation.lookup.outcome import not_asked
+from vidfed.federation.lookup.outcome import asked_without_frames, not_asked
 from vidfed.federation.lookup.question import split
 from vidfed.federation.lookup.receipts import Checked, Receipt, check_proof
-from vidfed.federation.lookup.result import LookupResult, merge
+from vidfed.federation.lookup.result import LookupResult, merge, together
 from vidfed.federation.lookup.sealing import unseal
 from vidfed.federation.lookup.verification import P, SignedPart
 from vidfed.security.clock import SECOND_MS, system_clock
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.errors import ReceiptError
+from vidfed.security.identity.capabilities import FILMS, all_speak
 from vidfed.v1 import audit_pb2 as audit_pb
 from vidfed.v1 import gateway_pb2 as pb
 from vidfed.v1.lookup_pb2 import LookupCall
@@ -37,7 +38,7 @@ from vidfed.wire.requests import write_request
 from vidfed.wire.values import GATEWAY_GRACE_S, LOOKUP_METHOD, MESSAGE_ID_BYTES, REQUEST_TYPE, STREAM_METHOD, LookupRequest, RequestHeader
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 
     from vidfed.federation.client.history import PastLookup
     from vidfed.federation.client.transport import Transport
@@ -196,7 +197,7 @@ class FederationClient:
         """
         own = await asyncio.to_thread(self._history.load, lookup)
         directory = self._source.current()
-        results = []
+        results: list[LookupResult] = []
         for part in own.parts:
             async with ReceiptWriter(self._receipts) as writer:
                 replies = LookupReplies(part.asked, directory, self._clock, writer.add)
@@ -210,7 +211,10 @@ class FederationClient:
                 await replies.judge_again(self._newer_directory)
             result = replies.result()
             directory = await self.directory_for({node.member: node.directory for node in result.nodes})
-            results.append(replace(result, not_asked=part.not_asked_by(directory), directory=directory.version))
+            result = replace(result, not_asked=part.not_asked_by(directory), directory=directory.version)
+            if part.without_frames:
+                result = replace(result, nodes=tuple(map(asked_without_frames, result.nodes)))
+            results.append(together(results.pop(), result) if part.beside else result)
         state = (await self._states([own]))[0]
         now_ms = self._clock()
         answered_at = Answered(own.asked_ms, own.asked_ms, limits=now_ms - own.asked_ms > OLD_ANSWER_MS)
@@ -309,11 +313,45 @@ class FederationClient:
         """
         directory = self._source.current()
         audience = tuple(directory.member(member).id for member in dict.fromkeys(ask)) or directory.full_members()
-        request = self._request(part, justification, audience, directory, deadline_s)
+        older = tuple(member for member in audience if part.films and not all_speak(directory, [member], FILMS))
+
+        def asked(part: Part, members: tuple[str, ...], place: PartPlace | None) -> Awaitable[LookupResult]:
+            left_out = not_asked(directory, audience, chosen=bool(ask))
+            told = on_node if not older or members != older else lambda node: on_node(asked_without_frames(node))
+            return self._lookup(part, self._request(part, justification, members, directory, deadline_s), deadline_s, told, place, left_out)
+
+        newer = tuple(member for member in audience if member not in older)
+        requests = [asked(part, newer, remember)] if newer else []
+        if older:
+            beside = None if remember is None else remember._replace(without_frames=True, beside=bool(requests))
+            requests.append(asked(part.without_frames(), older, beside))
+        told = await asyncio.gather(*requests, return_exceptions=True)
+        results = []
+        for each in told:
+            if isinstance(each, BaseException):
+                raise each
+            results.append(each)
+        if older:
+            results[-1] = replace(results[-1], nodes=tuple(map(asked_without_frames, results[-1].nodes)))
+        result = results[0] if len(results) == 1 else together(*results)
+        directory = await self.directory_for({node.member: node.directory for node in result.nodes})
+        left_out = not_asked(directory, audience, chosen=bool(ask))
+        return replace(result, items=part.items, not_asked=left_out, directory=directory.version)
+
+    async def _lookup(
+        self,
+        part: Part,
+        request: LookupRequest,
+        deadline_s: float,
+        on_node: Callable[[NodeOutcome], None],
+        remember: PartPlace | None,
+        left_out: Sequence[NodeOutcome],
+    ) -> LookupResult:
+        """Send one request and gather what its audience says."""
+        directory = self._source.current()
         envelope = Envelope(REQUEST_TYPE, write_request(request)).signed_by(self._kit.signer)
         call = LookupCall(credential=wire_envelope.to_message(self._kit.credential), request=wire_envelope.to_message(envelope))
         if remember is not None:
-            left_out = not_asked(directory, audience, chosen=bool(ask))
             call.keep_for = await asyncio.to_thread(self._history.remember, remember, envelope, part.items, left_out)
         collecting: list[int] = []
         async with ReceiptWriter(self._receipts) as writer:
@@ -325,10 +363,7 @@ class FederationClient:
                 if not replies.outcomes:
                     raise
             await replies.judge_again(self._newer_directory)
-        result = replies.result()
-        directory = await self.directory_for({node.member: node.directory for node in result.nodes})
-        left_out = not_asked(directory, audience, chosen=bool(ask))
-        return replace(result, collecting_until_ms=max(collecting, default=0), not_asked=left_out, directory=directory.version)
+        return replace(replies.result(), collecting_until_ms=max(collecting, default=0))
 
     async def lookup_stream(
         self, parts: AsyncIterator[P], justification: Justification, *, ask: Sequence[str], on_node: Callable[[P, NodeOutcome], None]

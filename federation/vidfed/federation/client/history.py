@@ -38,15 +38,26 @@ if TYPE_CHECKING:
 
 KEEP_DAYS = 30  # what a kit remembers of a lookup is deleted after this; a credential does not live longer either
 _KIND = "vidfed-own-lookup/1"
+_BESIDE = "b"  # sorts behind its part; see `PartPlace.beside`
 _ID = re.compile(r"[0-9a-f]{8}")
 
 
 class PartPlace(NamedTuple):
-    """A part's place in an own lookup: its id, the part's number, and whether no part comes after it."""
+    """A part's place in an own lookup.
+
+    Attributes:
+        lookup: its id.
+        number: of the part.
+        last: no part comes after it.
+        without_frames: of films it asks the digests alone.
+        beside: another request asks other members about the same items, with the frames.
+    """
 
     lookup: str
     number: int
     last: bool
+    without_frames: bool = False
+    beside: bool = False
 
 
 class DamagedLookupError(MailboxError):
@@ -61,6 +72,9 @@ class PastPart:
     private_key: bytes
     not_asked: tuple[NodeOutcome, ...] = ()
     """The members that were not asked then, and why."""
+    without_frames: bool = False
+    beside: bool = False
+    """Both as in `PartPlace`."""
 
     def not_asked_by(self, directory: Directory) -> tuple[NodeOutcome, ...]:
         """Return the members not asked, also those that the directory names only since then."""
@@ -81,7 +95,7 @@ class PastLookup:
     @property
     def items(self) -> tuple[Item, ...]:
         """All that was asked about, in order."""
-        return tuple(item for part in self.parts for item in part.asked.part.items)
+        return tuple(item for part in self.parts if not part.beside for item in part.asked.part.items)
 
     @property
     def asked_ms(self) -> int:
@@ -108,10 +122,12 @@ class History:
             "question": base64.b64encode(signed.to_json()).decode(),
             "private_key": base64.b64encode(private).decode(),
             "last": place.last,
+            "without_frames": place.without_frames,
+            "beside": place.beside,
             "items": [{"label": item.label, **item.to_fields()} for item in items],
             "not_asked": [[node.member, node.outcome.name, node.detail] for node in not_asked],
         }
-        write_private(self._folder / place.lookup / f"{place.number:04}.json", json.dumps(fields).encode())
+        write_private(self._folder / place.lookup / f"{place.number:04}{_BESIDE if place.beside else ''}.json", json.dumps(fields).encode())
         return public
 
     def ids(self) -> list[str]:
@@ -164,7 +180,7 @@ def _load_part(path: Path) -> tuple[PastPart, bool]:
         private_key = base64.b64decode(fields["private_key"], validate=True)
         asked = SignedPart(Part(tuple(items), request.columns), request, signed.digest)
         left_out = tuple(NodeOutcome(str(member), Outcome[name], str(why)) for member, name, why in fields["not_asked"])
-        return PastPart(asked, private_key, left_out), bool(fields["last"])
+        return PastPart(asked, private_key, left_out, bool(fields["without_frames"]), bool(fields["beside"])), bool(fields["last"])
     except (ValueError, KeyError, TypeError, AttributeError, EnvelopeError, WireError, RecursionError):
         raise DamagedLookupError(f"{path}: damaged; forget this lookup with `vidfed lookups forget`") from None
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, unique
 from typing import TYPE_CHECKING
 
@@ -76,6 +76,8 @@ class Outcome(Enum):
 _NAMED = 3  # items in one line of detail
 NOTABLE_SKEW_MS = 2_000
 """Clocks that differ by less agree, as far as a lookup can tell."""
+WITHOUT_FRAMES = "asked without film frames: its programs do not say yet that they take them"
+"""What is said of a member that was asked about films by their digests alone."""
 _UNSIGNED = {
     Outcome.TIMEOUT,
     Outcome.UNREACHABLE,
@@ -296,6 +298,13 @@ def outcome_out_of_time(member: str, answer: LookupAnswer, issued_ms: int, expir
 
 def _seconds(span_ms: int) -> str:
     return f"{max(1, round(span_ms / SECOND_MS)):,} s"
+
+
+def asked_without_frames(node: NodeOutcome) -> NodeOutcome:
+    """Return what a member said that was asked about films by their digests alone: of changed copies it says nothing."""
+    if not node.outcome.answered and node.outcome is not Outcome.PARTIAL:
+        return node
+    return replace(node, outcome=Outcome.PARTIAL, detail="; ".join(filter(None, (node.detail, WITHOUT_FRAMES))))
 
 
 def outcome_of_hits(hits: Sequence[FoundHit]) -> Outcome:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, unique
 from typing import TYPE_CHECKING, Any, Self
 
@@ -132,6 +132,19 @@ class Part:
         """The items that are films, as they are asked."""
         return tuple(_film(number, item) for number, item in enumerate(self.items) if item.times)
 
+    def without_frames(self) -> Part:
+        """Return the same part for members whose programs do not take films: of these the digests, under the same numbers.
+
+        It has no columns where there is nothing but frames to ask.
+        """
+        films = np.array([film.item for film in self.films], np.uint32)
+        columns = []
+        for column in self.columns:
+            kept = np.ones(len(column.items), np.bool_) if column.algorithm.is_digest else ~np.isin(column.items, films)
+            if kept.any():
+                columns.append(replace(column, codes=column.codes[kept], items=column.items[kept]))
+        return Part(tuple(_digests_alone(item) if item.times else item for item in self.items), tuple(columns))
+
 
 @dataclass(slots=True)
 class _Columns:
@@ -182,6 +195,11 @@ def _part(items: Sequence[Item], distances: Mapping[Algorithm, int]) -> Part:
         for algorithm, codes in gathered.codes.items()
     )
     return Part(tuple(items), columns)
+
+
+def _digests_alone(item: Item) -> Item:
+    codes = {algorithm: each for algorithm, each in item.codes.items() if algorithm.is_digest}
+    return Item(item.label, codes, notes=item.notes, shortfalls=item.shortfalls)
 
 
 def _film(number: int, item: Item) -> FilmTimes:

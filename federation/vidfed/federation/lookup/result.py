@@ -184,6 +184,20 @@ def merge(parts: Sequence[LookupResult]) -> LookupResult:
     return LookupResult(tuple(items), tuple(nodes.values()), not_asked=tuple(not_asked.values()), directory=directory)
 
 
+def together(one: LookupResult, other: LookupResult) -> LookupResult:
+    """Return what different members said of the same items, some of them without the frames of films, as one result."""
+    nodes = (*one.nodes, *other.nodes)
+    names = {node.member for node in nodes}
+    left_out = tuple(node for node in one.not_asked if node.member not in names)
+    return replace(
+        one,
+        nodes=nodes,
+        not_asked=left_out,
+        collecting_until_ms=max(one.collecting_until_ms, other.collecting_until_ms),
+        directory=min(one.directory, other.directory),
+    )
+
+
 def shifted(node: NodeOutcome, offset: int) -> NodeOutcome:
     """Return what a node said of one part as it counts in the whole, where `offset` items stand before that part's."""
     hits = tuple(replace(hit, item=hit.item + offset) for hit in node.hits)
