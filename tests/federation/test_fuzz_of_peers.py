@@ -60,7 +60,9 @@ fuzzed = settings(suppress_health_check=list(HealthCheck), max_examples=60)
 def honest_answer() -> LookupAnswer:
     answer = answer_to(REQUEST, ASKED.digest, "fr", FR.audit_signer, Status.ANSWERED, FEDERATION.clock())
     hit = Hit(0, 0, (Match(Algorithm.PDQ, 3, 0),))
-    return SimpleNamespace(header=answer.header, records=(RecordView("r"),), hits=(hit,), truncated_items=(), log=answer.log)  # type: ignore[return-value]  # written, never read
+    return SimpleNamespace(
+        header=answer.header, records=(RecordView("r"),), hits=(hit,), truncated_items=(), frames_not_searched=(), log=answer.log
+    )  # type: ignore[return-value]  # written, never read
 
 
 HONEST_ANSWER = pb.LookupAnswer.FromString(write_answer(honest_answer()))
