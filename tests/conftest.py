@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 
 from tests.support import postgresql
+from tests.support.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -45,7 +46,7 @@ def run_vidfed(*arguments: str | Path, cwd: Path | None = None) -> Ran:
     """Run a `vidfed` command line in a process of its own."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("VIDFED_")}
     command = [sys.executable, "-m", "vidfed.cli", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100, cwd=cwd, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S, cwd=cwd, env=environment)
     return Ran(done.returncode, done.stdout, done.stderr)
 
 

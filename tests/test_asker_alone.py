@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.patience import PATIENCE_S
 from vidfed.cli.parts import NEEDED_BY, how_to_add
 from vidfed.synthetic.pictures import write_pictures
 
@@ -53,7 +54,7 @@ def test_pictures_are_hashed_alike_without_posix_modules(tmp_path: Path) -> None
     write_pictures(tmp_path / "pictures", 6, seed=3)
     (tmp_path / "pictures/odd.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
     command = ("-m", "vidfed.cli", "hash", tmp_path / "pictures", "--json")
-    here = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True, check=False, timeout=100)
+    here = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     alone = without_posix_and_node(*command)
 
     assert alone.returncode == here.returncode, alone.stderr

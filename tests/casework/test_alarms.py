@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.casework import ASK, RELEASE
 from tests.support.casework_members import OWNER, World
+from tests.support.patience import PATIENCE_S
 from vidfed.casework.carriage.opening import Casework
 from vidfed.casework.carriage.pressing import Stage, level_of, pressing_asks, undelivered
 from vidfed.casework.duty.alarm import Alarm
@@ -25,8 +26,6 @@ from vidfed.wire.casework_values import Acknowledge, AskUrgency, Wait, WaitReaso
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-PATIENCE_S = 60
 
 
 def stages(world: World) -> list[Stage]:

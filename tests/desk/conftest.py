@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from playwright.sync_api import sync_playwright
 
+from tests.support.patience import PATIENCE_S
 from vidfed.desk.opening import for_home, for_kit
 from vidfed.desk.shell.serving import listen, server
 from vidfed.security.member.home import MemberHome
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from vidfed.desk.opening import Opened
 
 CHROMIUM = os.environ.get("VIDFED_CHROMIUM", "/usr/bin/chromium")
-START_S = 60.0
 
 
 class World(NamedTuple):
@@ -115,7 +115,7 @@ def desk_program(*arguments: str | Path) -> Iterator[tuple[Running, subprocess.P
         try:
             with selectors.DefaultSelector() as selector:
                 selector.register(process.stdout, selectors.EVENT_READ)
-                assert selector.select(START_S), "the desk did not start"
+                assert selector.select(PATIENCE_S), "the desk did not start"
             origin, _, token = process.stdout.readline().strip().partition("/enter?token=")
             yield Running(origin, lambda: token), process
         finally:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from playwright.sync_api import expect
 
 from tests.desk.conftest import entered
+from tests.support.patience import PATIENCE_MS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,19 +16,18 @@ if TYPE_CHECKING:
 
     from tests.desk.conftest import Running, World
 
-SLOW_MS = 30_000
 """For what waits for other members, on a machine that others use too."""
 
 
 def ask_about(page: Page, world: World, *names: str) -> None:
     """Drop files and ask every member about them."""
     page.set_input_files("#files", [world.pictures / name for name in names])
-    expect(page.locator("#draft tbody tr")).to_have_count(len(names), timeout=SLOW_MS)
+    expect(page.locator("#draft tbody tr")).to_have_count(len(names), timeout=PATIENCE_MS)
     page.get_by_label("Case", exact=True).fill("NL-2026-9")
     page.get_by_label("Legal basis").fill("Police Data Act, art. 10")
     page.get_by_role("button", name="Ask every member").click()
     expect(page.locator("#closing")).to_have_text(
-        "COMPLETE; answered 3, refused by policy 0, no answer 0; every answer verified.", timeout=SLOW_MS
+        "COMPLETE; answered 3, refused by policy 0, no answer 0; every answer verified.", timeout=PATIENCE_MS
     )
 
 
@@ -69,7 +69,7 @@ def test_an_investigator_goes_from_a_dropped_file_to_released_details_and_a_clos
         preview.get_by_role("button", name="Sign and send").click()
         expect(officer.locator("#state-title + p")).to_contain_text("released")
 
-    page.get_by_role("link", name="Show it").click(timeout=SLOW_MS)
+    page.get_by_role("link", name="Show it").click(timeout=PATIENCE_MS)
     expect(page.get_by_text("A. Example")).to_be_visible()
     page.get_by_label("What came of it").select_option("victim-identified")
     page.get_by_label("For the record").fill("Safe.")
@@ -85,13 +85,13 @@ def test_an_operator_sees_the_node_changes_a_record_takes_a_file_in_and_asks_the
     with entered(browser, units_desk) as page:
         expect(page.locator(".closing").first).to_have_text("The node runs and answers.")
         page.get_by_role("button", name="Examine now").click()
-        expect(page.locator("#doctor table")).to_contain_text("policy", timeout=SLOW_MS)
+        expect(page.locator("#doctor table")).to_contain_text("policy", timeout=PATIENCE_MS)
 
         page.get_by_role("link", name="Import").click()
         page.get_by_label("The file's whole path").fill(str(hashes))
         page.get_by_label("take it in").check()
         page.get_by_role("button", name="Begin").click()
-        expect(page.locator("#progress-part")).to_contain_text("new", timeout=SLOW_MS)
+        expect(page.locator("#progress-part")).to_contain_text("new", timeout=PATIENCE_MS)
 
         page.get_by_role("link", name="Records").click()
         page.locator("tr.entry a").click()
@@ -112,4 +112,4 @@ def test_an_operator_sees_the_node_changes_a_record_takes_a_file_in_and_asks_the
         expect(page.get_by_text("Everybody who was told")).to_be_visible()
         page.get_by_role("link", name="Audit").click()
         page.get_by_role("button", name="Verify now").click()
-        expect(page.locator("#verified")).to_contain_text("The log holds.", timeout=SLOW_MS)
+        expect(page.locator("#verified")).to_contain_text("The log holds.", timeout=PATIENCE_MS)

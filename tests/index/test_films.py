@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from tests.support.patience import PATIENCE_S
 from vidfed.index.cli import hash_command
 from vidfed.index.codes import frame_kind, frame_times, is_kind, kind_title
 from vidfed.index.hashing.film import programs
@@ -107,7 +108,7 @@ def test_a_program_that_decodes_opens_no_other_file(folder: Path) -> None:
     """Inside its walls ffmpeg is asked to read a second film by name."""
     other = folder / "b-film.mkv"
     with (folder / "a-film.mp4").open("rb") as film, programs._started("ffprobe", film.fileno(), 5, [str(other)]) as program:
-        _, said = program.communicate(timeout=60)
+        _, said = program.communicate(timeout=PATIENCE_S)
     assert program.returncode != 0
     assert b"Permission denied" in said
 

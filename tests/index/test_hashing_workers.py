@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.hashing import hash_here
+from tests.support.patience import PATIENCE_S
 from vidfed.index import Algorithm, HashingError
 from vidfed.index.find import count_files, find_files
 from vidfed.index.hashing import jobs, plain_workers, workers
@@ -277,7 +278,7 @@ def test_ctrl_c_ends_at_once_without_a_word_from_the_workers(folder: Path, tmp_p
     assert process.stdout.readline() == "hashed\n"
 
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=PATIENCE_S)
 
     assert process.returncode == 130
     assert errors == ""  # read to the end, which comes when the last process that holds it has gone
@@ -310,7 +311,7 @@ def test_ctrl_c_while_the_workers_start_is_silent_as_well(folder: Path, tmp_path
         process.stdout.readline()
 
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=PATIENCE_S)
 
     assert process.returncode == 130
     assert errors == ""

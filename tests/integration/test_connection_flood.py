@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.patience import PATIENCE_S
 from vidfed.synthetic.federation import LocalFederation
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def test_connections_of_strangers_do_not_end_a_node_whose_certificate_is_renewed
     def knock(number: int) -> None:
         if number % (CONNECTIONS // ROTATIONS) == 0:
             assert vidfed("node", "rotate", "certificate", "--home", place.folder).status == 0
-        with socket.create_connection((host, int(port)), timeout=60):
+        with socket.create_connection((host, int(port)), timeout=PATIENCE_S):
             pass
 
     with ThreadPoolExecutor(AT_ONCE) as strangers:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.patience import PATIENCE_S
 from vidfed.synthetic.federation import LocalFederation
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from tests.conftest import Ran
 
 KNOWN = "5d" * 16
-_PATIENCE_S = 110.0
 
 
 @pytest.mark.exhaustive
@@ -40,7 +40,7 @@ def test_a_service_follows_the_unit_s_database_and_tells_it_who_asked(
         federation.start("nl")
         federation.start("nl", service="gateway")
         asked = ("lookup", "--hash", f"md5:{KNOWN}", "--kit", tmp_path / "kit", "--case", "1", "--purpose", "identification")
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + PATIENCE_S
         while not (hits := vidfed(*asked, "--legal-basis", "law", "--json").json()["hits"]):
             assert time.monotonic() < deadline, "the service did not follow the source"
         out = folder / "out.jsonl"

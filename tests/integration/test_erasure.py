@@ -19,6 +19,7 @@ from click.testing import CliRunner
 
 from tests.support import tiny_segments
 from tests.support.brute_force import TINY
+from tests.support.patience import PATIENCE_S
 from tests.support.sockets import SocketFederation
 from vidfed.cli.root import root
 from vidfed.index import Algorithm, Code, HashIndex
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 MADE_A_SEGMENT = 65_536
 """Rows that make an index write a segment, unless it is told otherwise."""
 NAME = "r77"
-PATIENCE_S = 60
 
 
 def record(number: int, pdq: bytes) -> Record:

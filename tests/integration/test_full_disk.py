@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.patience import PATIENCE_S
 from vidfed.synthetic.federation import LocalFederation
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def test_reading_commands_need_no_room(home: Path, tmp_path: Path, command: tupl
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=PATIENCE_S,
     )
     assert "no trust directory" not in done.stderr
     assert "Traceback" not in done.stderr

@@ -13,6 +13,7 @@ import pytest
 
 from tests.integration.conftest import KNOWN, UNKNOWN
 from tests.support.memory import MemoryFederation, MemoryNode, call_of
+from tests.support.patience import PATIENCE_S
 from tests.support.sockets import ServedNode, serve_node
 from tests.support.streams import AnswerOrder
 from vidfed.index import Algorithm, Hash
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from vidfed.v1.envelope_pb2 import Envelope as EnvelopeMessage
     from vidfed.v1.lookup_pb2 import LookupCall
     from vidfed.wire.values import LookupAnswer
-
-PATIENCE_S = 30
 
 
 def read(served: ServedNode, message: EnvelopeMessage) -> tuple[LookupAnswer, Envelope]:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.integration.conftest import KNOWN_NEAR as KNOWN
 from tests.support.disk import full_disk
 from tests.support.memory import FEDERATION, MemoryFederation, call_of, columns_of
+from tests.support.patience import PATIENCE_S
 from vidfed.index import Algorithm, Hash
 from vidfed.node.serving.server import would_answer
 from vidfed.security.clock import DAY_MS, MINUTE_MS
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from tests.support.sockets import ServedNode
     from vidfed.v1.lookup_pb2 import LookupCall
     from vidfed.wire.values import LookupAnswer
-
-PATIENCE_S = 30
 
 
 def question(memory: MemoryFederation, asker: MemoryInvestigator, /, **header: object) -> LookupCall:

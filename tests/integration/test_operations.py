@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import vidfed.node.lookup.metrics
 import vidfed.node.serving.metrics  # noqa: F401 - its counters are then known to this process
+from tests.support.patience import PATIENCE_S
 from vidfed.rpc.channels import blocking_channel
 from vidfed.security.identity.tls import node_server_name
 from vidfed.security.member.home import MemberHome
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 DEPLOY = Path(__file__).parents[2] / "deploy"
 KNOWN, UNKNOWN = "5d" * 16, "e7" * 16
 SERIES, CASE, ASKED_CASE, TAG = "SeriesNobodyLogs", "CaseNobodyLogs", "AskedCaseNobodyLogs", "TagNobodyLogs"
-_PATIENCE_S = 60.0
 
 
 class Operated:
@@ -66,7 +66,7 @@ class Operated:
 
     def wait_for(self, what: Callable[[], Any]) -> Any:  # noqa: ANN401 - what is waited for
         """Look again until it is true; services take things over in their own time."""
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + PATIENCE_S
         while not (found := what()):
             assert time.monotonic() < deadline, "it did not come about"
             self.federation.process_id("nl")
@@ -148,7 +148,7 @@ def call_with_server_name(address: str, name: bytes) -> None:
     with contextlib.suppress(ssl.SSLWantReadError):
         context.wrap_bio(ssl.MemoryBIO(), greeting, server_hostname=place.decode()).do_handshake()
     host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=20) as connection:
+    with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as connection:
         connection.sendall(greeting.read().replace(place, name))
         connection.recv(1)
 
@@ -197,7 +197,7 @@ def test_health_is_told_to_members_and_to_nobody_else(operated: Operated) -> Non
 
     def ask(channel: grpc.Channel) -> int:
         with channel:
-            return int(health_pb2_grpc.HealthStub(channel).Check(check, timeout=20).status)
+            return int(health_pb2_grpc.HealthStub(channel).Check(check, timeout=PATIENCE_S).status)
 
     serving = health_pb2.HealthCheckResponse.SERVING
     operated.wait_for(lambda: ask(grpc.secure_channel(place.node_address, known, options)) == serving)
@@ -213,7 +213,7 @@ def test_health_is_not_watched_since_a_call_that_never_ends_takes_another_s_plac
     home = operated.home
     directory = home.directory_source().current()
     with blocking_channel(operated.federation.places["nl"].node_address, home.node_tls(), directory, directory.member("nl")) as channel:
-        watched = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=20)
+        watched = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE_S)
         with pytest.raises(grpc.RpcError) as refused:
             next(watched)
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.patience import PATIENCE_S
 from vidfed.synthetic.federation import LocalFederation
 from vidfed.synthetic.modifications import mirrored, resized, turned
 from vidfed.synthetic.pictures import Family, picture
@@ -317,7 +318,7 @@ def test_no_worker_outlives_its_command(desk: Desk, tmp_path: Path, command: str
 
     process.send_signal(end)
 
-    assert process.wait(60) != 0
+    assert process.wait(PATIENCE_S) != 0
     for worker in workers:
         assert select.select([worker], [], [], 60)[0], "it has ended"
         os.close(worker)

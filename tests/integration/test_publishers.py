@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from click.testing import CliRunner
 
+from tests.support.patience import PATIENCE_S
 from tests.support.sockets import SocketFederation
 from vidfed.node.serving.stating import Stating
 from vidfed.rpc.trust import PeerMirrors, TrustServicer
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from vidfed.security.member.home import MemberHome
 
-PATIENCE_S = 60
 SILENT_MS = 13 * HOUR_MS
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
+from tests.support.patience import PATIENCE_S
 from tests.support.sockets import SocketFederation
 from vidfed.federation.lookup.outcome import Outcome
 from vidfed.rpc.channels import open_channel
@@ -28,7 +29,7 @@ from tests.integration.lying import look_up, outcomes
 async def node_stub(address: str, channel: grpc.aio.Channel) -> grpc.StatusCode:
     del address
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await rpc.NodeServiceStub(channel).Lookup(LookupCall(), timeout=5)
+        await rpc.NodeServiceStub(channel).Lookup(LookupCall(), timeout=PATIENCE_S)
     return caught.value.code()
 
 
@@ -62,7 +63,7 @@ async def test_oversize_message(federation: SocketFederation) -> None:
     async with grpc.aio.secure_channel(member.endpoint, credentials, options) as channel:
         huge = LookupCall(request=EnvelopeMessage(payload=bytes(2 * MAX_MESSAGE_BYTES)))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await rpc.NodeServiceStub(channel).Lookup(huge, timeout=5)
+            await rpc.NodeServiceStub(channel).Lookup(huge, timeout=PATIENCE_S)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 

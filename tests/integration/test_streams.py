@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.patience import PATIENCE_S
 from tests.support.sockets import ScriptedNode, SocketFederation
 from vidfed.federation.client.client import FederationClient
 from vidfed.federation.direct import DirectTransport
@@ -172,7 +173,7 @@ async def test_slow_node_holds_up_what_is_read_so_that_nothing_piles_up(federati
 
     heard.on_node = told  # type: ignore[method-assign]
     asking = asyncio.create_task(ask(await federation.start_gateway("nl"), heard))
-    await asyncio.wait_for(asyncio.gather(reached.wait(), everybody_else.wait()), 20)
+    await asyncio.wait_for(asyncio.gather(reached.wait(), everybody_else.wait()), PATIENCE_S)
     assert heard.answered == {"fr": [], "nl": ALL[:MAX_UNANSWERED_CHUNKS]}
     assert heard.taken <= MAX_UNANSWERED_CHUNKS + 2, "the one to be signed next, and whether there is one after it"
     go_on.set()

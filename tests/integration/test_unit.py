@@ -16,6 +16,7 @@ import pytest
 
 from tests.support import unit_filter
 from tests.support.memory import call_of
+from tests.support.patience import PATIENCE_S
 from tests.support.simulated import HomeFederation
 from tests.support.sockets import ScriptedNode, SocketFederation
 from vidfed.federation.client.client import FederationClient
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 WHY = Justification(Purpose.IDENTIFICATION, "test law", "T-1")
 UNKNOWN = Hash(Algorithm.SHA256, bytes(32))
 ITEMS = items_of_hashes(["sha256:" + "5a" * 32])
-PATIENCE_S = 60
 NODE, GATEWAY = 0, 1  # the order of their settings in the configuration file
 
 

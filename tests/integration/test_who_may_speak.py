@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.patience import PATIENCE_S
 from tests.support.sockets import ScriptedNode, SocketFederation
 from vidfed.federation.client.client import FederationClient
 from vidfed.federation.client.transport import GrpcTransport
@@ -120,7 +121,7 @@ class SlowLog(AuditLog):
 
     def append(self, entry: AuditEntry) -> LogPosition:
         self.entered.set()
-        assert self.may_go_on.wait(20)
+        assert self.may_go_on.wait(PATIENCE_S)
         return super().append(entry)
 
 

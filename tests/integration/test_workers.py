@@ -14,6 +14,7 @@ import grpc
 import pytest
 
 from tests.support.memory import call_of
+from tests.support.patience import PATIENCE_S
 from tests.support.simulated import HomeFederation
 from vidfed.index import Algorithm, Hash
 from vidfed.node.records.record import Record
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from vidfed.v1.lookup_pb2 import LookupCall
     from vidfed.wire.values import LookupAnswer
 
-PATIENCE_S = 60
 CONNECTIONS = 12  # the chance that all of them fall to one of two workers is one in 2,000
 KNOWN = Hash(Algorithm.PDQ, bytes(range(32)))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.patience import PATIENCE_S
 from vidfed.security.sqlite import connect, connect_read_only, contended_transaction, transaction
 
 if TYPE_CHECKING:
@@ -100,9 +101,9 @@ def test_a_writer_goes_on_as_soon_as_the_other_has_committed(path: Path) -> None
         thread = threading.Thread(target=write)
         with transaction(holder):
             thread.start()
-            assert begun.wait(30)
+            assert begun.wait(PATIENCE_S)
             holder.execute("INSERT INTO numbers VALUES (1)")
-        thread.join(30)
+        thread.join(PATIENCE_S)
     assert _numbers(path) == [1, 2]
 
 
@@ -111,7 +112,7 @@ def test_many_programs_may_open_a_new_file_at_the_same_moment(tmp_path: Path) ->
     failures: list[BaseException] = []
 
     def open_it() -> None:
-        together.wait(30)
+        together.wait(PATIENCE_S)
         try:
             connect(tmp_path / "new.db", {"journal_mode": "WAL"}).close()
         except sqlite3.Error as error:
@@ -121,7 +122,7 @@ def test_many_programs_may_open_a_new_file_at_the_same_moment(tmp_path: Path) ->
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(PATIENCE_S)
     assert failures == []
 
 

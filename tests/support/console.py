@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from tests.support.patience import PATIENCE_S
 from vidfed.synthetic.modifications import resized
 from vidfed.synthetic.pictures import picture
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _DONE = "__done__"
-_PATIENCE_S = 60.0
 _VOLATILE = re.compile(r"\b[0-9a-f]{8,}\b|\b[a-z]{5}(?:-[a-z]{5}){5}\b|\d+|─+")
 
 # A case as an examiner's program writes it, with what such files bring: an empty file, a broken digest, an item named twice.
@@ -112,7 +112,7 @@ class Shell:
 
     def __exit__(self, *_: object) -> None:
         self._type("kill $(jobs -p) 2>/dev/null; wait; exit")
-        self._bash.wait(_PATIENCE_S)
+        self._bash.wait(PATIENCE_S)
         for pipe in (self._bash.stdin, self._bash.stdout):
             if pipe is not None:
                 pipe.close()
@@ -135,7 +135,7 @@ class Shell:
 
     def _read(self) -> Iterator[None]:
         assert self._bash.stdout is not None
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + PATIENCE_S
         with selectors.DefaultSelector() as selector:
             selector.register(self._bash.stdout, selectors.EVENT_READ)
             while (left := deadline - time.monotonic()) > 0 and selector.select(left):

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.patience import PATIENCE_S
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-_START_S = 60.0
 
 
 @contextlib.contextmanager
@@ -56,7 +56,7 @@ def server() -> Iterator[str]:
         options += ["--innodb-buffer-pool-size=32M", f"--pid-file={folder}/pid", f"--log-error={folder}/log", "--performance-schema=OFF"]
         process = subprocess.Popen([daemon, "--no-defaults", *options], cwd=folder, **who)  # type: ignore[call-overload]
         try:
-            end_s = time.monotonic() + _START_S
+            end_s = time.monotonic() + PATIENCE_S
             while not (folder / "s").exists():
                 assert process.poll() is None, (folder / "log").read_text()
                 assert time.monotonic() < end_s, "MariaDB did not start"
@@ -68,4 +68,4 @@ def server() -> Iterator[str]:
             yield f"mysql://reader@127.0.0.1:{port}/cases"
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(PATIENCE_S)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from tests.support.patience import PATIENCE_S
 from tests.support.simulated import Behaviour, Delays, Site, Spec, serve_members
 from tests.support.sockets import SocketFederation
 from vidfed.synthetic.federation import LocalFederation, Place, free_ports
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from tests.support.simulated import OwnTime
     from vidfed.security.member.kit import Kit
 
-_START_S = 120.0
-_STOP_S = 30.0
 _MISBEHAVIOURS = tuple(behaviour for behaviour in Behaviour if behaviour is not Behaviour.HONEST)
 
 
@@ -151,7 +150,7 @@ def usage_of(process_id: int) -> Usage:
 
 
 def _receive(connection: Connection) -> Sequence[OwnTime]:
-    if not connection.poll(_START_S):
+    if not connection.poll(PATIENCE_S):
         raise RuntimeError("the simulated nodes do not answer")
     try:
         received: Sequence[OwnTime] = connection.recv()
@@ -162,7 +161,7 @@ def _receive(connection: Connection) -> Sequence[OwnTime]:
 
 def _end(process: multiprocessing.process.BaseProcess, connection: Connection) -> None:
     connection.close()
-    process.join(_STOP_S)
+    process.join(PATIENCE_S)
     if process.is_alive():
         process.kill()
         process.join()

@@ -10,6 +10,7 @@ import jsonschema
 from click.testing import CliRunner
 
 from tests.conftest import Ran
+from tests.support.patience import PATIENCE_S
 from vidfed.cli.root import root
 from vidfed.federation import cases_schema
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from vidfed.synthetic.federation import LocalFederation
 
 Found = TypeVar("Found")
-PATIENCE_S = 110
 """Just below the suite's own limit, so that what never comes is said."""
 WITH_SCHEMA = {"cases", "requests", "inbox", "watch", "lookup", "news", "exposure"}
 """Commands of which every output is held against its schema."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.patience import PATIENCE_S
 from vidfed.federation.bulk.lookup import RATE_TRIES, BulkLookup, NumberedPart, StreamAsk
 from vidfed.federation.bulk.ranges import Range
 from vidfed.federation.bulk.result import BulkResult, result_of
@@ -234,7 +235,7 @@ async def test_items_are_asked_while_others_are_still_read(tmp_path: Path) -> No
         def read(_stop: threading.Event, more: Callable[[], None]) -> None:
             store.add(items(1500))
             more()
-            assert first_asked.wait(20), "nothing is asked before everything is read"
+            assert first_asked.wait(PATIENCE_S), "nothing is asked before everything is read"
             store.add(items(2500))
             more()
 

@@ -7,6 +7,7 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.patience import PATIENCE_S
 from vidfed.federation.nodes.concurrency import ConcurrencyLimit, ConcurrencyLimiter
 
 
@@ -84,7 +85,7 @@ async def test_a_slot_given_to_one_who_gives_up_in_the_same_moment_is_not_lost()
     gone.cancel()  # ... and cancelled before it woke
     await asyncio.gather(gone, return_exceptions=True)
     assert slots.busy == 0
-    assert await asyncio.wait_for(slots.take(), 5) == slots.limit.epoch
+    assert await asyncio.wait_for(slots.take(), PATIENCE_S) == slots.limit.epoch
 
 
 async def test_a_smaller_limit_is_reached_by_waiting_not_by_taking_away() -> None:

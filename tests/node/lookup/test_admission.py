@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.patience import PATIENCE_S
 from vidfed.node.lookup.admission import Admission, AdmissionLimits, QueueFullError, TooManyCallsError
 
 if TYPE_CHECKING:
@@ -231,7 +232,7 @@ async def test_a_turn_given_and_cancelled_at_the_same_moment_is_passed_on(desk: 
 
     monkeypatch.setattr(desk.admission, "_pass_on", give_and_cancel)
     desk.free.set()
-    done, waiting = await asyncio.wait(desk.tasks, timeout=10)
+    done, waiting = await asyncio.wait(desk.tasks, timeout=PATIENCE_S)
     for task in waiting:
         task.cancel()
     assert not waiting, "the turn was lost: who waits is never served"

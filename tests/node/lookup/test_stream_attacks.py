@@ -10,6 +10,7 @@ import pytest
 
 from tests.node.lookup.conftest import KNOWN, UNKNOWN
 from tests.support.memory import ANSWERING, MemoryFederation, MemoryNode, call_of
+from tests.support.patience import PATIENCE_S
 from tests.support.streams import AnswerOrder, fork
 from vidfed.federation.lookup.question import Part
 from vidfed.federation.lookup.verification import SignedPart, verify_answer
@@ -284,7 +285,7 @@ async def test_a_peer_that_does_not_read_its_answers_is_not_read_from(
     for taken in range(1, 4):
         await anext(answers)
         assert sent <= taken + MAX_UNANSWERED_CHUNKS
-    await asyncio.wait_for(answers.aclose(), 10)
+    await asyncio.wait_for(answers.aclose(), PATIENCE_S)
     assert node.logged() <= 3 + MAX_UNANSWERED_CHUNKS
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.memory import columns_of
+from tests.support.patience import PATIENCE_S
 from vidfed.index import Algorithm, Hash, HashIndex, IndexCorruptError, IndexLockedError, IndexStorageError
 from vidfed.index.search import hash_index
 from vidfed.index.search.merger import Sizes
@@ -62,7 +63,7 @@ def catalogue(store: RecordStore, tmp_path: Path) -> Iterator[Catalogue]:
     made.close()
 
 
-def find(catalogue: Catalogue, *hashes: Hash, cap: int = 20, patience_s: float = 5.0, distance: int | None = None) -> Found:
+def find(catalogue: Catalogue, *hashes: Hash, cap: int = 20, patience_s: float = PATIENCE_S, distance: int | None = None) -> Found:
     (found,) = catalogue.search([SearchQuery(columns_of(hashes, distance), cap)], patience_s=patience_s)
     return found
 
@@ -115,8 +116,8 @@ def test_questions_searched_together_get_what_each_gets_alone(catalogue: Catalog
         SearchQuery(columns_of([other]), 20),
         SearchQuery(columns_of([PDQ]), 20, told=lambda match: replace(match, distance=31, slack=30)),
     ]
-    together = catalogue.search(wanted, patience_s=5.0)
-    alone = [found for each in wanted for found in catalogue.search([each], patience_s=5.0)]
+    together = catalogue.search(wanted, patience_s=PATIENCE_S)
+    alone = [found for each in wanted for found in catalogue.search([each], patience_s=PATIENCE_S)]
     assert [(found.records, found.hits, found.truncated_items) for found in together] == [
         (found.records, found.hits, found.truncated_items) for found in alone
     ]
@@ -147,7 +148,9 @@ def test_a_crowd_around_a_code_hides_nothing_that_may_be_told(
         column.items[:] = 0
     exact, bands = Rule("exact", frozenset(), frozenset()), Rule("bands", frozenset(), frozenset(), distances=Distances.BANDS)
     for cap, rule in itertools.product((1, 4, 5, 6), (exact, bands)):
-        (found,) = catalogue.search([SearchQuery(columns, cap, lambda record: record.series != "withheld", rule.tell)], patience_s=5.0)
+        (found,) = catalogue.search(
+            [SearchQuery(columns, cap, lambda record: record.series != "withheld", rule.tell)], patience_s=PATIENCE_S
+        )
         assert [found.records[hit.record].series for hit in found.hits] == [str(number) for number in range(70, 75)][:cap]
         assert found.truncated_items == ((0,) if cap < 5 else ())
         told = {match.algorithm: match.distance for match in found.hits[0].matches}
@@ -164,7 +167,7 @@ def test_an_exact_match_comes_before_any_near_one(catalogue: Catalogue, store: R
     columns = columns_of([PDQ, SHA])
     for column in columns:
         column.items[:] = 0
-    (found,) = catalogue.search([SearchQuery(columns, 1)], patience_s=5.0)
+    (found,) = catalogue.search([SearchQuery(columns, 1)], patience_s=PATIENCE_S)
     assert [found.records[hit.record].series for hit in found.hits] == ["exact"]
 
 
@@ -323,7 +326,7 @@ def test_a_follower_that_fails_closes_the_catalogue_and_recovers(
     monkeypatch.setattr(HashIndex, "put", true_put)
     catalogue._follower._wake.set()
     with catalogue._follower._moved:
-        assert catalogue._follower._moved.wait_for(lambda: catalogue._follower._broken is None, 5)
+        assert catalogue._follower._moved.wait_for(lambda: catalogue._follower._broken is None, PATIENCE_S)
     assert len(find(catalogue, PDQ).hits) == 1
 
 

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.films import Films, make_films
+from tests.support.patience import PATIENCE_S
 from tests.wire.test_lookup_messages import good_request
 from vidfed.federation.lookup.films import enough, film_words
 from vidfed.federation.lookup.items import item_of_file
@@ -72,7 +73,7 @@ def ask(catalogue: Catalogue, *items: Item, visible: Sequence[str] | None = None
     query = SearchQuery(part.columns, cap, films=part.films)
     if visible is not None:
         query = SearchQuery(part.columns, cap, lambda record: record.reference in visible, films=part.films)
-    (found,) = catalogue.search([query], patience_s=10.0)
+    (found,) = catalogue.search([query], patience_s=PATIENCE_S)
     return found
 
 

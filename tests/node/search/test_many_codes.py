@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.support.memory import columns_of
+from tests.support.patience import PATIENCE_S
 from vidfed.index import Algorithm, Code, Hash
 from vidfed.index.codes import WHOLE
 from vidfed.index.search.flat import distances_to
@@ -52,7 +53,7 @@ def film(seed: int, frames: int) -> Record:
 
 
 def found(catalogue: Catalogue, code: bytes) -> list[tuple[str, str, int, int | None]]:
-    (said,) = catalogue.search([SearchQuery(columns_of([Hash(Algorithm.PDQ, code)]), 20)], patience_s=5.0)
+    (said,) = catalogue.search([SearchQuery(columns_of([Hash(Algorithm.PDQ, code)]), 20)], patience_s=PATIENCE_S)
     return [(said.records[hit.record].reference, m.kind, m.distance, m.quality) for hit in said.hits for m in hit.matches]
 
 
@@ -75,7 +76,7 @@ def test_a_plain_view_is_found_by_pdq_and_by_no_64_bit_hash(store: RecordStore, 
     )
     store.upsert([Record({Algorithm.MD5: rng.randbytes(16)}, further=further)], now_ms=NOW)
     asked = [Hash(Algorithm.PHASH, plain), Hash(Algorithm.PHASH, clear), Hash(Algorithm.PDQ, bytes(32))]
-    told = [catalogue.search([SearchQuery(columns_of([each]), 20)], patience_s=5.0)[0] for each in asked]
+    told = [catalogue.search([SearchQuery(columns_of([each]), 20)], patience_s=PATIENCE_S)[0] for each in asked]
     assert [[match.kind for hit in each.hits for match in hit.matches] for each in told] == [[], ["frame:3"], ["frame:2"]]
 
 
@@ -89,7 +90,7 @@ def test_what_is_found_is_what_comparing_every_code_finds(store: RecordStore, ca
         records.append(Record({Algorithm.PDQ: codes[0]}, further=further, reference=str(number)))
     store.upsert(records, now_ms=NOW)
     for centre in centres:
-        (said,) = catalogue.search([SearchQuery(columns_of([Hash(Algorithm.PDQ, centre)]), 1_000)], patience_s=5.0)
+        (said,) = catalogue.search([SearchQuery(columns_of([Hash(Algorithm.PDQ, centre)]), 1_000)], patience_s=PATIENCE_S)
         told = {said.records[hit.record].reference: (hit.matches[0].distance, hit.matches[0].kind) for hit in said.hits}
         expected = {}
         for record in records:

@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1 import health_pb2_grpc as health_rpc
 
 from tests.support.memory import MemoryFederation, MemoryNode, call_of
+from tests.support.patience import PATIENCE_S
 from tests.support.sockets import ServedNode, serve_node
 from vidfed.index import Algorithm, Hash
 from vidfed.node.lookup.admission import Admission, AdmissionLimits
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from vidfed.node.serving.server import NodeServicer
 
 WAITING = 3
-PATIENCE_S = 100  # below the limit of the suite, and far above what a busy machine needs
 
 
 class World:
@@ -80,7 +80,7 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
             def slow(self: AuditCore, request: pb.GetConsistencyRequest, leaf_pem: bytes) -> pb.GetConsistencyResponse:
                 if leaf_pem.strip() == nl.strip():
                     world.began.release()
-                    world.go_on.wait(100)
+                    world.go_on.wait(PATIENCE_S)
                 return honest(self, request, leaf_pem)
 
             monkeypatch.setattr(AuditCore, "consistency", slow)
@@ -170,7 +170,7 @@ async def test_callers_take_turns_and_each_has_one_thread_at_most() -> None:
 
     def hold() -> None:
         begun.set()
-        gate.wait(100)
+        gate.wait(PATIENCE_S)
 
     with Turns(1, waiting_of_caller=3) as turns:
         first = asyncio.create_task(turns.run("nl", hold))
@@ -189,7 +189,7 @@ async def test_who_goes_away_while_it_waits_or_as_its_turn_comes_leaves_no_hole(
 
     def hold() -> None:
         begun.set()
-        gate.wait(100)
+        gate.wait(PATIENCE_S)
 
     with Turns(1) as turns:
         first = asyncio.create_task(turns.run("nl", hold))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.memory import columns_of
+from tests.support.patience import PATIENCE_S
 from vidfed.index import Algorithm, Hash
 from vidfed.node.errors import StoreError
 from vidfed.node.records.lifecycle import RecordQuery, edit, erase, reinstate, retract, stored_records
@@ -109,7 +110,7 @@ def test_several_columns_of_one_perceptual_hash_are_codes_of_one_record(store: R
         catalogue.start()
 
         def held(code: bytes) -> int:
-            (found,) = catalogue.search([SearchQuery(columns_of([Hash(Algorithm.PDQ, code)], 0), 20)], patience_s=60)
+            (found,) = catalogue.search([SearchQuery(columns_of([Hash(Algorithm.PDQ, code)], 0), 20)], patience_s=PATIENCE_S)
             return len(found.hits)
 
         assert [held(code) for code in (whole, trimmed, later)] == [1, 1, 1]

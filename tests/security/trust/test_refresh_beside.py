@@ -10,6 +10,7 @@ import pytest
 
 from tests.security.trust.world import World
 from tests.support.memory import MemoryFederation, MemoryNode, call_of
+from tests.support.patience import PATIENCE_S
 from vidfed.index import Algorithm, Hash
 from vidfed.node.lookup.question import Call
 from vidfed.rpc.trust import REFRESH_LONGEST_S, GrpcMirror
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vidfed.security.identity.directory import Directory
-
-PATIENCE_S = 100.0
 
 
 class Hanging:
