@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.support.disk import full_disk
+from tests.support.patience import DEADLINE_S
 from vidfed.federation.cli.lookup import lookup
 from vidfed.federation.client.client import FederationClient
 from vidfed.federation.client.history import History
@@ -44,7 +45,7 @@ def kit_of(federation: SocketFederation, member: str = "nl") -> Kit:
 async def ask(federation: SocketFederation, kit: Kit) -> LookupResult:
     async with open_direct(kit, federation.homes["nl"]) as client:
         await client.refresh_directory()
-        return await client.ask(ITEMS, WHY, deadline_s=10.0)
+        return await client.ask(ITEMS, WHY, deadline_s=DEADLINE_S)
 
 
 async def test_a_unit_s_own_machine_asks_without_a_gateway_and_logs_it(federation: SocketFederation) -> None:
@@ -88,7 +89,7 @@ async def test_nothing_is_asked_that_cannot_be_logged(federation: SocketFederati
         async with open_direct(kit, federation.homes["nl"]) as client:
             await client.refresh_directory()
             with full_disk():
-                await client.ask(ITEMS, WHY, deadline_s=10.0, keep=False)
+                await client.ask(ITEMS, WHY, deadline_s=DEADLINE_S, keep=False)
 
 
 async def test_the_command_asks_directly(federation: SocketFederation) -> None:

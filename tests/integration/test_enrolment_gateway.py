@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
+from tests.support.patience import DEADLINE_S
 from tests.support.sockets import FEDERATION, SocketFederation
 from vidfed.federation.cli.enrol import enrol as enrol_command
 from vidfed.federation.cli.history import lookups
@@ -106,7 +107,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
 
 async def ask(kit: Kit) -> str:
     async with FederationClient(kit) as client:
-        result = await client.ask(ITEMS, WHY, deadline_s=20.0, keep=True)
+        result = await client.ask(ITEMS, WHY, deadline_s=DEADLINE_S, keep=True)
     assert result.complete
     return result.lookup
 
@@ -132,7 +133,7 @@ async def test_an_invitation_s_certificate_does_nothing_but_enrol(gateway: Gatew
     kit = Kit(kit.folder)
     kit.tls = gateway.invite().tls
     async with FederationClient(kit) as client:
-        for act in (client.history(), client.resume(lookup), client.forget(lookup), client.ask(ITEMS, WHY, deadline_s=20.0)):
+        for act in (client.history(), client.resume(lookup), client.forget(lookup), client.ask(ITEMS, WHY, deadline_s=DEADLINE_S)):
             with pytest.raises(GatewayRefusedError):
                 await act
 
@@ -147,7 +148,7 @@ async def test_revoked_kit_fetches_lists_and_forgets_nothing(gateway: Gateway, t
         before = gateway.federation.administrators.published_files()
         OwnEntry(gateway.home).revoke(kit.holder.serial)
         assert gateway.federation.administrators.published_files() == before
-        for act in (client.history(), client.resume(lookup), client.forget(lookup), client.ask(ITEMS, WHY, deadline_s=20.0)):
+        for act in (client.history(), client.resume(lookup), client.forget(lookup), client.ask(ITEMS, WHY, deadline_s=DEADLINE_S)):
             with pytest.raises(GatewayRefusedError, match="revoked"):
                 await act
     with pytest.raises(EnrolmentError, match="revoked"):

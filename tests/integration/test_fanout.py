@@ -11,6 +11,7 @@ import grpc
 import pytest
 
 from tests.support.memory import answer_to, sign_answer
+from tests.support.patience import DEADLINE_S
 from tests.support.sockets import ScriptedNode, SocketFederation, no_hit
 from vidfed.federation.client.client import FederationClient
 from vidfed.federation.gateway.settings import GatewaySection, read_gateway_section
@@ -50,13 +51,13 @@ TOUCHY = GatewaySection("127.0.0.1:0", breaker_failures=2, breaker_open_s=3600.0
 NOWHERE = "127.0.0.1:1"
 
 
-async def look_up(kit: Kit, why: Justification = WHY, *, deadline_s: float = 10.0) -> LookupResult:
+async def look_up(kit: Kit, why: Justification = WHY, *, deadline_s: float = DEADLINE_S) -> LookupResult:
     async with FederationClient(kit) as client:
         await client.refresh_directory()
         return await client.lookup(PART, why, deadline_s=deadline_s)
 
 
-async def outcome_of_fr(kit: Kit, why: Justification = WHY, *, deadline_s: float = 10.0) -> Outcome:
+async def outcome_of_fr(kit: Kit, why: Justification = WHY, *, deadline_s: float = DEADLINE_S) -> Outcome:
     """Look up, check that the other node's answer is there all the same, and return what became of fr."""
     said = {node.member: node.outcome for node in (await look_up(kit, why, deadline_s=deadline_s)).nodes}
     assert said.pop("nl") is Outcome.NO_MATCH

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.support.disk import full_disk
+from tests.support.patience import DEADLINE_S
 from tests.support.sockets import ScriptedNode, SocketFederation
 from vidfed.federation.cli.history import lookups as lookups_command
 from vidfed.federation.cli.lookup import lookup as lookup_command
@@ -123,7 +124,7 @@ async def test_an_investigator_who_goes_away_in_the_middle_fetches_the_answers_l
             loop.call_soon_threadsafe(all_kept.set)
 
     kept.keep = keep_and_tell  # type: ignore[method-assign]
-    asking = asyncio.create_task(ask(kit, deadline_s=20.0))
+    asking = asyncio.create_task(ask(kit, deadline_s=DEADLINE_S))
     await late.asked.wait()
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
@@ -227,7 +228,7 @@ async def test_a_gateway_without_room_answers_all_the_same_and_keeps_nothing(lat
     kept = gateway.core._mailbox
     assert kept
     kept._max_bytes = 0
-    result = await ask(kit, deadline_s=10.0)
+    result = await ask(kit, deadline_s=DEADLINE_S)
     assert (result.complete, result.lookup) == (True, "")
     assert not list((kit.folder / "lookups").iterdir())
 
@@ -244,7 +245,7 @@ async def test_keeping_on_a_full_disk_harms_no_lookup(late: Late, caplog: pytest
 
     kept.begin = begin_on_a_full_disk  # type: ignore[method-assign]
     late.may_answer.set()
-    result = await ask(await late.federation.start_gateway("nl", gateway), deadline_s=10.0)
+    result = await ask(await late.federation.start_gateway("nl", gateway), deadline_s=DEADLINE_S)
     assert (result.complete, result.lookup) == (True, "")
     assert "a lookup is not kept for later" in caplog.text
 
@@ -299,7 +300,7 @@ async def test_a_lookup_that_was_broken_off_is_never_complete(late: Late) -> Non
 async def test_what_is_damaged_in_the_kit_can_be_forgotten_as_the_error_says(late: Late) -> None:
     late.may_answer.set()
     kit = await late.federation.start_gateway("nl")
-    lookup = (await ask(kit, deadline_s=10.0)).lookup
+    lookup = (await ask(kit, deadline_s=DEADLINE_S)).lookup
     (kit.folder / "lookups" / lookup / "0000.json").write_text("{}")
     async with FederationClient(kit) as client:
         with pytest.raises(MailboxError, match="forget this lookup with `vidfed lookups forget`"):
@@ -322,7 +323,7 @@ async def test_what_is_no_id_is_named(late: Late) -> None:
 async def test_the_commands_list_show_resume_and_forget(late: Late) -> None:
     late.may_answer.set()
     kit = await late.federation.start_gateway("nl")
-    result = await ask(kit, deadline_s=10.0)
+    result = await ask(kit, deadline_s=DEADLINE_S)
 
     async def run(command: object, *arguments: str) -> tuple[int, str]:
         invoked = await asyncio.to_thread(CliRunner().invoke, command, [*arguments, "--kit", str(kit.folder)])  # type: ignore[arg-type]

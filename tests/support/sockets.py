@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from tests.support.administrators import Administrators
 from tests.support.memory import answer_to, sign_answer
+from tests.support.patience import DEADLINE_S
 from vidfed.federation.gateway.audit_trail import AuditTrail
 from vidfed.federation.gateway.core import GatewayCore
 from vidfed.federation.gateway.service import GatewayServicer, open_mailbox
@@ -183,7 +184,7 @@ class SocketFederation:
         return reply
 
     def gateway(
-        self, member: str, *, deadline_s: float = 20.0, audit: AuditLog | None = None, section: GatewaySection | None = None
+        self, member: str, *, deadline_s: float = DEADLINE_S, audit: AuditLog | None = None, section: GatewaySection | None = None
     ) -> GatewayServicer:
         """Return this member's true gateway, not serving yet; with `section` its other settings than the usual ones."""
         home = self.homes[member]
