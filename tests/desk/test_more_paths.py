@@ -12,7 +12,8 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from tests.desk.conftest import desk_program, entered, running_desk
-from tests.desk.test_paths import SLOW_MS, ask_about
+from tests.desk.test_paths import ask_about
+from tests.support.patience import PATIENCE_MS
 from vidfed.desk.opening import for_home, for_kit
 from vidfed.security.member.home import MemberHome
 from vidfed.security.member.kit import Kit
@@ -36,7 +37,7 @@ def test_a_whole_case_is_asked_its_hits_are_filtered_and_its_files_downloaded(pa
     page.get_by_label("Case", exact=True).fill("NL-2026-10")
     page.get_by_label("Legal basis").fill("Police Data Act, art. 10")
     page.get_by_role("button", name="Ask every member").click()
-    expect(page.locator("#closing")).to_contain_text("COMPLETE; answered 3", timeout=SLOW_MS)
+    expect(page.locator("#closing")).to_contain_text("COMPLETE; answered 3", timeout=PATIENCE_MS)
     expect(page.locator(".hits tbody tr")).to_have_count(4)
     page.get_by_role("link", name="reference", exact=True).click()
     expect(page.locator(".groups tbody tr")).to_have_count(2)
@@ -50,7 +51,7 @@ def test_a_whole_case_is_asked_its_hits_are_filtered_and_its_files_downloaded(pa
         page.get_by_role("link", name="result.csv").click()
     assert "exact" in download.value.path().read_text()
     page.get_by_role("button", name="Ask again").click()
-    expect(page.locator("#closing")).to_contain_text("COMPLETE", timeout=SLOW_MS)
+    expect(page.locator("#closing")).to_contain_text("COMPLETE", timeout=PATIENCE_MS)
     page.get_by_role("link", name="Ask", exact=True).click()
 
 
@@ -149,7 +150,7 @@ def test_a_seizure_goes_on_after_the_desk_was_killed(
         page.get_by_label("Case", exact=True).fill(seize.__name__)
         page.get_by_label("Legal basis").fill("Police Data Act, art. 10")
         page.get_by_role("button", name="Ask every member").click()
-        expect(page.locator("#progress-part").get_by_text(re.compile(seizure.far)).first).to_be_visible(timeout=SLOW_MS)
+        expect(page.locator("#progress-part").get_by_text(re.compile(seizure.far)).first).to_be_visible(timeout=PATIENCE_MS)
         before = far(page)
         program.kill()
         program.wait()
@@ -160,7 +161,7 @@ def test_a_seizure_goes_on_after_the_desk_was_killed(
         expect(page.locator("#closing")).to_have_text("Paused: not everybody was asked about everything")
         assert far(page) >= before
         page.get_by_role("button", name="Go on").click()
-        expect(page.locator("#closing")).to_contain_text("answered 3", timeout=8 * SLOW_MS)
+        expect(page.locator("#closing")).to_contain_text("answered 3", timeout=PATIENCE_MS)
         expect(page.locator(".summary")).to_contain_text(f"{seizure.items:,} items asked")
         with page.expect_download() as download:
             page.get_by_role("link", name="unseen.csv").click()
