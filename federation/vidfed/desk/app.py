@@ -15,7 +15,7 @@ from vidfed.cli.terminal import note
 from vidfed.desk.rooms import settings
 from vidfed.desk.shell.errors import DeskError, GoneError, TooMuchError
 from vidfed.desk.shell.guard import Guard
-from vidfed.desk.shell.pages import page
+from vidfed.desk.shell.pages import page, spoken_in
 from vidfed.federation.lookup.errors import FederationError
 from vidfed.formats.entries import FormatError
 from vidfed.security.errors import SecurityError
@@ -63,17 +63,21 @@ def application(desk: Desk | UnitDesk, rooms: Iterable[Route], authorities: Iter
 async def _said(request: Request, error: Exception) -> Response:
     """Say what was wrong, in the place of the page that says such things."""
     status = 404 if isinstance(error, GoneError) else 413 if isinstance(error, TooMuchError) else 422
-    return _trouble(request, status, str(error) or type(error).__name__)
+    spoken = spoken_in(request)
+    # What the desk says itself is in its catalogues; what others said is no template, and stays as it is.
+    text = spoken.say(error.text, **error.values) if isinstance(error, DeskError) else str(error) or type(error).__name__
+    return _trouble(request, status, text)
 
 
 async def _nothing(request: Request, _error: Exception | None = None) -> Response:
-    return _trouble(request, 404, "There is no such page.")
+    return _trouble(request, 404, spoken_in(request).say("There is no such page."))
 
 
 async def _failed(request: Request, error: Exception) -> Response:
     for line in "".join(traceback.format_exception(error)).splitlines():
         note(line)
-    return _trouble(request, 500, "The desk itself failed; the terminal says more. Nothing was sent that the page does not show as sent.")
+    said = "The desk itself failed; the terminal says more. Nothing was sent that the page does not show as sent."
+    return _trouble(request, 500, spoken_in(request).say(said))
 
 
 def _trouble(request: Request, status: int, text: str) -> Response:

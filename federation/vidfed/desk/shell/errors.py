@@ -4,7 +4,17 @@ from __future__ import annotations
 
 
 class DeskError(Exception):
-    """Root of everything the desk raises on purpose; its text is for the person at the desk."""
+    """Root of everything the desk raises on purpose; its text is for the person at the desk, who reads it in the own language.
+
+    Attributes:
+        text: in English, with places for values as `%(name)s`; as it is in the catalogues.
+        values: for those places.
+    """
+
+    def __init__(self, text: str, **values: object) -> None:
+        super().__init__(text % values if values else text)
+        self.text = text
+        self.values = values
 
 
 class FormError(DeskError):
@@ -14,8 +24,14 @@ class FormError(DeskError):
 class TooMuchError(DeskError):
     """More was dropped or sent than is taken."""
 
-    def __init__(self, limit: int, why: str = "") -> None:
-        super().__init__(why or f"more than the desk takes at once ({limit:,}): give the path of its folder instead")
+    def __init__(self, limit: str) -> None:
+        super().__init__(
+            "More than the desk takes at once (%(limit)s): give the path of its folder instead, under Whole cases.", limit=limit
+        )
+
+
+class DiskError(DeskError):
+    """What was dropped could not be written down."""
 
 
 class GoneError(DeskError):

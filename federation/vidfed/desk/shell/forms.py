@@ -33,7 +33,7 @@ class Form:
         async for piece in request.stream():
             body += piece
             if len(body) > MAX_FORM_BYTES:
-                raise TooMuchError(MAX_FORM_BYTES)
+                raise TooMuchError(f"{MAX_FORM_BYTES >> 20} MiB")
         try:
             return cls(parse_qs(body.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS))
         except ValueError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
 from starlette.responses import HTMLResponse, Response
 
 from vidfed.cli.printable import visible, visible_lines
@@ -13,6 +13,9 @@ from vidfed.desk.shell.language import LANGUAGES, language, preferred
 from vidfed.security.clock import as_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jinja2.runtime import Context
     from starlette.requests import Request
 
     from vidfed.desk.shell.language import Language
@@ -32,6 +35,9 @@ def _environment(code: str) -> Environment:
     )
     spoken = language(code)
     made.install_gettext_translations(spoken.texts, newstyle=True)  # type: ignore[attr-defined]
+    for name in ("gettext", "ngettext"):
+        made.globals[name] = _made_visible(made.globals[name])
+    made.globals["_"] = made.globals["gettext"]
     made.filters |= {"number": spoken.number, "moment": spoken.moment, "term": spoken.term, "utc": as_text, "lines": visible_lines}
     return made
 
@@ -41,6 +47,16 @@ def _shown(value: object) -> object:
     if type(value) is str:  # not Markup, which the templates themselves wrote
         return value if value.isascii() and value.isprintable() else _visible_text(value)
     return value
+
+
+def _made_visible(translate: Callable[..., str]) -> Callable[..., str]:
+    """Make visible what a translated text is filled with: what comes out of it is the templates' own, and is not looked at again."""
+
+    @pass_context
+    def translated(context: Context, *texts: Any, **values: Any) -> str:  # noqa: ANN401 - as Jinja's own
+        return translate(context, *texts, **{name: _shown(value) for name, value in values.items()})
+
+    return translated
 
 
 def _visible_text(text: str) -> str:

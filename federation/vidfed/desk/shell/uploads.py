@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from starlette.requests import ClientDisconnect
 
-from vidfed.desk.shell.errors import TooMuchError
+from vidfed.desk.shell.errors import DiskError, TooMuchError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -51,13 +51,14 @@ class Uploads:
             announced_bytes: how long it is said to be, None if that is not said.
 
         Raises:
-            TooMuchError: it is larger than is taken, there are too many, or the disk is full.
+            TooMuchError: it is larger than is taken, or there are too many.
+            DiskError: the disk is full.
             ClientDisconnect: it was cut.
         """
         if announced_bytes is not None and announced_bytes > MAX_FILE_BYTES:
-            raise TooMuchError(MAX_FILE_BYTES)
+            raise TooMuchError(f"{MAX_FILE_BYTES >> 30} GiB")
         if len(self._sizes) >= MAX_FILES:
-            raise TooMuchError(MAX_FILES)
+            raise TooMuchError(f"{MAX_FILES:,}")
         path = self._folder / secrets.token_hex(16)
         self._sizes[path] = 0
         try:
@@ -65,13 +66,13 @@ class Uploads:
                 async for piece in body:
                     self._sizes[path] += len(piece)
                     if self._sizes[path] > MAX_FILE_BYTES or sum(self._sizes.values()) > MAX_TOGETHER_BYTES:
-                        raise TooMuchError(MAX_FILE_BYTES)
+                        raise TooMuchError(f"{MAX_FILE_BYTES >> 30} GiB")
                     file.write(piece)
             if announced_bytes is not None and self._sizes[path] != announced_bytes:
                 raise ClientDisconnect
         except OSError as error:
             self.remove(path)
-            raise TooMuchError(0, os.strerror(error.errno or 0)) from None
+            raise DiskError("It could not be kept while it is hashed: %(why)s.", why=os.strerror(error.errno or 0)) from None
         except BaseException:
             self.remove(path)
             raise
