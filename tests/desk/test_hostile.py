@@ -25,21 +25,61 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 MARKUP = [
-    "<script>alert(1)</script>", "</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>", "<svg/onload=alert(1)>",
-    "<iframe src=//evil.example>", "<base href=//evil.example/>", "<style>*{display:none}</style>", "<link rel=stylesheet href=//e.example>",
-    "<form action=//evil.example><button>", "<meta http-equiv=refresh content=0;url=//evil.example>", "<a href=javascript:alert(1)>x</a>",
-    "</bdi></td></table>COMPLETE", "</title><h1>", "</textarea><b>", "</option></select><b>", "<!--", "-->", "<![CDATA[", "<?php ?>",
-    '" onmouseover="alert(1)', "' onfocus='alert(1)", '"><b>', "'><b>", '" autofocus onfocus=alert(1) x="', '" hx-post="/leave" hx-trigger="load',
-    '" hx-on:load="alert(1)"', "` onload=alert(1)", "x onclick=alert(1)", '"/><script>', "<x hx-get=/ hx-trigger=load>",
-]  # fmt: skip
+    "<script>alert(1)</script>",
+    "</script><script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "<svg/onload=alert(1)>",
+    "<iframe src=//evil.example>",
+    "<base href=//evil.example/>",
+    "<style>*{display:none}</style>",
+    "<link rel=stylesheet href=//e.example>",
+    "<form action=//evil.example><button>",
+    "<meta http-equiv=refresh content=0;url=//evil.example>",
+    "<a href=javascript:alert(1)>x</a>",
+    "</bdi></td></table>COMPLETE",
+    "</title><h1>",
+    "</textarea><b>",
+    "</option></select><b>",
+    "<!--",
+    "-->",
+    "<![CDATA[",
+    "<?php ?>",
+    '" onmouseover="alert(1)',
+    "' onfocus='alert(1)",
+    '"><b>',
+    "'><b>",
+    '" autofocus onfocus=alert(1) x="',
+    '" hx-post="/leave" hx-trigger="load',
+    '" hx-on:load="alert(1)"',
+    "` onload=alert(1)",
+    "x onclick=alert(1)",
+    '"/><script>',
+    "<x hx-get=/ hx-trigger=load>",
+]
 URLS = [
-    "javascript:alert(1)", "JaVaScRiPt:alert(1)", "data:text/html,<b>", "//evil.example/", "http://evil.example/", "\\\\evil.example\\", "../../leave",
-    "?x=1&y=2#z", "/%2e%2e/leave",
-]  # fmt: skip
+    "javascript:alert(1)",
+    "JaVaScRiPt:alert(1)",
+    "data:text/html,<b>",
+    "//evil.example/",
+    "http://evil.example/",
+    "\\\\evil.example\\",
+    "../../leave",
+    "?x=1&y=2#z",
+    "/%2e%2e/leave",
+]
 ODD = [
-    "{{ 7*7 }}", "{% raw %}", "%(count)s %s %n", "${7*7}", "\u202egnp.exe", "\u2066\u2069\u200f\u200e", "a\x00b\x1b[31mred\x07", "\ufeff\u200b\u2028",
-    "&lt;b&gt; &#x3c;", "\ud800 lone", "Z\u0351\u036b\u0343\u036a\u0302" * 40,
-]  # fmt: skip
+    "{{ 7*7 }}",
+    "{% raw %}",
+    "%(count)s %s %n",
+    "${7*7}",
+    "\u202egnp.exe",
+    "\u2066\u2069\u200f\u200e",
+    "a\x00b\x1b[31mred\x07",
+    "\ufeff\u200b\u2028",
+    "&lt;b&gt; &#x3c;",
+    "\ud800 lone",
+    "Z\u0351\u036b\u0343\u036a\u0302" * 40,
+]
 TEXTS = [*MARKUP, *URLS, *ODD]
 FORBIDDEN = {*map(chr, range(32)), "\x7f", "\u202e", "\u2066", "\u2069", "\u200e", "\u200f", "\u200b", "\u2028", "\ufeff", "\ud800"} - {
     "\n",
@@ -135,7 +175,7 @@ def templates() -> Iterator[Environment]:
 
         for name, instead in (("number", "1"), ("moment", "then"), ("utc", "then")):
             made.filters[name] = plainly(made.filters[name], instead)
-        plural = made.globals["ngettext"]
+        plural: Any = made.globals["ngettext"]
         made.globals["ngettext"] = pass_context(
             lambda context, one, many, count, **rest: plural(context, one, many, 1 if isinstance(count, Peer) else count, **rest)
         )

@@ -36,7 +36,8 @@ def _environment(code: str) -> Environment:
     spoken = language(code)
     made.install_gettext_translations(spoken.texts, newstyle=True)  # type: ignore[attr-defined]
     for name in ("gettext", "ngettext"):
-        made.globals[name] = _made_visible(made.globals[name])
+        translate: Any = made.globals[name]
+        made.globals[name] = _made_visible(translate)
     made.globals["_"] = made.globals["gettext"]
     made.filters |= {"number": spoken.number, "moment": spoken.moment, "term": spoken.term, "utc": as_text, "lines": visible_lines}
     return made
