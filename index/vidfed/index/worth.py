@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from functools import cache
+from typing import TYPE_CHECKING, Final
 
 from vidfed.index.algorithms import Algorithm, DistanceKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 EMPTY_FILE_DIGESTS: Final = frozenset(
     bytes.fromhex(digest)
@@ -27,12 +31,21 @@ def is_plain(algorithm: Algorithm, code: bytes) -> bool:
     match for having nothing in them. A 64-bit hash within its distance of no bits or of all of them, and a PhotoDNA within its distance of
     zero, match a blank picture.
     """
+    rule = plain_rule(algorithm)
+    return rule is not None and rule(code)
+
+
+@cache
+def plain_rule(algorithm: Algorithm) -> Callable[[bytes], bool] | None:
+    """Return `is_plain` for one algorithm, None for digests: whoever reads millions of codes asks once which rule holds."""
+    near = algorithm.default_distance
     if algorithm.distance_kind is DistanceKind.EQUALITY:
-        return False
+        return None
     if algorithm.distance_kind is DistanceKind.SQUARED_EUCLIDEAN:
-        return sum(code) <= _BLANK_SUM and sum(byte * byte for byte in code) <= algorithm.default_distance
-    margin = algorithm.default_distance * (2 if algorithm is Algorithm.PDQ else 1)
-    return not margin < int.from_bytes(code).bit_count() < 8 * len(code) - margin
+        return lambda code: sum(code) <= _BLANK_SUM and sum(byte * byte for byte in code) <= near
+    least = near * (2 if algorithm is Algorithm.PDQ else 1)
+    most = 8 * algorithm.code_bytes - least
+    return lambda code: not least < int.from_bytes(code).bit_count() < most
 
 
 def why_worthless(algorithm: Algorithm, code: bytes) -> str:

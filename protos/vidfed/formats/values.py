@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from vidfed.index import Algorithm, Code, HashTextError
 from vidfed.index.texts import says_none
-from vidfed.index.worth import EMPTY_FILE_DIGESTS, is_plain, why_plain, why_worthless
+from vidfed.index.worth import EMPTY_FILE_DIGESTS, plain_rule, why_plain, why_worthless
 from vidfed.wire.values import MAX_TEXT, HandlingCode, Ternary
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ _NAMES |= {
 }
 _ALGORITHMS = {algorithm.value: algorithm for algorithm in Algorithm}
 _LENGTHS = {algorithm.value: algorithm.code_bytes for algorithm in Algorithm}
+_HEX_DIGITS = {name: 2 * length for name, length in _LENGTHS.items()}
+_PLAIN = {algorithm.value: plain_rule(algorithm) for algorithm in Algorithm}
 _DIGEST_NAMES = frozenset(algorithm.value for algorithm in Algorithm if algorithm.is_digest)
 _WORTHLESS = frozenset(bytes(length) for length in _LENGTHS.values()) | EMPTY_FILE_DIGESTS
 _PHOTODNA_BASE64 = 192  # characters, the usual form: read at once, as there are millions
@@ -70,24 +72,20 @@ def read_code(name: str, text: object) -> bytes:
         NoCodeError: it says that there is none: `0`, zeros, `N/A`.
         ValueError: of another form, or too plain to find anything by.
     """
-    if type(text) is not str:
-        if type(text) is not list or not all(type(each) is int for each in text):
-            raise ValueError(f"{name}: is no text")
-        text = ",".join(map(str, text))
     code = None
-    if len(text) == 2 * _LENGTHS[name]:
-        with contextlib.suppress(ValueError):
+    if type(text) is str and len(text) == _HEX_DIGITS[name]:  # nearly always
+        try:
             code = bytes.fromhex(text)
-    elif name == "photodna" and len(text) == _PHOTODNA_BASE64:
-        with contextlib.suppress(ValueError):
-            code = binascii.a2b_base64(text, strict_mode=True)
+        except ValueError:
+            code = None
     if code is None or len(code) != _LENGTHS[name]:
         code = _other_form(name, text)
     if code in _WORTHLESS:
         if any(code):
             raise EmptyFileError(why_worthless(_ALGORITHMS[name], code))
         raise NoCodeError(why_worthless(_ALGORITHMS[name], code))
-    if name not in _DIGEST_NAMES and is_plain(_ALGORITHMS[name], code):
+    is_plain = _PLAIN[name]
+    if is_plain is not None and is_plain(code):
         raise ValueError(why_plain(_ALGORITHMS[name]))
     return code
 
@@ -100,8 +98,17 @@ class NoCodeError(ValueError):
     """What stands in a code's place says that there is none."""
 
 
-def _other_form(name: str, text: str) -> bytes:
+def _other_form(name: str, text: object) -> bytes:
     """Read what is not plain hex; or say what is wrong with it."""
+    if type(text) is not str:
+        if type(text) is not list or not all(type(each) is int for each in text):
+            raise ValueError(f"{name}: is no text")
+        text = ",".join(map(str, text))
+    if name == "photodna" and len(text) == _PHOTODNA_BASE64:
+        with contextlib.suppress(ValueError):
+            code = binascii.a2b_base64(text, strict_mode=True)
+            if len(code) == _LENGTHS[name]:
+                return code
     if says_none(text):
         raise NoCodeError(f"{name}: {text.strip()[:10]!r} stands for none")
     try:
