@@ -116,7 +116,11 @@ records = st.builds(
     information_grading=texts,
 )
 banded = st.builds(
-    lambda algorithm, distance, code, slack: Match(algorithm, distance, code, min(slack, distance)), algorithms, *[uint32] * 3
+    lambda algorithm, distance, code, slack, compared: Match(
+        algorithm, distance, code, min(slack, distance), compared=compared % algorithm.parts if algorithm.is_perceptual else 0
+    ),
+    algorithms,
+    *[uint32] * 4,
 )
 matches = st.lists(banded, min_size=1, max_size=3).map(tuple)
 headers = st.builds(

@@ -62,6 +62,11 @@ class Algorithm(Enum):
         return _FORMS[self].code_bytes
 
     @property
+    def parts(self) -> int:
+        """Of how many parts, compared each for itself, a code's distance is the sum: bits, or PhotoDNA's numbers."""
+        return self.code_bytes * (8 if self.distance_kind is DistanceKind.HAMMING else 1)
+
+    @property
     def distance_kind(self) -> DistanceKind:
         """How two codes are compared."""
         return _FORMS[self].kind

@@ -831,6 +831,7 @@ class Match(_message.Message):
     SLACK_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     QUALITY_FIELD_NUMBER: _builtins.int
+    COMPARED_FIELD_NUMBER: _builtins.int
     algorithm: Global___HashAlgorithm.ValueType
     distance: _builtins.int
     """0 for digests."""
@@ -844,6 +845,10 @@ class Match(_message.Message):
     """
     quality: _builtins.int
     """PDQ quality of that view, 0 to 100, where the owner knows it."""
+    compared: _builtins.int
+    """Of how many of the hash's bits (PhotoDNA: of its 144 numbers) the distance is; 0: of all. Fewer where the node's policy tells bands and
+    the asking member has been told of the record by many different codes: see docs/policy.md.
+    """
     def __init__(
         self,
         *,
@@ -853,10 +858,11 @@ class Match(_message.Message):
         slack: _builtins.int = ...,
         kind: _builtins.str = ...,
         quality: _builtins.int | None = ...,
+        compared: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_quality", b"_quality", "quality", b"quality"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quality", b"_quality", "algorithm", b"algorithm", "code", b"code", "distance", b"distance", "kind", b"kind", "quality", b"quality", "slack", b"slack"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quality", b"_quality", "algorithm", b"algorithm", "code", b"code", "compared", b"compared", "distance", b"distance", "kind", b"kind", "quality", b"quality", "slack", b"slack"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__quality: _TypeAlias = _typing.Literal["quality"]  # noqa: Y015
     _WhichOneofArgType__quality: _TypeAlias = _typing.Literal["_quality", b"_quality"]  # noqa: Y015
@@ -906,6 +912,7 @@ class FilmMatch(_message.Message):
     RECORD_FRAMES_AGREEING_FIELD_NUMBER: _builtins.int
     STRETCHES_FIELD_NUMBER: _builtins.int
     STRETCHES_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    COARSE_FIELD_NUMBER: _builtins.int
     frames: _builtins.int
     frames_agreeing: _builtins.int
     record_frames: _builtins.int
@@ -913,6 +920,8 @@ class FilmMatch(_message.Message):
     record_frames_agreeing: _builtins.int
     stretches_left_out: _builtins.int
     """Further ones that are not told."""
+    coarse: _builtins.bool
+    """The node's policy tells bands: at least so many frames agree, and they lie somewhere within the one stretch, in whole minutes."""
     @_builtins.property
     def stretches(self) -> _containers.RepeatedCompositeFieldContainer[Global___Stretch]:
         """The longest, by rising from_ms."""
@@ -926,10 +935,11 @@ class FilmMatch(_message.Message):
         record_frames_agreeing: _builtins.int = ...,
         stretches: _abc.Iterable[Global___Stretch] | None = ...,
         stretches_left_out: _builtins.int = ...,
+        coarse: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames", "frames_agreeing", b"frames_agreeing", "record_frames", b"record_frames", "record_frames_agreeing", b"record_frames_agreeing", "stretches", b"stretches", "stretches_left_out", b"stretches_left_out"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coarse", b"coarse", "frames", b"frames", "frames_agreeing", b"frames_agreeing", "record_frames", b"record_frames", "record_frames_agreeing", b"record_frames_agreeing", "stretches", b"stretches", "stretches_left_out", b"stretches_left_out"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -948,7 +958,7 @@ class Hit(_message.Message):
     """Position in LookupAnswer.records."""
     @_builtins.property
     def matches(self) -> _containers.RepeatedCompositeFieldContainer[Global___Match]:
-        """Of a film by PDQ the nearest only."""
+        """Of a film by PDQ the nearest only. Where the node's policy tells bands, one of each algorithm."""
 
     @_builtins.property
     def film(self) -> Global___FilmMatch:

@@ -228,6 +228,7 @@ def _write_film(film: FilmMatch) -> pb.FilmMatch:
         record_frames_agreeing=film.record_frames_agreeing,
         stretches=[pb.Stretch(**each._asdict()) for each in film.stretches],
         stretches_left_out=film.stretches_left_out,
+        coarse=film.coarse,
     )
 
 
@@ -246,7 +247,7 @@ def _read_film(film: pb.FilmMatch) -> FilmMatch:
     if any(before.from_ms > after.from_ms for before, after in itertools.pairwise(stretches)):
         raise MalformedError("stretches of a film out of order")
     counts = (film.frames, film.frames_agreeing, film.record_frames, film.record_frames_agreeing)
-    return FilmMatch(*counts, stretches, film.stretches_left_out)
+    return FilmMatch(*counts, stretches, film.stretches_left_out, film.coarse)
 
 
 def _write_match(match: Match) -> pb.Match:
@@ -257,6 +258,7 @@ def _write_match(match: Match) -> pb.Match:
         slack=match.slack,
         kind="" if match.kind == WHOLE else match.kind,
         quality=match.quality,
+        compared=match.compared,
     )
 
 
@@ -268,4 +270,7 @@ def _read_match(match: pb.Match) -> Match:
     if match.quality > MAX_QUALITY:
         raise MalformedError(f"a quality of {match.quality}, at most {MAX_QUALITY}")
     quality = match.quality if match.HasField("quality") else None
-    return Match(read_algorithm(match.algorithm), match.distance, match.code, match.slack, match.kind or WHOLE, quality)
+    algorithm = read_algorithm(match.algorithm)
+    if match.compared and (algorithm.is_digest or match.compared >= algorithm.parts):
+        raise MalformedError(f"{algorithm.label}: {match.compared} of {algorithm.parts} parts compared")
+    return Match(algorithm, match.distance, match.code, match.slack, match.kind or WHOLE, quality, match.compared)

@@ -19,6 +19,7 @@ from vidfed.wire.values import (
     DIGEST_BYTES,
     EPOCH_BYTES,
     MAX_AUDIENCE,
+    MAX_CODES_OF_ITEM,
     MAX_ITEMS,
     MAX_MESSAGE_BYTES,
     MAX_TEXT,
@@ -123,6 +124,8 @@ def read_request(payload: bytes) -> LookupRequest:
         raise TooLargeError(f"{message.item_count} items in one lookup, at most {MAX_ITEMS}")
     if (work := sum(len(column.codes) * work_of(column.algorithm) for column in columns)) > MAX_WORK:
         raise TooLargeError(f"hashes that take {work} units of work in one lookup, at most {MAX_WORK}")
+    films = _read_films(message, columns)
+    _check_codes_of_items(columns, films)
     return LookupRequest(
         RequestHeader(
             federation=header.federation,
@@ -144,7 +147,7 @@ def read_request(payload: bytes) -> LookupRequest:
         columns,
         _read_position(message.stream) if message.HasField("stream") else None,
         _read_standing(message.standing) if message.HasField("standing") else None,
-        _read_films(message, columns),
+        films,
     )
 
 
@@ -195,6 +198,19 @@ def _read_films(message: pb.LookupRequest, columns: Sequence[HashColumn]) -> tup
         if following is not None and following.item <= film.item:
             raise MalformedError("films that are not in the order of their items")
     return films
+
+
+def _check_codes_of_items(columns: Iterable[HashColumn], films: Iterable[FilmTimes]) -> None:
+    """Refuse an item with more codes than one file can have: each further one would only try out what is near a record."""
+    of_films = [film.item for film in films]
+    for column in columns:
+        if len(column.codes) <= MAX_CODES_OF_ITEM:
+            continue
+        counts = np.bincount(column.items)
+        if column.algorithm is Algorithm.PDQ:
+            counts[of_films] = 0
+        if (most := int(counts.max())) > MAX_CODES_OF_ITEM:
+            raise TooLargeError(f"{column.algorithm.label}: {most} codes of one item, at most {MAX_CODES_OF_ITEM}")
 
 
 def _read_column(column: pb.HashColumn, item_count: int) -> HashColumn:

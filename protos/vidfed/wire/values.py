@@ -21,6 +21,7 @@ MESSAGE_ID_BYTES = 16
 DIGEST_BYTES = 32
 MAX_ITEMS = 1_000  # in one lookup: so many records of hits fit into one answer
 MAX_WORK = 16_384  # in one lookup, as `work_of` counts it: 0.2 s of one core at a million records, 0.6 MiB of codes
+MAX_CODES_OF_ITEM = 640  # of one algorithm, but for the frames of films: a file's eight orientations in 16 views and 64 further frames
 MAX_STRETCHES = 32  # of one hit of a film
 MAX_MESSAGE_BYTES = 1024 * 1024  # in one envelope; a full lookup of PhotoDNA codes takes 150 KiB
 MAX_AUDIENCE = 256
@@ -304,7 +305,8 @@ class Match:
     """How a record matched: distance 0 to the algorithm's maximum; `code` is the position in the request's column.
 
     The true distance lies between `distance - slack` and `distance`. `kind` says what the record's code is the code of, as
-    `vidfed.index.Code.kind` does, and `quality` the PDQ quality of that view, 0 to 100, or None where it is not known.
+    `vidfed.index.Code.kind` does, and `quality` the PDQ quality of that view, 0 to 100, or None where it is not known. `compared` is of how
+    many of the hash's bits the distance is (PhotoDNA: of how many of its numbers); 0: of all.
     """
 
     algorithm: Algorithm
@@ -313,6 +315,7 @@ class Match:
     slack: int = 0
     kind: str = WHOLE
     quality: int | None = None
+    compared: int = 0
 
 
 class Stretch(NamedTuple):
@@ -334,6 +337,7 @@ class FilmMatch:
     record_frames_agreeing: int
     stretches: tuple[Stretch, ...]
     stretches_left_out: int = 0
+    coarse: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from vidfed.federation.lookup.items import items_of_hashes, items_of_pictures, p
 from vidfed.federation.lookup.question import Item, Justification, split
 from vidfed.index import Algorithm
 from vidfed.synthetic.pictures import picture
-from vidfed.wire.values import MAX_ITEMS, MAX_TEXT, MAX_WORK, Purpose
+from vidfed.wire.values import MAX_CODES_OF_ITEM, MAX_ITEMS, MAX_TEXT, MAX_WORK, Purpose
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,8 @@ SHA = "0123456789abcdef" * 4
 
 
 def item(codes: int, label: str = "x") -> Item:
-    return Item(label, {Algorithm.PDQ: tuple(bytes([code % 256]) * 32 for code in range(codes))})
+    frames = ((0, 0),) * codes if codes > MAX_CODES_OF_ITEM else ()
+    return Item(label, {Algorithm.PDQ: tuple(bytes([code % 256]) * 32 for code in range(codes))}, times=frames)
 
 
 @settings(max_examples=40)
@@ -57,6 +58,12 @@ def test_no_items_are_no_question() -> None:
 def test_an_item_without_a_hash_or_with_too_many_is_refused_by_name(codes: int) -> None:
     with pytest.raises(QuestionError, match=r"photo\.jpg"):
         list(split([item(codes, "photo.jpg")], {}))
+
+
+def test_an_item_that_is_no_film_has_no_more_codes_than_a_file_can_have() -> None:
+    many = replace(item(MAX_CODES_OF_ITEM + 1, "photo.jpg"), times=())
+    with pytest.raises(QuestionError, match=r"photo\.jpg: 641 hashes of PDQ; at most 640"):
+        list(split([many], {}))
 
 
 def test_an_item_made_by_hand_with_a_code_of_the_wrong_length_is_refused_by_name() -> None:

@@ -235,6 +235,7 @@ def test_the_document_has_exactly_the_fields_of_its_schema() -> None:
         "record_view": None,
         "record_quality": None,
         "plain": False,
+        "compared": None,
     }
     nl, fr = document["nodes"]
     assert set(nl) == set(fr) == NODE_KEYS

@@ -36,11 +36,11 @@ WATCHED = tuple(Hash(Algorithm.MD5, record(seed).hashes[Algorithm.MD5]) for seed
 class Watch:
     """nl's gateway, and a person of nl whose mandate it has."""
 
-    def __init__(self, node: MemoryNode) -> None:
-        self.node, self.federation = node, node.federation
+    def __init__(self, node: MemoryNode, watched: tuple[Hash, ...] = WATCHED) -> None:
+        self.node, self.federation, self.watched = node, node.federation, watched
         self.person: MemoryInvestigator = self.federation.investigator("nl")
         now_ms = self.federation.clock()
-        request = self.federation.request(self.person, WATCHED, "fr")
+        request = self.federation.request(self.person, watched, "fr")
         header = request.header
         assert header.purpose is not None
         self.mandate = Mandate(
@@ -60,9 +60,10 @@ class Watch:
         self.epoch = b""
 
     def ask(
-        self, *, hashes: tuple[Hash, ...] = WATCHED, epoch: bytes | None = None, signer: object = None, **header: object
+        self, *, hashes: tuple[Hash, ...] | None = None, epoch: bytes | None = None, signer: object = None, **header: object
     ) -> LookupAnswer:
         """Ask as the gateway does, with the last epoch; take the next one."""
+        hashes = self.watched if hashes is None else hashes
         own = self.federation.members["nl"].signer
         mandate = Envelope(MANDATE_TYPE, write_mandate(self.mandate)).signed_by(signer or self.person.signer)  # type: ignore[arg-type]
         stated = replace(self.federation.header(self.person, "fr"), **({"method": STANDING_METHOD} | header))  # type: ignore[arg-type]

@@ -115,8 +115,8 @@ def test_bands_hide_the_distance_within_them_and_nothing_else() -> None:
     banded, exact = rule(distances=Distances.BANDS), rule()
     for algorithm in PERCEPTUAL:
         edges = band_edges(algorithm)
-        step = max(1, algorithm.maximum_distance // 100)
-        for distance in range(0, algorithm.maximum_distance + 1, step):
+        step = max(1, algorithm.default_distance // 100)
+        for distance in range(0, algorithm.default_distance + 1, step):
             told = banded.tell(Match(algorithm, distance, 3))
             assert told.distance in edges
             assert told.distance - told.slack <= distance <= told.distance
@@ -130,7 +130,8 @@ def test_bands_hide_the_distance_within_them_and_nothing_else() -> None:
 def test_with_bands_no_choice_of_distances_tells_more_than_the_band(algorithm: Algorithm, data: st.DataObject) -> None:
     """Whatever distance is asked for, two records of one band are both found or both not, and told alike."""
     banded = rule(distances=Distances.BANDS)
-    asked, one, other = (data.draw(st.integers(0, algorithm.maximum_distance)) for _ in range(3))
+    asked = data.draw(st.integers(0, algorithm.maximum_distance))
+    one, other = (data.draw(st.integers(0, algorithm.default_distance)) for _ in range(2))
     same_band = banded.tell(Match(algorithm, one, 0)) == banded.tell(Match(algorithm, other, 0))
     reached = banded.reach(algorithm, asked)
     assert reached is not None

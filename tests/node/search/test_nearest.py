@@ -167,6 +167,7 @@ def question(random: Random) -> SearchQuery:
         items = np.array([random.randrange(2) for _ in asked], np.uint32)
         columns.append(HashColumn(algorithm, rows, items, random.randint(algorithm.default_distance // 2, algorithm.maximum_distance)))
     rule = random.choice([EXACT, BANDS])
+    columns = [*rule.limit(columns)]
     return SearchQuery(columns, random.randint(1, 9), random.choice([visible, lambda _record: True]), rule.tell)
 
 

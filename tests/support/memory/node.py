@@ -13,6 +13,7 @@ from vidfed.node.lookup.question import Call
 from vidfed.node.lookup.streams import answer_chunks
 from vidfed.node.policy.policy import Policy, Rule
 from vidfed.node.policy.quotas import Quotas
+from vidfed.node.policy.told import ToldCodes
 from vidfed.node.records.store import RecordStore
 from vidfed.node.search.canary import open_canary
 from vidfed.node.search.catalogue import Catalogue
@@ -68,6 +69,7 @@ class MemoryNode:
         self.audit.checkpoint()
         self.policy = SettablePolicy(Policy(rules or (ANSWERING,)))
         self.quotas = Quotas(folder / "quotas.db")
+        self.told_codes = ToldCodes(folder / "told.db")
         self.pipeline = LookupPipeline(
             federation=federation.federation,
             member=member,
@@ -77,6 +79,7 @@ class MemoryNode:
             canary=self.canary,
             policy=self.policy,
             quotas=self.quotas,
+            told_codes=self.told_codes,
             replay=self.replay,
             audit=self.audit,
             clock=federation.clock,
@@ -92,6 +95,7 @@ class MemoryNode:
         self.store.close()
         self.replay.close()
         self.quotas.close()
+        self.told_codes.close()
         with contextlib.suppress(AuditError):  # a test may have closed it already
             self.audit.close()
 

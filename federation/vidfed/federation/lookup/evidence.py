@@ -31,6 +31,10 @@ class Matched(Protocol):
         """So much less it may be."""
 
     @property
+    def compared(self) -> int:
+        """By so many of the hash's bits only (PhotoDNA: numbers); 0: by all."""
+
+    @property
     def orientation(self) -> str:
         """Which view of what was asked."""
 
@@ -75,6 +79,7 @@ _MEANINGS = {
     Evidence.NEAR: "PDQ, PhotoDNA or two different perceptual hashes agree: looks the same",
     Evidence.WEAK: "one 64-bit hash alone agrees, or the picture is too plain for its hashes: unrelated pictures do so by chance",
 }
+_NO_FINER = "told no finer since your member asked by many hashes"
 _STRONG = frozenset({Algorithm.PDQ, Algorithm.PHOTODNA})
 # What a 64-bit hash looks at. aHash and wHash both compare brightness with its mean: they agree, and err, together, and count as one.
 _LOOKS_AT = {Algorithm.PHASH: "frequencies", Algorithm.DHASH: "gradients", Algorithm.AHASH: "brightness", Algorithm.WHASH: "brightness"}
@@ -122,4 +127,6 @@ def _words(match: Matched) -> str:
     turned = f", {match.orientation}" if match.orientation else ""
     view = f" to the record's {match.record_view}" if match.record_view else ""
     plain = ", too plain to tell" if match.plain else ""
-    return f"{match.algorithm.label} {band}{match.distance}{view}{turned}{plain}"
+    of = "bits" if match.algorithm.parts != match.algorithm.code_bytes else "numbers"
+    part = f" by {match.compared} of its {match.algorithm.parts} {of}, {_NO_FINER}" if match.compared else ""
+    return f"{match.algorithm.label} {band}{match.distance}{view}{part}{turned}{plain}"

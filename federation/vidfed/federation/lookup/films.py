@@ -25,6 +25,8 @@ def enough(film: FilmMatch) -> bool:
 
 def film_words(film: FilmMatch) -> str:
     """Say when a film and a record's agree, and how much of each does, for people."""
+    if film.coarse:
+        return _coarse_words(film)
     longest = sorted(film.stretches, key=lambda each: each.from_ms - each.until_ms)[:_SHOWN]
     said = [_stretch(each, film) for each in sorted(longest)]
     more = len(film.stretches) + film.stretches_left_out - len(said)
@@ -42,6 +44,17 @@ def not_searched_words(left_out: FramesNotSearched, item: Item) -> str:
         frames = len({first for first, _ in item.times})
         return f"{left_out.frames} of {frames} frames of {item.label} were not searched: very many of its films share them"
     return f"{item.label} was not searched among its films: very many of them share it"
+
+
+def _coarse_words(film: FilmMatch) -> str:
+    within = film.stretches[0]
+    ours, theirs = _span(within.from_ms, within.until_ms), _span(within.record_from_ms, within.record_until_ms)
+    least = f"at least {share(film.frames_agreeing, film.frames)} of yours"
+    if film.record_frames == 1:
+        return f"film: somewhere in {ours} of yours is their picture, {least}"
+    few = "" if enough(film) else ", too few frames to tell"
+    shares = f"at least {share(film.record_frames_agreeing, film.record_frames)} of theirs, {least}"
+    return f"film: somewhere in {ours} of yours and {theirs} of theirs; {shares}{few}; told no finer"
 
 
 def share(agreeing: int, frames: int) -> str:

@@ -107,7 +107,8 @@ class FoundMatch:
 
     `orientation` tells which view of what was asked that was and how it had to be turned, `record_view` which view of the record, as in
     "over black" or "frame 3"; both are empty for the whole as it is. `quality` is the PDQ quality of the record's view, 0 to 100, where its
-    owner knows it. The true distance lies between `distance - slack` and `distance`: a node may tell bands only.
+    owner knows it. The true distance lies between `distance - slack` and `distance`: a node may tell bands only, and where it tells no more
+    than that, `compared` is by how many of the hash's bits (PhotoDNA: numbers) that is; 0: by all.
     `plain`: one of the two views is too plain for its hash to mean much.
     """
 
@@ -118,6 +119,7 @@ class FoundMatch:
     record_view: str = ""
     quality: int | None = None
     plain: bool = False
+    compared: int = 0
 
     @property
     def exact(self) -> bool:
@@ -371,7 +373,7 @@ def _match(item: Item, match: Match, code: int) -> FoundMatch:
     asked_plain = asked_plain or is_plain(match.algorithm, item.codes[match.algorithm][code])
     plain = asked_plain or (match.quality is not None and match.quality < RELIABLE_PDQ_QUALITY)
     turned = _orientation(item, match.algorithm, code)
-    return FoundMatch(match.algorithm, match.distance, turned, match.slack, kind_title(match.kind), match.quality, plain)
+    return FoundMatch(match.algorithm, match.distance, turned, match.slack, kind_title(match.kind), match.quality, plain, match.compared)
 
 
 def _orientation(item: Item, algorithm: Algorithm, code: int) -> str:

@@ -10,7 +10,17 @@ import numpy as np
 
 from vidfed.federation.lookup.errors import QuestionError
 from vidfed.index import Algorithm, DistanceError
-from vidfed.wire.values import MAX_ITEMS, MAX_TEXT, MAX_WORK, FilmTimes, HashColumn, Purpose, Urgency, work_of
+from vidfed.wire.values import (
+    MAX_CODES_OF_ITEM,
+    MAX_ITEMS,
+    MAX_TEXT,
+    MAX_WORK,
+    FilmTimes,
+    HashColumn,
+    Purpose,
+    Urgency,
+    work_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -170,6 +180,9 @@ def split(items: Iterable[Item], distances: Mapping[Algorithm, int]) -> Iterator
         for algorithm, codes in item.codes.items():
             if any(len(code) != algorithm.code_bytes for code in codes):
                 raise QuestionError(f"{item.label}: a code of {algorithm.label} has {algorithm.code_bytes} bytes")
+            if len(codes) > MAX_CODES_OF_ITEM and not (item.times and algorithm is Algorithm.PDQ):
+                most = f"at most {MAX_CODES_OF_ITEM} of one picture or file are asked"
+                raise QuestionError(f"{item.label}: {len(codes)} hashes of {algorithm.label}; {most}")
         if item.work > room or len(part) == MAX_ITEMS:
             yield _part(part, distances)
             part, room = [], MAX_WORK

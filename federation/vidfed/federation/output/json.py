@@ -98,6 +98,7 @@ def hit_fields(hit: FoundHit) -> dict[str, Any]:
                 "record_view": match.record_view or None,
                 "record_quality": match.quality,
                 "plain": match.plain,
+                "compared": match.compared or None,
             }
             for match in hit.matches
         ],
@@ -130,7 +131,7 @@ _FILM_COUNTS = ("frames", "frames_agreeing", "record_frames", "record_frames_agr
 
 def _film(film: FilmMatch) -> dict[str, Any]:
     stretches = [each._asdict() for each in film.stretches]
-    return {**{name: getattr(film, name) for name in _FILM_COUNTS}, "stretches": stretches}
+    return {**{name: getattr(film, name) for name in _FILM_COUNTS}, "stretches": stretches, "coarse": film.coarse}
 
 
 def schema() -> dict[str, Any]:

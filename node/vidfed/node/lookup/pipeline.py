@@ -12,7 +12,7 @@
  9.                nobody in quarantine asks or answers more than a self-test, which any member may; policy for this member, the person's
                    roles and the purpose; distances allowed
 10. charge         what the member has left of its budgets
-11. search         everything within the distances, in one state of the records
+11. search         everything within the distances, in one state of the records; where it is told in bands, by which codes is counted
 12. log            audit entry, durable before the reply
 13. sign           the answer
 
@@ -30,13 +30,13 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from vidfed.node.errors import IndexBehindError, IndexBrokenError, StoreError
+from vidfed.node.errors import IndexBehindError, IndexBrokenError, QuotasError, StoreError
 from vidfed.node.lookup import metrics
 from vidfed.node.lookup.authenticate import Authenticated, Authenticator, UnknownPeerError
 from vidfed.node.lookup.authorise import Authoriser
 from vidfed.node.lookup.question import Question, RefusalError, count, deciding
 from vidfed.node.lookup.standing import SHORTEST_MS, StandingQuestions, generation_of
-from vidfed.node.policy.policy import SELF_TEST_RULE
+from vidfed.node.policy.policy import SELF_TEST_RULE, Distances
 from vidfed.node.search.catalogue import PATIENCE_S
 from vidfed.node.search.query import SearchQuery
 from vidfed.security.audit import Event
@@ -59,9 +59,14 @@ from vidfed.wire.values import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from vidfed.index import Algorithm
     from vidfed.node.lookup.question import Call
     from vidfed.node.policy.policy import PolicySource, Rule
     from vidfed.node.policy.quotas import Quotas
+    from vidfed.node.policy.told import Telling, ToldCodes
     from vidfed.node.search.catalogue import Catalogue
     from vidfed.node.search.query import Found
     from vidfed.security.audit import AuditLog
@@ -71,7 +76,7 @@ if TYPE_CHECKING:
     from vidfed.security.identity.replay import ReplayMemory
     from vidfed.v1.lookup_pb2 import LookupCall
     from vidfed.wire.requests import Mandate
-    from vidfed.wire.values import FilmTimes, LookupRequest
+    from vidfed.wire.values import LookupRequest
 
 _log = logging.getLogger(__name__)
 _FOUND_BYTES = MAX_MESSAGE_BYTES - 80 * 1024  # room for the header and the log's receipt with its cosigned checkpoint
@@ -94,6 +99,7 @@ class LookupPipeline:
     canary: Catalogue
     policy: PolicySource
     quotas: Quotas
+    told_codes: ToldCodes
     replay: ReplayMemory
     audit: AuditLog
     clock: Clock
@@ -259,10 +265,10 @@ class LookupPipeline:
         try:
             for question, rule in admitted:
                 if question.since is not None:
-                    found[id(question)] = self.catalogue.search_recent(_query(question, rule), question.since)
+                    found[id(question)] = self.catalogue.search_recent(self._query(question, rule), question.since)
             for catalogue in (self.catalogue, self.canary):
                 own = [each for each in admitted if each[0].since is None and (each[1] is SELF_TEST_RULE) is (catalogue is self.canary)]
-                wanted = [_query(question, rule) for question, rule in own]
+                wanted = [self._query(question, rule) for question, rule in own]
                 if wanted and catalogue is self.canary:
                     self.catalogue.check(patience_s=PATIENCE_S)
                 if wanted:
@@ -272,6 +278,18 @@ class LookupPipeline:
             raise RefusalError(Status.STALE_INDEX, "", str(error)) from None
         except (IndexBrokenError, StoreError) as error:
             raise RefusalError(Status.INDEX_UNAVAILABLE, "", str(error)) from None
+        except QuotasError as error:
+            _log.error("%s; not answering", error)
+            raise RefusalError(Status.INTERNAL_ERROR, "", str(error)) from None
+
+    def _query(self, question: Question, rule: Rule) -> SearchQuery:
+        tells = functools.partial(rule.tells, question.member)
+        films = question.request.films if question.request else ()
+        bands = None
+        if rule.distances is Distances.BANDS:
+            now_ms = self.clock()
+            bands = _Bands(self.told_codes, question.member, now_ms, self.told_codes.coarse(question.member, now_ms))
+        return SearchQuery(question.columns, rule.max_hits_per_item, tells, rule.tell, films, bands)
 
     def _log(self, questions: Sequence[Question]) -> list[bytes]:
         """Step 12: return each answer's payload, with its place in the log; a refusal where it cannot or need not be logged."""
@@ -321,18 +339,25 @@ class LookupPipeline:
         )
 
 
-def _films(question: Question) -> Sequence[FilmTimes]:
-    return question.request.films if question.request else ()
+@dataclass(frozen=True, slots=True)
+class _Bands:
+    """What one member was told by bands: see `vidfed.node.search.query.Bands`."""
+
+    told_codes: ToldCodes
+    member: str
+    now_ms: int
+    coarse: frozenset[str]
+
+    def count(self, tellings: Sequence[Telling]) -> frozenset[str]:
+        return self.told_codes.count(self.member, tellings, self.now_ms)
+
+    def compared(self, algorithm: Algorithm, code: bytes) -> NDArray[np.uint8]:
+        return self.told_codes.compared(algorithm, code)
 
 
 def _question(call: Call, member: str, now_ms: int, status: Status = Status.ANSWERED) -> Question:
     method, due = (LOOKUP_METHOD, 0) if call.order is None else (STREAM_METHOD, call.order.due)
     return Question(member, _digest_of(call.message), now_ms, method, due, status=status)
-
-
-def _query(question: Question, rule: Rule) -> SearchQuery:
-    tells = functools.partial(rule.tells, question.member)
-    return SearchQuery(question.columns, rule.max_hits_per_item, tells, rule.tell, _films(question))
 
 
 def _digest_of(call: LookupCall) -> bytes:

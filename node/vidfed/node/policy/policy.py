@@ -100,8 +100,8 @@ class Rule:
         roles: of the person who asks, by the credential; one of them is enough. Empty: any person of these members.
         algorithms: that are searched for them.
         max_distance: for single algorithms, how far apart at most. Others: as far as anybody may ask.
-        distances: "exact" tells each hit's distance; "bands" tells only in which of few bands it lies, which makes it harder to
-            work out a hash by asking again and again.
+        distances: "exact" tells each hit's distance; "bands" tells only in which of few bands it lies, searches no farther than the usual
+            distance, and keeps a hash from being worked out by asking again and again.
         categories: only records of these categories are told, each `{ scale, region, values }`. Not said: whatever the category.
         without_category: where `categories` are said: whether records without one are told too.
         handling_codes: only records with one of these are told.
@@ -275,9 +275,9 @@ class PolicySource(Protocol):
 
 
 def band_edges(algorithm: Algorithm) -> list[int]:
-    """Return the upper edges of an algorithm's bands, rising: equal, half the usual distance, the usual one, the largest."""
+    """Return the upper edges of an algorithm's bands, rising: equal, half the usual distance, the usual one."""
     usual = algorithm.default_distance
-    return sorted({0, usual // 2, usual, algorithm.maximum_distance})
+    return sorted({0, usual // 2, usual})
 
 
 def _listed(names: Iterable[str]) -> str:

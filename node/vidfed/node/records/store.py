@@ -325,6 +325,14 @@ class StoreReader:
                 found[row[0]] = _record_of(row)
         return found
 
+    def numbers(self, references: Sequence[str]) -> dict[str, int]:
+        """Return the ids of the live records with these references, by reference."""
+        found: dict[str, int] = {}
+        for start in range(0, len(references), _LOOKUP_CHUNK):
+            condition, values = self._database.within("reference", references[start : start + _LOOKUP_CHUNK])
+            found.update(self._rows(f"SELECT reference, id FROM records WHERE {condition} AND {_LIVE_SQL}", values))  # noqa: S608 - our own names
+        return found
+
     def views(self, labels: Sequence[int]) -> dict[int, View]:
         """Return of which view of a record each of these further codes is; labels no longer known are left out."""
         found: dict[int, View] = {}

@@ -18,6 +18,7 @@ from vidfed.node.records.schema import PLACE_BITS
 from vidfed.node.records.source_states import Freshness
 from vidfed.node.records.store import History
 from vidfed.node.search.checked import CheckedStore
+from vidfed.node.search.coarse import CoarseRecords, in_bands
 from vidfed.node.search.distinct import distinct
 from vidfed.node.search.films import find, merged, take_apart
 from vidfed.node.search.follower import IndexFollower
@@ -28,7 +29,7 @@ from vidfed.node.search.stop_list import frames_left_out
 from vidfed.wire.values import IndexState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -74,6 +75,7 @@ class Catalogue:
         self._follower = IndexFollower(store, folder, keeper=keeper)
         self._checked = CheckedStore(store, folder)
         self._keeper = keeper
+        self._coarse = CoarseRecords()
         self.changed_ms = 0
 
     @property
@@ -161,12 +163,11 @@ class Catalogue:
             choose(candidates, store.records, functools.partial(self._search_code, search_codes, store), limit)
             told = candidates[0].told(store)
             films = [find(film, wanted, store, functools.partial(search_codes, Algorithm.PDQ)) for film in apart.films]
-            states = store.source_states()
-        current_ms = self._clock()
-        freshness = Freshness.of(states, current_ms)
-        searched = wanted.searched(self._follower.shares)
-        state = IndexState(newest, changed_ms, current_ms, searched, self._follower.band, freshness.as_of_ms, freshness.behind)
-        return _found(state, apart, asked, told, films, left_out)
+            current_ms = self._clock()
+            freshness = Freshness.of(store.source_states(), current_ms)
+            searched = wanted.searched(self._follower.shares)
+            state = IndexState(newest, changed_ms, current_ms, searched, self._follower.band, freshness.as_of_ms, freshness.behind)
+            return self._told(_found(state, apart, asked, told, films, left_out), wanted, apart, store, recent.numbers)
 
     def search(self, wanted: Sequence[SearchQuery], *, patience_s: float = PATIENCE_S) -> list[Found]:
         """Find for each question every record within each of its columns' distances, all in one state of the store.
@@ -203,12 +204,22 @@ class Catalogue:
                 for question, each in zip(whole, apart, strict=True)
             ]
             self._follower.check_not_renewed(renewals, version)
-        current_ms = self._clock()
-        freshness = Freshness.of(states, current_ms)
-        state = (self._follower.band, freshness.as_of_ms, freshness.behind)
-        shares = self._follower.shares
-        searched = [IndexState(version, changed_ms, current_ms, question.searched(shares), *state) for question in whole]
-        return [_found(*each) for each in zip(searched, apart, asked, told, films, left_out, strict=True)]
+            current_ms = self._clock()
+            freshness = Freshness.of(states, current_ms)
+            state = (self._follower.band, freshness.as_of_ms, freshness.behind)
+            shares = self._follower.shares
+            searched = [IndexState(version, changed_ms, current_ms, question.searched(shares), *state) for question in whole]
+            found = [_found(*each) for each in zip(searched, apart, asked, told, films, left_out, strict=True)]
+            return [self._told(*each, store) for each in zip(found, whole, apart, strict=True)]
+
+    def _told(self, found: Found, wanted: SearchQuery, apart: TakenApart, store: StoreReader, only: Collection[int] | None = None) -> Found:
+        """Return what is told of what was found, where that is told in bands: coarse records are added, of them `only` these."""
+        bands = wanted.bands
+        if bands is None:
+            return found
+        coarse = self._coarse.read(bands, found.state.version, store)
+        among = [each for each in coarse if only is None or each.number in only]
+        return in_bands(found, wanted, bands, apart.films, among, store)
 
     def _check_history(self, store: StoreReader, version: int) -> None:
         """Make sure that the store is the one of before: a volume or a database may have been exchanged under a running node.

@@ -62,6 +62,11 @@ class AskedFilm:
     frames: AskedFrames
     max_distance: int
 
+    @property
+    def last_ms(self) -> int:
+        """When its last frame ends."""
+        return int(self.frames.until_ms.max())
+
 
 class FilmHits(NamedTuple):
     """What was found for a film: the records told with how they match, most agreeing frames first; and whether there are more."""
@@ -137,7 +142,11 @@ def find(film: AskedFilm, query: SearchQuery, store: StoreReader, search: Search
         some = rows.records[start : start + _READ].tolist()
         records = store.records(some)
         for number in some:
-            if number in records and query.visible(records[number]) and (found := _compared(film, number, rows, store)) is not None:
+            if (
+                number in records
+                and query.shows(records[number])
+                and (found := _compared(film, number, rows, store, query.told)) is not None
+            ):
                 match, whole = found
                 told.append((records[number], query.told(match), whole))
                 if len(told) > cap:
@@ -191,8 +200,13 @@ class _Rows:
         return codes[whole], self._labels[first:end][whole], self._distances[first:end][whole]
 
 
-def _compared(film: AskedFilm, number: int, rows: _Rows, store: StoreReader) -> tuple[Match, FilmMatch] | None:
-    """Compare a film with all that a record has; None if none of its codes is near any more: it changed during the search."""
+def _compared(
+    film: AskedFilm, number: int, rows: _Rows, store: StoreReader, told: Callable[[Match], Match]
+) -> tuple[Match, FilmMatch] | None:
+    """Compare a film with all that a record has; None if none of its codes is near any more: it changed during the search.
+
+    Of pairs of frames that are told to be equally near the first is named.
+    """
     record = store.views_of(number, Algorithm.PDQ)
     labels = np.fromiter(record, np.int64, len(record))
     frames = RecordFrames([view.kind for view, _ in record.values()])
@@ -210,7 +224,9 @@ def _compared(film: AskedFilm, number: int, rows: _Rows, store: StoreReader) -> 
     whole = film_match(film.frames, frames, every, every_apart)
     if whole is None:
         return None
-    nearest = int(np.lexsort((every[:, 1], every[:, 0], every_apart))[0])
+    distances_told = {apart: told(Match(Algorithm.PDQ, apart, 0)).distance for apart in set(every_apart.tolist())}
+    as_told = np.array([distances_told[apart] for apart in every_apart.tolist()])
+    nearest = int(np.lexsort((every[:, 1], every[:, 0], as_told))[0])
     code, place = every[nearest].tolist()
     view = record[int(labels[place])][0]
     return Match(Algorithm.PDQ, int(every_apart[nearest]), int(film.places[code]), kind=view.kind, quality=view.quality), whole

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from vidfed.index.codes import frame_times
+from vidfed.index.codes import MAX_FILM_MS, frame_times
+from vidfed.security.clock import MINUTE_MS
 from vidfed.wire.values import MAX_STRETCHES, FilmMatch, Stretch
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 GAP_MS: Final = 5_000
 """So far apart, on either side, agreeing frames are of one stretch; and so far the two may drift apart from one to the next."""
+
+_FEWEST: Final = 3  # frames by which two films agree: docs/adr/0071
 
 
 class RecordFrames:
@@ -90,6 +93,39 @@ def film_match(asked: AskedFrames, record: RecordFrames, pairs: NDArray[np.int64
     ours, theirs = asked.of_codes[pairs[:, 0]], record.of_codes[pairs[:, 1]]
     told, left_out = _told(_stretches(asked, record, ours, theirs, distances))
     return FilmMatch(len(asked), len(np.unique(ours)), len(record), len(np.unique(theirs)), told, left_out)
+
+
+def coarsely(film: FilmMatch, last_ms: int) -> FilmMatch:
+    """Return what is told of a film in bands: at least how many frames agree, and within which minutes all of them are.
+
+    Args:
+        film: as it agrees.
+        last_ms: when its last frame ends.
+    """
+    every = film.stretches
+    within = Stretch(
+        _minute(min(each.from_ms for each in every)),
+        min(_minute_after(max(each.until_ms for each in every)), last_ms),
+        _minute(min(each.record_from_ms for each in every)),
+        min(_minute_after(max(each.record_until_ms for each in every)), MAX_FILM_MS),
+    )
+    ours, theirs = _at_least(film.frames_agreeing, film.frames), _at_least(film.record_frames_agreeing, film.record_frames)
+    return FilmMatch(film.frames, ours, film.record_frames, theirs, (within,), coarse=True)
+
+
+def _at_least(agreeing: int, frames: int) -> int:
+    """Return all, or the largest of 1, 3, 6, 12, 24, ... that is not more."""
+    if agreeing == frames or agreeing < _FEWEST:
+        return agreeing if agreeing == frames else 1
+    return _FEWEST << (agreeing // _FEWEST).bit_length() - 1
+
+
+def _minute(time_ms: int) -> int:
+    return time_ms - time_ms % MINUTE_MS
+
+
+def _minute_after(time_ms: int) -> int:
+    return -(-time_ms // MINUTE_MS) * MINUTE_MS
 
 
 def _stretches(

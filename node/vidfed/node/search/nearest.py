@@ -208,7 +208,7 @@ class Candidates:
     def judge(self, wanted: Sequence[tuple[ItemCandidates, Sequence[int]]], records: Mapping[int, Record]) -> list[int]:
         """Let items take what may be told of the records that they wanted, as far as those are still there. Return the others."""
         asked = dict.fromkeys(record for _, some in wanted for record in some)
-        visible = {record: records[record] for record in asked if record in records and self._asked.visible(records[record])}
+        visible = {record: records[record] for record in asked if record in records and self._asked.shows(records[record])}
         for item, some in wanted:
             item.take(some, visible)
         return [record for record in asked if record not in visible]
@@ -289,7 +289,7 @@ class Candidates:
             found: list[tuple[tuple[float, int], _Matched]] = []
             for column in self._asked.columns:
                 codes = np.flatnonzero(column.items == item.number)
-                for label, theirs in _codes_of(number, record, column.algorithm, store):
+                for label, theirs in codes_of(number, record, column.algorithm, store):
                     distances = distances_to(column.algorithm, column.codes[codes], theirs)
                     near = distances <= column.max_distance
                     for code, distance in zip(codes[near].tolist(), distances[near].tolist(), strict=True):
@@ -327,7 +327,7 @@ class Candidates:
         return self._edges[column.algorithm]
 
 
-def _codes_of(number: int, record: Record, algorithm: Algorithm, store: StoreReader) -> list[tuple[int, bytes]]:
+def codes_of(number: int, record: Record, algorithm: Algorithm, store: StoreReader) -> list[tuple[int, bytes]]:
     """Return label and code of each code of one algorithm by which a record is found."""
     plain = algorithm.is_weak_alone and record.pdq_quality is not None and record.pdq_quality < RELIABLE_PDQ_QUALITY
     own = [(number << PLACE_BITS, code)] if (code := record.hashes.get(algorithm)) and not plain else []

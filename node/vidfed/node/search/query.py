@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from vidfed.wire.values import Hit, IndexState, Match, Searched, Share
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from vidfed.index import Algorithm
+    from vidfed.node.policy.told import Telling
     from vidfed.node.records.record import Record
     from vidfed.wire.values import FilmTimes, FramesNotSearched, HashColumn
+
+
+class Bands(Protocol):
+    """That distances are told in bands, and what one asker was told by bands before: `vidfed.node.policy.told` for one member."""
+
+    @property
+    def coarse(self) -> frozenset[str]:
+        """References of the records that it is told of coarsely."""
+
+    def count(self, tellings: Sequence[Telling]) -> frozenset[str]:
+        """Count what is to be told, and return which of its records are coarse now."""
+
+    def compared(self, algorithm: Algorithm, code: bytes) -> NDArray[np.uint8]:
+        """Return which part of a coarse record's hash is compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +44,7 @@ class SearchQuery:
         films: which items are films, whose frames are judged together.
         told: gives what the asker may know of a match, by its algorithm and distance; records are ordered by that. What is farther must not
             look nearer.
+        bands: where distances are told in bands; None: as they are.
     """
 
     columns: Sequence[HashColumn]
@@ -33,6 +52,11 @@ class SearchQuery:
     visible: Callable[[Record], bool] = lambda _record: True
     told: Callable[[Match], Match] = lambda match: match
     films: Sequence[FilmTimes] = ()
+    bands: Bands | None = None
+
+    def shows(self, record: Record) -> bool:
+        """Tell whether the asker may know of a record by the search: not of coarse ones, which `coarse` compares by themselves."""
+        return self.visible(record) and (self.bands is None or record.reference not in self.bands.coarse)
 
     def searched(self, shares: Mapping[Algorithm, Share]) -> tuple[Searched, ...]:
         """Return what the answer says about how it was searched.

@@ -22,7 +22,7 @@ MOST = 100_000
 
 
 class Recent:
-    """The live records of one state of the store that changed after a version."""
+    """The live records of one state of the store that changed after a version; `numbers` are theirs."""
 
     def __init__(self, store: StoreReader, version: int) -> None:
         """Read them.
@@ -38,6 +38,7 @@ class Recent:
         rows = store.recent(version, MOST + 1)
         if len(rows) > MOST:
             raise TooManyError
+        self.numbers = frozenset(row[0] for row in rows)
         self._codes: dict[Algorithm, tuple[NDArray[np.uint8], NDArray[np.int64]]] = {}
         self._scans: dict[Algorithm, FlatScan] = {}
         for place, algorithm in enumerate(Algorithm, 2):

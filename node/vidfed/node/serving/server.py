@@ -29,6 +29,7 @@ from vidfed.node.lookup.question import Call
 from vidfed.node.lookup.streams import StoppingError, answer_chunks
 from vidfed.node.policy.file import POLICY_FILE, PolicyFile
 from vidfed.node.policy.quotas import Quotas
+from vidfed.node.policy.told import ToldCodes
 from vidfed.node.records.known import open_store, store_memory
 from vidfed.node.search.canary import CANARY, open_canary
 from vidfed.node.search.catalogue import Catalogue
@@ -264,6 +265,7 @@ def open_pipeline(
     )
     with (
         contextlib.closing(Quotas(home.state_file("quotas.db"))) as quotas,
+        contextlib.closing(ToldCodes(home.state_file("told.db"))) as told_codes,
         open_store(home, reads_only=not keeper) as store,
         contextlib.closing(Catalogue(store, home.folder / "index", system_clock, keeper=keeper)) as catalogue,
         open_canary(home.folder / CANARY, home.federation, home.member, system_clock, keeper=keeper) as canary,
@@ -280,6 +282,7 @@ def open_pipeline(
             canary=canary,
             policy=policy,
             quotas=quotas,
+            told_codes=told_codes,
             replay=replay,
             audit=audit,
             clock=system_clock,
