@@ -14,8 +14,8 @@ import pytest
 from tests.node.lookup.test_standing import Watch
 from tests.support.memory import ANSWERING, MemoryFederation, MemoryNode, call_of
 from vidfed.index import Algorithm, Hash
+from vidfed.node.lookup.told import MOST_CODES, ToldCodes
 from vidfed.node.policy.policy import Distances
-from vidfed.node.policy.told import MOST_CODES, ToldCodes
 from vidfed.node.records.record import Record
 from vidfed.wire.answers import read_answer
 from vidfed.wire.statuses import Status

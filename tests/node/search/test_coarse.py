@@ -12,11 +12,12 @@ import pytest
 from vidfed.index import Algorithm, Code
 from vidfed.index.codes import frame_kind
 from vidfed.index.search.flat import distances_to
+from vidfed.node.lookup.told import ToldCodes
 from vidfed.node.policy.policy import Distances, Rule
-from vidfed.node.policy.told import ToldCodes, compared_parts
 from vidfed.node.records.record import Record
 from vidfed.node.records.store import RecordStore
 from vidfed.node.search.catalogue import Catalogue
+from vidfed.node.search.coarse import compared_parts
 from vidfed.node.search.query import SearchQuery
 from vidfed.wire.values import FilmTimes, HashColumn
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from vidfed.node.policy.told import Telling
+    from vidfed.node.search.query import Telling
 
 NOW = 1_800_000_000_000
 RULE = Rule("bands", frozenset(), frozenset(), distances=Distances.BANDS)

@@ -11,9 +11,9 @@ from vidfed.node.lookup.authenticate import UnknownPeerError
 from vidfed.node.lookup.pipeline import LookupPipeline
 from vidfed.node.lookup.question import Call
 from vidfed.node.lookup.streams import answer_chunks
+from vidfed.node.lookup.told import ToldCodes
 from vidfed.node.policy.policy import Policy, Rule
 from vidfed.node.policy.quotas import Quotas
-from vidfed.node.policy.told import ToldCodes
 from vidfed.node.records.store import RecordStore
 from vidfed.node.search.canary import open_canary
 from vidfed.node.search.catalogue import Catalogue

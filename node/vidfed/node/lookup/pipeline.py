@@ -64,11 +64,11 @@ if TYPE_CHECKING:
 
     from vidfed.index import Algorithm
     from vidfed.node.lookup.question import Call
+    from vidfed.node.lookup.told import ToldCodes
     from vidfed.node.policy.policy import PolicySource, Rule
     from vidfed.node.policy.quotas import Quotas
-    from vidfed.node.policy.told import Telling, ToldCodes
     from vidfed.node.search.catalogue import Catalogue
-    from vidfed.node.search.query import Found
+    from vidfed.node.search.query import Found, Telling
     from vidfed.security.audit import AuditLog
     from vidfed.security.clock import Clock
     from vidfed.security.crypto.keys import Signer

@@ -218,8 +218,7 @@ class Catalogue:
         if bands is None:
             return found
         coarse = self._coarse.read(bands, found.state.version, store)
-        among = [each for each in coarse if only is None or each.number in only]
-        return in_bands(found, wanted, bands, apart.films, among, store)
+        return in_bands(found, wanted, bands, apart.films, coarse, store, only)
 
     def _check_history(self, store: StoreReader, version: int) -> None:
         """Make sure that the store is the one of before: a volume or a database may have been exchanged under a running node.

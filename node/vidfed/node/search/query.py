@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from vidfed.wire.values import Hit, IndexState, Match, Searched, Share
 
@@ -14,13 +14,30 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vidfed.index import Algorithm
-    from vidfed.node.policy.told import Telling
     from vidfed.node.records.record import Record
     from vidfed.wire.values import FilmTimes, FramesNotSearched, HashColumn
 
 
+FILM: Final = "film"
+"""Stands for the algorithm where a whole film was asked."""
+
+
+class Telling(NamedTuple):
+    """That somebody is to be told of a record.
+
+    Attributes:
+        record: its reference.
+        kind: the algorithm's name, or `FILM`.
+        code: by which; of a film all of its codes in one.
+    """
+
+    record: str
+    kind: str
+    code: bytes
+
+
 class Bands(Protocol):
-    """That distances are told in bands, and what one asker was told by bands before: `vidfed.node.policy.told` for one member."""
+    """That distances are told in bands, and what one asker was told by bands before: `vidfed.node.lookup.told` for one member."""
 
     @property
     def coarse(self) -> frozenset[str]:

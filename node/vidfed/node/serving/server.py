@@ -27,9 +27,9 @@ from vidfed.node.lookup.authenticate import UnknownPeerError
 from vidfed.node.lookup.pipeline import LookupPipeline
 from vidfed.node.lookup.question import Call
 from vidfed.node.lookup.streams import StoppingError, answer_chunks
+from vidfed.node.lookup.told import ToldCodes
 from vidfed.node.policy.file import POLICY_FILE, PolicyFile
 from vidfed.node.policy.quotas import Quotas
-from vidfed.node.policy.told import ToldCodes
 from vidfed.node.records.known import open_store, store_memory
 from vidfed.node.search.canary import CANARY, open_canary
 from vidfed.node.search.catalogue import Catalogue

@@ -12,8 +12,10 @@ import pytest
 from tests.support.disk import full_disk
 from vidfed.index import Algorithm
 from vidfed.node.errors import QuotasError
-from vidfed.node.policy import told
-from vidfed.node.policy.told import FILM, KEPT_MS, MOST_CODES, MOST_FILMS, Telling, ToldCodes, compared_parts
+from vidfed.node.lookup import told
+from vidfed.node.lookup.told import KEPT_MS, MOST_CODES, MOST_FILMS, ToldCodes
+from vidfed.node.search.coarse import compared_parts
+from vidfed.node.search.query import FILM, Telling
 from vidfed.security.clock import DAY_MS
 
 if TYPE_CHECKING:
@@ -96,7 +98,8 @@ def test_what_is_compared_is_a_fixed_share_of_each_hash_and_another_part_of_anot
 TELLER = """
 import pathlib, sys
 from vidfed.index import Algorithm
-from vidfed.node.policy.told import Telling, ToldCodes
+from vidfed.node.lookup.told import ToldCodes
+from vidfed.node.search.query import Telling
 codes = ToldCodes(pathlib.Path(sys.argv[1]))
 sys.stdin.readline()
 fine = [number for number in range(50) if not codes.count("nl", [Telling("r", "pdq", f"{sys.argv[2]}-{number}".encode())], 1)]

@@ -16,11 +16,13 @@ import hashlib
 import os
 import sqlite3
 import threading
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from vidfed.node.errors import QuotasError
+from vidfed.node.search.coarse import compared_parts
+from vidfed.node.search.query import FILM, Telling
 from vidfed.security.clock import DAY_MS
 from vidfed.security.sqlite import connect, transaction
 
@@ -38,9 +40,6 @@ MOST_CODES: Final = 4
 MOST_FILMS: Final = 2
 """The same for whole films, of which each question tells more."""
 
-FILM: Final = "film"
-"""Stands for the algorithm where a whole film was asked."""
-
 KEPT_MS: Final = 90 * DAY_MS
 """So long a code is counted, and a record stays coarse after it was last told so."""
 
@@ -53,8 +52,6 @@ longest ago are as others again."""
 
 _TIDY_EVERY: Final = 5_000  # rows written
 _DIGEST_BYTES: Final = 8
-_COMPARED: Final = (5, 8)  # of a hash's parts
-_COMPARED_OF_SHORT: Final = (7, 8)  # of 64-bit hashes: by less of them, unrelated pictures would be found
 _TOUCHED_MS: Final = DAY_MS  # how exactly it is known when a record was last told
 _SCHEMA: Final = (
     "CREATE TABLE IF NOT EXISTS key (key BLOB NOT NULL)",
@@ -63,20 +60,6 @@ _SCHEMA: Final = (
     ) WITHOUT ROWID""",
     "CREATE TABLE IF NOT EXISTS coarse (member TEXT, record TEXT, told_ms INTEGER, PRIMARY KEY (member, record)) WITHOUT ROWID",
 )
-
-
-class Telling(NamedTuple):
-    """That a member is to be told of a record.
-
-    Attributes:
-        record: its reference.
-        kind: the algorithm's name, or `FILM`.
-        code: by which; of a film all of its codes in one.
-    """
-
-    record: str
-    kind: str
-    code: bytes
 
 
 class ToldCodes:
@@ -187,9 +170,3 @@ class ToldCodes:
                 yield
             except sqlite3.Error as error:
                 raise QuotasError(f"codes told: {error}") from error
-
-
-def compared_parts(algorithm: Algorithm) -> int:
-    """Return how many of a hash's parts are compared where its record is coarse."""
-    share, of = _COMPARED_OF_SHORT if algorithm.is_weak_alone else _COMPARED
-    return algorithm.parts * share // of
