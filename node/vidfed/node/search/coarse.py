@@ -129,7 +129,7 @@ def _read_codes(records: Sequence[tuple[int, Record]], algorithm: Algorithm, ban
     )
 
 
-def in_bands(  # noqa: PLR0913 - all that a question is
+def in_bands(
     found: Found,
     query: SearchQuery,
     bands: Bands,
