@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from tests.support.brute_force import TINY
 from tests.support.memory import columns_of
 from vidfed.index import Algorithm, Hash
 from vidfed.index.errors import HashError
+from vidfed.index.search import hash_index
 from vidfed.node.errors import NodeError
 from vidfed.node.records.record import Record
 from vidfed.node.records.store import RecordStore
 from vidfed.node.search.catalogue import Catalogue
-from vidfed.node.search.checked import CheckedStore
+from vidfed.node.search.checked import last_check, refused_for
 from vidfed.node.search.query import SearchQuery
 
 if TYPE_CHECKING:
@@ -69,6 +71,14 @@ def _lost(catalogue: Catalogue, algorithm: Algorithm) -> int:
     return count
 
 
+@pytest.fixture(scope="module", autouse=True)
+def segments() -> Iterator[None]:
+    """Indexes with segments, as large ones have."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hash_index, "Sizes", lambda: TINY)
+        yield
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
@@ -86,7 +96,7 @@ def flips(folder: Path, step: int) -> Iterator[tuple[Path, int]]:
     yield from ((path, path.stat().st_size // 2) for path in files[::step])
 
 
-@pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("step", [13, pytest.param(1, marks=pytest.mark.exhaustive)])
 def test_a_flipped_bit_in_any_index_is_never_a_no_match(whole: Path, tmp_path: Path, step: int) -> None:
     assert lost(whole / "records.db", whole / "index") == dict.fromkeys(ALGORITHMS, 0)
     answered = []
@@ -105,17 +115,21 @@ def test_a_flipped_bit_in_any_index_is_never_a_no_match(whole: Path, tmp_path: P
     assert not all(answered)  # or the bits were where nobody looks
 
 
+PLACES = (("records_md5", 0.5), ("records_md5", 0.95), ("records_version_key", 0.6), ("records_pkey", 0.8))
+"""Indexes, also those by which changes are followed and records fetched, and how far into their files."""
+
+
 def test_a_flipped_bit_in_an_index_on_postgresql_is_never_a_no_match(postgresql_url: str, tmp_path: Path) -> None:
     fill(postgresql_url, tmp_path / "index")
     server, _, name = postgresql_url.rpartition("/")
     refused = 0
     with psycopg.connect(f"{server}/postgres", autocommit=True) as administrator:
         (data,) = administrator.execute("SHOW data_directory").fetchone() or ("",)
-        for number, share in enumerate((0.2, 0.5, 0.8, 0.95)):
+        for number, (index, share) in enumerate(PLACES):
             damaged = f"{name}_{number}"
             administrator.execute(f"CREATE DATABASE {damaged} TEMPLATE {name} STRATEGY FILE_COPY")
             with psycopg.connect(f"{server}/{damaged}") as connection:
-                (file,) = connection.execute("SELECT pg_relation_filepath('records_md5')").fetchone() or ("",)
+                (file,) = connection.execute("SELECT pg_relation_filepath(%s)", (index,)).fetchone() or ("",)
             path = Path(data) / file
             content = bytearray(path.read_bytes())
             at = next(at for at in range(int(len(content) * share), len(content)) if content[at] not in {0, 255})
@@ -140,6 +154,36 @@ def test_what_is_damaged_while_the_node_serves_is_found_by_the_next_check(whole:
         start = starts[len(starts) // 2]  # the first ones are of tables without a row
         content[start + PAGE - 40] ^= 4
         path.write_bytes(content)
-        CheckedStore(store, folder).check()  # as the keeper's thread does every AGAIN_S
+        catalogue.check_all()  # as the keeper's thread does every AGAIN_S
+        assert "damaged" in last_check(folder).found
+        assert "damaged" in refused_for(folder)
         with pytest.raises(NodeError, match=r"damaged.*restore a backup"):
             _lost(catalogue, Algorithm.MD5)
+
+
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.exhaustive)])
+def test_a_bit_turned_over_in_an_index_while_the_node_serves_is_found_by_the_next_check(whole: Path, tmp_path: Path, every: int) -> None:
+    """In any file: the index is made anew from the records, nothing is answered meanwhile, and status says what was found."""
+    for path in sorted((whole / "index/pdq").iterdir())[::every]:
+        if not path.stat().st_size:
+            continue
+        copy = tmp_path / path.name
+        shutil.copytree(whole, copy)
+        folder = copy / "index"
+        with closing(RecordStore(copy / "records.db", make=False)) as store, closing(Catalogue(store, folder, lambda: NOW)) as catalogue:
+            catalogue.catch_up()
+            catalogue.check_all()
+            assert last_check(folder).found == ""
+            with (folder / "pdq" / path.name).open("r+b") as file:
+                file.seek(path.stat().st_size // 2)
+                byte = file.read(1)[0]
+                file.seek(path.stat().st_size // 2)
+                file.write(bytes([byte ^ 4]))
+            catalogue.check_all()
+            assert "the PDQ index was damaged" in last_check(folder).found, path.name
+            assert "may have missed records" in last_check(folder).found
+            catalogue.catch_up()
+            assert _lost(catalogue, Algorithm.PDQ) == 0
+            assert catalogue._follower.renewals() == 1
+            catalogue.check_all()
+            assert last_check(folder).whole_ms >= last_check(folder).found_ms

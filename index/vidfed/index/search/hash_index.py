@@ -235,6 +235,26 @@ class HashIndex:
         self._current()
         return self._flushed.source_mark
 
+    def check(self, pause: Callable[[int], None] = lambda _bytes: None) -> None:
+        """Return if every byte that queries read, and the next start reads, is as it was written. Queries and changes go on meanwhile.
+
+        Args:
+            pause: called after each piece that was read with its length in bytes, to leave the disk to others.
+
+        Raises:
+            IndexClosedError: the index was closed.
+            IndexCorruptError: a file is damaged; make the index anew.
+            IndexStorageError: one cannot be read.
+        """
+        self._current()
+        self._folder.read_manifest()
+        for entry in self._flushed.snapshot.entries():
+            try:
+                self._folder.check_file(entry, pause)
+            except IndexCorruptError:
+                if entry.name in self._flushed.snapshot.file_names():  # or it was replaced meanwhile
+                    raise
+
     @property
     def holds_erased(self) -> bool:
         """Whether rows that were erased are still in a file: of the state last flushed, or one that could not be removed yet."""

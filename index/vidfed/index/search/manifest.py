@@ -21,7 +21,7 @@ import numpy as np
 from vidfed.index.errors import IndexCorruptError, IndexLockedError, IndexStorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 MANIFEST = "MANIFEST"
 _PREFIXES = ("open-", "segment-", "removed-")
 _ALIGNMENT_BYTES = 64  # one cache line, so that no array straddles more of them than it must
+_CHECKED_BYTES = 1 << 22
 _PRIVATE = 0o600  # people can be roughly reconstructed from perceptual hashes: nobody but the node reads them
 
 
@@ -161,6 +162,30 @@ class Folder:
             array = np.frombuffer(mapped, dtype, int(np.prod(shape)), start + form["offset"]) if 0 not in shape else np.empty(0, dtype)
             arrays[key] = array.reshape(shape)
         return arrays
+
+    def check_file(self, entry: FileEntry, pause: Callable[[int], None]) -> None:
+        """Return if every byte of a file is as it was written.
+
+        Args:
+            entry: the file.
+            pause: called after each piece with its length in bytes, to leave the disk to others.
+
+        Raises:
+            IndexCorruptError: the file is missing, has another length, or any byte of it changed.
+            IndexStorageError: it cannot be read.
+        """
+        crc32 = size_bytes = 0
+        try:
+            with (self.path / entry.name).open("rb", buffering=0) as file:
+                while piece := file.read(_CHECKED_BYTES):
+                    crc32, size_bytes = zlib.crc32(piece, crc32), size_bytes + len(piece)
+                    pause(len(piece))
+        except FileNotFoundError:
+            raise IndexCorruptError(f"{entry.name}: missing") from None
+        except OSError as error:
+            raise IndexStorageError(f"{entry.name}: cannot be read: {error.strerror}") from error
+        if (crc32, size_bytes) != (entry.crc32, entry.size_bytes):
+            raise IndexCorruptError(f"{entry.name}: checksum does not match, the file was damaged")
 
     def commit(self, manifest: dict[str, Any], unsynced: Iterable[FileEntry]) -> None:
         """Make `manifest` the state of the index; `unsynced` are the files it names that may not be on the disk yet.

@@ -160,5 +160,9 @@ class Snapshot:
 
     def file_names(self) -> set[str]:
         """The files this state needs, as far as it was flushed."""
+        return {entry.name for entry in self.entries()}
+
+    def entries(self) -> list[FileEntry]:
+        """The files this state needs, as far as it was flushed, with what is known of their contents."""
         entries = [self.open.entry, *(s.segment.entry for s in self.sealed), *(s.removed_entry for s in self.sealed)]
-        return {entry.name for entry in entries if entry}
+        return [entry for entry in entries if entry]

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 _BUSY_S = 5.0
 _KITS_LEFT_MS = 7 * DAY_MS
 _CA_LEFT_MS = 60 * DAY_MS  # a new CA needs the administrators' overlap
+_UNCHECKED_MS = DAY_MS  # a node reads all that it searches every six hours
 _CHECKPOINT_MS = 60 * MINUTE_MS
 _UNWITNESSED_MS = 60 * MINUTE_MS  # a node asks each minute
 _DIRECTORY_LATE_MS = int(TIMESTAMP_LIFE.total_seconds() * SECOND_MS / 2)  # a publisher that runs confirms it twice as often
@@ -205,6 +206,10 @@ class _Doctor(Checks):
 
     def _index(self) -> str:
         status = read_status(self._home)
+        if status.unsound and status.serving:
+            raise FailedError(status.checked_line())
+        if status.index_version is None and status.serving:
+            raise FailedError("a file of it is damaged; the node that runs makes it anew when it comes upon that: restart it to be sure")
         if status.index_version is None:
             raise WarnedError("cannot be read; the node rebuilds it from the records when it starts")
         if status.index_version != status.store_version:
@@ -212,6 +217,10 @@ class _Doctor(Checks):
             if status.serving:
                 raise FailedError(f"{behind}, so lookups are refused: see the node's log")
             raise WarnedError(f"{behind}; it catches up when the node starts")
+        if status.serving and system_clock() - status.checked.checked_ms > _UNCHECKED_MS:
+            raise WarnedError("its files were not read in full for a day: see the node's log")
+        if status.checked.found and system_clock() - status.checked.found_ms < DAY_MS:
+            raise WarnedError(f"{status.checked_line()}; it is whole again: look at the disk, and at the system's log")
         if status.erased_left:
             raise WarnedError(f"{status.erased_line()}; if that lasts, see the node's log")
         return f"equals the records at change {status.index_version}"

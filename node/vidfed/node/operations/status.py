@@ -12,6 +12,7 @@ from vidfed.node.errors import PolicyError
 from vidfed.node.policy.file import POLICY_FILE, not_in_force, read_own_policy
 from vidfed.node.records.known import open_store
 from vidfed.node.records.store import PERCEPTUAL
+from vidfed.node.search.checked import LastCheck, last_check, refused_for
 from vidfed.node.search.erasure import indexes_with_erased
 from vidfed.node.sources.overview import SourceOverview, overview
 from vidfed.security.clock import DAY_MS, as_text, system_clock
@@ -37,6 +38,8 @@ class NodeStatus:
     Attributes:
         refuses: until when it refuses every question, and why.
         erased_left: algorithms whose index files may still hold codes of erased records.
+        unsound: why nothing is searched: the store is damaged, or being checked for the first time.
+        checked: when store and indexes were last read in full, and what was found.
     """
 
     federation: str
@@ -50,6 +53,8 @@ class NodeStatus:
     store_changed_ms: int
     index_version: int | None
     erased_left: tuple[str, ...]
+    unsound: str
+    checked: LastCheck
     directory: str
     directory_version: int | None
     directory_expires_ms: int | None
@@ -73,6 +78,7 @@ class NodeStatus:
         if self.sources:
             yield "sources", self._sources_line()
         yield "index", self._index_line()
+        yield "checked", self.checked_line()
         if self.erased_left:
             yield "erased", self.erased_line()
         yield "directory", self.directory
@@ -87,6 +93,16 @@ class NodeStatus:
         behind = [each.name for each in self.sources if each.behind]
         late = f"; BEHIND: {', '.join(behind)} (vidfed node source status)" if behind else ""
         return f"{len(self.sources)}, the oldest, {oldest.name}, {as_of}{late}"
+
+    def checked_line(self) -> str:
+        """Return when all that is searched was last read in full, and what was found."""
+        last = self.checked
+        if self.unsound:
+            return f"NOT SEARCHED: {self.unsound}"
+        said = (
+            f"every byte of records and index, whole on {as_text(last.whole_ms)}" if last.whole_ms else "not yet; the node does it at start"
+        )
+        return said + (f"; DAMAGE on {as_text(last.found_ms)}: {last.found}" if last.found else "")
 
     def erased_line(self) -> str:
         """Return where codes of erased records are still; they are found by no question from the moment of the erasure."""
@@ -136,6 +152,8 @@ def read_status(home: MemberHome) -> NodeStatus:
         store_changed_ms=state.changed_ms,
         index_version=index_version,
         erased_left=erased_left,
+        unsound=refused_for(home.folder / "index"),
+        checked=last_check(home.folder / "index"),
         directory=text,
         directory_version=version,
         directory_expires_ms=expires,

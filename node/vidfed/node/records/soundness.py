@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _CURE = "stop the node, keep the damaged store, and restore a backup: vidfed node restore"
 _CHUNK = 1_000  # rows looked for at once
 _DIGESTS = tuple(algorithm.value for algorithm in Algorithm if algorithm.is_digest)
+_SCANS = ("indexscan", "indexonlyscan", "bitmapscan")
+_INDEXED = (("records", "id", (*_DIGESTS, "id", "version", "reference")), ("codes", "label", ("label",)))
+"""Tables, their keys, and the columns by whose indexes lookups, and who follows the changes, find rows."""
 
 
 def check_soundness(database: RecordDatabase) -> None:
@@ -44,20 +47,22 @@ def check_soundness(database: RecordDatabase) -> None:
 
 
 def _check_postgresql(name: str, driver: Any) -> None:  # noqa: ANN401 - psycopg's connection, an extra
-    """Read the table without its indexes, and look for every row by its digests, through them, as a lookup does; in one state of it."""
-    with driver.cursor(name="rows") as rows, driver.cursor() as looking:
-        for without in ("indexscan", "indexonlyscan", "bitmapscan"):
-            looking.execute(f"SET LOCAL enable_{without} = off")
-        rows.execute(f"SELECT id, {', '.join(_DIGESTS)} FROM records")  # noqa: S608 - our own names
-        for without in ("indexscan", "indexonlyscan", "bitmapscan"):
-            looking.execute(f"SET LOCAL enable_{without} = on")
-        looking.execute("SET LOCAL enable_seqscan = off")
-        while chunk := rows.fetchmany(_CHUNK):
-            for column, digest in enumerate(_DIGESTS, 1):
-                held = {row[0]: row[column] for row in chunk if row[column] is not None}
-                looking.execute(f"SELECT id FROM records WHERE {digest} = ANY(%s)", (list(held.values()),))  # noqa: S608 - our own names
-                if lost := held.keys() - {number for (number,) in looking}:
-                    raise StoreError(f"{name}: the index of {digest} does not find {len(lost)} records that are there: {_CURE}")
+    """Read the tables without their indexes, and look for each row through every index, as lookups and followers do; in one state."""
+    for table, key, columns in _INDEXED:
+        with driver.cursor(name="rows") as rows, driver.cursor() as looking:
+            for without in _SCANS:
+                looking.execute(f"SET LOCAL enable_{without} = off")
+            looking.execute("SET LOCAL enable_seqscan = on")
+            rows.execute(f"SELECT {key}, {', '.join(columns)} FROM {table}")  # noqa: S608 - our own names
+            for without in _SCANS:
+                looking.execute(f"SET LOCAL enable_{without} = on")
+            looking.execute("SET LOCAL enable_seqscan = off")
+            while chunk := rows.fetchmany(_CHUNK):
+                for place, column in enumerate(columns, 1):
+                    held = {row[0]: row[place] for row in chunk if row[place] is not None}
+                    looking.execute(f"SELECT {key} FROM {table} WHERE {column} = ANY(%s)", (list(held.values()),))  # noqa: S608 - the same
+                    if lost := held.keys() - {number for (number,) in looking}:
+                        raise StoreError(f"{name}: the index of {table}.{column} does not find {len(lost)} rows that are there: {_CURE}")
 
 
 def check_sqlite(path: Path, cure: str) -> None:

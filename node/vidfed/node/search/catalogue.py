@@ -73,7 +73,7 @@ class Catalogue:
         self._history = store.history()
         self._clock = clock
         self._follower = IndexFollower(store, folder, keeper=keeper)
-        self._checked = CheckedStore(store, folder)
+        self._checked = CheckedStore(store, folder, self._follower.check)
         self._keeper = keeper
         self._coarse = CoarseRecords()
         self.changed_ms = 0
@@ -101,6 +101,10 @@ class Catalogue:
             StoreError, HashError: the store cannot be read, or an index not written.
         """
         self._follower.catch_up()
+
+    def check_all(self) -> None:
+        """Read all that is searched, as the keeper does again and again, and refuse what is damaged; see `CheckedStore`."""
+        self._checked.check()
 
     @property
     def erasing(self) -> bool:

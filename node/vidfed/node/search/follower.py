@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vidfed.index import Algorithm, HashError, HashIndex, IndexCorruptError, IndexStorageError
+from vidfed.index import Algorithm, HashError, HashIndex, IndexClosedError, IndexCorruptError, IndexStorageError
 from vidfed.node.errors import IndexBehindError, IndexBrokenError, NodeError, StoreError
 from vidfed.node.records.lifecycle import finish_erasures
 from vidfed.node.records.schema import PLACE_BITS
@@ -24,7 +24,7 @@ from vidfed.security.clock import system_clock
 from vidfed.wire.values import RECORD_BANDS, Share
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -162,6 +162,26 @@ class IndexFollower:
         except (HashError, OSError, RuntimeError) as error:
             raise IndexBrokenError(f"{algorithm.label}: {error}") from error
         return found if found.labels.size else None
+
+    def check(self, pause: Callable[[int], None]) -> str:
+        """Read every byte of the indexes, and have a damaged one made anew, during which nothing is answered; return what was found.
+
+        Args:
+            pause: as `HashIndex.check` takes it.
+        """
+        found = []
+        for algorithm, index in list(self.indexes.items()):
+            try:
+                index.check(pause)
+            except IndexCorruptError as error:
+                self._mark(algorithm).touch()
+                self._wake.set()
+                found.append(f"the {algorithm.label} index was damaged ({error})")
+            except IndexClosedError:
+                continue  # it was made anew meanwhile
+            except HashError as error:
+                found.append(f"the {algorithm.label} index cannot be read ({error})")
+        return "; ".join(found)
 
     def renewals(self) -> int:
         """Return how often an index was emptied, by whichever process."""

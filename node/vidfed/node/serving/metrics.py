@@ -13,6 +13,7 @@ from vidfed.node.config import NodeSection
 from vidfed.node.errors import NodeError
 from vidfed.node.policy.file import POLICY_FILE, not_in_force, read_own_policy
 from vidfed.node.records.known import open_store
+from vidfed.node.search.checked import last_check
 from vidfed.node.search.erasure import indexes_with_erased
 from vidfed.node.sources.overview import overview
 from vidfed.rpc.metrics import Counted, MemberCollector, serving_metrics
@@ -84,10 +85,14 @@ class NodeCollector(MemberCollector):
         size = sum(path.stat().st_size for path in (self._home.folder / "index").rglob("*") if path.is_file())
         with open_store(self._home, reads_only=True) as store:
             left = indexes_with_erased(self._home.folder / "index", store.last_erasure())
+        last, checked = last_check(self._home.folder / "index"), "When all that is searched was last found whole; 0: never."
+        damage = "When something that is searched was last found damaged; 0: never."
         held = "Indexes whose files may still hold codes of erased records."
         return [
             GaugeMetricFamily("vidfed_node_index_bytes", "Size of the search index.", size),
             GaugeMetricFamily("vidfed_node_indexes_with_erased_codes", held, len(left)),
+            GaugeMetricFamily("vidfed_node_whole_timestamp_seconds", checked, last.whole_ms / 1000),
+            GaugeMetricFamily("vidfed_node_damage_timestamp_seconds", damage, last.found_ms / 1000),
         ]
 
     def _requests(self) -> list[Metric]:
