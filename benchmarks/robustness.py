@@ -20,6 +20,9 @@ Unrelated pictures: parts of different motifs, every one against every other.
     expected_at_10m_records: false hits expected for one picture at ten million records, extrapolated from the tail of the distances
         observed: its logarithm is a straight line there; null if too few pairs were near enough for a line
 
+Films (`films`): of synthetic films and their stills as records the copies of each asked: recall, the least shares of both sides among those
+found, and false hits: unrelated films or stills that are no weak hits.
+
 Photographs of Debian's wallpaper packages where installed, else synthetic pictures.
 """
 
@@ -36,6 +39,7 @@ import faiss
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
+from benchmarks.film_copies import film_copies
 from benchmarks.hashing import cpu, version_of
 from benchmarks.photographs import installed, opened, say, synthetic
 from vidfed.index.codes import WHOLE
@@ -51,6 +55,7 @@ if TYPE_CHECKING:
 
     from vidfed.index.hashing.results import PictureCode
 
+FILMS, QUICK_FILMS = 8, 1
 DISTANCE = 31
 SIDE = 1024  # photographs are brought to this before they are changed
 NEAR = 90  # unrelated pairs up to this distance are counted for the tail
@@ -278,6 +283,7 @@ def main() -> None:
         image.thumbnail((SIDE, SIDE))
         photographs.append(image)
     figures = report_of(photographs, real, 10 if arguments.quick else 60)
+    figures["films"] = film_copies(QUICK_FILMS if arguments.quick else FILMS)
     names = ("vidfed", "pillow", "pdqhash", "numpy", "faiss-cpu")
     head = {"name": "robustness", "versions": {name: version_of(name) for name in names}, "cpu": cpu()}
     report = head | {"threads": len(os.sched_getaffinity(0)), "figures": figures}
@@ -288,6 +294,8 @@ def main() -> None:
     print(f"{'modification':20} " + " ".join(f"{key:>17}" for key in COLUMNS), file=out)
     for name, row in figures.pop("modifications").items():
         print(f"{name:20} " + " ".join(f"{row[key]:17.1%}" for key in COLUMNS), file=out)
+    for name, row in figures.pop("films").items():
+        print(f"film, {name:28} " + " ".join(f"{key} {value}" for key, value in row.items()), file=out)
     for key, value in figures.items():
         print(f"{key:36} {value}", file=out)
     print(out.getvalue(), end="")

@@ -25,14 +25,30 @@ if TYPE_CHECKING:
 FRAMES = 8
 
 
+CONTAINERS = ("avi", "mkv", "ts", "webm", "flv", "wmv", "3gp", "mov")
+_CODECS = {
+    "webm": ("-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8"),
+    "flv": ("-c:v", "flv", "-q:v", "2"),
+    "wmv": ("-q:v", "2"),
+    "3gp": ("-c:v", "mpeg4", "-q:v", "2"),
+    "mov": ("-c", "copy"),
+}
+_KEY = "00112233445566778899aabbccddeeff"
+_ENCRYPTED = ("-encryption_scheme", "cenc-aes-ctr", "-encryption_key", _KEY, "-encryption_kid", _KEY)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A film in several containers, and what is wrong with some."""
     folder = tmp_path_factory.mktemp("films")
     film = write_film(folder / "a-film.mp4", film_frames(3, 4), arguments=("-movflags", "+faststart", "-g", "8"))
-    for suffix in ("avi", "mkv", "ts", "webm"):
-        quickly = ("-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8") if suffix == "webm" else ()
-        modify_film(film, folder / f"b-film.{suffix}", *quickly)
+    for suffix in CONTAINERS:
+        modify_film(film, folder / f"b-film.{suffix}", *_CODECS.get(suffix, ()))
+    modify_film(film, folder / "i-rate.mp4", "-vf", "select='lt(n,3)+gte(n,16)'", "-fps_mode", "vfr")
+    modify_film(film, folder / "j-turned.mp4", "-c", "copy", "-metadata:s:v", "rotate=270")
+    modify_film(film, folder / "k-encrypted.mp4", "-c", "copy", *_ENCRYPTED)
+    command = ["ffmpeg", "-v", "error", "-i", str(film), "-c", "copy", "-f", "matroska", "-"]
+    (folder / "l-no-duration.mkv").write_bytes(subprocess.run(command, check=True, capture_output=True).stdout)
     modify_film(film, folder / "c-turned.mp4", "-vf", "transpose=1")
     (folder / "d-cut.mp4").write_bytes(film.read_bytes()[: film.stat().st_size // 2])
     write_film(folder / "e-plain.mp4", [Image.new("RGB", (160, 120), (9, 9, 9))] * FRAMES)
@@ -65,10 +81,37 @@ def test_frames_are_those_that_the_film_shows_at_each_second(hashed: dict[str, F
         assert bits(code.code, np.packbits(vector).tobytes()) <= 10
 
 
-@pytest.mark.parametrize("suffix", ["avi", "mkv", "ts", "webm"])
+@pytest.mark.parametrize("suffix", CONTAINERS)
 def test_every_container_gives_the_same_frames(hashed: dict[str, FileHashes], suffix: str) -> None:
     first, other = ([code for code in hashed[name].codes if code.kind.startswith("second:")] for name in ("a-film.mp4", f"b-film.{suffix}"))
     assert all(min(bits(code.code, each.code) for each in other) <= 16 for code in first)
+
+
+def shown(file: FileHashes) -> list[tuple[tuple[int, int], bytes]]:
+    return [(times, code.code) for code in file.codes if code.kind.startswith("second:") and (times := frame_times(code.kind))]
+
+
+def test_a_film_of_varying_rate_is_looked_at_by_its_own_clock(hashed: dict[str, FileHashes]) -> None:
+    """Of the film frames 3 to 15 are left out, so that the third is shown until the third second begins."""
+    whole = dict(shown(hashed["a-film.mp4"]))
+    by_start = {times[0]: code for times, code in shown(hashed["i-rate.mp4"])}
+    assert hashed["i-rate.mp4"].duration_ms == 4_000
+    assert set(by_start) <= {0, 2_000, 3_000}
+    for times, code in whole.items():
+        if times[0] in by_start and times[0] != 1_000:
+            assert bits(by_start[times[0]], code) <= 16, times
+
+
+def test_a_film_that_is_played_turned_is_hashed_as_it_is_shown(hashed: dict[str, FileHashes]) -> None:
+    turned, drawn = hashed["j-turned.mp4"], hashed["c-turned.mp4"]
+    assert (turned.width, turned.height) == (drawn.width, drawn.height) == (120, 160)
+    others = [code for _, code in shown(hashed["a-film.mp4"])]
+    for _, code in shown(turned):
+        assert min(bits(code, other) for _, other in shown(drawn)) < min(bits(code, other) for other in others)
+
+
+def test_a_film_that_says_no_duration_has_all_its_frames(hashed: dict[str, FileHashes]) -> None:
+    assert [code for _, code in shown(hashed["l-no-duration.mkv"])] == [code for _, code in shown(hashed["a-film.mp4"])]
 
 
 def test_a_cut_film_gives_the_frames_it_has_and_says_so(hashed: dict[str, FileHashes]) -> None:
@@ -84,6 +127,7 @@ def test_a_cut_film_gives_the_frames_it_has_and_says_so(hashed: dict[str, FileHa
         ("e-plain.mp4", Reason.PLAIN, "too plain"),
         ("f-sound.m4a", Reason.NO_PICTURE, "it has audio only"),
         ("h-empty.mp4", Reason.DAMAGED, "moov atom not found"),
+        ("k-encrypted.mp4", Reason.DAMAGED, "damaged or encrypted"),
     ],
 )
 def test_what_shows_nothing_has_its_digests_and_the_reason(hashed: dict[str, FileHashes], name: str, reason: Reason, said: str) -> None:

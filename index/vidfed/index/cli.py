@@ -58,7 +58,10 @@ def hash_command(paths: tuple[Path, ...], full_size: bool, as_json: bool, vpdq: 
     if vpdq:
         _print_vpdq(next(hash_files(find_files(paths))), as_json=as_json)
         return
-    with _progress(total) as advance, closing(hash_files(find_files(paths), full_size=full_size, on_progress=advance)) as results:
+    with (
+        _progress(total) as (advance, advance_film),
+        closing(hash_files(find_files(paths), full_size=full_size, on_progress=advance, on_film=advance_film)) as results,
+    ):
         failed, exact_only = _print_json(results) if as_json else _print_blocks(results)
     if exact_only:
         click.echo(f"{exact_only:,} of {total:,} files have no perceptual hash: they can be found by exact copies only", err=True)
@@ -172,13 +175,18 @@ def _as_json(file: FileHashes) -> dict[str, object]:
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on stderr, for a person, once the work takes a moment. Gives the function to call with the number of files done."""
-    if total <= 1 or not sys.stderr.isatty():
-        yield lambda _done: None
+def _progress(total: int) -> Iterator[tuple[Callable[[int], None], Callable[[int, int], None]]]:
+    """A progress bar on stderr, for a person, once the work takes a moment.
+
+    Gives what to call with the number of files done, and what to call while a film is decoded with how many milliseconds of how many are.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _done: None, lambda _done_ms, _all_ms: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from vidfed.index.codes import clock_text
 
     columns = (TextColumn("hashing"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
     # Results that go to the same terminal are printed above the bar; those that go to a file must not be touched.
@@ -188,11 +196,17 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
 
     def advance(done: int) -> None:
         elapsed_s = time.monotonic() - began_s
-        if not bar.live.is_started and elapsed_s > _QUIET_S:
+        if total > 1 and not bar.live.is_started and elapsed_s > _QUIET_S:
             bar.start()
         bar.update(task, completed=done, rate=f"{done / max(elapsed_s, 0.001):.1f} files/s")
 
+    def advance_film(done_ms: int, all_ms: int) -> None:
+        share = f" of {clock_text(all_ms)}" if all_ms else ""
+        if not bar.live.is_started and time.monotonic() - began_s > _QUIET_S:
+            bar.start()
+        bar.update(task, rate=f"film at {clock_text(done_ms)}{share}")
+
     try:
-        yield advance
+        yield advance, advance_film
     finally:
         bar.stop()
