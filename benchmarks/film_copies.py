@@ -56,7 +56,8 @@ def film_copies(films: int) -> dict[str, Any]:
 
 def _made(folder: Path, films: int) -> tuple[list[Path], dict[str, list[Path]]]:
     """Write the films, every second one's still, and the copies; return what is known, and what is asked by kind."""
-    known, asked = [], {}
+    known: list[Path] = []
+    asked: dict[str, list[Path]] = {}
     for seed in range(films):
         say(f"making film {seed + 1} of {films} and its copies")
         frames = list(film_frames(seed, SECONDS))
