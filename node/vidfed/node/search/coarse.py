@@ -40,8 +40,8 @@ _COMPARED: Final = (5, 8)  # of a hash's parts
 _COMPARED_OF_SHORT: Final = (7, 8)  # of 64-bit hashes: by less of them, unrelated pictures would be found
 _REMEMBERED: Final = 4  # sets of coarse records, one for each member that asks again and again
 
-_AT_ONCE: Final = 1 << 20
-"""Pairs of codes compared at a time, of 32 bytes each: 32 MB."""
+_AT_ONCE: Final = 1 << 17
+"""Pairs of codes compared at a time: what a processor's cache holds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -279,6 +279,8 @@ def _match(column: HashColumn, code: int, view: View) -> Match:
 
 def _near(algorithm: Algorithm, codes: NDArray[np.uint8], max_distance: int, theirs: _Codes) -> NDArray[np.int64]:
     """Return which codes are near by what is compared: int64[n, 2], places in `codes`, rising, and among the record's codes."""
+    if algorithm.is_digest:
+        return _equal(codes, theirs.codes)
     step = max(1, _AT_ONCE // len(theirs.codes))
     found = [np.empty((0, 2), np.int64)]
     for start in range(0, len(codes), step):
@@ -287,16 +289,24 @@ def _near(algorithm: Algorithm, codes: NDArray[np.uint8], max_distance: int, the
     return np.concatenate(found)
 
 
+def _equal(codes: NDArray[np.uint8], theirs: NDArray[np.uint8]) -> NDArray[np.int64]:
+    places: dict[bytes, list[int]] = defaultdict(list)
+    for place, code in enumerate(map(bytes, theirs)):
+        places[code].append(place)
+    pairs = [(number, place) for number, code in enumerate(map(bytes, codes)) for place in places.get(code, ())]
+    return np.array(pairs, np.int64).reshape(-1, 2)
+
+
 def _apart(algorithm: Algorithm, codes: NDArray[np.uint8], theirs: _Codes) -> NDArray[np.int64]:
-    """Return int64[codes, theirs]: how far apart they are in what is compared; of digests 0 or 1."""
-    apart: NDArray[np.int64]
-    match algorithm.distance_kind:
-        case DistanceKind.EQUALITY:
-            apart = (codes[:, None] != theirs.codes[None]).any(axis=2).astype(np.int64)
-        case DistanceKind.HAMMING:
-            ours, others, masks = (np.ascontiguousarray(each).view(np.uint64) for each in (codes, theirs.codes, theirs.masks))
-            apart = np.bitwise_count((ours[:, None] ^ others[None]) & masks[None]).sum(axis=2, dtype=np.int64)
-        case DistanceKind.SQUARED_EUCLIDEAN:
-            squares = (codes[:, None].astype(np.int64) - theirs.codes[None]) ** 2
-            apart = np.where(theirs.masks[None] > 0, squares, 0).sum(axis=2)
+    """Return int64[codes, theirs]: how far apart they are in what is compared."""
+    apart = np.zeros((len(codes), len(theirs.codes)), np.int64)
+    if algorithm.distance_kind is DistanceKind.HAMMING:
+        ours, others, masks = (np.ascontiguousarray(each).view(np.uint64) for each in (codes, theirs.codes, theirs.masks))
+        for word in range(ours.shape[1]):  # one after the other: several times quicker than a sum over an axis
+            apart += np.bitwise_count((ours[:, word, None] ^ others[None, :, word]) & masks[None, :, word])
+    else:
+        for number in range(algorithm.code_bytes):
+            apart += np.where(
+                theirs.masks[None, :, number] > 0, (codes[:, number, None].astype(np.int64) - theirs.codes[None, :, number]) ** 2, 0
+            )
     return apart
