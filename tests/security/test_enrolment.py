@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vidfed.security.clock import DAY_MS
+from vidfed.security.clock import DAY_MS, MINUTE_MS
 from vidfed.security.errors import EnrolmentError, HomeError, KeyFileError, SecurityError
 from vidfed.security.identity.tls import Peer
 from vidfed.security.member.enrolment import OFFICER_ROLE, Request, certify, install, issue_kit, request
@@ -249,3 +249,17 @@ def test_a_gateway_s_own_list_of_the_revoked_cannot_be_missing(unit: Unit, tmp_p
     unit.home.entry_path.unlink()
     with pytest.raises(SecurityError, match="missing"):
         standing.revoked()
+
+
+@pytest.mark.parametrize(
+    ("off_ms", "taken"), [(7 * DAY_MS, True), (7 * DAY_MS + 1, False), (-5 * MINUTE_MS, True), (-5 * MINUTE_MS - 1, False)]
+)
+def test_a_renewal_asked_for_long_ago_or_ahead_of_the_clock_is_refused(unit: Unit, tmp_path: Path, off_ms: int, taken: bool) -> None:
+    """Seven days for one that travels by hand, five minutes for a clock that is wrong."""
+    unit.enrol(tmp_path / "kit", unit.invite(pseudonym="inv-1"))
+    asked = request(tmp_path / "kit", None, clock=lambda: unit.world.clock() - off_ms)
+    if taken:
+        assert unit.certify(asked)
+    else:
+        with pytest.raises(EnrolmentError, match="make it anew"):
+            unit.certify(asked)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
 from tests.support.memory import MemoryFederation
+from vidfed.security.clock import LAST_MS
 from vidfed.security.errors import DirectoryError, UnknownMemberError
-from vidfed.security.identity.directory import Member, MemberRequest
+from vidfed.security.identity.directory import Member, MemberRequest, read_revoked
 
 
 @pytest.fixture
@@ -84,3 +86,11 @@ def test_a_retired_key_still_in_use_is_refused(federation: MemoryFederation) -> 
         Member.from_fields(replace(nl, retired_keys=nl.signing_keys).to_fields())
     other = federation.members["fr"].entry.signing_keys
     assert Member.from_fields(replace(nl, retired_keys=other).to_fields()).retired_keys == other
+
+
+@pytest.mark.parametrize("when", [True, -1, LAST_MS + 1, 1.5, "1", None])
+def test_a_credential_revoked_at_no_time_is_refused(when: object) -> None:
+    serial = "0123456789abcdef" * 2
+    assert read_revoked(json.dumps({"revoked": {serial: LAST_MS}}).encode()) == {serial: LAST_MS}
+    with pytest.raises(DirectoryError, match="not a number of ms"):
+        read_revoked(json.dumps({"revoked": {serial: when}}).encode())
