@@ -23,6 +23,7 @@ from vidfed.wire.casework import (
 )
 from vidfed.wire.casework_values import (
     MAX_CONTENT_TEXT,
+    MAX_ENTRIES,
     PADDED_TO_BYTES,
     Acknowledge,
     Body,
@@ -86,10 +87,11 @@ def altered(**fields: object) -> bytes:
         {"commitment": b""},
         {"sealed_digest": b"x" * 31},
         {"number": 0},
-        {"number": 501},
+        {"number": MAX_ENTRIES + 1, "previous": b"x" * 32},
         {"number": 2},  # without the digest of the one before
         {"previous": b"x" * 32},  # and the first has none before it
         {"seen_number": 1},
+        {"seen_number": MAX_ENTRIES + 1, "seen": b"x" * 32},
         {"seen": b"x" * 32},
         {"written_ms": -1},
         {"written_ms": 2**60},

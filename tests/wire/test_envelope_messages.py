@@ -10,7 +10,7 @@ from vidfed.security.crypto.envelope import MAX_SIGNATURES, Envelope, Signature
 from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.errors import EnvelopeError
 from vidfed.v1 import envelope_pb2, lookup_pb2
-from vidfed.wire.envelope import from_message, read_call, to_message
+from vidfed.wire.envelope import MAX_KEY_ID_CHARS, from_message, read_call, to_message
 from vidfed.wire.statuses import MalformedError
 from vidfed.wire.values import ANSWER_TYPE, MAX_MESSAGE_BYTES, REQUEST_TYPE
 
@@ -62,3 +62,12 @@ def test_a_request_type_is_no_answer_type() -> None:
     assert REQUEST_TYPE != ANSWER_TYPE
     with pytest.raises(EnvelopeError):
         Envelope(REQUEST_TYPE, b"").signed_by(KEY).verify(ANSWER_TYPE, [KEY.public])
+
+
+def test_a_key_id_without_an_end_is_malformed() -> None:
+    """It is kept for as long as the envelope is, and printed where no key of that id is known."""
+    signature = envelope_pb2.Signature(key_id="k" * MAX_KEY_ID_CHARS, value=bytes(64))
+    assert from_message(envelope_pb2.Envelope(signatures=[signature])).signatures
+    signature.key_id += "k"
+    with pytest.raises(MalformedError, match="key id"):
+        from_message(envelope_pb2.Envelope(signatures=[signature]))

@@ -509,3 +509,17 @@ def test_every_text_of_a_record_is_checked(name: str, text: str) -> None:
         setattr(honest, name, text)
     with pytest.raises(MalformedError, match="text"):
         read_record(honest)
+
+
+@pytest.mark.parametrize("frames", [[(1, 2), (1, 2)], [(2, 1), (1, 1)], [(0, 0)]])
+def test_frames_that_were_not_searched_are_some_and_in_order(frames: list[tuple[int, int]]) -> None:
+    message = pb.LookupAnswer()
+    message.CopyFrom(ANSWER)
+    del message.frames_not_searched[:]
+    message.ClearField("log")
+    message.frames_not_searched.extend(pb.FramesNotSearched(item=item, frames=count) for item, count in [(0, 1), (1, 1)])
+    assert len(read_answer(message.SerializeToString()).frames_not_searched) == 2
+    del message.frames_not_searched[:]
+    message.frames_not_searched.extend(pb.FramesNotSearched(item=item, frames=count) for item, count in frames)
+    with pytest.raises(MalformedError, match="not searched"):
+        read_answer(message.SerializeToString())

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.records import NOW, code, full_record, record
-from vidfed.formats.entries import FormatError
+from vidfed.formats.entries import FileEntry, FormatError
 from vidfed.formats.fields import field_text, field_value
 from vidfed.formats.recognise import open_hash_file
-from vidfed.formats.values import moment_ms
+from vidfed.formats.values import moment_ms, one_of
 from vidfed.index import Algorithm, Code
 from vidfed.node.errors import ImportFileError
 from vidfed.node.intake.exports import write_csv, write_vics
@@ -292,3 +292,23 @@ def test_unknown_in_csv_overwrites_nothing(store: RecordStore, tmp_path: Path, u
     take_in(store, tmp_path, f"{ICSE}\n{MD5[1]};;;;{unknown};{unknown};{unknown};;;;;{unknown}\n")
     (held,) = store.records([1]).values()
     assert (held.victim_identified, held.distributed) == (Ternary.YES, Ternary.NO)
+
+
+@pytest.mark.parametrize("category", ["1", "01", "7a", "\u0661", ""])
+def test_a_category_is_written_as_a_number_only_if_it_comes_back_the_same(tmp_path: Path, category: str) -> None:
+    kept = replace(record(1), category=category, category_scale="VICS" if category else "", category_region="UK" if category else "")
+    out = io.StringIO()
+    write_vics([kept], out, lambda _count: None)
+    assert json.loads(out.getvalue())["value"][0]["Category"] == (1 if category == "1" else None)
+    path = tmp_path / "export.json"
+    path.write_text(out.getvalue())
+    (entry,) = open_hash_file(path).entries()
+    assert isinstance(entry, FileEntry)
+    assert entry.values.get("category", "") == category
+
+
+def test_what_is_none_of_the_texts_allowed_is_refused() -> None:
+    read = one_of("A", "B")
+    assert (read("a"), read("B")) == ("A", "B")
+    with pytest.raises(ValueError, match="must be one of A, B"):
+        read("C")
