@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.memory import FEDERATION, MemoryFederation, MemoryNode, call_of
+from tests.support.memory import FEDERATION, MemoryFederation, MemoryNode, call_of, sign_answer
 from vidfed.federation.lookup.receipts import LostEntryError, Receipt, check_proof
 from vidfed.index import Algorithm, Hash
 from vidfed.node.serving.audit_service import AuditCore
 from vidfed.security.audit import AuditEntry, AuditLog, Event, Operation, log_origin
 from vidfed.security.audit.entries import commit, read_body
 from vidfed.security.audit.witness import Witness
-from vidfed.security.errors import ProofError
+from vidfed.security.errors import ProofError, ReceiptError
 from vidfed.security.member.new_epoch import begin_epoch
 from vidfed.v1 import audit_pb2 as pb
 from vidfed.wire.answers import read_answer
@@ -126,3 +127,19 @@ def test_a_receipt_whose_entry_was_lost_accuses_nobody(node: MemoryNode, core: A
 
 def log_entry(time_ms: int) -> AuditEntry:
     return AuditEntry(time_ms, Operation.ALTERATION, Event.RECORDS_ADDED, "fr")
+
+
+def test_a_proof_of_an_entry_that_speaks_of_another_answer_is_none(node: MemoryNode, core: AuditCore) -> None:
+    """The node signs a receipt for an entry that is in its log and says something else: the entry opens, and convicts it."""
+    asker = node.federation.investigator("nl")
+    call = call_of(asker.credential, node.federation.sign(node.federation.request(asker, [ASKED]), asker))
+    honest = Receipt(FEDERATION, "fr", 1, "2026-1", node.ask(call, "nl"))
+    log = read_answer(honest.answer.payload).log
+    assert log is not None
+    proof = shown(core, "nl", pb.GetProofRequest(position=log.position, known_size=0, commitment=log.commitment))
+    assert check_proof(honest, proof, node.federation.directory()).opened
+    other = replace(read_answer(honest.answer.payload), log=None)
+    other = replace(other, header=replace(other.header, detail="another"), log=log)
+    lying = replace(honest, answer=sign_answer(other, node.member.signer))
+    with pytest.raises(ReceiptError, match="another question or another answer"):
+        check_proof(lying, proof, node.federation.directory())
