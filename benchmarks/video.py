@@ -4,7 +4,7 @@ Synthetic films of `vidfed.synthetic.films`, made by ffmpeg; the index is filled
 1,000 distinct frames an hour.
 
 Figures:
-    hours_per_hour: hours of film (640 x 360, 25 frames a second) hashed in an hour as a record's, one frame a second looked at
+    hours_per_hour: hours of film (640 x 360, 25 frames a second) hashed in an hour as a record's
     hours_per_hour_asked: the same for a question, four frames a second
     share_of_decode: time ffmpeg takes to decode the same film and do nothing with it / time of hashing it
     match_ms_1m_frames: to search and judge a film of 1,000 distinct frames, mirrored too, among a million frames of a thousand films

@@ -77,7 +77,7 @@ def test_frames_are_those_that_the_film_shows_at_each_second(hashed: dict[str, F
     for code in whole:
         times = frame_times(code.kind)
         assert times is not None
-        vector, _ = pdqhash.compute(np.asarray(drawn[times[0] // 1000 * FRAMES]))
+        vector, _ = pdqhash.compute(np.asarray(drawn[times[0] * FRAMES // 1000]))
         assert bits(code.code, np.packbits(vector).tobytes()) <= 10
 
 
@@ -96,9 +96,9 @@ def test_a_film_of_varying_rate_is_looked_at_by_its_own_clock(hashed: dict[str, 
     whole = dict(shown(hashed["a-film.mp4"]))
     by_start = {times[0]: code for times, code in shown(hashed["i-rate.mp4"])}
     assert hashed["i-rate.mp4"].duration_ms == 4_000
-    assert set(by_start) <= {0, 2_000, 3_000}
+    assert set(by_start) <= {0, 2_000, 2_500, 3_000, 3_500}
     for times, code in whole.items():
-        if times[0] in by_start and times[0] != 1_000:
+        if times[0] in by_start and times[0] >= 2_000:
             assert bits(by_start[times[0]], code) <= 16, times
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _Shown = TypeVar("_Shown")
 _MIRRORED = 5  # of `vidfed.index.hashing.results.ORIENTATIONS`
 _FILM_TURNS = (0, _MIRRORED)  # films are mirrored to hide them; turned they are played the right way round
-_THINNEST = 4  # of so many frames one must be asked, which leaves one a second, as of records
+_THINNEST = 4  # of so many frames one must be asked, which leaves one a second
 _EXACT_ONLY = "only exact copies were asked for"
 
 

@@ -28,7 +28,7 @@ MAX_FAILURES_LISTED = 1_000
 def ingest(pictures: tuple[Path, ...], home: Path, full_size: bool, as_json: bool, **options: str | None) -> None:
     """Hash PICTURES (files or folders) into records. No picture is kept.
 
-    Of films the distinct frames are kept, one a second at most. What cannot be decoded (a document, a damaged file) becomes a record that
+    Of films the distinct frames are kept, two a second at most. What cannot be decoded (a document, a damaged file) becomes a record that
     is found by exact copies only. What is on a known-good list (`vidfed node known-good`) is left out.
 
     Records are written a few hundred at a time: interrupted or killed, the same command goes on where it was, and hashes no file again

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from vidfed.index.hashing.film.programs import Probed
     from vidfed.index.hashing.results import FileHashes
 
-RECORD_RATE: Final = 1.0
+RECORD_RATE: Final = 2.0
 QUESTION_RATE: Final = 4.0
 """Frames a second that are looked at, of a record and of what is asked."""
 
