@@ -26,6 +26,9 @@ case $part in node|investigator) ;; *) die "--part is node or investigator, not 
 case $prefix in /*[!/]) ;; *) die "--prefix must be an absolute path without a slash at its end" ;; esac
 [ -n "$key" ] || die "--key is missing: the file with the public key of those you have vidfed from. It is not taken from this bundle"
 [ -r "$key" ] || die "$key cannot be read"
+absolute() { echo "$(cd "$(dirname "$1")" && pwd -P)/$(basename "$1")"; }
+key=$(absolute "$key")
+case $python in */*) python=$(absolute "$python") ;; esac
 root=no; [ "$(id -u)" != 0 ] || root=yes
 [ $part = investigator ] || [ $root = yes ] || die "a node is installed as root: it makes a user and units. For yourself: --part investigator --prefix ~/vidfed"
 

@@ -106,8 +106,9 @@ def test_a_bundle_that_was_touched_is_not_installed(small: Made, tmp_path: Path,
     folder = shutil.copytree(small.folder, tmp_path / "bundle")
     attack(folder)
     target = tmp_path / "program"
-    command = (folder / "install.sh", "--key", small.key, "--part", "investigator", "--prefix", target)
-    ran = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    # As docs/install.md has it: the key beside the folder, named from where one is.
+    command = (folder / "install.sh", "--key", small.key.name, "--part", "investigator", "--prefix", target)
+    ran = subprocess.run(list(map(str, command)), cwd=small.key.parent, capture_output=True, text=True, check=False)
     assert ran.returncode == 1
     assert told in ran.stderr
     assert not list(tmp_path.glob("program*"))

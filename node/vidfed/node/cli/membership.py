@@ -142,6 +142,7 @@ def join(address: str, words: str, carry: Path | None, no_wait: bool, home: Path
     from vidfed.node.operations.check import check_node
     from vidfed.node.operations.joining import Join, check_anchor, checklist
     from vidfed.node.operations.joining import request as lay_out_request
+    from vidfed.node.operations.status import read_status
     from vidfed.security.documents import check_endpoint
     from vidfed.security.errors import HomeError
     from vidfed.security.member.home import MemberHome
@@ -167,8 +168,8 @@ def join(address: str, words: str, carry: Path | None, no_wait: bool, home: Path
             note(handed_in)
     if address not in member_home.ask:
         note(f'For a day on which no copy leads to anybody, write ask = ["{address}"] into [trust] of {member_home.config_path}')
-    _show(check_node(member_home), as_json=False)
-    note(f"Next: systemctl enable --now vidfed-node@{home.name}, or vidfed node serve --home {home}; then vidfed node doctor --home {home}")
+    _show(check_node(member_home, before_start=not read_status(member_home).serving), as_json=False)
+    note(f"Next: systemctl enable --now vidfed-node@{home.name}, or vidfed node serve --home {home}; then vidfed node check --home {home}")
 
 
 @click.command(cls=COMMAND)
