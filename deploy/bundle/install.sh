@@ -118,4 +118,4 @@ echo "install.sh: done: $("$prefix/bin/vidfed" --version)"
 if [ -n "$before" ] && [ "$before" != "$target" ]; then
   echo "install.sh: $before stays. Restart the services to use the new one. Back: ln -sfn $before $prefix"
 fi
-if [ $part = node ]; then echo "Next: set up the member's folder below /srv/vidfed as the user vidfed (docs/national-unit.md)."; fi
+if [ $part = node ]; then echo "Next: set up the member's folder below /srv/vidfed as the user vidfed (docs/two-machines.md)."; fi
