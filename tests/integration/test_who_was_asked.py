@@ -174,8 +174,8 @@ async def test_plain_pictures_are_told_in_every_result_file(federation: SocketFe
 
     report = (out / "report.html").read_text()
     assert "COMPLETE for 2 of 3 files" in report
-    assert f"{plain}: " in report
-    assert f"{folder / 'empty.jpg'}: " in report
+    assert f"<bdi>{plain}</bdi>" in report
+    assert f"<bdi>{folder / 'empty.jpg'}</bdi>" in report
 
     lists = {name: list(csv.DictReader((out / name).read_text().splitlines())) for name in ("unseen.csv", "unseen-in-part.csv")}
     assert [len(rows) for rows in lists.values()] == [1, 1], "what was asked by exact copies only is no list of what nobody knows"
