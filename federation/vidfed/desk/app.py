@@ -12,7 +12,7 @@ from starlette.staticfiles import StaticFiles
 
 from vidfed.casework.errors import CaseworkError
 from vidfed.cli.terminal import note
-from vidfed.desk.rooms import settings
+from vidfed.desk.rooms import exercises, settings
 from vidfed.desk.shell.errors import DeskError, GoneError, TooMuchError
 from vidfed.desk.shell.guard import Guard
 from vidfed.desk.shell.pages import page, spoken_in
@@ -50,7 +50,7 @@ def application(desk: Desk | UnitDesk, rooms: Iterable[Route], authorities: Iter
         finally:
             await desk.close()
 
-    routes = [*rooms, *settings.ROUTES, Mount("/static", StaticFiles(packages=[("vidfed.desk", "static")]))]
+    routes = [*rooms, *settings.ROUTES, *exercises.ROUTES, Mount("/static", StaticFiles(packages=[("vidfed.desk", "static")]))]
     app = Starlette(
         routes=[Mount(desk.path, routes=routes), Route("/{rest:path}", _nothing)],
         exception_handlers={**dict.fromkeys((*_SAID, *errors), _said), 404: _nothing, Exception: _failed},

@@ -25,7 +25,8 @@ _MAX_PORT = 65_535
     "--public-port", type=click.IntRange(1, _MAX_PORT), help="The port as your browser sees it, where a tunnel gives it another (ssh -L)."
 )
 @click.option("--open/--no-open", "open_it", default=True, show_default=True, help="Open the browser.")
-def desk(kit: Path, home: Path | None, port: int, public_port: int | None, open_it: bool) -> None:
+@click.option("--practice", is_flag=True, help="Show exercises for your role too: for a practice federation (vidfed demo --stay).")
+def desk(kit: Path, home: Path | None, port: int, public_port: int | None, open_it: bool, practice: bool) -> None:
     """Open the desk: asking, cases and requests in your browser; with --home, a node's rooms.
 
     It is a program on this machine that only you can reach: it listens on 127.0.0.1, and the address that it shows works once. Press Enter
@@ -42,7 +43,7 @@ def desk(kit: Path, home: Path | None, port: int, public_port: int | None, open_
     from vidfed.security.member.kit import Kit
 
     try:
-        opened = for_home(MemberHome(home)) if home is not None else for_kit(Kit(kit))
+        opened = for_home(MemberHome(home), practice=practice) if home is not None else for_kit(Kit(kit), practice=practice)
         run_desk(opened, port, public_port, open_it=open_it, say=say, note=note)
     except OSError as error:
         raise click.ClickException(f"{error.filename or f'port {port}'}: {error.strerror}") from None

@@ -28,6 +28,7 @@ class Room(NamedTuple):
     title: str
 
 
+EXERCISES = Room("exercises", "/exercises", "Exercises")
 FOLDER = "desk"
 """In the kit's folder: preferences, whole cases, and for moments dropped files."""
 PRIVATE = 0o700
@@ -37,16 +38,18 @@ PRIVATE = 0o700
 class Desk:
     """One run, for one kit."""
 
-    def __init__(self, kit: Kit) -> None:
+    def __init__(self, kit: Kit, *, practice: bool = False) -> None:
         """Begin.
 
         Args:
             kit: the person's.
+            practice: show exercises.
 
         Raises:
             SecurityError: the kit cannot be used.
         """
         self.kit = kit
+        self.practice = practice
         self.sessions = Sessions()
         self.folder: Path = kit.folder / FOLDER
         self.folder.mkdir(mode=PRIVATE, exist_ok=True)
@@ -76,6 +79,8 @@ class Desk:
         ]
         if {OFFICER_ROLE, DUTY_ROLE} & set(self.kit.holder.roles):
             rooms.append(Room("requests", "/requests", "Requests"))
+        if self.practice:
+            rooms.append(EXERCISES)
         return rooms
 
     @property

@@ -23,7 +23,7 @@ class Opened(NamedTuple):
     application: Callable[[Iterable[str]], Guard]
 
 
-def for_kit(kit: Kit) -> Opened:
+def for_kit(kit: Kit, *, practice: bool = False) -> Opened:
     """Return the desk of a person. Nothing of a node or of its search is loaded.
 
     Raises:
@@ -32,16 +32,16 @@ def for_kit(kit: Kit) -> Opened:
     from vidfed.desk.desk import Desk  # noqa: PLC0415 - each desk loads its own half alone
     from vidfed.desk.rooms import ask, cases, earlier, watched, whole_cases  # noqa: PLC0415
 
-    desk = Desk(kit)
+    desk = Desk(kit, practice=practice)
     rooms = [*ask.ROUTES, *earlier.ROUTES, *whole_cases.ROUTES, *watched.ROUTES, *cases.ROUTES]
     return Opened(desk, lambda shown: application(desk, rooms, shown))
 
 
-def for_home(home: MemberHome) -> Opened:
+def for_home(home: MemberHome, *, practice: bool = False) -> Opened:
     """Return the desk of a member's node."""
     from vidfed.desk.rooms import unit as unit_rooms  # noqa: PLC0415
     from vidfed.desk.unit import UnitDesk  # noqa: PLC0415
     from vidfed.node.errors import NodeError  # noqa: PLC0415
 
-    desk = UnitDesk(home)
+    desk = UnitDesk(home, practice=practice)
     return Opened(desk, lambda shown: application(desk, unit_rooms.ROUTES, shown, [NodeError]))

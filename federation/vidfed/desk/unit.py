@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vidfed.desk.desk import PRIVATE, Room
+from vidfed.desk.desk import EXERCISES, PRIVATE, Room
 from vidfed.desk.shell.preferences import Preferences
 from vidfed.desk.shell.sessions import Sessions
 from vidfed.desk.shell.uploads import Uploads
@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 class UnitDesk:
     """One run, for one member's folder."""
 
-    def __init__(self, home: MemberHome) -> None:
+    def __init__(self, home: MemberHome, *, practice: bool = False) -> None:
         """Begin.
 
         Args:
             home: the member's folder.
+            practice: show exercises.
         """
         self.home = home
+        self.practice = practice
         self.sessions = Sessions()
         self.folder: Path = home.state_file("desk")
         self.folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
@@ -49,6 +51,7 @@ class UnitDesk:
             Room("kits", "/kits", "Kits"),
             Room("news", "/news", "News"),
             Room("audit", "/audit", "Audit"),
+            *([EXERCISES] if self.practice else []),
         ]
 
     @property

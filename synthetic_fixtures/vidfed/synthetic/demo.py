@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import re
 import shlex
@@ -24,6 +25,7 @@ from vidfed.synthetic.federation import LocalFederation
 from vidfed.synthetic.films import film_frames, write_film
 from vidfed.synthetic.modifications import mirrored, resized
 from vidfed.synthetic.pictures import Family, frames, picture
+from vidfed.synthetic.tour import Place, open_desks
 from vidfed.wire.answers import read_answer
 
 if TYPE_CHECKING:
@@ -227,9 +229,20 @@ class _Story:
     def _stay(self) -> None:
         self._federation.start("br", service="unit")
         command = shlex.join(["vidfed", "lookup", "PICTURE", "--kit", str(self._kit), *_WHY])
-        for line in ("", "The federation is running, br again too. In another terminal:", "", f"  {command}", "", "Ctrl-C ends it."):
+        for line in ("", "The federation is running, br again too. In another terminal:", "", f"  {command}"):
             note(line)
-        with suppress(KeyboardInterrupt):
+        desks = {
+            "investigator (nl-1)": Place("--kit", self._kit),
+            "release officer (br-1)": Place("--kit", self._officer),
+            "operator (br)": Place("--home", self._federation.places["br"].folder),
+        }
+        if importlib.util.find_spec("starlette") is None:
+            note("A desk for each role is opened here too where the packages of the extra desk are installed (docs/install.md).")
+            desks = {}
+        with suppress(KeyboardInterrupt), open_desks(desks) as addresses:
+            for role, address in addresses.items():
+                note(f"Desk of the {role}, with exercises; opens once: {address}")
+            note(f"Pictures to ask about are in {self._asked}. Ctrl-C ends it.")
             signal.pause()
 
     def _say(self, text: str) -> None:
