@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.desk.conftest import desk_program, entered, running_desk
+from tests.desk.conftest import Running, desk_program, entered, running_desk
 from tests.desk.test_paths import ask_about
 from tests.support.patience import PATIENCE_MS
 from vidfed.desk.opening import for_home, for_kit
@@ -19,6 +20,7 @@ from vidfed.security.member.home import MemberHome
 from vidfed.security.member.kit import Kit
 from vidfed.synthetic.demo import run_quietly
 from vidfed.synthetic.pictures import picture
+from vidfed.synthetic.tour import Place, open_desks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, Locator, Page
 
-    from tests.desk.conftest import Running, World
+    from tests.desk.conftest import World
 
 pytestmark = [pytest.mark.exhaustive, pytest.mark.timeout(600)]
 
@@ -279,3 +281,18 @@ def test_a_record_is_taken_back_and_reinstated_and_a_kit_revoked(world: World, b
         expect(page.locator("#done")).to_contain_text("Revoked:")
         page.reload()
         expect(page.locator("tr.entry", has_text="nl-8")).to_contain_text("revoked")
+
+
+def test_a_practice_federation_has_a_desk_for_each_role_with_its_exercises(browser: Browser, world: World) -> None:
+    places = {
+        "investigator": Place("--kit", world.kits["nl-7"]),
+        "officer": Place("--kit", world.kits["br-1"]),
+        "operator": Place("--home", world.federation.places["br"].folder),
+    }
+    with open_desks(places) as addresses:
+        for role, address in addresses.items():
+            origin, _, token = address.partition("/enter?token=")
+            with entered(browser, Running(origin, partial(str, token))) as page:
+                page.get_by_role("link", name="Exercises").click()
+                expect(page.locator("h2").first).to_have_text(role)
+                expect(page.locator("main li")).to_have_count(4)
