@@ -145,3 +145,11 @@ def test_a_credential_s_texts_have_a_grammar(federation: MemoryFederation, crede
     fields = json.loads(credential.to_envelope(signer).payload) | {field: text}
     with pytest.raises(CredentialError, match=f"the {field} is not of its form"):
         verify(federation, Envelope(CREDENTIAL_TYPE, json.dumps(fields).encode()).signed_by(signer))
+
+
+def test_a_role_that_nobody_knows_is_refused(federation: MemoryFederation, credential: Credential) -> None:
+    """What it would allow is not known here either."""
+    signer = federation.members["nl"].signer
+    assert verify(federation, replace(credential, roles=(min(ROLES),)).to_envelope(signer)).roles == (min(ROLES),)
+    with pytest.raises(CredentialError, match="'wizard' is unknown"):
+        verify(federation, replace(credential, roles=(min(ROLES), "wizard")).to_envelope(signer))

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from vidfed.index import Algorithm
+from tests.support.memory import MemoryFederation
+from vidfed.index import Algorithm, Hash
+from vidfed.index.codes import WHOLE
 from vidfed.v1 import lookup_pb2 as pb
 from vidfed.wire.answers import read_answer, write_answer
 from vidfed.wire.news import MAX_NEWS_ITEMS, Change, News, NewsItem, ToldHit, read_news, write_news
-from vidfed.wire.requests import MandateEnd, read_columns, read_mandate_end, write_columns, write_mandate_end
+from vidfed.wire.requests import MandateEnd, read_columns, read_mandate_end, read_request, write_columns, write_mandate_end, write_request
 from vidfed.wire.statuses import MalformedError, Status, TooLargeError
 from vidfed.wire.values import (
+    EPOCH_BYTES,
     MAX_ITEMS,
     MAX_WORK,
     AnswerHeader,
@@ -22,6 +27,7 @@ from vidfed.wire.values import (
     LookupAnswer,
     Match,
     RecordView,
+    Standing,
     Stretch,
 )
 
@@ -86,3 +92,23 @@ def test_columns_by_themselves_are_no_more_than_a_lookup() -> None:
         read_columns(column(MAX_ITEMS + 1, MAX_ITEMS + 1), MAX_ITEMS + 1)
     with pytest.raises(TooLargeError):
         read_columns(column(MAX_WORK // 16 + 1, MAX_ITEMS, Algorithm.PHOTODNA), MAX_ITEMS)
+
+
+@pytest.mark.parametrize("kind", [WHOLE, "no kind\n"])
+def test_a_match_by_a_code_of_no_known_kind_or_of_two_forms(kind: str) -> None:
+    message = pb.LookupAnswer.FromString(answered(FilmMatch(5, 5, 5, 5, STRETCHES)))
+    assert read_answer(message.SerializeToString()).hits[0].matches[0].kind == WHOLE
+    message.hits[0].matches[0].kind = kind
+    with pytest.raises(MalformedError, match="no known form of kind"):
+        read_answer(message.SerializeToString())
+
+
+@pytest.mark.parametrize("standing", [Standing(b"m" * 31), Standing(b"m" * 33), Standing(b"m" * 32, b"e"), Standing(b"m" * 32, b"e" * 121)])
+def test_a_standing_question_names_its_mandate_and_epoch_whole(standing: Standing) -> None:
+    federation = MemoryFederation()
+    federation.add("nl")
+    asked = federation.request(federation.investigator("nl"), [Hash(Algorithm.MD5, bytes(range(16)))])
+    for whole in (Standing(b"m" * 32), Standing(b"m" * 32, b"e" * EPOCH_BYTES)):
+        assert read_request(write_request(replace(asked, standing=whole))).standing == whole
+    with pytest.raises(MalformedError, match="standing question"):
+        read_request(write_request(replace(asked, standing=standing)))

@@ -312,3 +312,10 @@ def test_what_is_none_of_the_texts_allowed_is_refused() -> None:
     assert (read("a"), read("B")) == ("A", "B")
     with pytest.raises(ValueError, match="must be one of A, B"):
         read("C")
+
+
+def test_a_vote_of_nobody_named_is_a_vote(store: RecordStore, tmp_path: Path) -> None:
+    feedback = '<feedback><negativeFeedback type="Md5"><members/></negativeFeedback></feedback></image>'
+    take_in(store, tmp_path, PAGE.format(image(1, MD5[1]).replace("</image>", feedback, 1)))
+    (held,) = store.records([1]).values()
+    assert held.votes == ("disputed Md5 by unknown",)

@@ -142,3 +142,9 @@ def test_only_what_holds_under_another_member_s_key_vouches(bench: Bench, direct
         known = [KnownCheckpoint("witness fr", by_fr), KnownCheckpoint("witness br", by_other), KnownCheckpoint("witness fr", now)]
         report = verify_log(log.storage, [bench.key.public], known)
     assert vouched_for(report, known, directory) == {"fr": (4, 5)}
+
+
+def test_an_announcement_that_nobody_signed_is_none(bench: Bench) -> None:
+    start = EpochStart("test", "nl", 2, 1, "lost", 6, b"\1" * 32, forged(bench, 9))
+    with pytest.raises(CheckpointError, match="nobody signed"):
+        _ = start.text
