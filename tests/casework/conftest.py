@@ -41,6 +41,7 @@ def units(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Units]:
             ("fr", "fr-2", "release-officer"),
         ):
             made.kit(member, pseudonym, *roles)
+        federation.accept_officers("fr")
         federation.start("nl", "fr", service="unit")
         document = in_this_process("lookup", pictures / "known.png", "--kit", base / "nl-7", *WHY, "--json").json()
         made.reference, made.lookup = document["hits"][0]["reference"], document["lookup"]

@@ -9,7 +9,8 @@ import pytest
 
 from tests.support.casework import ASK, RELEASE
 from tests.support.casework_members import ASKER, OWNER, World
-from vidfed.casework.cards import OFFICER_ROLE
+from tests.support.memory import FEDERATION
+from vidfed.casework.cards import make_card, read_card
 from vidfed.casework.carriage.receiving import MAX_BAD_A_MINUTE
 from vidfed.casework.core.conversation import Conversation
 from vidfed.casework.core.state import Phase
@@ -21,10 +22,24 @@ from vidfed.casework.writing import Hit, cosign, write
 from vidfed.security.clock import HOUR_MS, MINUTE_MS
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.crypto.keys import SigningKey
+from vidfed.security.identity.officers import OFFICER_ROLE
 from vidfed.v1 import casework_pb2 as pb
 from vidfed.wire import envelope as wire_envelope
 from vidfed.wire.casework import read_entry, read_receipt, write_receipt
-from vidfed.wire.casework_values import RECEIPT_TYPE, Acknowledge, Content, Note, Reader, Receipt, ReceiptStatus, Side, Withdraw
+from vidfed.wire.casework_values import (
+    RECEIPT_TYPE,
+    Acknowledge,
+    Body,
+    Content,
+    Note,
+    Reader,
+    Receipt,
+    ReceiptStatus,
+    RefusalReason,
+    Refuse,
+    Side,
+    Withdraw,
+)
 
 if TYPE_CHECKING:
     from vidfed.casework.writing import Person
@@ -354,6 +369,56 @@ async def test_officer_revoked_while_the_release_is_on_its_way(world: World) -> 
     world.say(world.second, hit, RELEASE, "Anna Example")
     await world.settle()
     assert world.asker.state(hit.conversation).phase is Phase.RELEASED
+
+
+@pytest.mark.parametrize("decision", [RELEASE, Refuse(RefusalReason.ONGOING_INVESTIGATION)], ids=["release", "refusal"])
+async def test_operator_s_invented_officer_is_believed_by_nobody(world: World, decision: Body) -> None:
+    """The operator of fr has the member's key, its CA and its gateway: a credential with the role, but no line in the list of officers."""
+    hit = await world.asked()
+    invented = world.person(OWNER, "fr-9", OFFICER_ROLE, listed=False)
+    with pytest.raises(RefusedError, match="not in the list that officers or administrators signed"):
+        world.say(invented, hit, decision)
+    delivery = countersigned(world, composed(world, invented, hit, decision), OWNER)
+    world.federation.issued_ms = world.federation.clock() - HOUR_MS  # the directory there could be older than fr's
+    assert deliver(world, delivery, peer=OWNER, to=ASKER).status is STATUS.LATER
+    world.federation.issued_ms = 0
+    receipt = deliver(world, delivery, peer=OWNER, to=ASKER)
+    assert (receipt.status, "not in the list" in receipt.detail) == (STATUS.REFUSED, True)
+    assert world.asker.state(hit.conversation).phase is Phase.ASKED
+
+
+async def test_credential_of_an_invented_person_over_an_officer_s_name(world: World) -> None:
+    hit = await world.asked()
+    twin = world.person(OWNER, world.officer.pseudonym, OFFICER_ROLE, listed=False)
+    delivery = countersigned(world, composed(world, twin, hit, RELEASE), OWNER)
+    assert deliver(world, delivery, peer=OWNER, to=ASKER).status is STATUS.REFUSED
+
+
+async def test_officer_taken_out_between_draft_and_release_is_refused_by_the_other_member(world: World) -> None:
+    """Its own unit's gateway, older or hostile, lets both signatures pass; the credential still holds. The asker's directory is newer."""
+    hit = await world.asked()
+    draft = world.compose(world.officer, hit, RELEASE, cosigner=world.second)
+    delivery = countersigned(world, cosign(draft, world.second), OWNER)
+    world.unlist_officer(OWNER, world.officer)
+    receipt = deliver(world, delivery, peer=OWNER, to=ASKER)
+    assert (receipt.status, receipt.detail) == (STATUS.REFUSED, "release is for officers alone, and fr-1 is one no more")
+    assert world.asker.state(hit.conversation).phase is Phase.ASKED
+
+
+async def test_what_a_former_officer_released_is_still_read(world: World) -> None:
+    hit = await world.asked(released=True)
+    await world.settle()
+    world.unlist_officer(OWNER, world.officer)
+    assert world.read(world.holder, hit, Side.OWNER) == ["Anna Example"]
+
+
+def test_nothing_is_sealed_to_an_officer_who_is_not_listed_with_that_key(world: World) -> None:
+    directory, now_ms = world.federation.directory(), world.federation.clock()
+    invented = world.person(OWNER, "fr-9", OFFICER_ROLE, listed=False)
+    other_key = replace(world.officer, sealing=world.second.sealing)
+    for person, officer in ((world.officer, True), (invented, False), (other_key, False)):
+        card = make_card(FEDERATION, OWNER, person.pseudonym, person.signer, person.credential, person.sealing.public, now_ms)
+        assert read_card(card, directory, OWNER, now_ms).officer is officer
 
 
 async def test_nothing_is_released_to_a_kit_that_was_revoked(world: World) -> None:

@@ -74,6 +74,7 @@ def build_world(base: Path) -> Iterator[World]:
             options = ["--home", str(place.folder), "--gateway", place.gateway_address, "--pseudonym", name, "--no-passphrase"]
             options += ["--role", "release-officer"] if name.startswith("br") else []
             run_quietly(["trust", "issue-investigator", str(kit), *options])
+        federation.accept_officers("br")
         federation.start("nl", "fr", "br", service="unit")
         for name in ("nl-8", "br-1", "br-2"):
             run_quietly(["inbox", "--kit", str(kits[name])])

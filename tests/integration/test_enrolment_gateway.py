@@ -24,8 +24,8 @@ from vidfed.rpc.trust import ATTEMPT_MS
 from vidfed.security.cli.trust import trust
 from vidfed.security.clock import DAY_MS, system_clock
 from vidfed.security.errors import EnrolmentError
+from vidfed.security.identity.officers import OFFICER_ROLE as OFFICER
 from vidfed.security.member.audit_log import open_log
-from vidfed.security.member.enrolment import OFFICER_ROLE as OFFICER
 from vidfed.security.member.enrolment import install, issue_kit, request
 from vidfed.security.member.invitation import invite
 from vidfed.security.member.issued import issued_kits
@@ -221,6 +221,7 @@ async def test_a_further_officer_is_cosigned_and_certified_by_the_commands(gatew
     officers = [
         issue_kit(gateway.home, tmp_path / name, gateway=gateway.address, pseudonym=name, roles=(OFFICER,)) for name in ("one-1", "two-2")
     ]
+    gateway.federation.administrators.accept_officers(gateway.home)
     phrase, invitation = tmp_path / "phrase", tmp_path / "three.invitation"
     phrase.write_text("four words drawn by lot")
     phrase.chmod(0o600)
@@ -237,3 +238,11 @@ async def test_a_further_officer_is_cosigned_and_certified_by_the_commands(gatew
     ran(trust, "certify", asked, reply, "--home", gateway.home.folder)
     assert "Enrolled three-3 of nl" in ran(enrol_command, "--to", folder, "--reply", reply)
     assert Kit(folder).holder.roles == (OFFICER,)
+    listed = ran(trust, "officers", "--home", gateway.home.folder).splitlines()
+    assert [line.split()[:4] for line in listed] == [
+        ["one-1", "decides", "by", "the"],
+        ["two-2", "decides", "by", "the"],
+        ["three-3", "decides", "by", "two-2"],
+    ]
+    assert "decides no more" in ran(trust, "remove-officer", "three-3", "--home", gateway.home.folder)
+    assert "three-3          former" in ran(trust, "officers", "--home", gateway.home.folder)

@@ -9,19 +9,23 @@ from typing import TYPE_CHECKING
 import pytest
 
 from vidfed.security.clock import DAY_MS, MINUTE_MS
-from vidfed.security.errors import EnrolmentError, HomeError, KeyFileError, SecurityError
+from vidfed.security.errors import DirectoryError, EnrolmentError, HomeError, KeyFileError, SecurityError
+from vidfed.security.identity.officers import OFFICER_ROLE
 from vidfed.security.identity.tls import Peer
-from vidfed.security.member.enrolment import OFFICER_ROLE, Request, certify, install, issue_kit, request
+from vidfed.security.member.enrolment import certify, install, issue_kit, request
 from vidfed.security.member.invitation import INVITATION_DAYS, Invitation, invite
 from vidfed.security.member.issued import Standing, descendants, invitations, issued_kits
 from vidfed.security.member.kit import Kit
 from vidfed.security.member.rotation import OwnEntry
+from vidfed.security.trust.describe import changes
+from vidfed.security.trust.entry import Entry
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.security.trust.world import World
     from vidfed.security.crypto.keys import SigningKey
+    from vidfed.security.identity.enrolment_request import Request
     from vidfed.security.member.home import MemberHome
 
 PHRASE = b"four words drawn by lot"
@@ -36,9 +40,14 @@ class Unit:
     def invite(self, **terms: object) -> Invitation:
         return invite(self.home, gateway="gateway.example:7444", clock=self.world.clock, **terms)  # type: ignore[arg-type]
 
-    def certify(self, asked: Request, caller: Peer | None = None) -> bytes:
+    def certify(self, asked: Request, caller: Peer | None = None, *, introduce: bool = False) -> bytes:
         source = self.home.directory_source(self.world.clock)
-        return certify(self.home, asked.to_json(), source, caller=caller, clock=self.world.clock)[0]
+        return certify(self.home, asked.to_json(), source, caller=caller, introduce=introduce, clock=self.world.clock)[0]
+
+    def revoke(self, kit: Kit) -> None:
+        accepted = self.world.directory().members["fr"].officers.rounds
+        own = OwnEntry(self.home, clock=self.world.clock)
+        own.revoke(kit.holder.serial, officers=[kit.signer.public], accepted=accepted)
 
     def ask(self, folder: Path, invitation: Invitation | None = None) -> Request:
         return request(folder, invitation, clock=self.world.clock)
@@ -181,19 +190,45 @@ def test_a_request_brought_by_another_than_it_speaks_of_is_refused(unit: Unit, t
 
 
 def test_a_further_officer_needs_the_signature_of_one_there_is(unit: Unit, tmp_path: Path) -> None:
-    """The first two come with the accession; then, who hands out kits does not release by it."""
+    """The administrators accept the first ones; then, who hands out kits does not release by it."""
     one, two = (unit.enrol(tmp_path / name, unit.invite(pseudonym=name, roles=(OFFICER_ROLE,))) for name in ("one-1", "two-2"))
+    unit.world.accept_officers(unit.home)
     third = unit.invite(pseudonym="three-3", roles=(OFFICER_ROLE,))
     with pytest.raises(EnrolmentError, match="needs the signature of one there is"):
         unit.enrol(tmp_path / "three", third)
     nobody = unit.enrol(tmp_path / "nobody", unit.invite(pseudonym="inv-9"))
     with pytest.raises(EnrolmentError, match="needs the signature of one there is"):
         unit.enrol(tmp_path / "three", third, nobody.signer)
-    OwnEntry(unit.home, clock=unit.world.clock).revoke(one.holder.serial)
+    unit.revoke(one)
     with pytest.raises(EnrolmentError, match="needs the signature of one there is"):
         unit.enrol(tmp_path / "three", third, one.signer)
     assert OFFICER_ROLE in unit.enrol(tmp_path / "three", third, two.signer).holder.roles
     assert unit.enrol(two.folder).holder.roles == (OFFICER_ROLE,)  # renewing needs nobody
+    unit.world.folder.accept(Entry.load(unit.home.entry_path))
+    listed = unit.world.directory().members["fr"].officers
+    assert [(each.pseudonym, each.by) for each in listed.present] == [("two-2", ""), ("three-3", "two-2")]
+    assert [each.pseudonym for each in listed.former] == ["one-1"]
+
+
+def test_a_unit_whose_officers_have_lost_their_kits_has_others_accepted_anew(unit: Unit, tmp_path: Path) -> None:
+    """By the threshold of the administrators, named as that; nobody who was there before decides any more."""
+    one = unit.enrol(tmp_path / "one", unit.invite(pseudonym="one-1", roles=(OFFICER_ROLE,)))
+    unit.world.accept_officers(unit.home)
+    unit.revoke(one)
+    asked = unit.ask(tmp_path / "two", unit.invite(pseudonym="two-2", roles=(OFFICER_ROLE,)))
+    with pytest.raises(EnrolmentError, match="certify --introduce"):
+        unit.certify(asked)
+    install(tmp_path / "two", unit.certify(asked, introduce=True), clock=unit.world.clock)
+    unit.world.folder.accept(Entry.load(unit.home.entry_path))
+    waiting = unit.world.directory().members["fr"].officers
+    assert (waiting.present, [each.pseudonym for each in waiting.waiting]) == ((), ["two-2"])
+    draft = unit.world.folder.propose_officers("fr")
+    (said,) = changes(draft)
+    assert "ACCEPTED ANEW, without the signature of one there was; those before decide no more: two-2, whose key has the words" in said
+    with pytest.raises(DirectoryError, match="0 of 2 signatures"):
+        unit.world.folder.publish()
+    listed = unit.world.sign_and_publish(draft).members["fr"].officers
+    assert [each.pseudonym for each in listed.present] == ["two-2"]
 
 
 def test_a_reply_for_other_keys_or_of_another_is_not_installed(unit: Unit, tmp_path: Path) -> None:

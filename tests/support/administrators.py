@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from vidfed.security.clock import Clock, system_clock
 from vidfed.security.crypto.keys import SigningKey
+from vidfed.security.trust.entry import Entry
 from vidfed.security.trust.federation import FederationFolder
 from vidfed.security.trust.metadata_rules import Standing
 
@@ -13,9 +14,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vidfed.security.identity.directory import Directory
+    from vidfed.security.member.home import MemberHome
     from vidfed.security.trust.anchor import Anchor
     from vidfed.security.trust.draft import Draft
-    from vidfed.security.trust.entry import Entry
 
 HOLDERS = ("anna", "ben", "cleo")
 
@@ -57,6 +58,11 @@ class Administrators:
     def admit(self, *entries: Entry, standing: Standing = Standing.MEMBER) -> Directory:
         """Make members of those who sent these entries, all at once."""
         return self.sign_and_publish(self.folder.propose_members(entries, standing))
+
+    def accept_officers(self, home: MemberHome) -> Directory:
+        """Publish a member's own entry and accept those whom it names as officers."""
+        self.folder.accept(Entry.load(home.entry_path))
+        return self.sign_and_publish(self.folder.propose_officers(home.member))
 
     def remove(self, member: str) -> Directory:
         """Remove a member."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from tests.support.casework import ASK, RELEASE
 from tests.support.memory import MemoryFederation
-from vidfed.casework.cards import OFFICER_ROLE
 from vidfed.casework.carriage.courier import Courier
 from vidfed.casework.carriage.persons import PersonCore
 from vidfed.casework.carriage.receiving import Receiver
@@ -29,6 +28,7 @@ from vidfed.casework.writing import Hit, Person, write
 from vidfed.security.audit import AuditLog, log_origin
 from vidfed.security.audit.storage.tables import Storage
 from vidfed.security.clock import DAY_MS
+from vidfed.security.identity.officers import OFFICER_ROLE, Officer
 from vidfed.wire.casework_values import Body, Content, EntryHeader, Reader, Side, Subject
 from vidfed.wire.values import RecordView
 
@@ -232,10 +232,26 @@ class World:
         self.members = {name: CaseworkMember(self, name, folder / name, locations.get(name)) for name in (ASKER, OWNER)}
         self.asker, self.owner = self.members[ASKER], self.members[OWNER]
 
-    def person(self, member: str, pseudonym: str, *roles: str) -> Person:
-        """Make somebody with a kit."""
-        made = self.federation.investigator(member, pseudonym, roles)
-        return Person(member, pseudonym, made.signer, made.credential, SealingKey.generate())
+    def person(self, member: str, pseudonym: str, *roles: str, listed: bool = True) -> Person:
+        """Make somebody with a kit; an officer is `listed` as one."""
+        made, sealing = self.federation.investigator(member, pseudonym, roles), SealingKey.generate()
+        if OFFICER_ROLE in roles and listed:
+            self.list_officer(member, Officer(pseudonym, made.signer.public, sealing.public))
+        return Person(member, pseudonym, made.signer, made.credential, sealing)
+
+    def list_officer(self, member: str, officer: Officer) -> None:
+        """List an officer in the directory, as if the administrators had accepted them."""
+        own = self.federation.members[member]
+        listed = replace(own.entry.officers, present=(*own.entry.officers.present, officer))
+        self.federation.members[member] = replace(own, entry=replace(own.entry, officers=listed))
+
+    def unlist_officer(self, member: str, person: Person) -> None:
+        """Take an officer out of the directory's list."""
+        own = self.federation.members[member]
+        gone = own.entry.officers.find(person.pseudonym, person.signer.public)
+        present = tuple(each for each in own.entry.officers.present if each is not gone)
+        officers = replace(own.entry.officers, present=present, former=tuple(filter(None, (gone,))))
+        self.federation.members[member] = replace(own, entry=replace(own.entry, officers=officers))
 
     def officer_keys(self, member: str) -> Collection[bytes]:
         """Return the officers' sealing keys."""

@@ -13,6 +13,7 @@ from vidfed.casework.errors import RefusedError
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.errors import CredentialError, EnvelopeError, SignatureError
 from vidfed.security.identity.credentials import verify_credential
+from vidfed.security.identity.officers import OFFICER_ROLE
 from vidfed.v1 import casework_pb2 as pb
 from vidfed.wire import envelope as wire_envelope
 from vidfed.wire.casework import read_statement, write_statement
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from vidfed.security.crypto.keys import Signer
     from vidfed.security.identity.directory import Directory
 
-OFFICER_ROLE = "release-officer"
 DUTY_ROLE = "duty-officer"
 
 
@@ -35,6 +35,7 @@ class KnownReader:
         member: the person's.
         reader: name and key.
         roles: by the credential.
+        officer: decides on release: the member's entry lists this name with these two keys.
         credential: signed by the member.
         made_ms: when the person said so; the newest counts.
         until_ms: the credential's end.
@@ -43,14 +44,10 @@ class KnownReader:
     member: str
     reader: Reader
     roles: tuple[str, ...]
+    officer: bool
     credential: Envelope
     made_ms: int
     until_ms: int
-
-    @property
-    def officer(self) -> bool:
-        """True if the person decides on release."""
-        return OFFICER_ROLE in self.roles
 
 
 def make_card(
@@ -87,10 +84,12 @@ def read_card(card: pb.ReaderCard, directory: Directory, member: str, now_ms: in
         raise RefusedError(f"a card of {member}: {error}") from None
     if (statement.federation, statement.member, statement.pseudonym) != (directory.federation, member, credential.pseudonym):
         raise RefusedError(f"a card of {member} speaks of another person than its credential")
+    listed = entry.officers.find(credential.pseudonym, credential.key) if OFFICER_ROLE in credential.roles else None
     return KnownReader(
         member,
         Reader(statement.pseudonym, statement.sealing_key),
         credential.roles,
+        listed is not None and listed.sealing_key == statement.sealing_key,
         credential_sent,
         statement.made_ms,
         credential.not_after_ms,

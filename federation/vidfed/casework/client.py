@@ -19,12 +19,16 @@ from vidfed.casework.cards import KnownReader, make_card, read_card
 from vidfed.casework.core.rules import decides
 from vidfed.casework.errors import ConversationError, GatewayFailedError, MovedOnError, RefusedError, SealError
 from vidfed.casework.news.book import NewsBook
+from vidfed.casework.opened import OpenedEntry
 from vidfed.casework.reading import View, read_inbox, read_news_of
 from vidfed.casework.sealing import SealingKey, opening, unseal, wrap_for
 from vidfed.casework.writing import Hit, Person, cosign, hit_of, write
-from vidfed.rpc.channels import open_channel
-from vidfed.security.clock import system_clock
+from vidfed.rpc.channels import blocking_channel, open_channel
+from vidfed.rpc.trust import GrpcMirror
+from vidfed.security.clock import SECOND_MS, system_clock
 from vidfed.security.identity.credentials import Credential
+from vidfed.security.identity.officers import OFFICER_ROLE
+from vidfed.security.trust.client import REFRESH_S
 from vidfed.v1 import casework_pb2 as pb
 from vidfed.v1 import casework_pb2_grpc as rpc
 from vidfed.wire import envelope as wire_envelope
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from vidfed.security.clock import Clock
     from vidfed.security.identity.directory import Directory
     from vidfed.security.member.kit import Kit
+    from vidfed.security.trust.mirrors import Mirror
     from vidfed.wire.casework_values import Body
     from vidfed.wire.news import News
 
@@ -66,15 +71,18 @@ class CaseworkClient:
         """
         self._kit = kit
         self._clock = clock
-        self._source = kit.directory_source(clock)
-        directory = self._source.current()
+        self._source = kit.directory_source(clock, self._mirrors)
+        directory = self._source.last_known_or_fail()
+        self._trust_channel: grpc.Channel | None = None
+        self._refreshed_ms = 0
         self._credential = Credential.read(kit.credential.payload)
         self.person = Person(kit.member, kit.pseudonym, kit.signer, kit.credential, SealingKey(kit.sealing_key))
         self._channel = open_channel(kit.gateway, kit.tls, directory, directory.member(kit.member))
         self._gateway = rpc.CaseworkGatewayServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
-        """Make known to which key this person's contents are sealed."""
+        """Take what is newest of the trust directory, and make known to which key this person's contents are sealed."""
+        await self._refresh()
         person = self.person
         card = make_card(
             self._kit.federation,
@@ -91,6 +99,8 @@ class CaseworkClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self._channel.close()
+        if self._trust_channel is not None:
+            self._trust_channel.close()
 
     @property
     def directory(self) -> Directory:
@@ -108,6 +118,7 @@ class CaseworkClient:
         Raises:
             GatewayFailedError: the gateway cannot be reached, or refuses.
         """
+        await self._refresh()
         request = pb.InboxRequest(credential=wire_envelope.to_message(self.person.credential))
         with _failures():
             kept = [each async for each in self._gateway.Inbox(request, timeout=_TIMEOUT_S)]
@@ -260,13 +271,42 @@ class CaseworkClient:
         header = read_entry(envelope.payload)
         return Read(Entry(header, envelope.digest), unseal(header, delivery.sealed, self.person.sealing))
 
-    def open_for_oversight(self, view: View, entry: Entry) -> bytes:
-        """Return what opens one entry to an overseer without a key; see `sealing.check_opening`.
+    async def hand_on(self, view: View, colleague: str) -> int:
+        """Let a colleague who has become an officer read what was said before; return how many entries that person can read now.
+
+        Raises:
+            ConversationError: the colleague is no officer, or not known.
+            GatewayFailedError: the gateway cannot be reached, or refuses.
+        """
+        new = await self.colleague(colleague)
+        if not new.officer:
+            raise ConversationError(f"{new.reader.pseudonym} is no officer whom the trust directory lists")
+        count = 0
+        for entry in (*view.conversation.asker, *view.conversation.owner):
+            with contextlib.suppress(SealError):  # what this person cannot read cannot be handed on
+                count += await self._hand_on(view, entry, [new.reader])
+        return count
+
+    async def open_for_oversight(self, view: View, entry: Entry, overseer: str) -> OpenedEntry:
+        """Open one entry to an overseer, who can check it without a key. It is in the member's log before this returns.
 
         Raises:
             SealError: this person cannot read it.
+            GatewayFailedError: it cannot be logged, so it is not opened.
         """
-        return opening(entry.header, view.sealed[entry.digest], self.person.sealing, view.later_wraps[entry.digest])
+        content = opening(entry.header, view.sealed[entry.digest], self.person.sealing, view.later_wraps[entry.digest])
+        delivery = view.signed[entry.digest]
+        opened = OpenedEntry(
+            wire_envelope.from_message(delivery.entry),
+            tuple(wire_envelope.from_message(each) for each in delivery.credentials),
+            content,
+            overseer,
+            self._source.files(),
+        )
+        request = pb.OpeningRequest(digest=entry.digest, overseer=overseer, credential=wire_envelope.to_message(self.person.credential))
+        with _failures():
+            await self._gateway.LogOpening(request, timeout=_TIMEOUT_S)
+        return opened
 
     async def _send(self, hit: Hit, view: View, body: Body, content: Content, cosigner: str | None = None) -> bool:
         officers = [known.reader.sealing_key for known in await self.readers(hit.owner) if known.officer]
@@ -275,8 +315,8 @@ class CaseworkClient:
             raise ConversationError(f"{hit.owner} has named no officer to whom this could be sealed: call {contact}")
         second = await self.colleague(cosigner) if cosigner else None
         side = Side.ASKER if self.person.member == hit.asker else Side.OWNER
-        if decides(side, body) and "release-officer" not in self.roles:
-            raise ConversationError(f"{body.kind} is for officers alone: your kit does not have the role release-officer")
+        if decides(side, body):
+            self._check_officer(body)
         delivery = write(
             self.person,
             hit,
@@ -289,6 +329,28 @@ class CaseworkClient:
         )
         with _failures():
             return (await self._gateway.Send(delivery, timeout=_TIMEOUT_S)).draft
+
+    async def _refresh(self) -> None:
+        """Ask the gateway for a newer trust directory, now and then: officers come and go. Its copy that does not hold changes nothing."""
+        if not 0 <= self._clock() - self._refreshed_ms < REFRESH_S * SECOND_MS:
+            self._refreshed_ms = self._clock()
+            await asyncio.to_thread(self._source.refresh)
+
+    def _mirrors(self, known: Directory | None) -> list[Mirror]:
+        if known is None:
+            return []
+        if self._trust_channel is None:
+            self._trust_channel = blocking_channel(self._kit.gateway, self._kit.tls, known, known.member(self._kit.member))
+        return [GrpcMirror("gateway", self._trust_channel)]
+
+    def _check_officer(self, body: Body) -> None:
+        if OFFICER_ROLE not in self.roles:
+            raise ConversationError(f"{body.kind} is for officers alone: your kit does not have the role {OFFICER_ROLE}")
+        listed = self.directory.member(self.person.member).officers
+        if listed.find(self.person.pseudonym, self.person.signer.public) is None:
+            waits = any(each.key == self.person.signer.public for each in listed.waiting)
+            what = "waits for the administrators: vidfed trust propose officers" if waits else "is not in the trust directory"
+            raise ConversationError(f"{body.kind} is for officers alone, and your name as one {what}")
 
     async def _hand_on(self, view: View, entry: Entry, to: list[Reader]) -> bool:
         later = view.later_wraps[entry.digest]

@@ -65,15 +65,27 @@ class Context:
     catch_up: Callable[[], object] = lambda: None
     source_of: Callable[[str], str] | None = None
 
-    def log(self, event: Event, entry: Entry, other: str, outcome: str, received_ms: int | None = None) -> None:
+    def log(
+        self,
+        event: Event,
+        entry: Entry,
+        other: str,
+        outcome: str,
+        received_ms: int | None = None,
+        *,
+        by: str = "",
+        **more: str,
+    ) -> None:
         """Write one line about an entry: digests, types and times, no content.
 
         Args:
-            event: sent or received.
+            event: sent, received or opened.
             entry: the entry.
             other: the other member.
             outcome: what became of it.
             received_ms: of an own entry that was taken, the other member's receipt.
+            by: the person who did it, where that is none of the entry's authors.
+            more: details besides.
 
         Raises:
             AuditError: it cannot be written; the caller does nothing.
@@ -86,7 +98,7 @@ class Context:
                     operation=Operation.DISCLOSURE,
                     event=event,
                     member=other,
-                    pseudonym=",".join(header.authors),
+                    pseudonym=by or ",".join(header.authors),
                     request_digest=entry.digest,
                     outcome=outcome,
                     records=(header.subject.reference,) if header.subject else (),
@@ -99,6 +111,7 @@ class Context:
                         "seen": header.seen_number,
                         "written_ms": header.written_ms,
                         **({} if received_ms is None else {"received_ms": received_ms}),
+                        **more,
                     },
                 )
             ]

@@ -51,6 +51,7 @@ class View:
     Attributes:
         conversation: both chains.
         sealed: sealed parts by digest; empty once deleted.
+        signed: entries with their signatures and credentials, by digest.
         later_wraps: content keys wrapped after an entry was signed, by digest.
         receipts: when each entry was received by the other side's node, by that member's signed word, by digest.
         refused: own entries that are in no chain.
@@ -60,6 +61,7 @@ class View:
 
     conversation: Conversation = field(default_factory=Conversation)
     sealed: dict[bytes, bytes] = field(default_factory=dict)
+    signed: dict[bytes, pb.Delivery] = field(default_factory=dict)
     later_wraps: dict[bytes, list[Wrap]] = field(default_factory=dict)
     receipts: dict[bytes, int] = field(default_factory=dict)
     refused: list[Refused] = field(default_factory=list)
@@ -170,6 +172,7 @@ def _join(views: dict[bytes, View], chains: list[tuple[pb.KeptEntry, Verified]],
 def _note(view: View, each: pb.KeptEntry, verified: Verified, directory: Directory) -> None:
     digest, header = verified.entry.digest, verified.entry.header
     view.sealed[digest] = each.delivery.sealed
+    view.signed[digest] = each.delivery
     view.later_wraps[digest] = [read_wrap(wrap) for wrap in each.later_wraps]
     if each.HasField("receipt"):
         try:

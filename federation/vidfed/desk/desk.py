@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from vidfed.casework.cards import DUTY_ROLE, OFFICER_ROLE
+from vidfed.casework.cards import DUTY_ROLE
 from vidfed.casework.client import CaseworkClient
 from vidfed.desk.shell.preferences import Preferences
 from vidfed.desk.shell.sessions import Sessions
@@ -13,6 +13,7 @@ from vidfed.desk.work.asking import Draft, Lookups
 from vidfed.desk.work.whole_cases import WholeCases
 from vidfed.federation.client.client import FederationClient
 from vidfed.federation.client.standing import StandingClient
+from vidfed.security.identity.officers import OFFICER_ROLE
 
 if TYPE_CHECKING:
     from pathlib import Path

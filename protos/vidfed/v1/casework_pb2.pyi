@@ -1312,6 +1312,53 @@ class HandOnResponse(_message.Message):
 Global___HandOnResponse: _TypeAlias = HandOnResponse  # noqa: Y015
 
 @_typing.final
+class OpeningRequest(_message.Message):
+    """A person is about to open one entry to an overseer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    OVERSEER_FIELD_NUMBER: _builtins.int
+    CREDENTIAL_FIELD_NUMBER: _builtins.int
+    digest: _builtins.bytes
+    """Of the entry."""
+    overseer: _builtins.str
+    """Who it is opened to."""
+    @_builtins.property
+    def credential(self) -> _envelope_pb2.Envelope:
+        """The caller's."""
+
+    def __init__(
+        self,
+        *,
+        digest: _builtins.bytes = ...,
+        overseer: _builtins.str = ...,
+        credential: _envelope_pb2.Envelope | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential", "digest", b"digest", "overseer", b"overseer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpeningRequest: _TypeAlias = OpeningRequest  # noqa: Y015
+
+@_typing.final
+class OpeningResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpeningResponse: _TypeAlias = OpeningResponse  # noqa: Y015
+
+@_typing.final
 class KeptEntry(_message.Message):
     """An entry as the gateway keeps it, for a person of its member."""
 

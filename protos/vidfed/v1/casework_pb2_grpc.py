@@ -318,6 +318,11 @@ class CaseworkGatewayServiceStub:
                 request_serializer=vidfed_dot_v1_dot_casework__pb2.HandOnRequest.SerializeToString,
                 response_deserializer=vidfed_dot_v1_dot_casework__pb2.HandOnResponse.FromString,
                 _registered_method=True)
+        self.LogOpening = channel.unary_unary(
+                '/vidfed.v1.CaseworkGatewayService/LogOpening',
+                request_serializer=vidfed_dot_v1_dot_casework__pb2.OpeningRequest.SerializeToString,
+                response_deserializer=vidfed_dot_v1_dot_casework__pb2.OpeningResponse.FromString,
+                _registered_method=True)
 
 
 class CaseworkGatewayServiceServicer:
@@ -366,6 +371,13 @@ class CaseworkGatewayServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LogOpening(self, request, context):
+        """Writes into the member's log that the caller opens an entry to an overseer; it is on disk once this returns.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CaseworkGatewayServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -398,6 +410,11 @@ def add_CaseworkGatewayServiceServicer_to_server(servicer, server):
                     servicer.HandOn,
                     request_deserializer=vidfed_dot_v1_dot_casework__pb2.HandOnRequest.FromString,
                     response_serializer=vidfed_dot_v1_dot_casework__pb2.HandOnResponse.SerializeToString,
+            ),
+            'LogOpening': grpc.unary_unary_rpc_method_handler(
+                    servicer.LogOpening,
+                    request_deserializer=vidfed_dot_v1_dot_casework__pb2.OpeningRequest.FromString,
+                    response_serializer=vidfed_dot_v1_dot_casework__pb2.OpeningResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -563,6 +580,33 @@ class CaseworkGatewayService:
             '/vidfed.v1.CaseworkGatewayService/HandOn',
             vidfed_dot_v1_dot_casework__pb2.HandOnRequest.SerializeToString,
             vidfed_dot_v1_dot_casework__pb2.HandOnResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LogOpening(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vidfed.v1.CaseworkGatewayService/LogOpening',
+            vidfed_dot_v1_dot_casework__pb2.OpeningRequest.SerializeToString,
+            vidfed_dot_v1_dot_casework__pb2.OpeningResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -127,6 +127,8 @@ class CaseworkGatewayServiceStub:
     """Those to whom contents can be sealed."""
     HandOn: _grpc.UnaryUnaryMultiCallable[_casework_pb2.HandOnRequest, _casework_pb2.HandOnResponse]
     """Lets further persons of the member read an entry, by content keys that the caller wrapped for them."""
+    LogOpening: _grpc.UnaryUnaryMultiCallable[_casework_pb2.OpeningRequest, _casework_pb2.OpeningResponse]
+    """Writes into the member's log that the caller opens an entry to an overseer; it is on disk once this returns."""
 
 @_typing.type_check_only
 class CaseworkGatewayServiceAsyncStub(CaseworkGatewayServiceStub):
@@ -145,6 +147,8 @@ class CaseworkGatewayServiceAsyncStub(CaseworkGatewayServiceStub):
     """Those to whom contents can be sealed."""
     HandOn: _aio.UnaryUnaryMultiCallable[_casework_pb2.HandOnRequest, _casework_pb2.HandOnResponse]  # type: ignore[assignment]
     """Lets further persons of the member read an entry, by content keys that the caller wrapped for them."""
+    LogOpening: _aio.UnaryUnaryMultiCallable[_casework_pb2.OpeningRequest, _casework_pb2.OpeningResponse]  # type: ignore[assignment]
+    """Writes into the member's log that the caller opens an entry to an overseer; it is on disk once this returns."""
 
 class CaseworkGatewayServiceServicer(metaclass=_abc_1.ABCMeta):
     """What a member's gateway does for its own persons' conversations, over mutual TLS."""
@@ -196,5 +200,13 @@ class CaseworkGatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_casework_pb2.HandOnResponse, _abc.Awaitable[_casework_pb2.HandOnResponse]]:
         """Lets further persons of the member read an entry, by content keys that the caller wrapped for them."""
+
+    @_abc_1.abstractmethod
+    def LogOpening(
+        self,
+        request: _casework_pb2.OpeningRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_casework_pb2.OpeningResponse, _abc.Awaitable[_casework_pb2.OpeningResponse]]:
+        """Writes into the member's log that the caller opens an entry to an overseer; it is on disk once this returns."""
 
 def add_CaseworkGatewayServiceServicer_to_server(servicer: CaseworkGatewayServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

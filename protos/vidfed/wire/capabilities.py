@@ -6,6 +6,8 @@ Whoever adds a field to a signed message that an older program would refuse adds
 from __future__ import annotations
 
 from vidfed.index import Algorithm
-from vidfed.security.identity.capabilities import CASEWORK, FILMS, MANY_CODES, PROTOCOL, STANDING, hashes
+from vidfed.security.identity.capabilities import CASEWORK, FILMS, MANY_CODES, OFFICERS, PROTOCOL, STANDING, hashes
 
-SPOKEN = frozenset({PROTOCOL, MANY_CODES, CASEWORK, STANDING, FILMS, *(hashes(algorithm.name.lower()) for algorithm in Algorithm)})
+SPOKEN = frozenset(
+    {PROTOCOL, MANY_CODES, CASEWORK, OFFICERS, STANDING, FILMS, *(hashes(algorithm.name.lower()) for algorithm in Algorithm)}
+)

@@ -130,6 +130,7 @@ class _Story:
         self._federation.issue_kit("nl", self._kit, "nl-1")
         self._federation.issue_kit("nl", self._deputy, "nl-2")
         self._federation.issue_kit("br", self._officer, "br-1", ["release-officer"])
+        self._federation.accept_officers("br")
         for place in self._federation.places.values():
             config = place.folder / CONFIG_FILE
             usual = config.read_text(encoding="utf-8")

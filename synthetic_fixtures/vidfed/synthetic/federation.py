@@ -110,6 +110,12 @@ class LocalFederation:
         options += ["--pseudonym", pseudonym] if pseudonym else []
         self.run(["trust", "issue-investigator", str(folder), *options, "--no-passphrase"])
 
+    def accept_officers(self, member: str) -> None:
+        """Publish a member's own entry, and let two of three administrators accept those whom it names as officers."""
+        folder = str(self.trust_folder)
+        self.run(["trust", "accept", folder, str(self.places[member].folder / "member.json")])
+        self.run(["trust", "propose", "officers", folder, member, "--yes", *self.signing])
+
     def start(self, *members: str, service: str = "node") -> None:
         """Start these members' nodes (or gateways; "unit": both in one process) and wait until they answer.
 

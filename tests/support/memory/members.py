@@ -78,6 +78,7 @@ class MemoryFederation:
     Attributes:
         clock: what all of it goes by.
         federation: its id.
+        issued_ms: when the directory was last confirmed; 0: just now, always.
     """
 
     clock: SettableClock = field(default_factory=SettableClock)
@@ -85,6 +86,7 @@ class MemoryFederation:
     members: dict[str, MemoryMember] = field(default_factory=dict)
     version: int = 1
     expires_ms: int = 0
+    issued_ms: int = 0
 
     def __post_init__(self) -> None:
         self.expires_ms = self.clock() + 90 * DAY_MS
@@ -106,7 +108,7 @@ class MemoryFederation:
     def directory(self) -> Directory:
         """Return the newest directory, expired or not."""
         entries = {member.id: member.entry for member in self.members.values()}
-        return Directory(self.federation, self.version, self.clock(), self.expires_ms, MappingProxyType(entries))
+        return Directory(self.federation, self.version, self.issued_ms or self.clock(), self.expires_ms, MappingProxyType(entries))
 
     def current(self) -> Directory:
         """Return the newest directory; see `DirectorySource.current`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vidfed.casework.cards import DUTY_ROLE, OFFICER_ROLE
+from vidfed.casework.cards import DUTY_ROLE
 from vidfed.casework.carriage.sending import is_urgent
 from vidfed.casework.carriage.verification import check_readers, check_receiver, verify
 from vidfed.casework.core.conversation import Fit
@@ -22,6 +22,8 @@ from vidfed.casework.sealing import key_id
 from vidfed.casework.storage import conversations as store
 from vidfed.casework.storage import outbox
 from vidfed.security.audit.entries import Event
+from vidfed.security.documents import MAX_NAME_CHARS, check_line
+from vidfed.security.identity.officers import OFFICER_ROLE
 from vidfed.v1 import casework_pb2 as pb
 from vidfed.v1 import envelope_pb2 as envelope_pb
 from vidfed.wire import envelope as wire_envelope
@@ -194,6 +196,22 @@ class PersonCore:
             if any(wrap.key_id not in entitled for wrap in read):
                 raise ConversationError("only holder, deputy and officers of this member can be given an entry to read")
             store.add_wraps(connection, digest, read)
+
+    def log_opening(self, digest: bytes, overseer: str, pseudonym: str, roles: Collection[str]) -> None:
+        """Log that the caller opens an entry to an overseer.
+
+        Raises:
+            ConversationError: no such entry, not for this caller, or the overseer's name is none.
+            CaseworkStoreError, AuditError: it cannot be read or logged.
+        """
+        check_line(overseer, MAX_NAME_CHARS, ConversationError, "name of the overseer")
+        with self.context.database.reading() as connection:
+            found = store.find(connection, digest)
+            if found is None or not self._is_theirs(connection, found.entry.header.conversation, pseudonym, roles):
+                raise ConversationError("no such entry, or not one of yours")
+        header = found.entry.header
+        other = header.owner if header.asker == self.context.member else header.asker
+        self.context.log(Event.CASEWORK_OPENED, found.entry, other, "OPENED", by=pseudonym, overseer=overseer)
 
     def _entitled(self, connection: sa.Connection, found: Stored) -> set[bytes]:
         header = found.entry.header

@@ -186,6 +186,16 @@ class PersonServicer(rpc.CaseworkGatewayServiceServicer):
             await self._run(self._core.hand_on, request.digest, request.wraps, pseudonym, roles)
         return pb.HandOnResponse()
 
+    async def LogOpening(  # noqa: N802 - the name in the .proto
+        self, request: pb.OpeningRequest, context: grpc.aio.ServicerContext[pb.OpeningRequest, pb.OpeningResponse]
+    ) -> pb.OpeningResponse:
+        """Log that a person opens an entry to an overseer."""
+        async with _refusals(context):
+            pseudonym = self._caller(context)
+            roles = self._roles(request.credential, pseudonym)
+            await self._run(self._core.log_opening, request.digest, request.overseer, pseudonym, roles)
+        return pb.OpeningResponse()
+
     async def News(  # noqa: N802 - the name in the .proto
         self, request: pb.NewsRequest, context: grpc.aio.ServicerContext[pb.NewsRequest, pb.KeptNews]
     ) -> AsyncIterator[pb.KeptNews]:

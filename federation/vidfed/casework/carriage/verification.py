@@ -5,7 +5,8 @@
 3. each author's credential, signed by that member, valid when the entry was written, not revoked now
 4. each author's signature over the same bytes
 5. federation, member and authors in the header are those of the signers; two authors are two persons with two keys
-6. decisions are signed by officers alone
+6. decisions are signed by officers alone: the role in the credential, and name and key in the member's list of officers, which its
+   operators cannot lengthen
 7. the sealed part is the one that is signed for
 8. the time of writing is not ahead of the clock here
 """
@@ -15,7 +16,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vidfed.casework.cards import OFFICER_ROLE
 from vidfed.casework.core.conversation import Entry
 from vidfed.casework.core.rules import TOLERANCE_MS, decides
 from vidfed.casework.core.state import state_of
@@ -24,6 +24,7 @@ from vidfed.casework.errors import LaterError, RefusedError
 from vidfed.casework.sealing import key_id, named_readers, sealed_digest
 from vidfed.security.errors import CredentialError, EnvelopeError, SignatureError
 from vidfed.security.identity.credentials import Credential, verify_credential
+from vidfed.security.identity.officers import OFFICER_ROLE
 from vidfed.wire import envelope as wire_envelope
 from vidfed.wire.casework import read_entry
 from vidfed.wire.casework_values import ENTRY_TYPE, MAX_AUTHORS, MAX_CREDENTIAL_BYTES, MAX_HEADER_BYTES, MAX_SEALED_BYTES, Side
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from vidfed.casework.core.stored import Stored
     from vidfed.security.crypto.envelope import Envelope
     from vidfed.security.identity.directory import Directory
+    from vidfed.security.identity.officers import Officers
     from vidfed.v1 import casework_pb2 as pb
     from vidfed.wire.casework_values import EntryHeader
 
@@ -132,8 +134,9 @@ def verify(
     if signed < len(credentials) and not (draft and signed):
         raise RefusedError("the signature of an author is missing or does not hold")
     _check_names(header, directory.federation, writer, credentials)  # 5
-    if decides(header.side, header.body) and any(OFFICER_ROLE not in credential.roles for credential in credentials):  # 6
-        raise RefusedError(f"{header.body.kind} is for officers ({OFFICER_ROLE}) alone")
+    if decides(header.side, header.body):  # 6
+        current = not draft and not history and header.written_ms > directory.issued_ms
+        _check_officers(header.body.kind, credentials, member.officers, history=history, maybe_later=current)
     if (delivery.sealed or not history) and sealed_digest(delivery.sealed) != header.sealed_digest:  # 7
         raise RefusedError("the sealed part is not the one that is signed for")
     if header.written_ms > now_ms + TOLERANCE_MS:  # 8
@@ -207,6 +210,19 @@ def _count_signatures(envelope: Envelope, credentials: Collection[Credential]) -
             raise RefusedError(str(error)) from None
         found += 1
     return found
+
+
+def _check_officers(kind: str, credentials: Collection[Credential], officers: Officers, *, history: bool, maybe_later: bool) -> None:
+    """Return if all authors are officers, or were, in history; `maybe_later`: the writer's directory may be newer than the one here."""
+    for credential in credentials:
+        if OFFICER_ROLE not in credential.roles:
+            raise RefusedError(f"{kind} is for officers ({OFFICER_ROLE}) alone")
+        if officers.find(credential.pseudonym, credential.key, ever=history) is not None:
+            continue
+        if officers.find(credential.pseudonym, credential.key, ever=True) is not None:
+            raise RefusedError(f"{kind} is for officers alone, and {credential.pseudonym} is one no more")
+        said = f"{kind} is for officers alone, and {credential.pseudonym} is not in the list that officers or administrators signed"
+        raise LaterError(f"{said}, as the directory here has it") if maybe_later else RefusedError(said)
 
 
 def _check_names(header: EntryHeader, federation: str, writer: str, credentials: tuple[Credential, ...]) -> None:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.routing import Route
 
-from vidfed.casework.cards import OFFICER_ROLE
 from vidfed.casework.core.clocks import clocks_of
 from vidfed.casework.core.rules import decides
 from vidfed.casework.core.state import state_of
@@ -21,6 +20,7 @@ from vidfed.desk.work.writing import CHOICES, ask_of, entry_of
 from vidfed.federation.client.told import find_hit
 from vidfed.federation.output.cases import clear_fields, conversation_fields, entry_fields
 from vidfed.security.clock import system_clock
+from vidfed.security.identity.officers import OFFICER_ROLE
 from vidfed.wire.casework_values import Content, Side
 
 if TYPE_CHECKING:

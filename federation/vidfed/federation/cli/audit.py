@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vidfed.casework.errors import CaseworkError
 from vidfed.cli.terminal import HOME, JSON, kit_option, note, print_json, reporting, say
 from vidfed.federation.lookup.errors import FederationError
 from vidfed.security.cli.audit import audit
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["audit"]
 
-_COMMAND = reporting(FederationError, SecurityError, WireError)
+_COMMAND = reporting(CaseworkError, FederationError, SecurityError, WireError)
 
 
 @audit.command(cls=_COMMAND)
@@ -43,6 +44,36 @@ def verify(file: Path | None, ask: bool, home: Path, as_json: bool) -> None:
         _verify_file(file, home, as_json=as_json)
     else:
         _verify_log(home, ask=ask, as_json=as_json)
+
+
+@audit.command(cls=_COMMAND)
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.option("--anchor", required=True, type=click.Path(path_type=Path, dir_okay=False, exists=True), help="The federation's first root.")
+@JSON
+def opened(file: Path, anchor: Path, as_json: bool) -> None:
+    """Check and read an entry of a conversation that a party opened to you (`vidfed cases open-for`). No key is needed.
+
+    It holds if the persons named, and their member, signed for exactly this content. Compare the words with those that the administrators
+    give you by another way.
+    """
+    from vidfed.casework.client import Read
+    from vidfed.casework.opened import OpenedEntry
+    from vidfed.casework.reading import View
+    from vidfed.federation.output.cases import draft_lines, entry_fields
+    from vidfed.security.trust.anchor import Anchor
+
+    root = Anchor.load(anchor)
+    shown = OpenedEntry.from_json(file.read_bytes(), str(file))
+    entry, content = shown.check(root)
+    read, header = Read(entry, content), entry.header
+    if as_json:
+        fields = entry_fields(read, View()) | {"conversation": header.conversation.hex(), "opened_to": shown.overseer}
+        print_json({"schema": "vidfed.opened-entry/1", "asker": header.asker, "owner": header.owner, **fields})
+        return
+    note(f"words of the federation's first root: {root.words}")
+    say(f"holds: entry {header.number} of {header.writer}, between {header.asker} (asks) and {header.owner}, {header.conversation.hex()}")
+    for line in draft_lines(read):
+        say(f"  {line}")
 
 
 def _verify_log(folder: Path, *, ask: bool, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +15,7 @@ from vidfed.federation.cli.conversations import (
     list_views,
     news_fields,
     news_lines,
+    open_for,
     read_text,
     run,
     show,
@@ -25,7 +27,6 @@ from vidfed.security.errors import SecurityError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from vidfed.casework.client import CaseworkClient
     from vidfed.wire.casework_values import Body, Content
@@ -228,6 +229,17 @@ def hand_over(conversation: str, holder: str, deputy: str, file: Path | None, ki
 
     identity, count = run(kit, go)
     tell_written(identity, HandOver, f"Handed over; {holder} can read {count} entries.", as_json=as_json, readable=count)
+
+
+@cases.command("open-for", cls=COMMAND)
+@click.argument("conversation")
+@click.argument("entry", metavar="MEMBER:NUMBER")
+@click.option("--to", "overseer", required=True, help="Who it is opened to, for your unit's log.")
+@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The file for the overseer.")
+@KIT
+def open_case_for(conversation: str, entry: str, overseer: str, out: Path, kit: Path) -> None:
+    """Open one entry, as `show` numbers them (fr:2), to an overseer, who checks it against the signatures without a key. It is logged."""
+    open_for(kit, conversation, entry, overseer, out)
 
 
 @click.command(cls=COMMAND, context_settings=HELP)

@@ -182,6 +182,29 @@ def show(kit: Path, named: str, *, as_json: bool) -> None:
     run(kit, look)
 
 
+def open_for(kit: Path, named: str, entry: str, overseer: str, out: Path) -> None:
+    """Open one entry, MEMBER:NUMBER, to an overseer: into a file that is checked without a key, and into the log."""
+    from vidfed.security.files import write_private
+
+    member, _, number = entry.partition(":")
+    if out.exists():
+        raise click.UsageError(f"{out}: exists; nothing is overwritten")
+
+    async def go(client: CaseworkClient) -> bytes:
+        _, view = await client.find(named)
+        both = (*view.conversation.asker, *view.conversation.owner)
+        found = [each for each in both if (each.header.writer, str(each.header.number)) == (member, number)]
+        if len(found) != 1:
+            shown = ", ".join(f"{each.header.writer}:{each.header.number}" for each in both)
+            raise click.UsageError(f"no entry {entry!r:.60}; there are {shown}")
+        return (await client.open_for_oversight(view, found[0], overseer)).to_json()
+
+    write_private(out, run(kit, go))
+    say(f"Opened entry {entry} to {overseer} in {out}; your unit's log says so.")
+    note("The file can be read by whoever has it: hand it over by a safe way, then delete it.")
+    note(f"The overseer checks it without a key: vidfed audit opened {out.name} --anchor anchor.json")
+
+
 def list_views(
     kit: Path,
     keep: Callable[[CaseworkClient, View], bool],

@@ -11,9 +11,10 @@ from vidfed.security.cli.common import FILE, passphrase_from, passphrase_options
 from vidfed.security.errors import SecurityError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from vidfed.security.member.enrolment import Request
+    from vidfed.security.identity.enrolment_request import Request
     from vidfed.security.member.invitation import Invitation
     from vidfed.security.member.kit import Kit
 
@@ -66,6 +67,7 @@ def enrol(
     if to_file is not None:
         write_whole(to_file, asked.to_json())
         note(f"Made your keys in {folder} and the request {to_file}. Next: your unit runs vidfed trust certify {to_file.name} REPLY")
+        _officer_words(asked.statement.roles, asked.statement.signing_key.raw)
         return
     _said(install(folder, _through_gateway(folder, opened, asked)))
     if invitation is not None:
@@ -87,7 +89,7 @@ def _through_gateway(folder: Path, invitation: Invitation | None, asked: Request
 
 def _cosign(path: Path, folder: Path, *, ask: bool) -> None:
     from vidfed.security.files import write_whole
-    from vidfed.security.member.enrolment import Request
+    from vidfed.security.identity.enrolment_request import Request
     from vidfed.security.member.kit import Kit
     from vidfed.security.trust.fingerprint import fingerprint
 
@@ -105,3 +107,14 @@ def _said(kit: Kit) -> None:
     from vidfed.security.clock import as_text
 
     note(f"Enrolled {kit.pseudonym} of {kit.member} in {kit.folder}, until {as_text(kit.holder.not_after_ms)}.")
+    if kit.directory_source().last_known_or_fail().member(kit.member).officers.find(kit.pseudonym, kit.signer.public) is None:
+        _officer_words(kit.holder.roles, kit.signer.public.raw)
+
+
+def _officer_words(roles: Sequence[str], key: bytes) -> None:
+    """Say what a new officer is asked for by telephone: who hands out kits could name another key."""
+    from vidfed.security.identity.officers import OFFICER_ROLE
+    from vidfed.security.trust.fingerprint import fingerprint
+
+    if OFFICER_ROLE in roles:
+        note(f"Words of your key, for whoever signs that you are an officer and calls you: {fingerprint(key)}")

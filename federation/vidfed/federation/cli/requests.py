@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from vidfed.cli.terminal import HELP, JSON, note, say
-from vidfed.federation.cli.conversations import COMMAND, FILE, KIT, list_views, read_details, read_text, run, show, tell_written
+from vidfed.federation.cli.conversations import COMMAND, FILE, KIT, list_views, open_for, read_details, read_text, run, show, tell_written
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from vidfed.casework.client import CaseworkClient
+    from vidfed.casework.reading import View
     from vidfed.wire.casework_values import Body, Content
 
 REQUESTS_SCHEMA = "vidfed.requests/1"
@@ -256,6 +257,39 @@ def sign(conversation: str, yes: bool, kit: Path, as_json: bool) -> None:
         return identity, await client.sign_draft(draft), body
 
     _tell(*run(kit, go), as_json=as_json)
+
+
+@requests.command("hand-on", cls=COMMAND)
+@click.argument("officer")
+@click.argument("conversations", nargs=-1)
+@KIT
+def hand_on(officer: str, conversations: tuple[str, ...], kit: Path) -> None:
+    """Let OFFICER, a colleague who is new or has a new kit, read what was said before: in CONVERSATIONS, or in all there are."""
+
+    async def go(client: CaseworkClient) -> tuple[int, int]:
+        every = [view for identity, view in (await client.conversations()).items() if identity and is_asked(client, view)]
+        views = [(await client.find(named))[1] for named in conversations] if conversations else every
+        return sum([await client.hand_on(view, officer) for view in views]), len(views)
+
+    entries, count = run(kit, go)
+    say(f"{officer} can read {entries} entries of {count} conversations.")
+
+
+@requests.command("open-for", cls=COMMAND)
+@click.argument("conversation")
+@click.argument("entry", metavar="MEMBER:NUMBER")
+@click.option("--to", "overseer", required=True, help="Who it is opened to, for your unit's log.")
+@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The file for the overseer.")
+@KIT
+def open_request_for(conversation: str, entry: str, overseer: str, out: Path, kit: Path) -> None:
+    """Open one entry, as `show` numbers them (fr:2), to an overseer, who checks it against the signatures without a key. It is logged."""
+    open_for(kit, conversation, entry, overseer, out)
+
+
+def is_asked(client: CaseworkClient, view: View) -> bool:
+    """Tell whether a conversation is about a record of the person's own member."""
+    asker = view.conversation.asker
+    return bool(asker) and asker[0].header.owner == client.person.member
 
 
 def _decide(kit: Path, conversation: str, body: Body, content: Content, cosigner: str | None = None, *, as_json: bool) -> None:

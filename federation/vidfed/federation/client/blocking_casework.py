@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vidfed.casework.cards import KnownReader
     from vidfed.casework.client import Read
     from vidfed.casework.core.conversation import Entry
+    from vidfed.casework.opened import OpenedEntry
     from vidfed.casework.reading import View
     from vidfed.casework.writing import Person
     from vidfed.federation.client.standing import Found, OwnWatch
@@ -96,9 +97,13 @@ class BlockingCaseworkClient(OnItsLoop[CaseworkClient]):
         """Return a colleague's draft as this person reads it, before signing it."""
         return self._open.open_draft(delivery)
 
-    def open_for_oversight(self, view: View, entry: Entry) -> bytes:
-        """Return what opens one entry to an overseer without a key."""
-        return self._open.open_for_oversight(view, entry)
+    def hand_on(self, view: View, colleague: str) -> int:
+        """Let a colleague who has become an officer read what was said before; return how many entries that person can read now."""
+        return self._with(lambda client: client.hand_on(view, colleague))
+
+    def open_for_oversight(self, view: View, entry: Entry, overseer: str) -> OpenedEntry:
+        """Open one entry to an overseer, who can check it without a key; it is logged first."""
+        return self._with(lambda client: client.open_for_oversight(view, entry, overseer))
 
 
 class BlockingStandingClient(OnItsLoop[StandingClient]):

@@ -1,4 +1,4 @@
-"""What this node's program understands, stated in the member's entry without anybody's doing: after an upgrade, and after a way back."""
+"""What a member's entry says without anybody's doing: what this node's program understands, and which officers were enrolled."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 class Stating:
-    """Keeps the entry's `speaks` at what runs.
+    """Keeps the entry's `speaks` at what runs, and publishes what was changed in the list of officers.
 
     It touches an entry only where nothing else waits to be published: what a person has begun (a rotation, a new address, a request that
     the administrators are to sign and whose words were read to them) is theirs to publish.
@@ -75,7 +75,7 @@ class Stating:
         if self._home.member not in directory.members:
             return False
         waiting = self._own.unpublished(directory)
-        if set(waiting) - {"speaks"}:
+        if set(waiting) - {"speaks", "officers"}:
             self._say(f"{self._home.entry_path} waits to be published: {', '.join(waiting)}")
             return False
         entry = self._own.present()

@@ -68,6 +68,7 @@ class Event(Enum):
     LOOKUP_FORGOTTEN = "lookup-forgotten"  # an own investigator had it deleted
     CASEWORK_SENT = "casework-sent"  # an entry of this member went into a conversation, and was receipted or refused
     CASEWORK_RECEIVED = "casework-received"  # another member's did
+    CASEWORK_OPENED = "casework-opened"  # an own person opened one entry to an overseer
     RECORDS_ADDED = "records-added"
     RECORDS_CHANGED = "records-changed"
     RECORDS_RETRACTED = "records-retracted"

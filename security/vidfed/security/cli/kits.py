@@ -67,22 +67,33 @@ def issue_investigator(
 @click.argument("request", type=FILE)
 @click.argument("reply", type=FILE)
 @HOME
-def certify(request: Path, reply: Path, home: Path) -> None:
+@click.option("--introduce", is_flag=True, help="An officer whom the administrators are to accept, since none is left who could sign.")
+def certify(request: Path, reply: Path, home: Path, introduce: bool) -> None:
     """Certify the keys in REQUEST (from `vidfed enrol --request`) into REPLY: for a person who has no way to the gateway."""
     from vidfed.security.audit import Event, Operation
     from vidfed.security.files import write_whole
+    from vidfed.security.identity.officers import OFFICER_ROLE
     from vidfed.security.member.audit_log import logged
     from vidfed.security.member.enrolment import certify as certify_keys
     from vidfed.security.member.home import MemberHome
+    from vidfed.security.member.persons import accepted_officers
+    from vidfed.security.member.rotation import OwnEntry
 
     if reply.exists():
         raise click.ClickException(f"{reply}: exists; nothing is overwritten")
     member_home = MemberHome(home)
     with logged(member_home, Operation.ALTERATION, Event.KIT_ISSUED) as done:
-        content, made = certify_keys(member_home, request.read_bytes(), member_home.directory_source())
+        content, made = certify_keys(member_home, request.read_bytes(), member_home.directory_source(), introduce=introduce)
         done |= {"pseudonym": made.pseudonym, "serial": made.serial}
         write_whole(reply, content)
     note(f"Certified the keys of {made.pseudonym}, serial {made.serial}. Next: the person runs: vidfed enrol --reply {reply.name}")
+    if OFFICER_ROLE in made.roles:
+        listed = OwnEntry(member_home).officers(accepted_officers(member_home))
+        if any(each.pseudonym == made.pseudonym for each in listed.waiting):
+            note(f"{made.pseudonym} decides on release once the administrators accept that: publish member.json (vidfed node submit), and")
+            note(f"ask them for: vidfed trust propose officers FEDERATION {member_home.member}")
+        else:
+            note(f"{made.pseudonym} decides on release once {member_home.entry_path} is published: by the node within a minute.")
 
 
 @click.command(cls=COMMAND)
@@ -115,3 +126,44 @@ def revoke_investigator(serial: str, home: Path) -> None:
     note(f"Revoked {', '.join(serials)}. This member's gateway refuses it from now on, to fetch and delete too.")
     note(f"Made version {version} of {member_home.entry_path}. The other members refuse it when that is published:")
     note(f"  vidfed node submit --to MEMBER --home {home}, or hand it to whoever has the online key")
+
+
+@click.command(cls=COMMAND)
+@HOME
+@JSON
+def officers(home: Path, as_json: bool) -> None:
+    """List the officers of this member by its own entry, published or not: who decides on release, and who vouches for each."""
+    from vidfed.security.member.home import MemberHome
+    from vidfed.security.member.persons import accepted_officers
+    from vidfed.security.member.rotation import OwnEntry
+    from vidfed.security.trust.fingerprint import fingerprint
+
+    member_home = MemberHome(home)
+    listed = OwnEntry(member_home).officers(accepted_officers(member_home))
+    rows = [
+        {"pseudonym": each.pseudonym, "state": state, "by": each.by, "words": fingerprint(each.key.raw)}
+        for state, group in (("decides", listed.present), ("waits", listed.waiting), ("former", listed.former))
+        for each in group
+    ]
+    if as_json:
+        print_json({"schema": "vidfed.officers/1", "member": member_home.member, "officers": rows})
+        return
+    for row in rows:
+        by = {"waits": "for the administrators"}.get(row["state"], f"by {row['by'] or 'the administrators'}")
+        say(f"{row['pseudonym']:<16} {row['state']:<8} {by:<24} {row['words']}")
+    if not rows:
+        note("No officer: nobody can answer what other members ask. vidfed trust issue-investigator --role release-officer invites one.")
+
+
+@click.command("remove-officer", cls=COMMAND)
+@click.argument("pseudonym")
+@HOME
+def remove_officer(pseudonym: str, home: Path) -> None:
+    """Take the officer PSEUDONYM out, for good: who leaves, or has another task. The kit itself is revoked by revoke-investigator."""
+    from vidfed.security.member.home import MemberHome
+    from vidfed.security.member.persons import remove_officer as remove
+
+    member_home = MemberHome(home)
+    version = remove(member_home, pseudonym)
+    note(f"{pseudonym} decides no more, and can sign for no other officer. Made version {version} of {member_home.entry_path};")
+    note(f"the node publishes it within a minute, or: vidfed node submit --to MEMBER --home {home}")

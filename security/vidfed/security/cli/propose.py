@@ -98,6 +98,17 @@ def set_standing(folder: FederationFolder, member: str, standing: str) -> Draft:
 
 @_proposal
 @click.argument("member")
+def officers(folder: FederationFolder, member: str) -> Draft:
+    """Propose to accept as officers of MEMBER those whom its published entry names and for whom no officer there has signed.
+
+    They are its first ones, or none is left who could sign; then those before decide no more. Compare the words with each of them by
+    telephone, over a number that does not come from whoever runs the unit's machines.
+    """
+    return folder.propose_officers(member)
+
+
+@_proposal
+@click.argument("member")
 def remove_member(folder: FederationFolder, member: str) -> Draft:
     """Propose to remove MEMBER. Nodes that see the change refuse it at once."""
     return folder.propose_removal(member)

@@ -10,7 +10,7 @@ import click
 from vidfed.cli.terminal import HELP, JSON, note, print_json, say
 from vidfed.security.cli.ceremony import make_in_token, print_published, public_key, say_next, sign_and_publish, signer
 from vidfed.security.cli.common import COMMAND, FILE, passphrase_from, passphrase_options, passphrases_from, signers_passphrase_options
-from vidfed.security.cli.kits import certify, investigators, issue_investigator, revoke_investigator
+from vidfed.security.cli.kits import certify, investigators, issue_investigator, officers, remove_officer, revoke_investigator
 from vidfed.security.cli.propose import propose
 from vidfed.security.errors import SecurityError
 
@@ -28,7 +28,7 @@ def trust() -> None:
     """Say who is a member, m of n administrators together; hand out investigators' kits."""
 
 
-for _command in (issue_investigator, certify, investigators, revoke_investigator, propose):
+for _command in (issue_investigator, certify, investigators, revoke_investigator, officers, remove_officer, propose):
     trust.add_command(_command)
 
 
@@ -324,6 +324,10 @@ def _print_people(document: dict[str, object]) -> None:
     say(f"members: {len(members) or 'nobody yet'}")
     for member in members:
         say(f"  {member['id']:<8} {member['standing']}, {member['name']}, {member['endpoint']}, contact {member['contact']}")
+        for officer in member["officers"]:
+            say(f"    officer {officer['pseudonym']}, by {officer['by'] or 'the administrators'}: {officer['words']}")
+        for officer in member["officers_waiting"]:
+            say(f"    waits to be accepted as officer: {officer['pseudonym']}: {officer['words']}")
     for member_id, reason in left_out.items():
         say(f"  {member_id:<8} LEFT OUT: its entry {reason}")
 

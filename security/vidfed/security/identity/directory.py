@@ -30,10 +30,12 @@ from vidfed.security.documents import (
     read_open_object,
 )
 from vidfed.security.errors import DirectoryError, EnvelopeError, KeyFileError, SignatureError, UnknownMemberError
+from vidfed.security.identity.officers import Officers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+NO_OFFICERS = Officers()
 MAX_KEYS = 64
 """Of each kind in a member's entry: a rotation a quarter for sixteen years."""
 MAX_SPOKEN = 256
@@ -72,6 +74,7 @@ class Member:
         entry_key: signs its entry; said by the administrators, None where a member speaks of itself.
         quarantined: it may ask and be asked a self-test only; said by the administrators, not by the member.
         revoked: serials of the credentials of its investigators that no longer hold.
+        officers: who decides on release.
     """
 
     id: str
@@ -86,6 +89,7 @@ class Member:
     entry_key: PublicKey | None = None
     quarantined: bool = False
     revoked: frozenset[str] = frozenset()
+    officers: Officers = NO_OFFICERS
 
     def to_fields(self) -> dict[str, object]:
         """Write the JSON object that `from_fields` reads: what the member says of itself."""

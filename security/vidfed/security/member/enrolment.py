@@ -15,7 +15,7 @@ import base64
 import json
 import secrets
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vidfed.security.clock import DAY_MS, MINUTE_MS, Clock, as_text, system_clock
@@ -24,9 +24,11 @@ from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.crypto.keys import PublicKey, SigningKey
 from vidfed.security.crypto.sealing_key import load_sealing_key, make_sealing_key, save_sealing_key, sealing_public_key
 from vidfed.security.documents import read_document
-from vidfed.security.errors import EnrolmentError, EnvelopeError, HomeError, KeyFileError, SignatureError
+from vidfed.security.errors import DirectoryError, EnrolmentError, EnvelopeError, HomeError, KeyFileError, SignatureError
 from vidfed.security.files import read_private, write_private
-from vidfed.security.identity.credentials import SEALING_KEY_BYTES, Credential, verify_credential
+from vidfed.security.identity.credentials import Credential, verify_credential
+from vidfed.security.identity.enrolment_request import ENROLMENT_TYPE, Request, Statement
+from vidfed.security.identity.officers import OFFICER_ROLE, cosigner
 from vidfed.security.identity.tls import (
     INVESTIGATOR_ROLE,
     Peer,
@@ -47,139 +49,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from vidfed.security.crypto.keys import Signer
+    from vidfed.security.identity.directory import Directory
     from vidfed.security.member.home import MemberHome
 
 CREDENTIAL_LIFE_DAYS = 30
-MAX_REQUEST_BYTES = 32 * 1024
-"""Of a request: it has 2 KiB."""
-OFFICER_ROLE = "release-officer"
-FIRST_OFFICERS = 2
-"""Come with the accession; every further one needs the signature of one of those there are."""
-ENROLMENT_TYPE = "application/vnd.vidfed.enrolment.v1+json"
-_REQUEST_KIND = "vidfed-enrolment/1"
 _REPLY_KIND = "vidfed-enrolled/1"
-_REQUEST_FORM = {"kind": str, "envelope": str, "proof": str}
 _REPLY_FORM = {"kind": str, "credential": str, "tls_certificate": str, "directory": dict}
-_STATEMENT_FORM = {
-    "federation": str,
-    "member": str,
-    "pseudonym": str,
-    "roles": list,
-    "invitation": str,
-    "renews": str,
-    "signing_key": str,
-    "sealing_key": str,
-    "tls_key": str,
-    "made_ms": int,
-}
 _OLDEST_MS = 7 * DAY_MS  # of a request that travels by hand
 _AHEAD_MS = 5 * MINUTE_MS
 _PENDING = "enrolling"
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """What a person's machine asks to have certified.
-
-    Attributes:
-        federation, member: by whom.
-        pseudonym, roles: as what; must be what the invitation, or the credential that is renewed, says.
-        invitation: its id; empty where a credential is renewed without one.
-        renews: serial of the credential that is renewed; empty for a first one.
-        signing_key: Ed25519.
-        sealing_key: X25519, 32 bytes.
-        tls_key: public key on P-256, PEM.
-        made_ms: when it was made.
-    """
-
-    federation: str
-    member: str
-    pseudonym: str
-    roles: tuple[str, ...]
-    invitation: str
-    renews: str
-    signing_key: PublicKey
-    sealing_key: bytes
-    tls_key: bytes
-    made_ms: int
-
-    def to_payload(self) -> bytes:
-        """Write the payload that `read` takes."""
-        fields = {
-            "federation": self.federation,
-            "member": self.member,
-            "pseudonym": self.pseudonym,
-            "roles": list(self.roles),
-            "invitation": self.invitation,
-            "renews": self.renews,
-            "signing_key": self.signing_key.text,
-            "sealing_key": base64.b64encode(self.sealing_key).decode(),
-            "tls_key": self.tls_key.decode(),
-            "made_ms": self.made_ms,
-        }
-        return json.dumps(fields, sort_keys=True).encode()
-
-    @classmethod
-    def read(cls, payload: bytes) -> Statement:
-        """Read a payload.
-
-        Raises:
-            EnrolmentError: malformed.
-        """
-        fields = read_document(payload, _STATEMENT_FORM, EnrolmentError, "request")
-        try:
-            signing_key = PublicKey.parse(fields["signing_key"])
-            sealing_key = base64.b64decode(fields["sealing_key"], validate=True)
-            tls_key = fields["tls_key"].encode()
-        except (KeyFileError, ValueError):
-            raise EnrolmentError("request: a key is malformed") from None
-        if len(sealing_key) != SEALING_KEY_BYTES or not all(isinstance(role, str) for role in fields["roles"]):
-            raise EnrolmentError("request: a key or a role is malformed")
-        parts = {"signing_key": signing_key, "sealing_key": sealing_key, "tls_key": tls_key, "roles": tuple(fields["roles"])}
-        return cls(**{**fields, **parts})
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A statement, signed with the key it names (and by an officer, for another one), and what proves the invitation."""
-
-    statement: Statement
-    envelope: Envelope
-    proof: str = ""
-
-    @property
-    def id(self) -> str:
-        """SHA-256 of what is signed, hex: the same request again is the same."""
-        return self.envelope.digest.hex()
-
-    def to_json(self) -> bytes:
-        """Write the file that `from_json` reads."""
-        return json.dumps({"kind": _REQUEST_KIND, "envelope": self.envelope.to_json().decode(), "proof": self.proof}).encode() + b"\n"
-
-    @classmethod
-    def from_json(cls, content: bytes) -> Request:
-        """Read a request and check that the key it names signed it.
-
-        Raises:
-            EnrolmentError: it is none, or its signature does not hold.
-        """
-        if len(content) > MAX_REQUEST_BYTES:
-            raise EnrolmentError(f"request: {len(content)} bytes, at most {MAX_REQUEST_BYTES} are read")
-        fields = read_document(content, _REQUEST_FORM, EnrolmentError, "request")
-        if fields["kind"] != _REQUEST_KIND:
-            raise EnrolmentError("request: not one of this version")
-        try:
-            envelope = Envelope.from_json(fields["envelope"].encode())
-            statement = Statement.read(envelope.payload)
-            envelope.verify(ENROLMENT_TYPE, [statement.signing_key])
-        except (EnvelopeError, SignatureError, ValueError) as error:
-            raise EnrolmentError(f"request: {error}") from None
-        return cls(statement, envelope, fields["proof"])
-
-    def signed_by(self, officer: Signer) -> Request:
-        """Return the request with an officer's signature, which another officer's credential needs."""
-        return replace(self, envelope=self.envelope.signed_by(officer))
 
 
 def request(folder: Path, invitation: Invitation | None = None, *, clock: Clock = system_clock) -> Request:
@@ -243,15 +121,24 @@ def request(folder: Path, invitation: Invitation | None = None, *, clock: Clock 
 
 
 def certify(
-    home: MemberHome, content: bytes, source: TufDirectory, *, caller: Peer | None = None, clock: Clock = system_clock
+    home: MemberHome,
+    content: bytes,
+    source: TufDirectory,
+    *,
+    caller: Peer | None = None,
+    introduce: bool = False,
+    clock: Clock = system_clock,
 ) -> tuple[bytes, Issued]:
     """Check a request and issue credential and certificate. The same request again is given the same again.
+
+    An officer's request is listed in the member's own entry too, which others believe once it is published.
 
     Args:
         home: the member's folder, with its signing key and CA.
         content: the request.
         source: the member's trust directory, which the person gets along with it.
         caller: who brought it through the gateway; None by hand.
+        introduce: the administrators are to accept this officer anew, since none is left who could sign.
         clock: gives the time.
 
     Returns:
@@ -267,7 +154,7 @@ def certify(
         raise EnrolmentError(f"the request is to {statement.member} in {statement.federation}")
     if caller is not None and caller.serial != (statement.invitation if caller.role != INVESTIGATOR_ROLE else statement.renews):
         raise EnrolmentError("the request is another's than the certificate it came with")
-    source.current()
+    directory = source.current()
     with changing(home):
         kits, revoked = issued_kits(home), OwnEntry(home).present().revoked
         done = next((kit for kit in kits if kit.request == asked.id), None)
@@ -278,7 +165,8 @@ def certify(
             elif renewed is None:
                 raise EnrolmentError("the request names neither an invitation nor a credential to renew")
             _check_key(statement, kits, revoked)
-            _check_officer(asked, kits, revoked, now_ms)
+            if OFFICER_ROLE in statement.roles:
+                _list_officer(home, asked, directory, kits, revoked, now_ms, introduce=introduce)
             done = _issue(home, asked, kits, renewed, now_ms)
         elif done.serial in revoked:
             raise EnrolmentError("what was certified by this request has been revoked")
@@ -390,28 +278,40 @@ def _check_key(statement: Statement, kits: list[Issued], revoked: Mapping[str, i
             raise EnrolmentError("this key was revoked, or is another person's: enrol into an empty folder, with new keys")
 
 
-def _check_officer(asked: Request, kits: list[Issued], revoked: Mapping[str, int], now_ms: int) -> None:
-    """Check that an officer who is there already has signed for a new one: who hands out kits does not release by it."""
-    statement = asked.statement
-    if OFFICER_ROLE not in statement.roles:
+def _list_officer(
+    home: MemberHome,
+    asked: Request,
+    directory: Directory,
+    kits: list[Issued],
+    revoked: Mapping[str, int],
+    now_ms: int,
+    *,
+    introduce: bool,
+) -> None:
+    """List an officer in the own entry: by the signature of one there, or for the administrators to accept."""
+    own, statement = OwnEntry(home, clock=lambda: now_ms), asked.statement
+    published = directory.members.get(home.member)
+    accepted = published.officers.rounds if published is not None else ()
+    officers = own.officers(accepted)
+    if officers.find(statement.pseudonym, statement.signing_key) is not None:
+        return  # renews
+    if any((each.pseudonym, each.key) == (statement.pseudonym, statement.signing_key) for each in officers.waiting):
         return
-    ever = {kit.pseudonym for kit in kits if OFFICER_ROLE in kit.roles}
-    if statement.pseudonym in ever and statement.renews:
-        return
-    if len(ever) < FIRST_OFFICERS:
-        return
-    there = [
-        PublicKey.parse(kit.key)
-        for kit in kits
-        if OFFICER_ROLE in kit.roles and kit.serial not in revoked and kit.not_after_ms > now_ms and kit.pseudonym != statement.pseudonym
-    ]
+    hold = {kit.key for kit in kits if kit.serial not in revoked and kit.not_after_ms > now_ms}
+    there = [each for each in officers.present if each.key.text in hold]
     try:
-        asked.envelope.verify(ENROLMENT_TYPE, there)
-    except (SignatureError, EnvelopeError):
-        raise EnrolmentError(
-            "a further officer needs the signature of one there is: save the request (vidfed enrol --request FILE), and let an officer "
-            "sign it (vidfed enrol --cosign FILE)"
-        ) from None
+        if accepted and cosigner(asked, there) is not None:
+            own.add_officer(asked, accepted)
+        elif introduce or not accepted:
+            own.introduce_officer(asked, accepted)
+        else:
+            raise EnrolmentError(
+                "a further officer needs the signature of one there is: save the request (vidfed enrol --request FILE), and let an officer "
+                "sign it (vidfed enrol --cosign FILE); if none is left who could: vidfed trust certify --introduce, and the administrators "
+                "accept the officers anew"
+            )
+    except DirectoryError as error:
+        raise EnrolmentError(f"{statement.pseudonym} cannot be listed as an officer: {error}") from None
 
 
 def _issue(home: MemberHome, asked: Request, kits: list[Issued], renewed: Issued | None, now_ms: int) -> Issued:

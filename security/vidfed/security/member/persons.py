@@ -5,10 +5,13 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING, NamedTuple
 
+from vidfed.cli.printable import printable
 from vidfed.security.audit import Event, Operation
-from vidfed.security.clock import system_clock
+from vidfed.security.clock import Clock, system_clock
+from vidfed.security.crypto.keys import PublicKey
 from vidfed.security.errors import HomeError
 from vidfed.security.files import write_private
+from vidfed.security.identity.officers import OFFICER_ROLE
 from vidfed.security.member.audit_log import logged
 from vidfed.security.member.invitation import invite
 from vidfed.security.member.issued import changing, descendants, issued_kits
@@ -17,6 +20,7 @@ from vidfed.security.member.rotation import OwnEntry
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from vidfed.security.identity.officers import Rounds
     from vidfed.security.member.home import MemberHome
 
 
@@ -59,8 +63,9 @@ def revoke_kit(home: MemberHome, serial: str) -> tuple[list[str], int]:
         if serial not in {kit.serial for kit in kits}:
             raise HomeError(f"no kit of serial {serial} was issued here; `vidfed trust investigators` lists them")
         own, serials = OwnEntry(home), descendants(kits, serial)
+        keys = [PublicKey.parse(kit.key) for kit in kits if kit.serial in serials and OFFICER_ROLE in kit.roles]
         with logged(home, Operation.ALTERATION, Event.KIT_REVOKED, serial=serial, with_renewed=len(serials) - 1):
-            made = own.revoke(*serials)
+            made = own.revoke(*serials, officers=dict.fromkeys(keys), accepted=accepted_officers(home) if keys else ())
     return list(serials), made.version
 
 
@@ -86,6 +91,33 @@ def _is_loopback(address: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
+
+
+def accepted_officers(home: MemberHome, clock: Clock = system_clock) -> Rounds:
+    """Return whom the administrators accepted as this member's officers, by the directory last verified.
+
+    Raises:
+        DirectoryError: none was ever verified here.
+    """
+    listed = home.directory_source(clock).last_known_or_fail().members.get(home.member)
+    return listed.officers.rounds if listed is not None else ()
+
+
+def remove_officer(home: MemberHome, pseudonym: str) -> int:
+    """Take an officer out of the own list, for good: decides no more, and signs for nobody; return the version of the entry that says so.
+
+    Raises:
+        HomeError: there is no officer of this name.
+        SecurityError: the list cannot be read, logged or signed.
+    """
+    with changing(home):
+        own, accepted = OwnEntry(home), accepted_officers(home)
+        listed = own.officers(accepted)
+        officer = next((each for each in (*listed.present, *listed.waiting) if each.pseudonym == pseudonym), None)
+        if officer is None:
+            raise HomeError(f"{printable(pseudonym, 40)} is no officer of {home.member}; `vidfed trust officers` lists them")
+        with logged(home, Operation.ALTERATION, Event.ENTRY_CHANGED, what="officer removed", pseudonym=pseudonym):
+            return own.remove_officer(officer.key, accepted).version
 
 
 def invite_person(

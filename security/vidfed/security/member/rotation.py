@@ -17,15 +17,18 @@ from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.errors import HomeError, KeyFileError
 from vidfed.security.files import write_whole
 from vidfed.security.identity.directory import Member
+from vidfed.security.identity.officers import Accepted, Added, OfficerList, Removed
 from vidfed.security.identity.tls import LEAF_LIFE, leaf_expires_ms, make_ca, make_node_leaf
 from vidfed.security.trust.entry import Entry
 from vidfed.security.trust.metadata_rules import TIMESTAMP_LIFE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
-    from vidfed.security.crypto.keys import Signer
+    from vidfed.security.crypto.keys import PublicKey, Signer
     from vidfed.security.identity.directory import Directory
+    from vidfed.security.identity.enrolment_request import Request
+    from vidfed.security.identity.officers import Line, Officers, Rounds
     from vidfed.security.member.home import MemberHome
 
 _log = logging.getLogger(__name__)
@@ -72,17 +75,100 @@ class OwnEntry:
             UnknownMemberError: the directory does not list this member.
         """
         present, published = self.present(), directory.member(self._home.member)
-        expected = replace(present.member, entry_key=present.key, quarantined=published.quarantined, revoked=frozenset(present.revoked))
+        officers = present.officers.judge(present.federation, self._home.member, published.officers.rounds)
+        expected = replace(
+            present.member,
+            entry_key=present.key,
+            quarantined=published.quarantined,
+            revoked=frozenset(present.revoked),
+            officers=officers,
+        )
         return tuple(each.name for each in fields(Member) if getattr(expected, each.name) != getattr(published, each.name))
 
-    def revoke(self, *serials: str) -> Entry:
+    def revoke(self, *serials: str, officers: Collection[PublicKey] = (), accepted: Rounds = ()) -> Entry:
         """Revoke investigators' credentials.
 
         Args:
             serials: 32 hex digits each, as `vidfed trust investigators` lists them.
+            officers: keys that are an officer's no more, where they are.
+            accepted: whom the administrators accepted as officers, as published.
         """
         present = self.present()
-        return self._write(present.member, {**dict.fromkeys(serials, self._clock()), **present.revoked})
+        lines = self._without(present.officers.lines, officers, accepted)
+        return self._write(present.member, {**dict.fromkeys(serials, self._clock()), **present.revoked}, OfficerList(lines))
+
+    def officers(self, accepted: Rounds) -> Officers:
+        """Return who decides on release by the own entry, published or not.
+
+        Args:
+            accepted: whom the administrators accepted, as published.
+
+        Raises:
+            DirectoryError: the own list is not the one that they accepted.
+        """
+        present = self.present()
+        return present.officers.judge(present.federation, self._home.member, accepted)
+
+    def add_officer(self, asked: Request, accepted: Rounds) -> Entry:
+        """List a person for whom an officer there has signed.
+
+        Raises:
+            DirectoryError: others would refuse it.
+        """
+        present = self.present()
+        lines = present.officers.lines
+        held, waiting = (lines[:-1], lines[-1:]) if _waits(present.officers, accepted) else (lines, ())
+        return self._list((*held, Added(replace(asked, proof="")), *waiting), accepted)
+
+    def introduce_officer(self, asked: Request, accepted: Rounds) -> Entry:
+        """List a person whom the administrators are to accept: beside others who wait for that.
+
+        Raises:
+            DirectoryError: others would refuse it.
+        """
+        present = self.present()
+        *held, last = present.officers.lines or (Accepted(()),)
+        waiting: tuple[Request, ...] = ()
+        if _waits(present.officers, accepted) and isinstance(last, Accepted):
+            waiting = tuple(each for each in last.requests if each.statement.pseudonym != asked.statement.pseudonym)
+        elif present.officers.lines:
+            held = [*held, last]
+        lines = (*held, Accepted((*waiting, replace(asked, proof=""))))
+        return self._list(lines, accepted)
+
+    def remove_officer(self, key: PublicKey, accepted: Rounds) -> Entry:
+        """Take an officer out, for good.
+
+        Raises:
+            HomeError: the key is no officer's.
+            DirectoryError: the own list is not the one that the administrators accepted.
+        """
+        present = self.present()
+        lines = self._without(present.officers.lines, [key], accepted)
+        if lines == present.officers.lines:
+            raise HomeError("this key is no officer's; `vidfed trust officers` lists them")
+        return self._list(lines, accepted)
+
+    def take_published_officers(self, published: OfficerList) -> Entry:
+        """Go on from the list that is published: where this folder was put back from an older backup."""
+        present = self.present()
+        return self._write(present.member, present.revoked, published)
+
+    def _without(self, lines: tuple[Line, ...], keys: Collection[PublicKey], accepted: Rounds) -> tuple[Line, ...]:
+        listed = OfficerList(lines)
+        present = {each.key for each in listed.judge(self._home.federation, self._home.member, accepted).present} if keys else set()
+        removed = tuple(Removed(key) for key in keys if key in present)
+        if not _waits(listed, accepted):
+            return (*lines, *removed)
+        *held, last = lines
+        waiting = [each for each in last.requests if each.statement.signing_key not in keys] if isinstance(last, Accepted) else []
+        return (*held, *removed, *([Accepted(tuple(waiting))] if waiting else []))
+
+    def _list(self, lines: tuple[Line, ...], accepted: Rounds) -> Entry:
+        officers = OfficerList(lines)
+        OfficerList.from_json(officers.to_json()).judge(self._home.federation, self._home.member, accepted)
+        present = self.present()
+        return self._write(present.member, present.revoked, officers)
 
     def begun(self) -> dict[str, int]:
         """Return the rotations that are not finished: from when each can be, in ms since the epoch, by its name for `vidfed node rotate`.
@@ -209,16 +295,22 @@ class OwnEntry:
         if self._clock() < began_ms + OVERLAP_MS:
             raise HomeError(f"others may not know the new {what} yet; finish after {as_text(began_ms + OVERLAP_MS)}")
 
-    def _write(self, member: Member, revoked: Mapping[str, int]) -> Entry:
-        home = self._home
+    def _write(self, member: Member, revoked: Mapping[str, int], officers: OfficerList | None = None) -> Entry:
+        home, present = self._home, self.present()
         held: list[Signer] = [home.signer]
         if home.keys.path(_next("signing")).exists():
             held.append(home.keys.load(_next("signing")))
         signers = [key for key in held if key.public in member.signing_keys]
         holding = (*signers, home.audit_signer)
-        entry = Entry.make(home.federation, member, holding, revoked, home.entry_signer, self.present().version + 1, self._clock())
+        listed = present.officers if officers is None else officers
+        entry = Entry.make(home.federation, member, holding, revoked, home.entry_signer, present.version + 1, self._clock(), listed)
         write_whole(home.entry_path, entry.to_json())
         return entry
+
+
+def _waits(listed: OfficerList, accepted: Rounds) -> bool:
+    """Tell whether a list ends with persons whom the administrators have not accepted yet."""
+    return len(listed.rounds) > len(accepted)
 
 
 def _next(name: str) -> str:

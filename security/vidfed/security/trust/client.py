@@ -19,6 +19,7 @@ from vidfed.cli.system import lock_file
 from vidfed.security.clock import MINUTE_MS, SECOND_MS, Clock, as_text, system_clock
 from vidfed.security.errors import DirectoryError, DirectoryExpiredError
 from vidfed.security.trust.mirrors import FolderMirror
+from vidfed.security.trust.officers import SeenOfficers
 from vidfed.security.trust.reader import claimed_issue_ms, claimed_version, keep_files, read_directory
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class TufDirectory:
         self._problem = ""
         self._refreshed_ms = 0
         self._heard = False
+        self._seen = SeenOfficers(folder / "officers.json")
 
     def current(self) -> Directory:
         """Return the newest directory known; see `DirectorySource.current`."""
@@ -213,6 +215,7 @@ class TufDirectory:
             found = self._newest(self._follow, asked, held, problems) or self._from_held(problems) or held or self._hint()
         self._stamps = (self.held.stamp(), *stamps[1:])
         if found is not None:
+            found = self._seen.judge(found)
             self._known = found
             for member, reason in found.left_out.items():
                 _log.warning("%s is left out of the trust directory: its entry %s", member, reason)
@@ -276,7 +279,7 @@ class TufDirectory:
     def _valid_held(self) -> Directory | None:
         """Read what was last complete if it still serves: without the lock, for a half-written set does not verify."""
         with contextlib.suppress(DirectoryError, OSError):
-            return self._read_held(self._clock()).directory
+            return self._seen.judge(self._read_held(self._clock()).directory)
         return None
 
     def _hint(self) -> Directory | None:

@@ -9,15 +9,17 @@ from tuf.api.metadata import Root, Targets
 
 from vidfed.cli.printable import printable
 from vidfed.security.clock import DAY_MS, as_text
+from vidfed.security.identity.officers import Accepted
 from vidfed.security.trust.draft import signers_of
 from vidfed.security.trust.fingerprint import fingerprint
-from vidfed.security.trust.metadata_rules import TIMESTAMP_LIFE, check_targets, holder_of, moment_ms, public_key, standing_of
+from vidfed.security.trust.metadata_rules import TIMESTAMP_LIFE, check_targets, holder_of, moment_ms, officers_of, public_key, standing_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tuf.api.metadata import Key
 
+    from vidfed.security.identity.officers import Rounds
     from vidfed.security.trust.draft import Draft
     from vidfed.security.trust.entry import Entry
     from vidfed.security.trust.federation import FederationFolder
@@ -167,6 +169,8 @@ def show_document(folder: FederationFolder) -> dict[str, object]:
                 "standing": "quarantine" if m.quarantined else "member",
                 "keys": [key.key_id for key in m.signing_keys],
                 "revoked_credentials": len(m.revoked),
+                "officers": [{"pseudonym": o.pseudonym, "words": fingerprint(o.key.raw), "by": o.by} for o in m.officers.present],
+                "officers_waiting": [{"pseudonym": o.pseudonym, "words": fingerprint(o.key.raw)} for o in m.officers.waiting],
             }
             for m in (directory.members[name] for name in sorted(directory.members))
         ],
@@ -217,3 +221,28 @@ def _member_changes(before: Targets | None, after: Targets, draft: Draft) -> Ite
             yield f"{member} gets another entry key, standing {standing}{described}"
         elif standing != standing_of(old[member]).value:
             yield f"{member} changes its standing from {standing_of(old[member]).value} to {standing}"
+        yield from _officer_changes(member, officers_of(old[member]) if member in old else (), officers_of(role), entry)
+
+
+def _officer_changes(member: str, before: Rounds, after: Rounds, entry: Entry | None) -> Iterator[str]:
+    """Yield whom the administrators accept as a member's officers: each with the words of the key, to be read by that person."""
+    if after == before:
+        return
+    if after[: len(before)] != before:
+        yield f"UNUSUAL: {member} loses officers whom the administrators accepted"
+    by_digest = {
+        request.id: request.statement
+        for line in (entry.officers.lines if entry is not None else ())
+        if isinstance(line, Accepted)
+        for request in line.requests
+    }
+    for number, digests in enumerate(after[len(before) :], len(before)):
+        listed = [by_digest.get(digest) for digest in digests]
+        said = "; ".join(
+            f"{printable(each.pseudonym)}, whose key has the words {fingerprint(each.signing_key.raw)}" if each else "UNUSUAL: one unseen"
+            for each in listed
+        )
+        if number == 0:
+            yield f"{member} has as its first officers, who decide on release: {said}"
+        else:
+            yield f"{member} has its officers ACCEPTED ANEW, without the signature of one there was; those before decide no more: {said}"

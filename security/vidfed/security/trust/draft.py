@@ -20,7 +20,17 @@ from vidfed.security.errors import DirectoryError
 from vidfed.security.files import write_whole
 from vidfed.security.trust.entry import Entry
 from vidfed.security.trust.fingerprint import fingerprint
-from vidfed.security.trust.metadata_rules import TufSigning, check_root, check_targets, holder_of, moment_ms, parse, signed_by, tuf_key
+from vidfed.security.trust.metadata_rules import (
+    TufSigning,
+    check_root,
+    check_targets,
+    holder_of,
+    moment_ms,
+    officers_of,
+    parse,
+    signed_by,
+    tuf_key,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -124,6 +134,7 @@ class Draft:
             for member, entry in self.entries.items():
                 if member not in roles or tuf_key(entry.key).keyid not in roles[member].keyids or entry.federation != self.federation:
                     raise DirectoryError(f"draft: the entry of {member} does not belong to it")
+                entry.officers.judge(self.federation, member, officers_of(roles[member]))
 
     def sign(self, signer: Signer) -> Draft:
         """Add a holder's signature to every part the key may sign.

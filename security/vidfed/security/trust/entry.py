@@ -22,12 +22,14 @@ from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.documents import read_document
 from vidfed.security.errors import DirectoryError, EnvelopeError
 from vidfed.security.identity.directory import MemberRequest, read_revoked, write_revoked
+from vidfed.security.identity.officers import OfficerList
 from vidfed.security.trust.fingerprint import fingerprint
 from vidfed.security.trust.metadata_rules import (
     ENTRY_LIFE,
     MAX_MEMBER_FILE_BYTES,
     MAX_VERSION,
     MEMBER_FILE,
+    OFFICERS_FILE,
     REVOKED_FILE,
     TufSigning,
     moment,
@@ -56,12 +58,14 @@ class Entry:
     Attributes:
         request: what it says, for which federation, and the entry key that signed it.
         revoked: when each credential was revoked, in ms since the epoch, by serial.
+        officers: who decides on release, as the member says; what it is worth the administrators' delegation tells.
         metadata: the signed role.
         files: the target files, by name without folder.
     """
 
     request: MemberRequest
     revoked: Mapping[str, int]
+    officers: OfficerList
     metadata: Metadata[Any]
     files: Mapping[str, bytes]
 
@@ -100,6 +104,7 @@ class Entry:
         signer: Signer,
         version: int,
         now_ms: int,
+        officers: OfficerList = OfficerList(),  # noqa: B008 - immutable
     ) -> Entry:
         """Sign a new version.
 
@@ -111,6 +116,7 @@ class Entry:
             signer: the entry key.
             version: one more than the last.
             now_ms: the time its life starts at.
+            officers: who decides on release.
 
         Raises:
             DirectoryError: others would refuse it; the message says what of it.
@@ -120,11 +126,13 @@ class Entry:
         files = {MEMBER_FILE: envelope.to_json()}
         if revoked:
             files[REVOKED_FILE] = write_revoked(revoked)
+        if officers.lines:
+            files[OFFICERS_FILE] = officers.to_json()
         paths = {path_of(member.id, name): content for name, content in files.items()}
         listed = {path: TargetFile.from_data(path, content, ["sha256"]) for path, content in paths.items()}
         metadata = Metadata(Targets(version, None, moment(now_ms) + ENTRY_LIFE, listed))
         metadata.sign(TufSigning(signer))
-        return cls(request, dict(revoked), metadata, files)
+        return cls(request, dict(revoked), officers, metadata, files)
 
     def to_json(self) -> bytes:
         """Write the file that `from_json` reads."""
@@ -153,8 +161,17 @@ class Entry:
             metadata = parse(json.dumps(fields["metadata"]).encode(), Targets, what)
         except (ValueError, TypeError) as error:
             raise DirectoryError(f"{what}: {error}") from None
-        if MEMBER_FILE not in files or not files.keys() <= {MEMBER_FILE, REVOKED_FILE}:
-            raise DirectoryError(f"{what}: must hold {MEMBER_FILE}, perhaps {REVOKED_FILE}, and nothing else")
+        return cls.of(metadata, files, what)
+
+    @classmethod
+    def of(cls, metadata: Metadata[Any], files: Mapping[str, bytes], what: str) -> Entry:
+        """Put an entry together from its parts, and check them as `from_json` does.
+
+        Raises:
+            DirectoryError: something does not hold.
+        """
+        if MEMBER_FILE not in files or not files.keys() <= {MEMBER_FILE, REVOKED_FILE, OFFICERS_FILE}:
+            raise DirectoryError(f"{what}: must hold {MEMBER_FILE}, perhaps {REVOKED_FILE} and {OFFICERS_FILE}, and nothing else")
         if max(map(len, files.values())) > MAX_MEMBER_FILE_BYTES:
             raise DirectoryError(f"{what}: a file is larger than {MAX_MEMBER_FILE_BYTES} bytes")
         try:
@@ -162,6 +179,7 @@ class Entry:
         except (DirectoryError, EnvelopeError) as error:
             raise DirectoryError(f"{what}: {error}") from None
         revoked = read_revoked(files[REVOKED_FILE]) if REVOKED_FILE in files else {}
+        officers = OfficerList.from_json(files[OFFICERS_FILE]) if OFFICERS_FILE in files else OfficerList()
         member, key = request.member, request.entry_key
         targets: Targets = metadata.signed
         if not 1 <= targets.version <= MAX_VERSION:
@@ -175,7 +193,7 @@ class Entry:
             raise DirectoryError(f"{what}: a file is not the one that is signed for") from None
         if not signed_by(metadata, tuf_key(key)):
             raise DirectoryError(f"{what}: the entry key {key.key_id} has not signed it")
-        return cls(request, revoked, metadata, files)
+        return cls(request, revoked, officers, metadata, files)
 
     @classmethod
     def load(cls, path: Path) -> Entry:

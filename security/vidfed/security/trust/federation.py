@@ -36,6 +36,7 @@ from vidfed.security.trust.metadata_rules import (
     delegation,
     holder_of,
     moment,
+    officers_of,
     publishers_of,
     role_of,
     standing_of,
@@ -201,12 +202,16 @@ class FederationFolder:
                 raise DirectoryError(
                     f"the entry of {member} has version {entry.version}; version {known} was published already: request it anew"
                 )
+            present = _roles(delegations).get(role_of(member))
+            accepted = officers_of(present) if present is not None else ()
+            if entry.officers.rounds[: len(accepted)] != accepted:
+                raise DirectoryError(f"the entry of {member} does not name the officers whom the administrators accepted: request it anew")
             self._drop(delegations, member)
             key = tuf_key(entry.key, member)
             if key.keyid in delegations.keys:
                 raise DirectoryError(f"the entry key of {member} is another member's already")
             delegations.keys[key.keyid] = key
-            _roles(delegations)[role_of(member)] = delegation(member, [key.keyid], standing)
+            _roles(delegations)[role_of(member)] = delegation(member, [key.keyid], standing, entry.officers.rounds)
         return self._propose(targets=targets, entries=by_member)
 
     def propose_standing(self, member: str, standing: Standing) -> Draft:
@@ -220,8 +225,27 @@ class FederationFolder:
         present = self._role(member)
         if standing_of(present) is standing:
             raise DirectoryError(f"{member} has the standing {standing.value} already")
-        _roles(delegations)[role_of(member)] = delegation(member, present.keyids, standing)
+        _roles(delegations)[role_of(member)] = delegation(member, present.keyids, standing, officers_of(present))
         return self._propose(targets=targets)
+
+    def propose_officers(self, member: str) -> Draft:
+        """Propose to accept those whom a member's published entry names as officers and nobody has vouched for: the first, or anew.
+
+        Raises:
+            UnknownMemberError: it is no member.
+            DirectoryError: its entry names nobody who waits to be accepted.
+        """
+        targets, present = self._targets_copy(), self._role(member)
+        entry, accepted = self.repository.entry(member), officers_of(present)
+        rounds = entry.officers.rounds if entry is not None else ()
+        if entry is None or rounds[: len(accepted)] != accepted or len(rounds) == len(accepted):
+            raise DirectoryError(
+                f"the published entry of {member} names no officer who waits to be accepted; the unit enrols them, and hands its entry in: "
+                "vidfed node submit"
+            )
+        keys = list(present.keyids)
+        _roles(_delegations(targets))[role_of(member)] = delegation(member, keys, standing_of(present), rounds)
+        return self._propose(targets=targets, entries={member: entry})
 
     def propose_removal(self, member: str) -> Draft:
         """Propose to remove a member.
@@ -346,7 +370,7 @@ class FederationFolder:
             self._check_basis(draft)
             now_ms = self._clock()
             directory = self.repository.publish(
-                self.online_signer(draft.effective_root), now_ms, root=draft.root, targets=draft.targets, entries=draft.entries
+                self.online_signer(draft.effective_root), now_ms, root=draft.root, targets=draft.targets, entries=self._newer(draft)
             )
             if not self.anchor_path.exists():
                 Anchor.read(self.repository.roots()[0]).save(self.anchor_path)
@@ -481,6 +505,15 @@ class FederationFolder:
             again = proposed.signed.version == published.signed.version and proposed.signed_bytes == published.signed_bytes
             if proposed.signed.version != published.signed.version + 1 and not again:
                 raise DirectoryError("the draft was made before the last change was published; withdraw it and propose it again")
+
+    def _newer(self, draft: Draft) -> dict[str, Entry]:
+        """Return the draft's entries but for those that a member has replaced by itself while the draft was being signed."""
+        found = {}
+        for member, entry in draft.entries.items():
+            published = self.repository.entry(member)
+            if published is None or published.key != entry.key or published.version <= entry.version:
+                found[member] = entry
+        return found
 
     def root(self) -> Root:
         """Return the newest root.

@@ -7,7 +7,7 @@ Rules, checked by `check_root` and `check_targets` on whatever a source gives:
 - root names its federation, and not less than one key for each role
 - a strict tree: targets delegates `members/ID/*` to one role `member-ID` each, terminating; a member's role delegates nothing further
 - every holder of a key has a name that is one line of text
-- the administrators' standing of each member is in the delegation, which the member cannot sign
+- the administrators' standing of each member is in the delegation, which the member cannot sign; so are the officers whom they accepted
 """
 
 from __future__ import annotations
@@ -29,9 +29,12 @@ from vidfed.security.clock import SECOND_MS
 from vidfed.security.crypto.keys import PublicKey, Signer
 from vidfed.security.documents import FEDERATION_ID, MAX_NAME_CHARS, MEMBER_ID, check_line
 from vidfed.security.errors import DirectoryError
+from vidfed.security.identity.officers import MAX_LINES, MAX_OFFICERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from vidfed.security.identity.officers import Rounds
 
 ROOT_LIFE = timedelta(days=365)
 TARGETS_LIFE = timedelta(days=200)  # longer than the half year between two meetings of the administrators
@@ -49,20 +52,23 @@ FEDERATION_FIELD = "x-vidfed-federation"
 HOLDER_FIELD = "x-vidfed-holder"
 STANDING_FIELD = "x-vidfed-standing"
 ISSUED_FIELD = "x-vidfed-issued-ms"
+OFFICERS_FIELD = "x-vidfed-officers"
 
 MAX_VERSION = 999_999_999
 """Of any role: as many digits as `PUBLISHED_NAME` has places for. A version a second would last thirty years."""
 
 MEMBER_FILE = "member.json"
 REVOKED_FILE = "revoked.json"
+OFFICERS_FILE = "officers.json"
 MAX_MEMBER_FILE_BYTES = 256 * 1024
-"""A member's file has 4 KiB; its list of revoked credentials 60 bytes for each of 4,000."""
+"""A member's file has 4 KiB; its list of revoked credentials 60 bytes for each of 4,000; its officers 1.6 KiB each."""
 _ROLE_PREFIX = "member-"
 PUBLISHED_NAME = re.compile(
     r"metadata/([0-9]{1,9}\.)?(root|targets|snapshot|timestamp|member-[a-z0-9-]{2,32})\.json"
-    r"|targets/members/[a-z0-9-]{2,32}/[0-9a-f]{64}\.(member|revoked)\.json"
+    r"|targets/members/[a-z0-9-]{2,32}/[0-9a-f]{64}\.(member|revoked|officers)\.json"
 )
 """Every name a source may be asked for: nothing else is looked up on a disk."""
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class Standing(Enum):
@@ -236,6 +242,7 @@ def check_targets(targets: Targets) -> Mapping[str, DelegatedRole]:
         if (role.threshold, len(role.keyids)) != (1, 1) or role.keyids[0] not in targets.delegations.keys:
             raise DirectoryError(f"trust directory: role {name} asks {role.threshold} of {len(role.keyids)} keys, not its one entry key")
         standing_of(role)
+        officers_of(role)
         found[member] = role
     return found
 
@@ -273,9 +280,33 @@ def standing_of(role: DelegatedRole) -> Standing:
         raise DirectoryError(f"trust directory: role {role.name} has a standing this program does not know") from None
 
 
-def delegation(member: str, keys: list[str], standing: Standing) -> DelegatedRole:
+def officers_of(role: DelegatedRole) -> Rounds:
+    """Return whom the administrators accepted as this member's officers; see `identity.officers`.
+
+    Raises:
+        DirectoryError: malformed.
+    """
+    rounds = role.unrecognized_fields.get(OFFICERS_FIELD, [])
+    if not isinstance(rounds, list) or len(rounds) > MAX_LINES or not all(_is_round(each) for each in rounds):
+        raise DirectoryError(f"trust directory: role {role.name} does not say whom the administrators accepted as officers")
+    return tuple(map(tuple, rounds))
+
+
+def _is_round(digests: object) -> bool:
+    return (
+        isinstance(digests, list)
+        and 0 < len(digests) <= MAX_OFFICERS
+        and all(isinstance(each, str) and _DIGEST.fullmatch(each) for each in digests)
+        and digests == sorted(set(digests))
+    )
+
+
+def delegation(member: str, keys: list[str], standing: Standing, officers: Rounds = ()) -> DelegatedRole:
     """Return the delegation to a member's role."""
-    return DelegatedRole(role_of(member), keys, 1, True, [path_of(member, "*")], None, {STANDING_FIELD: standing.value})
+    said: dict[str, Any] = {STANDING_FIELD: standing.value}
+    if officers:
+        said[OFFICERS_FIELD] = [list(each) for each in officers]
+    return DelegatedRole(role_of(member), keys, 1, True, [path_of(member, "*")], None, said)
 
 
 def _check_keys(keys: Mapping[str, Key]) -> None:

@@ -27,10 +27,12 @@ from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.errors import DirectoryError, EnvelopeError
 from vidfed.security.files import write_whole
 from vidfed.security.identity.directory import Directory, Member, MemberRequest, read_revoked
+from vidfed.security.identity.officers import OfficerList
 from vidfed.security.trust.metadata_rules import (
     ISSUED_FIELD,
     MAX_MEMBER_FILE_BYTES,
     MEMBER_FILE,
+    OFFICERS_FILE,
     REVOKED_FILE,
     Standing,
     check_root,
@@ -38,6 +40,7 @@ from vidfed.security.trust.metadata_rules import (
     holder_of,
     moment,
     moment_ms,
+    officers_of,
     parse,
     path_of,
     publisher_of,
@@ -180,11 +183,14 @@ class _Reader:
             raise DirectoryError(f"names the entry key {request.entry_key.key_id}, not the one the administrators delegated to")
         revoked = self._updater.get_targetinfo(path_of(member, REVOKED_FILE))
         serials = read_revoked(self._target(revoked)) if revoked is not None else {}
+        listed = self._updater.get_targetinfo(path_of(member, OFFICERS_FILE))
+        officers = OfficerList.from_json(self._target(listed)) if listed is not None else OfficerList()
         return replace(
             request.member,
             entry_key=request.entry_key,
             quarantined=standing_of(role) is not Standing.MEMBER,
             revoked=frozenset(serials),
+            officers=officers.judge(request.federation, member, officers_of(role)),
         )
 
     def _target(self, info: TargetFile) -> bytes:

@@ -12,8 +12,10 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timest
 from vidfed.security.clock import DAY_MS, SECOND_MS, as_text
 from vidfed.security.errors import DirectoryError
 from vidfed.security.files import write_whole
+from vidfed.security.identity.officers import check_continues
 from vidfed.security.lockfile import locked
 from vidfed.security.trust.anchor import Anchor
+from vidfed.security.trust.entry import Entry
 from vidfed.security.trust.metadata_rules import (
     ENTRY_LIFE,
     ISSUED_FIELD,
@@ -28,7 +30,9 @@ from vidfed.security.trust.metadata_rules import (
     moment,
     moment_ms,
     next_version,
+    officers_of,
     parse,
+    path_of,
     publisher_of,
     publishers_of,
     role_of,
@@ -45,7 +49,7 @@ if TYPE_CHECKING:
 
     from vidfed.security.crypto.keys import Signer
     from vidfed.security.identity.directory import Directory
-    from vidfed.security.trust.entry import Entry
+    from vidfed.security.identity.officers import Officers
     from vidfed.security.trust.mirrors import Mirror
 
 
@@ -146,6 +150,28 @@ class Repository:
         meta = snapshot.signed.meta.get(f"{role_of(member)}.json") if snapshot else None
         return meta.version if meta else 0
 
+    def entry(self, member: str) -> Entry | None:
+        """Return the newest entry of a member, expired or not; None if it never had one.
+
+        Raises:
+            DirectoryError: what is published does not hold.
+        """
+        version = self.entry_version(member)
+        metadata = self._read(f"{version}.{role_of(member)}.json", Targets) if version else None
+        if metadata is None:
+            return None
+        files = {
+            path.removeprefix(path_of(member, "")): (self.folder / "targets" / file.get_prefixed_paths()[0]).read_bytes()
+            for path, file in metadata.signed.targets.items()
+        }
+        return Entry.of(metadata, files, f"the published entry of {member}")
+
+    def _officers(self, member: str) -> Officers | None:
+        """Return a member's officers as they are published; None if it has none, or is no member."""
+        targets, entry = self.targets(), self.entry(member)
+        role = check_targets(targets.signed).get(member) if targets else None
+        return entry.officers.judge(entry.federation, member, officers_of(role)) if role is not None and entry is not None else None
+
     def directory(self, anchor: Anchor, now_ms: int) -> Directory:
         """Read what a newcomer would, with nothing known before.
 
@@ -224,9 +250,12 @@ class Repository:
         timestamp.sign(TufSigning(online))
         files[TIMESTAMP_NAME] = timestamp.to_bytes()  # last: with it the rest takes effect
         directory = self._check(files, root, now_ms)
-        for member in entries or {}:
+        before_targets = self.targets() if targets is not None else None
+        for member in {*(entries or {}), *(_changed(before_targets.signed, targets.signed) if before_targets and targets else ())}:
             if member not in directory.members:
                 raise DirectoryError(f"the entry of {member} {directory.left_out.get(member, 'is missing')}")
+            if (officers := self._officers(member)) is not None:
+                check_continues(officers, directory.members[member].officers)
         for path, data in files.items():
             write_whole(self.folder / path, data)
         self._prune(snapshot.signed, now_ms)
@@ -322,6 +351,12 @@ class Repository:
             return parse((self._metadata / name).read_bytes(), kind, name)
         except FileNotFoundError:
             return None
+
+
+def _changed(before: Targets, after: Targets) -> list[str]:
+    """Return the members of whom the administrators accept other officers than before."""
+    old, new = check_targets(before), check_targets(after)
+    return [member for member, role in new.items() if member in old and officers_of(old[member]) != officers_of(role)]
 
 
 def _ms(span: timedelta) -> int:
