@@ -9,7 +9,6 @@ from starlette.routing import Route
 from vidfed.casework.core.clocks import clocks_of
 from vidfed.casework.core.rules import decides
 from vidfed.casework.core.state import state_of
-from vidfed.casework.errors import ConversationError
 from vidfed.casework.news.book import NewsBook
 from vidfed.casework.reading import pressing, waits_for
 from vidfed.casework.writing import hit_of
@@ -173,7 +172,7 @@ async def write(request: Request) -> Response:
     written = entry_of(form, system_clock())
     side = Side.OWNER if hit_of(view.conversation).owner == client.person.member else Side.ASKER
     if decides(side, written.body) and form.text("seen") != _seen(view):
-        raise ConversationError("The conversation has moved on since this page was shown: look again, then decide.")
+        raise FormError("The conversation has moved on since this page was shown: look again, then decide.")
     await client.say(view, written.body, written.content, written.cosigner)
     return go_to(request, f"/conversations/{identity.hex()}")
 
@@ -184,7 +183,7 @@ async def sign(request: Request) -> Response:
     identity, view = await client.find(request.path_params["conversation"])
     draft = next((each for each in view.drafts if client.open_draft(each).entry.digest.hex() == form.text("draft")), None)
     if draft is None:
-        raise ConversationError("This draft does not wait any more: look again.")
+        raise FormError("This draft does not wait any more: look again.")
     await client.sign_draft(draft)
     return go_to(request, f"/conversations/{identity.hex()}")
 

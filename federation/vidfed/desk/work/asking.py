@@ -199,7 +199,7 @@ class Lookups:
             except (FederationError, SecurityError) as error:
                 lookup.error = printable(error)
             except Exception:
-                lookup.error = "the desk itself failed: nothing is known about what was asked; the terminal says more"
+                lookup.error = "The desk itself failed: nothing is known about what was asked; the terminal says more."
                 raise
 
         self._start(run())
