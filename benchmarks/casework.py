@@ -32,6 +32,7 @@ from tests.support.casework_deaths import live_through
 from tests.support.casework_members import ASKER, OWNER, World
 from tests.support.standing import StandingWorld
 from vidfed.casework.core.state import Phase
+from vidfed.casework.writing import Hit
 from vidfed.federation.lookup.question import Item, split
 from vidfed.index import Algorithm
 from vidfed.node.records.record import Record
@@ -39,6 +40,7 @@ from vidfed.wire.casework_values import Side
 
 _ASKED = {Algorithm.PDQ: 8, Algorithm.PHASH: 1, Algorithm.DHASH: 1, Algorithm.MD5: 1, Algorithm.SHA1: 1, Algorithm.SHA256: 1}
 _A_DAY = 4
+_OF_ONE_PAIR = 100  # conversations of one pair of members; then another pair begins
 _STATEMENTS = 60  # of a conversation's life at one member, about
 
 
@@ -92,20 +94,24 @@ def _round(world: StandingWorld) -> tuple[float, int]:
 async def deaths(count: int) -> dict[str, float]:
     """Let one of two members die at random points; count what was lost."""
     source, lost, died = random.Random(2), 0, 0
-    with tempfile.TemporaryDirectory() as folder, contextlib.closing(World(Path(folder))) as world:
-        for number in range(1, count + 1):
-            hit, member = world.hit(number), source.choice((ASKER, OWNER))
-            died += await live_through(world, hit, member, source.randint(1, _STATEMENTS))
-            held = [world.members[name].conversation(hit.conversation) for name in (ASKER, OWNER)]
-            whole = held[0] == held[1] and world.asker.state(hit.conversation).phase is Phase.CLOSED
-            said = [world.read(world.holder, hit, side) for side in Side]
-            read = said == [["ask", "note", "close"], ["release"]]
-            waits = any(each.waiting() for each in world.members.values())
-            lost += not whole or not read or waits
-            if not number % 100:
-                world.pass_days(1)  # a member may begin 200 conversations a day
-                say(f"{number} conversations, {died} deaths, {lost} lost")
+    for first in range(1, count + 1, _OF_ONE_PAIR):
+        numbers = range(first, min(first + _OF_ONE_PAIR, count + 1))
+        with tempfile.TemporaryDirectory() as folder, contextlib.closing(World(Path(folder))) as world:
+            for number in numbers:
+                hit, member = world.hit(number), source.choice((ASKER, OWNER))
+                died += await live_through(world, hit, member, source.randint(1, _STATEMENTS))
+                lost += not _whole(world, hit)
+        say(f"{numbers[-1]} conversations, {died} deaths, {lost} lost")
     return {"conversations": count, "deaths": died, "lost": lost}
+
+
+def _whole(world: World, hit: Hit) -> bool:
+    """Tell whether both members hold the same entries, nothing doubled, readable and with nothing left to send."""
+    held = [world.members[name].conversation(hit.conversation) for name in (ASKER, OWNER)]
+    closed = world.asker.state(hit.conversation).phase is Phase.CLOSED
+    said = [world.read(world.holder, hit, side) for side in Side]
+    waits = any(each.waiting() for each in world.members.values())
+    return held[0] == held[1] and closed and said == [["ask", "note", "close"], ["release"]] and not waits
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from vidfed.casework.cards import make_card, read_card
 from vidfed.casework.carriage.receiving import MAX_BAD_A_MINUTE
 from vidfed.casework.core.conversation import Conversation
 from vidfed.casework.core.state import Phase
-from vidfed.casework.errors import ConversationError, LaterError, RefusedError
+from vidfed.casework.errors import CaseworkError, ConversationError, LaterError, RefusedError
 from vidfed.casework.reading import read_inbox
 from vidfed.casework.sealing import SealingKey
 from vidfed.casework.storage import told as told_store
@@ -30,8 +30,11 @@ from vidfed.wire.casework_values import (
     RECEIPT_TYPE,
     Acknowledge,
     Body,
+    Close,
     Content,
+    Disposition,
     Note,
+    NotTheSame,
     Reader,
     Receipt,
     ReceiptStatus,
@@ -536,6 +539,23 @@ async def test_colleague_gives_somebody_an_entry_to_read(world: World) -> None:
         world.asker.core.hand_on(entry.digest, [wrap], "nl-99", ())
     with pytest.raises(ConversationError, match="only holder, deputy"):
         world.asker.core.hand_on(entry.digest, [wrap], world.holder.pseudonym, ())
+
+
+@pytest.mark.parametrize("body", [Note(), Withdraw(), Close(Disposition.USEFUL), NotTheSame()], ids=lambda body: body.kind)
+async def test_entry_by_somebody_else_of_the_same_member(world: World, body: Body) -> None:
+    """Who neither holds the case nor is its deputy: refused by the own gateway, and by the owner if the own gateway passes it on."""
+    hit = await world.asked()
+    conversation = world.asker.view(world.holder, hit.conversation).conversation
+    stranger = world.person(ASKER, "nl-9")
+    officers = [world.officer.sealing.public, world.second.sealing.public]
+    entry = write(stranger, hit, conversation, body, Content(text="x"), officers=officers, now_ms=world.federation.clock())
+    with pytest.raises(CaseworkError, match="only who holds the case"):
+        world.asker.core.send(entry, "nl-9")
+    assert deliver(world, countersigned(world, entry)).status is STATUS.REFUSED
+    assert [each.header.body.kind for each in world.owner.conversation(hit.conversation).asker] == ["ask"]
+    world.say(world.deputy, hit, body)
+    await world.carry()
+    assert len(world.owner.conversation(hit.conversation).asker) == 2
 
 
 async def test_person_sends_what_somebody_else_signed(world: World) -> None:

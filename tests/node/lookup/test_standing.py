@@ -203,7 +203,7 @@ def test_mandate_of_a_revoked_person_stops_at_once(watch: Watch) -> None:
     assert watch.ask().header.status is Status.BAD_CREDENTIAL
 
 
-def test_withdrawn_mandate_and_one_of_a_closed_case_stop_at_once(watch: Watch) -> None:
+def test_mandate_used_after_it_was_withdrawn_or_its_case_closed(watch: Watch) -> None:
     watch.ask()
     ended: set[tuple[str, bytes]] = {("nl", watch.mandate.serial)}
     authenticator = watch.node.pipeline._authenticator
