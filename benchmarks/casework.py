@@ -26,17 +26,20 @@ import random
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.index import say
 from tests.support.casework_deaths import live_through
 from tests.support.casework_members import ASKER, OWNER, World
 from tests.support.standing import StandingWorld
 from vidfed.casework.core.state import Phase
-from vidfed.casework.writing import Hit
 from vidfed.federation.lookup.question import Item, split
 from vidfed.index import Algorithm
 from vidfed.node.records.record import Record
 from vidfed.wire.casework_values import Side
+
+if TYPE_CHECKING:
+    from vidfed.casework.writing import Hit
 
 _ASKED = {Algorithm.PDQ: 8, Algorithm.PHASH: 1, Algorithm.DHASH: 1, Algorithm.MD5: 1, Algorithm.SHA1: 1, Algorithm.SHA256: 1}
 _A_DAY = 4

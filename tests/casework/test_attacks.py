@@ -545,13 +545,19 @@ async def test_colleague_gives_somebody_an_entry_to_read(world: World) -> None:
 async def test_entry_by_somebody_else_of_the_same_member(world: World, body: Body) -> None:
     """Who neither holds the case nor is its deputy: refused by the own gateway, and by the owner if the own gateway passes it on."""
     hit = await world.asked()
-    conversation = world.asker.view(world.holder, hit.conversation).conversation
     stranger = world.person(ASKER, "nl-9")
-    officers = [world.officer.sealing.public, world.second.sealing.public]
-    entry = write(stranger, hit, conversation, body, Content(text="x"), officers=officers, now_ms=world.federation.clock())
+    honest = composed(world, world.deputy, hit, body)
+    header = replace(read_entry(wire_envelope.from_message(honest.entry).payload), authors=(stranger.pseudonym,))
+    forged = signed(world, header, honest.sealed, stranger)
+    envelope = wire_envelope.from_message(forged.entry)
+    own = pb.Delivery(
+        entry=wire_envelope.to_message(replace(envelope, signatures=envelope.signatures[:1])),
+        credentials=forged.credentials,
+        sealed=forged.sealed,
+    )
     with pytest.raises(CaseworkError, match="only who holds the case"):
-        world.asker.core.send(entry, "nl-9")
-    assert deliver(world, countersigned(world, entry)).status is STATUS.REFUSED
+        world.asker.core.send(own, stranger.pseudonym)
+    assert deliver(world, forged).status is STATUS.REFUSED
     assert [each.header.body.kind for each in world.owner.conversation(hit.conversation).asker] == ["ask"]
     world.say(world.deputy, hit, body)
     await world.carry()
