@@ -24,7 +24,7 @@ from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.identity.credentials import Credential
 from vidfed.v1 import gateway_pb2 as pb
 from vidfed.wire import envelope as wire_envelope
-from vidfed.wire.requests import MANDATE_TYPE, Mandate, columns_digest, write_columns, write_mandate
+from vidfed.wire.requests import MANDATE_TYPE, Mandate, columns_digest, sketch_digests, write_columns, write_mandate
 from vidfed.wire.values import Purpose
 
 if TYPE_CHECKING:
@@ -151,6 +151,7 @@ class StandingWorld:
             parts=tuple(columns_digest(count, columns) for count, columns in zip(counts, self.parts, strict=True)),
             begins_ms=now_ms,
             ends_ms=now_ms + 20 * DAY_MS,
+            sketches=sketch_digests(list(zip(counts, self.parts, strict=True))),
         )
         signed = Envelope(MANDATE_TYPE, write_mandate(replace(mandate, **values))).signed_by(self.person.signer)
         return [

@@ -445,6 +445,7 @@ class LookupRequest(_message.Message):
     STREAM_FIELD_NUMBER: _builtins.int
     STANDING_FIELD_NUMBER: _builtins.int
     FILMS_FIELD_NUMBER: _builtins.int
+    SKETCH_FIELD_NUMBER: _builtins.int
     item_count: _builtins.int
     """Items are numbered 0 to item_count - 1."""
     @_builtins.property
@@ -463,6 +464,10 @@ class LookupRequest(_message.Message):
     def films(self) -> _containers.RepeatedCompositeFieldContainer[Global___Film]:
         """The items that are films, by rising item."""
 
+    @_builtins.property
+    def sketch(self) -> _containers.RepeatedCompositeFieldContainer[Global___SketchColumn]:
+        """Instead of columns, in a standing question that only asks whether anything new could be near."""
+
     def __init__(
         self,
         *,
@@ -472,14 +477,51 @@ class LookupRequest(_message.Message):
         stream: Global___StreamPosition | None = ...,
         standing: Global___Standing | None = ...,
         films: _abc.Iterable[Global___Film] | None = ...,
+        sketch: _abc.Iterable[Global___SketchColumn] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "standing", b"standing", "stream", b"stream"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "films", b"films", "header", b"header", "item_count", b"item_count", "standing", b"standing", "stream", b"stream"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "films", b"films", "header", b"header", "item_count", b"item_count", "sketch", b"sketch", "standing", b"standing", "stream", b"stream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LookupRequest: _TypeAlias = LookupRequest  # noqa: Y015
+
+@_typing.final
+class SketchColumn(_message.Message):
+    """A column in outline: see wire/sketches.py."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALGORITHM_FIELD_NUMBER: _builtins.int
+    MAX_DISTANCE_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    CODES_FIELD_NUMBER: _builtins.int
+    DIFFERENCES_FIELD_NUMBER: _builtins.int
+    algorithm: Global___HashAlgorithm.ValueType
+    max_distance: _builtins.int
+    counts: _builtins.bytes
+    """How many codes each item has, a byte each, compressed (zlib)."""
+    codes: _builtins.bytes
+    """The bits that are sent of each code, one code after the other; of PDQ only of the first of each eight codes of an item."""
+    differences: _builtins.bytes
+    """Of PDQ, of the other codes: the gaps between bits that are not as turning the first one foretells, compressed (zlib)."""
+    def __init__(
+        self,
+        *,
+        algorithm: Global___HashAlgorithm.ValueType = ...,
+        max_distance: _builtins.int = ...,
+        counts: _builtins.bytes = ...,
+        codes: _builtins.bytes = ...,
+        differences: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "codes", b"codes", "counts", b"counts", "differences", b"differences", "max_distance", b"max_distance"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SketchColumn: _TypeAlias = SketchColumn  # noqa: Y015
 
 @_typing.final
 class Standing(_message.Message):
@@ -525,6 +567,7 @@ class Mandate(_message.Message):
     PARTS_FIELD_NUMBER: _builtins.int
     BEGINS_MS_FIELD_NUMBER: _builtins.int
     ENDS_MS_FIELD_NUMBER: _builtins.int
+    SKETCHES_FIELD_NUMBER: _builtins.int
     federation: _builtins.str
     issuer: _builtins.str
     pseudonym: _builtins.str
@@ -543,6 +586,10 @@ class Mandate(_message.Message):
     def parts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """SHA-256 of the columns of hashes, one for each part that is asked by itself."""
 
+    @_builtins.property
+    def sketches(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """SHA-256 of the same parts in outline, in their order; none: they are only asked whole."""
+
     def __init__(
         self,
         *,
@@ -558,10 +605,11 @@ class Mandate(_message.Message):
         parts: _abc.Iterable[_builtins.bytes] | None = ...,
         begins_ms: _builtins.int = ...,
         ends_ms: _builtins.int = ...,
+        sketches: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "begins_ms", b"begins_ms", "case_reference", b"case_reference", "ends_ms", b"ends_ms", "federation", b"federation", "issuer", b"issuer", "legal_basis", b"legal_basis", "offence_type", b"offence_type", "parts", b"parts", "pseudonym", b"pseudonym", "purpose", b"purpose", "serial", b"serial"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "begins_ms", b"begins_ms", "case_reference", b"case_reference", "ends_ms", b"ends_ms", "federation", b"federation", "issuer", b"issuer", "legal_basis", b"legal_basis", "offence_type", b"offence_type", "parts", b"parts", "pseudonym", b"pseudonym", "purpose", b"purpose", "serial", b"serial", "sketches", b"sketches"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

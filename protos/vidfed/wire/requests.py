@@ -13,6 +13,7 @@ from vidfed.index import Algorithm
 from vidfed.index.codes import MAX_FILM_MS
 from vidfed.v1 import lookup_pb2 as pb
 from vidfed.wire.algorithms import ALGORITHM_NUMBERS, read_algorithm
+from vidfed.wire.sketches import can_be_sketched, read_sketch, sketched, write_sketch
 from vidfed.wire.statuses import MalformedError, TooLargeError
 from vidfed.wire.strict import check_digest, check_texts, enum, parse
 from vidfed.wire.values import (
@@ -53,6 +54,7 @@ _DOMAIN = b"vidfed-watched-columns/1\0"
 def write_request(request: LookupRequest) -> bytes:
     """Return the bytes to be signed."""
     header, stream = request.header, request.stream
+    in_outline = request.standing is not None and request.standing.sketch
     message = pb.LookupRequest(
         header=pb.RequestHeader(
             federation=header.federation,
@@ -71,7 +73,8 @@ def write_request(request: LookupRequest) -> bytes:
             urgency=header.urgency.value,
         ),
         item_count=request.item_count,
-        columns=write_columns(request.columns),
+        columns=() if in_outline else write_columns(request.columns),
+        sketch=write_sketch(request.item_count, request.columns) if in_outline else (),
         stream=pb.StreamPosition(stream_id=stream.stream_id, number=stream.number, last=stream.last, previous_digest=stream.previous_digest)
         if stream
         else None,
@@ -115,13 +118,18 @@ def read_request(payload: bytes) -> LookupRequest:
         raise MalformedError(f"message id of {len(header.message_id)} bytes, expected {MESSAGE_ID_BYTES}")
     if len(header.audience) > MAX_AUDIENCE:
         raise MalformedError(f"audience of {len(header.audience)}, at most {MAX_AUDIENCE}")
-    if not message.columns:
-        raise MalformedError("no hash is asked for")
-    columns = tuple(_read_column(column, message.item_count) for column in message.columns)
-    if len({column.algorithm for column in columns}) != len(columns):
-        raise MalformedError("an algorithm has two columns")
+    if bool(message.columns) is bool(message.sketch):
+        raise MalformedError("no hash is asked for" if not message.columns else "columns in whole and in outline")
     if message.item_count > MAX_ITEMS:
         raise TooLargeError(f"{message.item_count} items in one lookup, at most {MAX_ITEMS}")
+    if message.sketch and not message.HasField("standing"):
+        raise MalformedError("only a standing question is asked in outline")
+    if message.sketch:
+        columns = read_sketch(message.sketch, message.item_count)
+    else:
+        columns = tuple(_read_column(column, message.item_count) for column in message.columns)
+    if len({column.algorithm for column in columns}) != len(columns):
+        raise MalformedError("an algorithm has two columns")
     if (work := sum(len(column.codes) * work_of(column.algorithm) for column in columns)) > MAX_WORK:
         raise TooLargeError(f"hashes that take {work} units of work in one lookup, at most {MAX_WORK}")
     films = _read_films(message, columns)
@@ -146,7 +154,7 @@ def read_request(payload: bytes) -> LookupRequest:
         message.item_count,
         columns,
         _read_position(message.stream) if message.HasField("stream") else None,
-        _read_standing(message.standing) if message.HasField("standing") else None,
+        _read_standing(message.standing, sketch=bool(message.sketch)) if message.HasField("standing") else None,
         films,
     )
 
@@ -179,10 +187,10 @@ def write_columns(columns: Iterable[HashColumn]) -> list[pb.HashColumn]:
     ]
 
 
-def _read_standing(standing: pb.Standing) -> Standing:
+def _read_standing(standing: pb.Standing, *, sketch: bool) -> Standing:
     if len(standing.mandate) != DIGEST_BYTES or len(standing.epoch) not in {0, EPOCH_BYTES}:
         raise MalformedError("a standing question names its mandate by a digest, and an epoch as it was given")
-    return Standing(standing.mandate, standing.epoch)
+    return Standing(standing.mandate, standing.epoch, sketch)
 
 
 def _read_films(message: pb.LookupRequest, columns: Sequence[HashColumn]) -> tuple[FilmTimes, ...]:
@@ -249,6 +257,13 @@ class Mandate:
     parts: tuple[bytes, ...]
     begins_ms: int
     ends_ms: int
+    sketches: tuple[bytes, ...] = ()
+
+    def part_of(self, digest: bytes) -> bytes | None:
+        """Return the digest of the part that is asked by these columns, whole or in outline; None: the mandate names no such part."""
+        if digest in self.parts:
+            return digest
+        return self.parts[self.sketches.index(digest)] if digest in self.sketches else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +287,13 @@ def columns_digest(item_count: int, columns: Sequence[HashColumn]) -> bytes:
     return digest.digest()
 
 
+def sketch_digests(parts: Sequence[tuple[int, Sequence[HashColumn]]]) -> tuple[bytes, ...]:
+    """Return the digests of parts in outline, each given by its number of items and its columns; none if one of them has no outline."""
+    if not all(can_be_sketched(columns) for _, columns in parts):
+        return ()
+    return tuple(columns_digest(count, sketched(columns)) for count, columns in parts)
+
+
 def write_mandate(mandate: Mandate) -> bytes:
     """Return the bytes to be signed."""
     return pb.Mandate(
@@ -287,6 +309,7 @@ def write_mandate(mandate: Mandate) -> bytes:
         parts=mandate.parts,
         begins_ms=mandate.begins_ms,
         ends_ms=mandate.ends_ms,
+        sketches=mandate.sketches,
     ).SerializeToString()
 
 
@@ -305,6 +328,8 @@ def read_mandate(payload: bytes) -> Mandate:
         raise MalformedError(f"audience of {len(message.audience)}, expected 1 to {MAX_AUDIENCE}")
     if not 1 <= len(message.parts) <= MAX_PARTS:
         raise MalformedError(f"{len(message.parts)} parts, expected 1 to {MAX_PARTS}")
+    if len(message.sketches) not in {0, len(message.parts)}:
+        raise MalformedError(f"{len(message.sketches)} parts in outline, of {len(message.parts)}")
     if not 0 < message.begins_ms < message.ends_ms < _MAX_MS:
         raise MalformedError("it ends before it begins")
     return Mandate(
@@ -320,6 +345,7 @@ def read_mandate(payload: bytes) -> Mandate:
         tuple(check_digest(part, DIGEST_BYTES, "digest of a part") for part in message.parts),
         message.begins_ms,
         message.ends_ms,
+        tuple(check_digest(part, DIGEST_BYTES, "digest of a part in outline") for part in message.sketches),
     )
 
 

@@ -179,10 +179,14 @@ class FilmTimes:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """By which mandate (SHA-256 of its signed bytes) a question is asked, and since which epoch; empty: everything."""
+    """By which mandate (SHA-256 of its signed bytes) a question is asked, and since which epoch; empty: everything.
+
+    A question in outline (`sketch`) only asks whether anything new could be near; what is not sent of its columns is zero.
+    """
 
     mandate: bytes
     epoch: bytes = b""
+    sketch: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,20 @@ async def test_record_that_is_added_later_is_reported_once(world: StandingWorld)
     assert world.called == [("de", world.person.pseudonym, world.serial.hex())]
 
 
+async def test_where_nothing_new_is_near_only_an_outline_is_sent(world: StandingWorld) -> None:
+    world.begin()
+    await world.standing.round()
+    asked = world.pool.asked
+    world.nodes["de"].hold(record(50))
+    await world.later()
+    assert world.pool.asked == asked + 2
+    assert all(until == world.federation.clock() for until, _ in world.members().values())
+    world.nodes["de"].hold(record(3))
+    await world.later()
+    assert world.pool.asked == asked + 5  # de in outline and then whole, fr in outline
+    assert len(world.hits()) == 1
+
+
 async def test_it_is_asked_as_often_as_said_and_no_more(world: StandingWorld) -> None:
     world.begin()
     for _ in range(3):

@@ -13,13 +13,15 @@ from tests.support.records import record
 from vidfed.index import Algorithm, Hash
 from vidfed.node.policy.policy import Policy
 from vidfed.node.records import lifecycle
+from vidfed.node.search import recent
 from vidfed.security.clock import DAY_MS, HOUR_MS, MINUTE_MS
 from vidfed.security.crypto.envelope import Envelope
 from vidfed.security.identity.credentials import Credential
 from vidfed.v1.lookup_pb2 import LookupCall
 from vidfed.wire.answers import read_answer
 from vidfed.wire.envelope import to_message
-from vidfed.wire.requests import MANDATE_TYPE, Mandate, columns_digest, write_mandate, write_request
+from vidfed.wire.requests import MANDATE_TYPE, Mandate, columns_digest, sketch_digests, write_mandate, write_request
+from vidfed.wire.sketches import sketched
 from vidfed.wire.statuses import Status
 from vidfed.wire.values import EPOCH_BYTES, REQUEST_TYPE, STANDING_METHOD, LookupRequest, Standing
 
@@ -56,19 +58,27 @@ class Watch:
             (columns_digest(request.item_count, request.columns),),
             now_ms,
             now_ms + 20 * DAY_MS,
+            sketch_digests([(request.item_count, request.columns)]),
         )
         self.epoch = b""
 
     def ask(
-        self, *, hashes: tuple[Hash, ...] | None = None, epoch: bytes | None = None, signer: object = None, **header: object
+        self,
+        *,
+        hashes: tuple[Hash, ...] | None = None,
+        epoch: bytes | None = None,
+        signer: object = None,
+        outline: bool = False,
+        **header: object,
     ) -> LookupAnswer:
         """Ask as the gateway does, with the last epoch; take the next one."""
         hashes = self.watched if hashes is None else hashes
         own = self.federation.members["nl"].signer
         mandate = Envelope(MANDATE_TYPE, write_mandate(self.mandate)).signed_by(signer or self.person.signer)  # type: ignore[arg-type]
         stated = replace(self.federation.header(self.person, "fr"), **({"method": STANDING_METHOD} | header))  # type: ignore[arg-type]
-        standing = Standing(mandate.digest, self.epoch if epoch is None else epoch)
-        request = LookupRequest(stated, len(hashes), columns_of(hashes), standing=standing)
+        standing = Standing(mandate.digest, self.epoch if epoch is None else epoch, outline)
+        columns = sketched(columns_of(hashes)) if outline else columns_of(hashes)
+        request = LookupRequest(stated, len(hashes), columns, standing=standing)
         signed = Envelope(REQUEST_TYPE, write_request(request)).signed_by(own)
         call = LookupCall(credential=to_message(self.person.credential), request=to_message(signed), mandate=to_message(mandate))
         answer = read_answer(self.node.ask(call, "nl").payload)
@@ -265,3 +275,77 @@ def test_log_says_that_a_question_was_a_standing_one(watch: Watch) -> None:
     watch.ask()
     entry = watch.node.last_entry()
     assert (entry["event"], entry["details"]["standing"], entry["pseudonym"]) == ("lookup-answered", 1, watch.person.pseudonym)
+
+
+# --- in outline ---
+
+
+def outlined(watch: Watch) -> tuple[list[int], bool]:
+    """Ask in outline; return the hits, and whether the answer says that nothing new is near."""
+    answer = watch.ask(outline=True)
+    return found(answer), bool(answer.header.epoch)
+
+
+def test_outline_says_whether_anything_new_could_be_near_and_nothing_else(watch: Watch) -> None:
+    watch.ask()
+    watch.node.hold(record(50), record(51))
+    watch.later()
+    assert outlined(watch) == ([], True)
+    watch.node.hold(record(2))
+    watch.later()
+    assert outlined(watch) == ([], False)  # to be asked whole, by the same epoch, at once
+    assert found(watch.ask()) == [1]
+    watch.later()
+    assert outlined(watch) == ([], True)
+
+
+def test_outline_finds_a_near_copy_too(watch: Watch) -> None:
+    near = bytearray(record(2).hashes[Algorithm.PDQ])
+    near[0] ^= 7
+    asked = (Hash(Algorithm.PDQ, bytes(near)),)
+    request = watch.federation.request(watch.person, asked, "fr")
+    parts = [(request.item_count, request.columns)]
+    watch.mandate = replace(watch.mandate, parts=tuple(columns_digest(*part) for part in parts), sketches=sketch_digests(parts))
+    watch.ask(hashes=asked)
+    watch.node.hold(record(2))
+    watch.later()
+    assert not watch.ask(hashes=asked, outline=True).header.epoch
+
+
+def test_withheld_record_does_not_show_in_outline(watch: Watch) -> None:
+    watch.ask()
+    watch.node.hold(record(2, sharing="nobody"))
+    watch.later()
+    assert outlined(watch) == ([], True)
+
+
+def test_outline_by_an_epoch_that_means_nothing_is_to_be_asked_whole(watch: Watch) -> None:
+    watch.ask()
+    watch.later()
+    watch.epoch = b"x" * EPOCH_BYTES
+    assert outlined(watch) == ([], False)
+
+
+def test_more_changes_than_are_looked_through_are_to_be_asked_whole(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch.ask()
+    watch.node.hold(record(50), record(51))
+    watch.later()
+    monkeypatch.setattr(recent, "MOST", 1)
+    assert outlined(watch) == ([], False)
+
+
+def test_mandate_used_for_other_hashes_in_outline(watch: Watch) -> None:
+    other = (Hash(Algorithm.MD5, b"\x1f" * 15 + b"a"),)
+    answer = watch.ask(hashes=other, outline=True)
+    assert (answer.header.status, answer.header.detail) == (Status.NOT_PERMITTED, "the mandate is for other hashes")
+    watch.mandate = replace(watch.mandate, sketches=())
+    assert watch.ask(outline=True).header.status is Status.NOT_PERMITTED
+
+
+def test_outline_is_logged_as_a_consultation_of_no_record(watch: Watch) -> None:
+    watch.ask()
+    watch.node.hold(record(2))
+    watch.later()
+    watch.ask(outline=True)
+    entry = watch.node.last_entry()
+    assert (entry["operation"], entry["records"], entry["details"]["standing"]) == ("consultation", [], 1)

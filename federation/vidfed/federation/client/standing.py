@@ -45,6 +45,7 @@ from vidfed.wire.requests import (
     columns_digest,
     read_mandate,
     read_request,
+    sketch_digests,
     write_columns,
     write_mandate,
 )
@@ -184,6 +185,7 @@ class StandingClient:
             tuple(columns_digest(len(part.items), part.columns) for part in parts),
             now_ms,
             ends_ms,
+            sketch_digests([(len(part.items), part.columns) for part in parts]),
         )
         await self._begin(mandate, parts, every_minutes)
         return mandate.serial.hex()
@@ -211,6 +213,7 @@ class StandingClient:
             old.parts,
             now_ms,
             now_ms + int(days * DAY_MS),
+            old.sketches,
         )
         await self._begin(mandate, parts, every_minutes)
         with contextlib.suppress(GatewayRefusedError):  # it has ended by itself

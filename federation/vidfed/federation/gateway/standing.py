@@ -8,7 +8,7 @@ import logging
 import secrets
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vidfed.casework.errors import CaseworkStoreError, ConversationError, RefusedError
 from vidfed.casework.standing import watches as store
@@ -35,9 +35,11 @@ from vidfed.wire.requests import (
     columns_digest,
     read_columns,
     read_mandate,
+    sketch_digests,
     write_mandate_end,
     write_request,
 )
+from vidfed.wire.sketches import sketched
 from vidfed.wire.statuses import Status, WireError
 from vidfed.wire.values import MESSAGE_ID_BYTES, REQUEST_TYPE, STANDING_METHOD, LookupRequest, RequestHeader, Standing, Urgency
 
@@ -54,7 +56,7 @@ if TYPE_CHECKING:
     from vidfed.security.crypto.keys import Signer
     from vidfed.security.identity.directory import Directory, DirectorySource
     from vidfed.wire.requests import Mandate
-    from vidfed.wire.values import LookupAnswer
+    from vidfed.wire.values import HashColumn, LookupAnswer
 
     class EndTransport(Protocol):
         """How nodes are told that mandates have ended."""
@@ -88,6 +90,13 @@ def watch_key(path: Path) -> bytes:
     if not path.exists():
         write_private(path, secrets.token_bytes(_KEY_BYTES))
     return read_private(path)
+
+
+class _Outcome(NamedTuple):
+    """A verified answer, and the same with its question for the person."""
+
+    answer: LookupAnswer
+    sealed: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +165,8 @@ class StandingLookups:
             raise RefusedError("the mandate is another person's")
         if tuple(columns_digest(count, columns) for count, columns in parts) != mandate.parts:
             raise RefusedError("the mandate is for other hashes")
+        if mandate.sketches and mandate.sketches != sketch_digests(parts):
+            raise RefusedError("the mandate is for other hashes in outline")
         if not mandate.begins_ms - MINUTE_MS <= now_ms < mandate.ends_ms <= credential.not_after_ms:
             raise RefusedError("the mandate does not begin now, or ends after the kit does: renew the kit first")
         if sent[0].every_s < self.shortest_s:
@@ -287,7 +298,6 @@ class StandingLookups:
     async def _ask(self, asked: Due, directory: Directory) -> None:
         now_ms = self.clock()
         member = directory.members.get(asked.member)
-        mandate_sent = envelope_pb.Envelope.FromString(asked.mandate)
         mandate = _mandate(asked.mandate)
         if member is None or not all_speak(directory, [asked.member], STANDING):
             why = "it is no member any more" if member is None else "its programs do not answer standing lookups yet"
@@ -297,6 +307,24 @@ class StandingLookups:
             return
         part = pb.WatchedPart.FromString(asked.columns)
         columns = read_columns(part.columns, part.item_count)
+        if asked.epoch and mandate.sketches:  # nearly always nothing new is near, and the outline tells
+            outcome = await self._ask_once(asked, mandate, part.item_count, sketched(columns), directory, outline=True)
+            answer = outcome.answer if outcome is not None else None
+            if answer is None or answer.header.status is not Status.ANSWERED or (answer.header.epoch and not answer.hits):
+                await self._conclude(asked, mandate, outcome)
+                return
+        await self._conclude(asked, mandate, await self._ask_once(asked, mandate, part.item_count, columns, directory, outline=False))
+
+    async def _conclude(self, asked: Due, mandate: Mandate, outcome: _Outcome | None) -> None:
+        if outcome is not None:
+            await asyncio.to_thread(self._take, asked, outcome.answer, mandate.parts[asked.part], outcome.sealed)
+
+    async def _ask_once(
+        self, asked: Due, mandate: Mandate, item_count: int, columns: tuple[HashColumn, ...], directory: Directory, *, outline: bool
+    ) -> _Outcome | None:
+        """Ask a member, and return its verified answer; None, with the reason noted, if there is none."""
+        now_ms, member = self.clock(), directory.member(asked.member)
+        mandate_sent = envelope_pb.Envelope.FromString(asked.mandate)
         header = RequestHeader(
             federation=self.federation,
             issuer=self.member,
@@ -313,8 +341,8 @@ class StandingLookups:
             pseudonym=mandate.pseudonym,
             urgency=Urgency.ROUTINE,
         )
-        standing = Standing(wire_envelope.from_message(mandate_sent).digest, asked.epoch)
-        request = LookupRequest(header, part.item_count, columns, standing=standing)
+        standing = Standing(wire_envelope.from_message(mandate_sent).digest, asked.epoch, outline)
+        request = LookupRequest(header, item_count, columns, standing=standing)
         signed = Envelope(REQUEST_TYPE, write_request(request)).signed_by(self.signer)
         await self.trail.asked(request, signed.digest)
         call = LookupCall(
@@ -330,9 +358,9 @@ class StandingLookups:
             _, answer = verify_answer(envelope, member=member, pending={signed.digest: signed_part}, now_ms=self.clock())
         except (AnswerError, WireError) as error:
             await asyncio.to_thread(self._failed, asked, str(error), self.clock() + AGAIN_MS)
-            return
+            return None
         sealed = pb.WatchAnswer(member=asked.member, request=wire_envelope.to_message(signed), answer=reply.answer).SerializeToString()
-        await asyncio.to_thread(self._take, asked, answer, mandate.parts[asked.part], sealed)
+        return _Outcome(answer, sealed)
 
     def _still_holds(self, asked: Due, mandate: Mandate, directory: Directory, now_ms: int) -> bool:
         """End a watch whose person may not ask any more; the nodes would refuse it, and are told."""

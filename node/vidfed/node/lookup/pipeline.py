@@ -27,7 +27,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from vidfed.node.errors import IndexBehindError, IndexBrokenError, QuotasError, StoreError
@@ -215,8 +215,10 @@ class LookupPipeline:
                     if rule.too_old(each.state.records_as_of_ms, each.state.current_ms):
                         hours = f"older than the {rule.max_records_age_hours} hours that this member's policy allows"
                         raise RefusalError(Status.RECORDS_TOO_OLD, f"this member's records are {hours}")
-                    question.found, question.written = _fitted(rule, each)
-                    if question.mandate is not None and question.request is not None and not question.found.truncated_items:
+                    near = question.in_outline and bool(each.truncated_items)
+                    question.found, question.written = _fitted(rule, replace(each, truncated_items=()) if near else each)
+                    whole = not near and not question.found.truncated_items
+                    if question.mandate is not None and question.request is not None and whole:
                         version, now_ms = each.state.version, self.clock()
                         question.epoch = self._standing.next_epoch(question.request, question.mandate, question.generation, version, now_ms)
 
@@ -264,10 +266,12 @@ class LookupPipeline:
         found: dict[int, Found] = {}
         try:
             for question, rule in admitted:
-                if question.since is not None:
+                if question.in_outline:
+                    found[id(question)] = self.catalogue.touch_recent(self._query(question, rule), question.since)
+                elif question.since is not None:
                     found[id(question)] = self.catalogue.search_recent(self._query(question, rule), question.since)
             for catalogue in (self.catalogue, self.canary):
-                own = [each for each in admitted if each[0].since is None and (each[1] is SELF_TEST_RULE) is (catalogue is self.canary)]
+                own = [each for each in admitted if id(each[0]) not in found and (each[1] is SELF_TEST_RULE) is (catalogue is self.canary)]
                 wanted = [self._query(question, rule) for question, rule in own]
                 if wanted and catalogue is self.canary:
                     self.catalogue.check(patience_s=PATIENCE_S)

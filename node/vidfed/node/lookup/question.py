@@ -99,6 +99,11 @@ class Question:
     epoch: bytes = b""
 
     @property
+    def in_outline(self) -> bool:
+        """True for a standing question that only asks whether anything new could be near."""
+        return self.request is not None and self.request.standing is not None and self.request.standing.sketch
+
+    @property
     def refused(self) -> bool:
         """True once a step has refused it."""
         return self.status is not Status.ANSWERED

@@ -87,7 +87,8 @@ class StandingQuestions:
             raise RefusalError(Status.NOT_PERMITTED, "the mandate is for another purpose, case or person")
         if self.member not in mandate.audience:
             raise RefusalError(Status.WRONG_AUDIENCE, f"the mandate is not for {self.member}")
-        if columns_digest(request.item_count, request.columns) not in mandate.parts:
+        digest = columns_digest(request.item_count, request.columns)
+        if digest not in (mandate.sketches if standing.sketch else mandate.parts):
             raise RefusalError(Status.NOT_PERMITTED, "the mandate is for other hashes")
         ends_ms = min(mandate.ends_ms, credential.not_after_ms)
         if not mandate.begins_ms - _TOLERANCE_MS <= now_ms < ends_ms:
@@ -130,7 +131,7 @@ def generation_of(policy: str, rule: Rule, roles: frozenset[str]) -> bytes:
 
 
 def _bound_to(request: LookupRequest, mandate: Mandate) -> bytes:
-    part = columns_digest(request.item_count, request.columns)
+    part = mandate.part_of(columns_digest(request.item_count, request.columns)) or b""
     return _short(b"\0".join((request.header.issuer.encode(), mandate.serial, part)))
 
 

@@ -173,6 +173,31 @@ class Catalogue:
             state = IndexState(newest, changed_ms, current_ms, searched, self._follower.band, freshness.as_of_ms, freshness.behind)
             return self._told(_found(state, apart, asked, told, films, left_out), wanted, apart, store, recent.numbers)
 
+    def touch_recent(self, wanted: SearchQuery, version: int | None) -> Found:
+        """Tell of a question in outline whether a record that may be told and changed after a version could be near: no more than that.
+
+        Args:
+            wanted: with columns as `sketched` leaves them.
+            version: records changed after it; None: it cannot be known which, so something could be.
+
+        Returns:
+            No hit. `truncated_items` is not empty if the question is to be asked whole.
+
+        Raises:
+            IndexBehindError, IndexBrokenError, StoreError: as `search`.
+        """
+        self._checked.require()
+        with self.store.reading() as store:
+            newest, changed_ms = store.version()
+            self._check_history(store, newest)
+            near = version is None or _touches(wanted, store, version)
+            states = store.source_states()
+        current_ms = self._clock()
+        freshness = Freshness.of(states, current_ms)
+        searched = wanted.searched(self._follower.shares)
+        state = IndexState(newest, changed_ms, current_ms, searched, self._follower.band, freshness.as_of_ms, freshness.behind)
+        return Found(state, (), (), (0,) if near else ())
+
     def search(self, wanted: Sequence[SearchQuery], *, patience_s: float = PATIENCE_S) -> list[Found]:
         """Find for each question every record within each of its columns' distances, all in one state of the store.
 
@@ -327,3 +352,17 @@ def _equal(codes: NDArray[np.uint8], known: Mapping[bytes, Sequence[int]]) -> Se
     labels = np.array([record for records in found for record in records], np.int64) << PLACE_BITS
     limits = np.array(list(itertools.accumulate(map(len, found), initial=0)))
     return SearchResult(limits, np.zeros(len(labels), np.int32), labels, np.zeros(len(codes), np.bool_))
+
+
+def _touches(wanted: SearchQuery, store: StoreReader, version: int) -> bool:
+    """Tell whether a record that may be told, of those that changed, is within a column's distance as far as the outline shows."""
+    try:
+        recent = Recent(store, version, masked=True)
+    except TooManyError:
+        return True
+    labels: set[int] = set()
+    for column in wanted.columns:
+        found = recent.search(column.algorithm, column.codes, column.max_distance)
+        if found is not None:
+            labels.update(int(label) >> PLACE_BITS for label in found.labels)
+    return any(wanted.visible(record) for record in store.records(sorted(labels)).values())

@@ -9,6 +9,7 @@ import numpy as np
 from vidfed.index import Algorithm, SearchResult
 from vidfed.index.search.flat import FlatScan
 from vidfed.node.records.schema import PLACE_BITS
+from vidfed.wire.sketches import mask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,12 +25,13 @@ MOST = 100_000
 class Recent:
     """The live records of one state of the store that changed after a version; `numbers` are theirs."""
 
-    def __init__(self, store: StoreReader, version: int) -> None:
+    def __init__(self, store: StoreReader, version: int, *, masked: bool = False) -> None:
         """Read them.
 
         Args:
             store: the state.
             version: they changed after it.
+            masked: only what a sketch sends of a code is compared, see `vidfed.wire.sketches`.
 
         Raises:
             TooManyError: there are more than `MOST`.
@@ -47,7 +49,7 @@ class Recent:
                 pairs += [(label, code) for row in rows if row[1] for label, code in store.further(row[0], algorithm)]
             if pairs:
                 codes = np.frombuffer(b"".join(code for _, code in pairs), np.uint8).reshape(len(pairs), algorithm.code_bytes)
-                self._codes[algorithm] = codes, np.array([label for label, _ in pairs], np.int64)
+                self._codes[algorithm] = codes & mask(algorithm) if masked else codes, np.array([label for label, _ in pairs], np.int64)
 
     def search(self, algorithm: Algorithm, codes: NDArray[np.uint8], max_distance: int) -> SearchResult | None:
         """Return all that is near enough to each code, nearest first; None where there is nothing to compare with."""
