@@ -43,9 +43,13 @@ def mask(algorithm: Algorithm) -> NDArray[np.uint8]:
         found = np.packbits((rows + columns) % 2 == 0)
     else:
         found = np.zeros(algorithm.code_bytes, np.uint8)
-        found[: _HEAD_BYTES.get(algorithm.code_bytes, algorithm.code_bytes)] = 255
+        found[: _head_bytes(algorithm)] = 255
     found.flags.writeable = False
     return found
+
+
+def _head_bytes(algorithm: Algorithm) -> int:
+    return _HEAD_BYTES.get(algorithm.code_bytes, algorithm.code_bytes)
 
 
 def sketched(columns: Iterable[HashColumn]) -> tuple[HashColumn, ...]:
@@ -80,15 +84,14 @@ def _write(item_count: int, column: HashColumn) -> pb.SketchColumn:
         max_distance=column.max_distance,
         counts=zlib.compress(counts.tobytes(), 9),
     )
-    bits = np.unpackbits(column.codes & mask(column.algorithm), axis=1).astype(bool)
-    kept = np.unpackbits(mask(column.algorithm)).astype(bool)
-    if column.algorithm is Algorithm.PDQ:
-        bits = bits ^ _foretold(bits, counts)
-        first = _firsts(counts)
-        written.codes = np.packbits(bits[first][:, kept]).tobytes()
-        written.differences = zlib.compress(_gaps(bits[~first][:, kept]), 9)
-    else:
-        written.codes = np.packbits(bits[:, kept]).tobytes()
+    if column.algorithm is not Algorithm.PDQ:
+        written.codes = column.codes[:, : _head_bytes(column.algorithm)].tobytes()
+        return written
+    kept = np.flatnonzero(np.unpackbits(mask(column.algorithm)))
+    bits = np.unpackbits(column.codes & mask(column.algorithm), axis=1).view(bool)
+    first = _firsts(counts)
+    written.codes = np.packbits(bits[first][:, kept]).tobytes()
+    written.differences = zlib.compress(_gaps((bits ^ _foretold(bits, counts))[~first][:, kept]), 9)
     return written
 
 
@@ -100,22 +103,22 @@ def _read(column: pb.SketchColumn, item_count: int) -> HashColumn:
         raise MalformedError(f"{algorithm.label}: counts of {len(counts)} items, expected {item_count}")
     if total > _MOST_CODES:
         raise TooLargeError(f"{algorithm.label}: {total} codes")
-    kept = np.unpackbits(mask(algorithm)).astype(bool)
-    width = int(kept.sum())
-    first = _firsts(counts) if algorithm is Algorithm.PDQ else np.ones(total, bool)
-    bits = np.zeros((total, algorithm.code_bytes * 8), bool)
-    own = np.zeros((total, width), bool)
-    own[first] = _bits(column.codes, int(first.sum()), width, algorithm)
-    if algorithm is Algorithm.PDQ:
-        others = total - int(first.sum())
-        own[~first] = _from_gaps(_inflated(column.differences, others * width), others, width)
-    elif column.differences:
-        raise MalformedError(f"{algorithm.label}: differences, which only PDQ has")
-    bits[:, kept] = own
-    if algorithm is Algorithm.PDQ:
-        bits = bits ^ _foretold(bits, counts)
     items = np.repeat(np.arange(item_count, dtype=np.uint32), counts)
-    return HashColumn(algorithm, np.packbits(bits, axis=1), items, column.max_distance)
+    if algorithm is not Algorithm.PDQ:
+        codes = np.zeros((total, algorithm.code_bytes), np.uint8)
+        codes[:, : _head_bytes(algorithm)] = _bytes(column.codes, total, _head_bytes(algorithm), algorithm)
+        if column.differences:
+            raise MalformedError(f"{algorithm.label}: differences, which only PDQ has")
+        return HashColumn(algorithm, codes, items, column.max_distance)
+    kept = np.flatnonzero(np.unpackbits(mask(algorithm)))
+    width, first = len(kept), _firsts(counts)
+    others = total - int(first.sum())
+    own = np.zeros((total, width), bool)
+    own[first] = np.unpackbits(_bytes(column.codes, total - others, width // 8, algorithm), axis=1).view(bool)
+    own[~first] = _from_gaps(_inflated(column.differences, others * width), others, width)
+    bits = np.zeros((total, algorithm.code_bytes * 8), bool)
+    bits[:, kept] = own
+    return HashColumn(algorithm, np.packbits(bits ^ _foretold(bits, counts), axis=1), items, column.max_distance)
 
 
 def _places(counts: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -126,7 +129,8 @@ def _places(counts: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 def _firsts(counts: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Tell of each code whether it begins a group of views turned and mirrored."""
-    return _places(counts) % len(_TURNS) == 0
+    found: NDArray[np.bool_] = _places(counts) % len(_TURNS) == 0
+    return found
 
 
 def _foretold(bits: NDArray[np.bool_], counts: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -148,10 +152,10 @@ def _foretold(bits: NDArray[np.bool_], counts: NDArray[np.uint8]) -> NDArray[np.
 def _gaps(bits: NDArray[np.bool_]) -> bytes:
     """Write sparse bits as the numbers of those that are not set between those that are."""
     gaps = np.diff(np.flatnonzero(bits.ravel()), prepend=-1) - 1
-    written = bytearray()
-    for gap in gaps.tolist():
-        written += bytes([_ESCAPE]) * (gap // _ESCAPE) + bytes([gap % _ESCAPE])
-    return bytes(written)
+    ends = np.cumsum(gaps // _ESCAPE + 1) - 1
+    written = np.full(int(ends[-1]) + 1 if len(ends) else 0, _ESCAPE, np.uint8)
+    written[ends] = gaps % _ESCAPE
+    return written.tobytes()
 
 
 def _from_gaps(written: bytes, count: int, width: int) -> NDArray[np.bool_]:
@@ -167,10 +171,10 @@ def _from_gaps(written: bytes, count: int, width: int) -> NDArray[np.bool_]:
     return bits.reshape(count, width)
 
 
-def _bits(written: bytes, count: int, width: int, algorithm: Algorithm) -> NDArray[np.bool_]:
-    if len(written) != -(-count * width // 8):
+def _bytes(written: bytes, count: int, width: int, algorithm: Algorithm) -> NDArray[np.uint8]:
+    if len(written) != count * width:
         raise MalformedError(f"{algorithm.label}: {len(written)} bytes for {count} codes in outline")
-    return np.unpackbits(np.frombuffer(written, np.uint8), count=count * width).astype(bool).reshape(count, width)
+    return np.frombuffer(written, np.uint8).reshape(count, width)
 
 
 def _inflated(written: bytes, most: int) -> bytes:
