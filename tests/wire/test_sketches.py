@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 from vidfed.index import Algorithm
 from vidfed.synthetic.pictures import picture
 from vidfed.v1 import lookup_pb2 as pb
-from vidfed.wire.sketches import can_be_sketched, mask, read_sketch, sketched, write_sketch
+from vidfed.wire.sketches.columns import can_be_sketched, mask, read_sketch, sketched, write_sketch
 from vidfed.wire.statuses import WireError
 from vidfed.wire.values import HashColumn
 

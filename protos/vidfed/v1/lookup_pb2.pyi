@@ -489,7 +489,7 @@ Global___LookupRequest: _TypeAlias = LookupRequest  # noqa: Y015
 
 @_typing.final
 class SketchColumn(_message.Message):
-    """A column in outline: see wire/sketches.py."""
+    """A column in outline: see wire/sketches/columns.py."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

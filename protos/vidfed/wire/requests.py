@@ -13,7 +13,7 @@ from vidfed.index import Algorithm
 from vidfed.index.codes import MAX_FILM_MS
 from vidfed.v1 import lookup_pb2 as pb
 from vidfed.wire.algorithms import ALGORITHM_NUMBERS, read_algorithm
-from vidfed.wire.sketches import can_be_sketched, read_sketch, sketched, write_sketch
+from vidfed.wire.sketches.columns import can_be_sketched, read_sketch, sketched, write_sketch
 from vidfed.wire.statuses import MalformedError, TooLargeError
 from vidfed.wire.strict import check_digest, check_texts, enum, parse
 from vidfed.wire.values import (

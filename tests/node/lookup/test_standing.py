@@ -21,7 +21,7 @@ from vidfed.v1.lookup_pb2 import LookupCall
 from vidfed.wire.answers import read_answer
 from vidfed.wire.envelope import to_message
 from vidfed.wire.requests import MANDATE_TYPE, Mandate, columns_digest, sketch_digests, write_mandate, write_request
-from vidfed.wire.sketches import sketched
+from vidfed.wire.sketches.columns import sketched
 from vidfed.wire.statuses import Status
 from vidfed.wire.values import EPOCH_BYTES, REQUEST_TYPE, STANDING_METHOD, LookupRequest, Standing
 

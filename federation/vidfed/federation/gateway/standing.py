@@ -39,7 +39,7 @@ from vidfed.wire.requests import (
     write_mandate_end,
     write_request,
 )
-from vidfed.wire.sketches import sketched
+from vidfed.wire.sketches.columns import sketched
 from vidfed.wire.statuses import Status, WireError
 from vidfed.wire.values import MESSAGE_ID_BYTES, REQUEST_TYPE, STANDING_METHOD, LookupRequest, RequestHeader, Standing, Urgency
 

@@ -9,7 +9,7 @@ import numpy as np
 from vidfed.index import Algorithm, SearchResult
 from vidfed.index.search.flat import FlatScan
 from vidfed.node.records.schema import PLACE_BITS
-from vidfed.wire.sketches import mask
+from vidfed.wire.sketches.columns import mask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,7 @@ class Recent:
         Args:
             store: the state.
             version: they changed after it.
-            masked: only what a sketch sends of a code is compared, see `vidfed.wire.sketches`.
+            masked: only what a sketch sends of a code is compared, see `vidfed.wire.sketches.columns`.
 
         Raises:
             TooManyError: there are more than `MOST`.

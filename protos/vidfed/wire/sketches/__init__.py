@@ -1,0 +1,1 @@
+"""Standing questions in outline (docs/adr/0091)."""
