@@ -1,4 +1,4 @@
-"""By how many different codes each member was told of each record: what bands need to mean something (docs/adr/0065).
+"""By how many different codes each member was told of each record: what bands need to mean something (docs/adr/0068).
 
 Whoever may ask with one code after another learns something by each, however coarsely distances are told. So each code by which a member
 is told of a record is counted, and once there are more than `MOST_CODES` of them that record is coarse for that member: its distances are

@@ -1,1 +1,1 @@
-"""Standing questions in outline (docs/adr/0091)."""
+"""Standing questions in outline (docs/adr/0092)."""
