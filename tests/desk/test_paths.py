@@ -111,5 +111,6 @@ def test_an_operator_sees_the_node_changes_a_record_takes_a_file_in_and_asks_the
         page.get_by_role("link", name="News").click()
         expect(page.get_by_text("Everybody who was told")).to_be_visible()
         page.get_by_role("link", name="Audit").click()
+        page.wait_for_load_state()  # before its script is there a button does nothing
         page.get_by_role("button", name="Verify now").click()
         expect(page.locator("#verified")).to_contain_text("The log holds.", timeout=PATIENCE_MS)
