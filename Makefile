@@ -23,6 +23,7 @@ check: venv ## lint, types, import rules, generated code
 	@echo "vidfed: mypy --strict";     .venv/bin/mypy
 	@echo "vidfed: import rules";      .venv/bin/lint-imports --no-cache
 	@echo "vidfed: protos";            .venv/bin/buf lint protos && .venv/bin/python protos/generate.py --check
+	@echo "vidfed: released protos";   for image in protos/released/*.binpb; do .venv/bin/buf breaking protos --against $$image || exit 1; done
 
 drawings: venv ## draw the arrows in docs/architecture.md anew from the imports
 	@.venv/bin/python docs/architecture.py

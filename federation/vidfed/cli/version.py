@@ -14,7 +14,7 @@ _GIT_S = 5.0  # a git that takes longer is not waited for
 
 
 def describe_version() -> str:
-    """Return the version, and the commit in brackets if it is known: `0.1.0 (commit 0123456789ab, changed since)`."""
+    """Return the version, and the commit in brackets if it is known: `0.2.0 (commit 0123456789ab, changed since)`."""
     commit = _built_from() or _checked_out()
     return version("vidfed") + (f" (commit {commit})" if commit else "")
 

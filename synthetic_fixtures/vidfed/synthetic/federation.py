@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 FEDERATION = "demo"
@@ -41,11 +41,13 @@ class LocalFederation:
     Attributes:
         folder: everything is below it.
         run: runs one `vidfed` command line and raises unless its exit status is 0.
+        environment: of the processes that are started from now on; that of this process if None.
     """
 
     folder: Path
     run: Callable[[Sequence[str]], object]
     places: dict[str, Place] = field(default_factory=dict)
+    environment: Mapping[str, str] | None = None
     _processes: dict[tuple[str, str], subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
@@ -72,18 +74,19 @@ class LocalFederation:
         """Options that sign a change with two keys and publish it at once."""
         return [*(part for path in self.administrators[:2] for part in ("--sign", str(path))), "--publish"]
 
-    def create(self, members: dict[str, str]) -> None:
+    def create(self, members: dict[str, str], ports: Sequence[int] = ()) -> None:
         """Make the federation and its members, each answering all of them.
 
         Args:
             members: name for people by member id.
+            ports: two for each member, node and gateway; free ones if empty.
         """
         self.run(["trust", "keygen", *map(str, self.administrators), "--no-passphrase"])
         public = [part for path in self.administrators for part in ("--key", f"{path}.pub")]
         self.run(["trust", "create", str(self.trust_folder), "--federation", FEDERATION, "--threshold", "2", *public, *self.signing])
-        ports = iter(free_ports(2 * len(members)))
+        given = iter(ports or free_ports(2 * len(members)))
         for member in members:
-            self.places[member] = Place(self.folder / member, f"127.0.0.1:{next(ports)}", f"127.0.0.1:{next(ports)}")
+            self.places[member] = Place(self.folder / member, f"127.0.0.1:{next(given)}", f"127.0.0.1:{next(given)}")
         for member, name in members.items():
             place = self.places[member]
             options = ["--member", member, "--name", name, "--contact", f"duty-desk@{member}.example"]
@@ -127,7 +130,7 @@ class LocalFederation:
             log = self.places[member].folder / f"{service}.log"
             command = [*_VIDFED, *_SERVE[service], "--home", str(self.places[member].folder)]
             with log.open("ab") as errors:
-                started[member] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors)  # noqa: S603 - our own command
+                started[member] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=self.environment)  # noqa: S603 - our own command
             self._processes[member, service] = started[member]
         for member, process in started.items():
             if not _wait_for_line(process):
