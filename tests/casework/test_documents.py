@@ -64,6 +64,7 @@ class Guide:
         words = shlex.split(command.partition("  #")[0])[1:]
         places = {REFERENCE: reference, "3f9a01": self.watches[-1] if self.watches else "", "unseen/": str(self.folder / "unseen")}
         places |= {"details.toml": str(self.folder / "details.toml"), "results/unseen.csv": str(self.folder / "unseen.csv")}
+        places["entry.json"] = str(self.folder / "entry.json")
         words = [places.get(word, word) for word in words]
         own: tuple[str | Path, ...] = () if words[1:2] == ["template"] else ("--kit", self.units.base / (person or self.person))
         if words[0] == "node":

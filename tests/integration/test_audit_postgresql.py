@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from vidfed.synthetic.federation import LocalFederation
 from vidfed.synthetic.pictures import picture
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from tests.conftest import Ran
 
 
+@pytest.mark.exhaustive
 def test_lookup_receipt_and_log_on_postgresql(run: Callable[[Sequence[str | Path]], Ran], tmp_path: Path, postgresql_url: str) -> None:
     picture(1).save(tmp_path / "known.png")
     with LocalFederation(tmp_path, run) as federation:

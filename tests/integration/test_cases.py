@@ -131,6 +131,7 @@ async def test_case_11_clock_a_node_that_is_off_has_an_outcome_that_says_whose_a
     assert "bad signature" not in said
 
 
+@pytest.mark.exhaustive
 async def test_case_11_clock_of_this_machine_is_named_when_no_other_agrees_with_it(federation: SocketFederation, stack: ExitStack) -> None:
     for member in federation.homes:
         await start_off(federation, stack, member, 90_000)
@@ -211,6 +212,7 @@ def test_case_14b_removed_member_that_the_policy_names_does_not_stop_the_node(al
 # --- 14c-half-renewed ---
 
 
+@pytest.mark.exhaustive
 def test_case_14c_half_renewed_certificate_is_renewed_at_start(alone: MemberHome) -> None:
     """A key of before with the certificate of now, as a crash between two files would leave it: here they are one file."""
     path = alone.folder / "keys/node.key"
