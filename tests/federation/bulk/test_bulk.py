@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +20,7 @@ from vidfed.federation.bulk.store import FILE, BulkStore
 from vidfed.federation.lookup.closing import Verdict
 from vidfed.federation.lookup.errors import GatewayError, GatewayRefusedError, QuestionError
 from vidfed.federation.lookup.outcome import FoundHit, FoundMatch, NodeOutcome, Outcome
-from vidfed.federation.lookup.question import Item
+from vidfed.federation.lookup.question import Item, Shortfall
 from vidfed.federation.output.report import ReportHead
 from vidfed.formats.entries import FormatError
 from vidfed.index import Algorithm
@@ -402,3 +403,21 @@ def test_nothing_asked_is_not_complete(tmp_path: Path) -> None:
     with BulkStore(tmp_path, SCOPE) as store:
         result = result_of(store, MEMBERS, {})
         assert (result.asked, result.partial, result.complete, result.closing.verdict) == (0, 0, False, Verdict.NOTHING_ASKED)
+
+
+async def test_the_result_files_say_from_when_answers_are_and_by_what_was_asked(tmp_path: Path) -> None:
+    """One moment is said once, two as a range; what was asked by digests alone says so."""
+    with BulkStore(tmp_path / "out", SCOPE) as store:
+        store.add([(1, Item("a.bin", {Algorithm.MD5: (code(1),)}, shortfalls=(Shortfall.EXACT_ONLY,))), *items(2)[1:]])
+        result = await ask(ScriptedNodes([code(1)]), store)
+        moved = {
+            "nl": replace(result.nodes["nl"], answered_from_ms=5_000, answered_to_ms=5_000),
+            "fr": replace(result.nodes["fr"], answered_from_ms=1_000, answered_to_ms=61_000),
+        }
+        write_all(tmp_path / "out", store, MEMBERS, replace(result, nodes=result.nodes | moved), HEAD, source=None)
+    page = (tmp_path / "out/report.html").read_text()
+    assert "1970-01-01T00:00:01Z to 1970-01-01T00:01:01Z" in page
+    assert "1970-01-01T00:00:05Z" in page
+    assert "1970-01-01T00:00:05Z to" not in page
+    with (tmp_path / "out/result.csv").open() as file:
+        assert {row["label"]: row["asked_by"] for row in csv.DictReader(file)}["a.bin"] == "exact copies only"

@@ -14,7 +14,7 @@ from vidfed.index import Algorithm
 from vidfed.node.cli.node import node
 from vidfed.node.operations.doctor import examine
 from vidfed.node.operations.status import read_status
-from vidfed.node.policy.file import read_policy
+from vidfed.node.policy.file import not_in_force, read_policy
 from vidfed.node.records.known import open_store
 from vidfed.node.records.lifecycle import retract
 from vidfed.node.records.record import Record
@@ -220,3 +220,23 @@ def test_a_right_file_that_the_node_does_not_go_by_is_told_everywhere(home: Memb
         (found,) = [each for each in examine(home).findings if each.point == "policy"]
         assert (found.passed, "NOT what the node goes by" in found.said) == (False, True)
         assert "is not known" in run(home, "apply", path, "--dry-run").stdout
+
+
+def test_a_file_that_changed_just_now_or_that_no_node_has_gone_by_yet_is_not_said_to_be_another(home: MemberHome) -> None:
+    path = home.folder / "policy.toml"
+    changed_ms = path.stat().st_ctime_ns // 1_000_000
+    policy = read_policy(path)
+    assert not_in_force(home, policy, changed_ms + 60_000) == "", "no node has run"
+    with closing(open_log(home)) as log:
+        Seen(home.state_file(SEEN_FILE), "nl", log, system_clock).policy(policy.to_json())
+    path.write_text(POLICY.replace('"fr"', '"nl"'))
+    changed_ms = path.stat().st_ctime_ns // 1_000_000
+    assert not_in_force(home, read_policy(path), changed_ms + 1_000) == "", "it may still be taken over"
+    assert "NOT what the node goes by" in not_in_force(home, read_policy(path), changed_ms + 60_000)
+    assert not_in_force(home, policy, changed_ms + 60_000) == ""
+
+
+def test_a_tag_that_no_record_has_is_warned_of_also_where_another_rule_names_none(home: MemberHome, tmp_path: Path) -> None:
+    draft = tmp_path / "draft.toml"
+    draft.write_text(POLICY.replace('withheld_series = ["Tulip"]', 'withheld_tags = ["seekrit"]'))
+    assert "withheld_tags: no record has the tag 'seekrit'" in run(home, "check", draft).stderr
