@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from vidfed.security.clock import HOUR_MS
+from vidfed.security.crypto.keys import SigningKey
 from vidfed.security.errors import DirectoryError
 from vidfed.security.trust.federation import FederationFolder
 from vidfed.security.trust.mirrors import FolderMirror
@@ -165,3 +166,15 @@ def test_the_online_key_of_one_publisher_is_rotated_and_the_other_s_stays(pair: 
     assert len(before.keys() & after.keys()) == 1
     pair.later(7)
     assert pair.first.look()
+
+
+def test_neither_a_federation_nor_a_publisher_is_made_over_what_is_there(world: World, tmp_path: Path) -> None:
+    used = tmp_path / "used"
+    used.mkdir()
+    (used / "draft.json").write_text("somebody's")
+    keys = {"anna": SigningKey.generate().public}
+    with pytest.raises(DirectoryError, match="never overwritten"):
+        FederationFolder.create(used, "test", keys, 1)
+    with pytest.raises(DirectoryError, match="never overwritten"):
+        FederationFolder.stand_by(used, world.folder.anchor)
+    assert (used / "draft.json").read_text() == "somebody's"
