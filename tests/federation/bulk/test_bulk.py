@@ -414,7 +414,7 @@ async def test_the_result_files_say_from_when_answers_are_and_by_what_was_asked(
             "nl": replace(result.nodes["nl"], answered_from_ms=5_000, answered_to_ms=5_000),
             "fr": replace(result.nodes["fr"], answered_from_ms=1_000, answered_to_ms=61_000),
         }
-        write_all(tmp_path / "out", store, MEMBERS, replace(result, nodes=result.nodes | moved), HEAD, source=None)
+        write_all(tmp_path / "out", store, MEMBERS, replace(result, nodes=dict(result.nodes) | moved), HEAD, source=None)
     page = (tmp_path / "out/report.html").read_text()
     assert "1970-01-01T00:00:01Z to 1970-01-01T00:01:01Z" in page
     assert "1970-01-01T00:00:05Z" in page

@@ -16,11 +16,14 @@ from vidfed.desk.shell.errors import FormError
 from vidfed.desk.shell.forms import Form
 from vidfed.desk.shell.pages import go_to, page
 from vidfed.desk.work.writing import CHOICES, ask_of, entry_of
+from vidfed.federation.client.closing import end_watches_of
 from vidfed.federation.client.told import find_hit
+from vidfed.federation.lookup.errors import FederationError
 from vidfed.federation.output.cases import clear_fields, conversation_fields, entry_fields
 from vidfed.security.clock import system_clock
+from vidfed.security.errors import SecurityError
 from vidfed.security.identity.officers import OFFICER_ROLE
-from vidfed.wire.casework_values import Content, Side
+from vidfed.wire.casework_values import Close, Content, Side
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,6 +177,11 @@ async def write(request: Request) -> Response:
     if decides(side, written.body) and form.text("seen") != _seen(view):
         raise FormError("The conversation has moved on since this page was shown: look again, then decide.")
     await client.say(view, written.body, written.content, written.cosigner)
+    if isinstance(written.body, Close) and side is Side.ASKER:
+        try:
+            await end_watches_of(_desk(request).kit, client, view)
+        except (FederationError, SecurityError):
+            raise FormError("It is closed. What is watched for its case could not be ended: stop it in Watched.") from None
     return go_to(request, f"/conversations/{identity.hex()}")
 
 
