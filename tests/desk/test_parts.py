@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import inspect
 import io
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +25,7 @@ from vidfed.desk.shell.language import LANGUAGES, language, preferred
 from vidfed.desk.shell.preferences import MAX_CASES, THEMES, Preferences, Reasons
 from vidfed.desk.shell.uploads import Uploads, file_name
 from vidfed.desk.work.writing import CHOICES
+from vidfed.federation.lookup import closing
 from vidfed.federation.lookup.closing import Verdict
 from vidfed.federation.lookup.evidence import Evidence
 from vidfed.federation.lookup.outcome import Outcome
@@ -145,6 +148,7 @@ def _asked_for() -> set[str]:
         with path.open("rb") as file:
             for _, _, message, _ in babel_extract(file, ("_", "ngettext"), [], {"trim_blocks": "true", "lstrip_blocks": "true"}):
                 found.add(message if isinstance(message, str) else next(part for part in message or ("",) if part is not None))
+    found.update(re.findall(r'say\(\s*"([^"]+)"', inspect.getsource(closing)))
     words = [each.code for kind in CHOICES.values() if kind is not HandlingCode for each in kind]
     words += [each.value for kind in (Evidence, Outcome, Phase, Verdict) for each in kind] + [*ROLES, *THEMES[1:]]
     return {each for each in found if each} | {word.replace("-", " ") for word in words}

@@ -35,9 +35,11 @@ from vidfed.security.clock import DAY_MS, as_text
 from vidfed.wire.values import Share
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from vidfed.federation.lookup.outcome import NodeOutcome
+
+    Say = Callable[..., str]
 
 OLD_ANSWER_MS = DAY_MS
 """Answers older than this limit a result: the members' records have changed since."""
@@ -116,12 +118,6 @@ class Answered:
         """Judge the times of all answers by when this run began."""
         old = now_ms - first_ms > OLD_ANSWER_MS
         return cls(first_ms, last_ms, first_ms < begun_ms, old or last_ms < begun_ms)
-
-    @property
-    def text(self) -> str:
-        """For people."""
-        first, last = as_text(self.first_ms), as_text(self.last_ms)
-        return f"answered on {first}" if first == last else f"answered from {first} to {last}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,64 +220,89 @@ class Closing:
     @property
     def line(self) -> str:
         """The line for people."""
-        return "; ".join([self._head(), *self._clauses()]) + "."
+        return self.said(_english)
 
-    def _head(self) -> str:
+    def said(self, say: Say) -> str:
+        """Return the line in a language: `say` gives a text of it with its values filled in. Names and reasons stay as they came."""
+        return "; ".join([self._head(say), *self._clauses(say)]) + "."
+
+    def _head(self, say: Say) -> str:
         subject, verdict = self.subject, self.verdict
         if verdict is Verdict.NOTHING_ASKED:
-            return "NOTHING ASKED"
+            return say("NOTHING ASKED")
         if verdict is Verdict.COMPLETE:
-            return "COMPLETE"
+            return say("COMPLETE")
         if verdict is not Verdict.LIMITED:
-            return "INCOMPLETE"
+            return say("INCOMPLETE")
         if subject.not_asked:
-            return f"COMPLETE for {subject.asked} of {subject.asked + subject.not_asked} {subject.noun}"
-        return "COMPLETE for what was asked"
+            whole = subject.asked + subject.not_asked
+            return say("COMPLETE for %(count)s of %(all)s %(noun)s", count=subject.asked, all=whole, noun=say(subject.noun))
+        return say("COMPLETE for what was asked")
 
-    def _clauses(self) -> Iterable[str]:
+    def _clauses(self, say: Say) -> Iterable[str]:
         subject = self.subject
+        of = {"all": subject.asked, "noun": say(subject.noun)}
         if subject.not_asked:
-            yield f"{subject.not_asked} not asked"
+            yield say("%(count)s not asked", count=subject.not_asked)
         if not subject.asked:
             return
         if not subject.whole:
-            yield f"broken off after {subject.asked} {subject.noun}: ask again about the rest"
-        yield from self._members()
+            yield say("broken off after %(all)s %(noun)s: ask again about the rest", **of)
+        yield from self._members(say)
         if subject.unanswered:
-            yield f"{subject.unanswered} of {subject.asked} {subject.noun} not answered by every member"
+            yield say("%(count)s of %(all)s %(noun)s not answered by every member", count=subject.unanswered, **of)
         if exact := subject.count(Shortfall.EXACT_ONLY) + subject.bare_digests:
-            yield f"{exact} of {subject.asked} {subject.noun} by exact copies only"
+            yield say("%(count)s of %(all)s %(noun)s by exact copies only", count=exact, **of)
         if cut := subject.count(Shortfall.FRAMES):
-            yield f"{cut} without their further frames"
+            yield say("%(count)s without their further frames", count=cut)
         if parts := subject.count(Shortfall.PART):
-            yield f"{parts} in part, being damaged"
+            yield say("%(count)s in part, being damaged", count=parts)
         for algorithm, members in self.few.items():
-            yield f"{algorithm.label}: few of the records of {_names(members)}"
+            yield say("%(algorithm)s: few of the records of %(names)s", algorithm=algorithm.label, names=_names(members))
         if self.newer:
-            yield f"{_names(self.newer)} answered by a newer trust directory: members may be missing here"
+            yield say("%(names)s answered by a newer trust directory: members may be missing here", names=_names(self.newer))
         if self.answered_at is not None and self.answered_at.earlier:
-            yield self.answered_at.text
+            first, last = as_text(self.answered_at.first_ms), as_text(self.answered_at.last_ms)
+            once = first == last
+            yield say("answered on %(first)s", first=first) if once else say("answered from %(first)s to %(last)s", first=first, last=last)
         if self.verdict in {Verdict.COMPLETE, Verdict.LIMITED}:
-            yield "every answer verified"
+            yield say("every answer verified")
 
-    def _members(self) -> Iterable[str]:
+    def _members(self, say: Say) -> Iterable[str]:
         chosen = [node.member for node in self.asked]
         if self.not_chosen:
             others = [node.member for node in self.not_chosen]
-            verb, noun = ("was", "members were") if len(others) > 1 else ("was", "member was")
-            verb = verb if len(chosen) == 1 else "were"
-            yield f"only {_names(chosen) or 'nobody'} {verb} asked; {len(others)} {noun} not ({_names(others)})"
+            values = {"names": _names(chosen), "count": len(others), "others": _names(others)}
+            if not chosen:
+                yield say("only nobody was asked; %(count)s members were not (%(others)s)", **values)
+            elif len(chosen) == 1 and len(others) == 1:
+                yield say("only %(names)s was asked; 1 member was not (%(others)s)", **values)
+            elif len(chosen) == 1:
+                yield say("only %(names)s was asked; %(count)s members were not (%(others)s)", **values)
+            elif len(others) == 1:
+                yield say("only %(names)s were asked; 1 member was not (%(others)s)", **values)
+            else:
+                yield say("only %(names)s were asked; %(count)s members were not (%(others)s)", **values)
         elif not chosen:
-            yield "nobody was asked"
+            yield say("nobody was asked")
         if self.left_out:
-            yield f"left out {len(self.left_out)} ({_with_why(self.left_out)})"
+            yield say("left out %(count)s (%(names)s)", count=len(self.left_out), names=_with_why(self.left_out))
         if chosen:
             refused, silent = self.refused_by_policy, self.silent
-            named = f" ({_names([node.member for node in refused])})" if refused else ""
-            why = f" ({_with_why(silent)})" if silent else ""
-            yield f"answered {len(self.answered)}, refused by policy {len(refused)}{named}, no answer {len(silent)}{why}"
+            yield say(
+                "answered %(answered)s, refused by policy %(refused)s%(who)s, no answer %(silent)s%(why)s",
+                answered=len(self.answered),
+                refused=len(refused),
+                who=f" ({_names([node.member for node in refused])})" if refused else "",
+                silent=len(silent),
+                why=f" ({_with_why(silent)})" if silent else "",
+            )
         if self.left_out or not chosen or len(self.answered) < len(chosen):
-            yield "what they hold is not known"
+            yield say("what they hold is not known")
+
+
+def _english(text: str, **values: object) -> str:
+    return text % values if values else text
 
 
 def close(
