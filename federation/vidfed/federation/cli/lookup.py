@@ -9,6 +9,7 @@ import click
 
 from vidfed.cli.terminal import HELP, kit_option, note, progress, reporting
 from vidfed.federation.cli.results import or_refused, report
+from vidfed.federation.cli.why import why_of
 from vidfed.federation.lookup.errors import FederationError
 from vidfed.formats.entries import FormatError
 from vidfed.index.errors import HashError
@@ -49,8 +50,8 @@ _PURPOSES = ("identification", "investigation", "prosecution", "self-test")
     " where it stopped when run again with the same folder.",
 )
 @click.option("--case", "case_reference", help="Reference of your case; every node logs that it was asked for it.")
-@click.option("--purpose", type=click.Choice(_PURPOSES), help="Why you ask.")
-@click.option("--legal-basis", help="The law you ask under.")
+@click.option("--purpose", type=click.Choice(_PURPOSES), help="Why you ask.  [default: your kit's usual.toml]")
+@click.option("--legal-basis", help="The law you ask under.  [default: your kit's usual.toml]")
 @click.option("--offence", default="child-sexual-abuse", show_default=True, help="Type of offence.")
 @click.option("--urgent", is_flag=True, help="A child may be in danger now.")
 @click.option("--ask", "ask", multiple=True, metavar="MEMBER", help="Ask only this member; may be repeated. Default: all.")
@@ -124,8 +125,6 @@ def lookup(
         if pictures or hashes or hash_file:
             raise click.UsageError("--resume asks nothing new: name no pictures or hashes")
         raise SystemExit(resume_lookup(open_kit(kit), resume, as_json=as_json))
-    if not case_reference or not purpose or not legal_basis:
-        raise click.UsageError("say why you ask: --case, --purpose and --legal-basis; every node logs them and refuses without")
     if not pictures and not hashes and not hash_file:
         raise click.UsageError("name a picture, a folder, a --hash, or a file with --vics or --csv")
     if hash_file and (pictures or hashes):
@@ -136,6 +135,7 @@ def lookup(
         raise click.UsageError("say with --out into which folder the results of the file go")
     if direct_home and out:
         raise click.UsageError("results are written to a folder through a gateway only: --out and --direct do not go together")
+    case_reference, purpose, legal_basis = why_of(kit, case_reference, purpose, legal_basis, _PURPOSES)
     chosen = {entry.code: entry for entry in Purpose}[purpose]
     urgency = Urgency.LIFE_AT_RISK if urgent else Urgency.ROUTINE
     justification = Justification(chosen, legal_basis, case_reference, offence, urgency)
