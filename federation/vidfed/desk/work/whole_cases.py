@@ -30,7 +30,7 @@ from vidfed.security.files import write_private
 from vidfed.wire.values import Purpose, Urgency
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from vidfed.federation.bulk.result import BulkResult
     from vidfed.security.member.kit import Kit
@@ -84,7 +84,7 @@ class WholeCase:
         waits: why it waits, if it does.
         error: why it stopped, if it did by itself.
         result: once everything was asked.
-        line: the closing line of the last run that came to its end, with its verdict; kept over restarts.
+        verdict: of the last run that came to its end, with `lines`, what there is to say by language; both kept over restarts.
     """
 
     id: str
@@ -95,7 +95,8 @@ class WholeCase:
     waits: str = ""
     error: str = ""
     result: BulkResult | None = None
-    line: tuple[str, str] = ("", "")
+    verdict: str = ""
+    lines: Mapping[str, str] = field(default_factory=dict)
     store: BulkStore | None = None
     _task: asyncio.Task[None] | None = None
     _skipped: dict[str, str] = field(default_factory=dict)
@@ -182,8 +183,10 @@ class WholeCase:
             finish = partial(run.finish, self.folder, store, heard, skipped=skipped, source=listed, languages=languages)
             result, _ = await asyncio.to_thread(finish)
             self.result = result
-            self.line = (result.closing.verdict.value, result.closing.line)
-            await asyncio.to_thread(write_private, self.folder / CLOSING, json.dumps(self.line).encode())
+            self.verdict = result.closing.verdict.value
+            self.lines = {spoken.code: result.closing.said(spoken.say) for spoken in languages}
+            said = {"verdict": self.verdict, "lines": self.lines}
+            await asyncio.to_thread(write_private, self.folder / CLOSING, json.dumps(said).encode())
         except (FederationError, SecurityError, FormatError, OSError) as error:
             self.error = printable(error)
 
@@ -244,9 +247,10 @@ class WholeCases:
                 continue  # begun and not written, or not ours
             case = WholeCase(path.name, path, request, self._kit)
             try:
-                verdict, line = json.loads((path / CLOSING).read_text(encoding="utf-8"))
-                case.line = (str(verdict), str(line))
-            except (OSError, ValueError):
+                said = json.loads((path / CLOSING).read_text(encoding="utf-8"))
+                case.lines = {code: str(said["lines"][code]) for code in LANGUAGES}
+                case.verdict = str(said["verdict"])
+            except (OSError, ValueError, TypeError, KeyError):
                 pass
             self._cases[path.name] = case
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -27,6 +26,7 @@ from vidfed.security.errors import SecurityError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from vidfed.casework.client import CaseworkClient
     from vidfed.wire.casework_values import Body, Content
@@ -231,15 +231,7 @@ def hand_over(conversation: str, holder: str, deputy: str, file: Path | None, ki
     tell_written(identity, HandOver, f"Handed over; {holder} can read {count} entries.", as_json=as_json, readable=count)
 
 
-@cases.command("open-for", cls=COMMAND)
-@click.argument("conversation")
-@click.argument("entry", metavar="MEMBER:NUMBER")
-@click.option("--to", "overseer", required=True, help="Who it is opened to, for your unit's log.")
-@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The file for the overseer.")
-@KIT
-def open_case_for(conversation: str, entry: str, overseer: str, out: Path, kit: Path) -> None:
-    """Open one entry, as `show` numbers them (fr:2), to an overseer, who checks it against the signatures without a key. It is logged."""
-    open_for(kit, conversation, entry, overseer, out)
+cases.add_command(open_for)
 
 
 @click.command(cls=COMMAND, context_settings=HELP)

@@ -182,8 +182,14 @@ def show(kit: Path, named: str, *, as_json: bool) -> None:
     run(kit, look)
 
 
-def open_for(kit: Path, named: str, entry: str, overseer: str, out: Path) -> None:
-    """Open one entry, MEMBER:NUMBER, to an overseer: into a file that is checked without a key, and into the log."""
+@click.command("open-for", cls=COMMAND)
+@click.argument("conversation")
+@click.argument("entry", metavar="MEMBER:NUMBER")
+@click.option("--to", "overseer", required=True, help="Who it is opened to, for your unit's log.")
+@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The file for the overseer.")
+@KIT
+def open_for(conversation: str, entry: str, overseer: str, out: Path, kit: Path) -> None:
+    """Open one entry, as `show` numbers them (fr:2), to an overseer, who checks it against the signatures without a key. It is logged."""
     from vidfed.security.files import write_private
 
     member, _, number = entry.partition(":")
@@ -191,7 +197,7 @@ def open_for(kit: Path, named: str, entry: str, overseer: str, out: Path) -> Non
         raise click.UsageError(f"{out}: exists; nothing is overwritten")
 
     async def go(client: CaseworkClient) -> bytes:
-        _, view = await client.find(named)
+        _, view = await client.find(conversation)
         both = (*view.conversation.asker, *view.conversation.owner)
         found = [each for each in both if (each.header.writer, str(each.header.number)) == (member, number)]
         if len(found) != 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +11,7 @@ from vidfed.federation.cli.conversations import COMMAND, FILE, KIT, list_views, 
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from vidfed.casework.client import CaseworkClient
     from vidfed.casework.reading import View
@@ -275,15 +275,7 @@ def hand_on(officer: str, conversations: tuple[str, ...], kit: Path) -> None:
     say(f"{officer} can read {entries} entries of {count} conversations.")
 
 
-@requests.command("open-for", cls=COMMAND)
-@click.argument("conversation")
-@click.argument("entry", metavar="MEMBER:NUMBER")
-@click.option("--to", "overseer", required=True, help="Who it is opened to, for your unit's log.")
-@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The file for the overseer.")
-@KIT
-def open_request_for(conversation: str, entry: str, overseer: str, out: Path, kit: Path) -> None:
-    """Open one entry, as `show` numbers them (fr:2), to an overseer, who checks it against the signatures without a key. It is logged."""
-    open_for(kit, conversation, entry, overseer, out)
+requests.add_command(open_for)
 
 
 def is_asked(client: CaseworkClient, view: View) -> bool:

@@ -220,7 +220,7 @@ class Closing:
     @property
     def line(self) -> str:
         """The line for people."""
-        return self.said(_english)
+        return self.said(in_english)
 
     def said(self, say: Say) -> str:
         """Return the line in a language: `say` gives a text of it with its values filled in. Names and reasons stay as they came."""
@@ -301,7 +301,8 @@ class Closing:
             yield say("what they hold is not known")
 
 
-def _english(text: str, **values: object) -> str:
+def in_english(text: str, **values: object) -> str:
+    """Return a text with its values: what the code is written in."""
     return text % values if values else text
 
 

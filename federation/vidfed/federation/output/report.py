@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from vidfed.federation.lookup.agreement import SeriesTable, Statement, conflicts
+from vidfed.federation.lookup.closing import in_english
 from vidfed.federation.lookup.evidence import Evidence
 from vidfed.security.clock import as_text
 from vidfed.wire.values import Ternary
@@ -63,9 +64,7 @@ class _English:
 
     code, direction, reviewed = "en", "ltr", True
 
-    def say(self, text: str, **values: object) -> str:
-        """Return the text with its values."""
-        return text % values if values else text
+    say = staticmethod(in_english)
 
     def term(self, code: str) -> str:
         """Return the word."""

@@ -9,7 +9,7 @@ import click
 
 from vidfed.cli.terminal import HOME, JSON, note, print_json, say
 from vidfed.node.cli.options import COMMAND
-from vidfed.security.cli.common import passphrase_from, passphrase_options
+from vidfed.security.cli.common import new_passphrase, passphrase_from, passphrase_options
 
 if TYPE_CHECKING:
     from vidfed.node.operations.check import Report
@@ -94,15 +94,8 @@ def passphrase(opening: bool, passphrase_file: Path | None, passphrase_fd: int |
     """
     from vidfed.security.member.home import MemberHome
 
-    source = passphrase_from(passphrase_file, passphrase_fd)
-    keys = MemberHome(home, source).keys
-    if opening:
-        done = keys.open()
-    else:
-        given = source(f"the keys of {home}")
-        if passphrase_file is None and passphrase_fd is None and source("the same, again") != given:
-            raise click.ClickException("not the same twice")
-        done = keys.close(given)
+    keys = MemberHome(home, passphrase_from(passphrase_file, passphrase_fd)).keys
+    done = keys.open() if opening else keys.close(new_passphrase(f"the keys of {home}", passphrase_file, passphrase_fd))
     note(f"{'Opened' if opening else 'Closed'} {', '.join(done) or 'nothing: all of them were already'}.")
 
 

@@ -238,11 +238,7 @@ class ListSection(HttpsCommon):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownGoodSection(ListSection):
-    """A list of harmless files by HTTPS: it becomes the known-good list of the source's name, and none of it a record.
-
-    Attributes:
-        url, key, items, deleted: as of a list.
-    """
+    """A list of harmless files by HTTPS: it becomes the known-good list of the source's name, and none of it a record."""
 
 
 Section = SqlSection | FolderSection | NcmecSection | ListSection

@@ -57,3 +57,16 @@ def passphrase_from(file: Path | None, descriptor: int | None) -> Passphrase:
     if descriptor is not None:
         return from_descriptor(descriptor)
     return lambda what: str(click.prompt(f"Passphrase of {what}", hide_input=True, err=True)).encode()
+
+
+def new_passphrase(what: str, file: Path | None, descriptor: int | None) -> bytes:
+    """Return a passphrase that is to close something from now on; a person at the terminal types it twice.
+
+    Raises:
+        click.ClickException: not the same twice.
+    """
+    source = passphrase_from(file, descriptor)
+    given = source(what)
+    if file is None and descriptor is None and source("the same, again") != given:
+        raise click.ClickException("not the same twice")
+    return given

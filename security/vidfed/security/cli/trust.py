@@ -9,7 +9,15 @@ import click
 
 from vidfed.cli.terminal import HELP, JSON, note, print_json, say
 from vidfed.security.cli.ceremony import make_in_token, print_published, public_key, say_next, sign_and_publish, signer
-from vidfed.security.cli.common import COMMAND, FILE, passphrase_from, passphrase_options, passphrases_from, signers_passphrase_options
+from vidfed.security.cli.common import (
+    COMMAND,
+    FILE,
+    new_passphrase,
+    passphrase_from,
+    passphrase_options,
+    passphrases_from,
+    signers_passphrase_options,
+)
 from vidfed.security.cli.kits import certify, investigators, issue_investigator, officers, remove_officer, revoke_investigator
 from vidfed.security.cli.propose import propose
 from vidfed.security.errors import SecurityError
@@ -85,15 +93,11 @@ def passphrase(folder: Path, opening: bool, passphrase_file: Path | None, passph
     """
     from vidfed.security.trust.federation import FederationFolder
 
-    source = passphrase_from(passphrase_file, passphrase_fd)
-    opened = FederationFolder(folder, passphrase=source)
+    opened = FederationFolder(folder, passphrase=passphrase_from(passphrase_file, passphrase_fd))
     if opening:
         done = opened.open_online_keys()
     else:
-        given = source(f"the online key of {folder}")
-        if passphrase_file is None and passphrase_fd is None and source("the same, again") != given:
-            raise click.ClickException("not the same twice")
-        done = opened.close_online_keys(given)
+        done = opened.close_online_keys(new_passphrase(f"the online key of {folder}", passphrase_file, passphrase_fd))
     note(f"{'Opened' if opening else 'Closed'} {', '.join(done) or 'nothing: it was already'}.")
 
 
